@@ -1,0 +1,156 @@
+"""The three tasks of ABAW: the one home of their columns, invalid labels and folder names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.errors import SettingsError
+
+
+class Task(StrEnum):
+    """A task of the challenge; its value is what users type."""
+
+    VA = "va"
+    EXPR = "expr"
+    AU = "au"
+
+
+class Split(StrEnum):
+    """A split of a task; a video may lie in different splits of different tasks."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+
+
+SPLIT_FOLDERS = {Split.TRAIN: "Train_Set", Split.VALIDATION: "Validation_Set"}
+SUBJECT_SUFFIXES = ("_left", "_right")
+ACTION_UNIT_THRESHOLD = 0.5
+"""Probability from which an action unit counts as active (the challenge's own rule)."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What is fixed about a task by the dataset and the challenge.
+
+    Attributes:
+        columns: Names of the prediction columns; as many as the model has outputs.
+        label_columns: Names of the label columns in the store and in the annotation header.
+        header: First line of an annotation file.
+        folders: Names of the challenge folder, the newest first.
+        invalid: Label of a frame that must not be scored.
+        label_dtype: Type of the label columns in the store.
+        score_name: What the challenge's score is called.
+    """
+
+    task: Task
+    columns: tuple[str, ...]
+    label_columns: tuple[str, ...]
+    header: str
+    folders: tuple[str, ...]
+    invalid: int
+    label_dtype: str
+    score_name: str
+
+    @property
+    def outputs(self) -> int:
+        """Number of model outputs per frame."""
+        return len(self.columns)
+
+    @property
+    def label_width(self) -> int:
+        """Number of label values per frame."""
+        return len(self.label_columns)
+
+    def valid(self, values: NDArray[np.floating | np.integer]) -> NDArray[np.bool_]:
+        """Which rows of labels `(frames, label_width)` may be scored.
+
+        A row with any invalid value is invalid as a whole, as in every public implementation.
+        """
+        return np.asarray(np.all(values != self.invalid, axis=1))
+
+
+_EXPRESSIONS = (
+    "Neutral",
+    "Anger",
+    "Disgust",
+    "Fear",
+    "Happiness",
+    "Sadness",
+    "Surprise",
+    "Other",
+)
+_ACTION_UNITS = tuple(f"AU{n}" for n in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
+
+SPECS: dict[Task, TaskSpec] = {
+    Task.VA: TaskSpec(
+        task=Task.VA,
+        columns=("valence", "arousal"),
+        label_columns=("valence", "arousal"),
+        header="valence,arousal",
+        folders=("VA_Estimation_Challenge",),
+        invalid=-5,
+        label_dtype="float32",
+        score_name="mean concordance correlation coefficient",
+    ),
+    Task.EXPR: TaskSpec(
+        task=Task.EXPR,
+        columns=_EXPRESSIONS,
+        label_columns=("expression",),
+        header=",".join(_EXPRESSIONS),
+        folders=("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge"),
+        invalid=-1,
+        label_dtype="int8",
+        score_name="macro F1 over 8 expressions",
+    ),
+    Task.AU: TaskSpec(
+        task=Task.AU,
+        columns=_ACTION_UNITS,
+        label_columns=_ACTION_UNITS,
+        header=",".join(_ACTION_UNITS),
+        folders=("AU_Detection_Challenge",),
+        invalid=-1,
+        label_dtype="int8",
+        score_name="mean F1 over 12 action units",
+    ),
+}
+
+
+def parse_task(text: str) -> Task:
+    """The task a user named.
+
+    Raises:
+        SettingsError: No task has that name.
+    """
+    try:
+        return Task(text.lower())
+    except ValueError:
+        raise SettingsError(
+            f"There is no task {text!r}.",
+            ", ".join(task.value for task in Task),
+            "Give one of them, e.g. `raffect tune va`.",
+        ) from None
+
+
+def source_of(video: str) -> str:
+    """The source video of an annotated subject: the name without a final `_left` or `_right`.
+
+    Folds and splits group by it, or the same clip would lie on both sides.
+    """
+    for suffix in SUBJECT_SUFFIXES:
+        if video.endswith(suffix) and len(video) > len(suffix):
+            return video[: -len(suffix)]
+    return video
+
+
+def crop_name(frame: int) -> str:
+    """File name of the crop of a 1-based frame: five digits, more when the number needs them."""
+    return f"{frame:05d}.jpg"
+
+
+def image_location(video: str, frame: int) -> str:
+    """How the challenge's files name a frame, e.g. `2-30-640x360/00001.jpg`."""
+    return f"{video}/{crop_name(frame)}"

@@ -1,0 +1,80 @@
+"""The Ray connection: one place knows how raffect meets a cluster or starts Ray here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+import ray
+
+from raffect.errors import RaffectError
+from raffect.store.filesystem import worker_environment
+
+# Workers of one machine would each take all cores for torch and slow one another down.
+_THREADS = {"OMP_NUM_THREADS": "1"}
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def connect(address: str | None = None) -> None:
+    """Connect to a Ray cluster, or start Ray on this machine; does nothing when connected.
+
+    Args:
+        address: A cluster's address; None means RAY_ADDRESS, else this machine.
+
+    Raises:
+        RaffectError: No cluster answers at the address.
+    """
+    if ray.is_initialized():
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    runtime = {"env_vars": {**worker_environment(), **_THREADS}}
+    if address:
+        _join(address, runtime)
+    else:
+        # A Ray that only this process uses, on loopback, ends with it: no token to keep.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime,
+        )
+    _calm()
+
+
+def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime,
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise RaffectError(
+            f"No Ray cluster answers at {address}: {str(error).splitlines()[0][:200]}",
+            "the address of a running cluster, or none for this machine alone",
+            "Check --address or RAY_ADDRESS, and `ray status` on the cluster.",
+        ) from None
+
+
+def _calm() -> None:
+    """The engine's own progress bars and logs would drown raffect's."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="ray")

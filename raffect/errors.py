@@ -1,0 +1,67 @@
+"""The errors that a user can mend: what was got, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RaffectError(Exception):
+    """A user's mistake or a fact of their surroundings; the CLI prints it and exits with 2.
+
+    Args:
+        got: What was met, named as the user named it.
+        allowed: What would have been accepted.
+        next_step: What to do now.
+    """
+
+    exit_code = 2
+
+    def __init__(self, got: str, allowed: str = "", next_step: str = "") -> None:
+        super().__init__(got, allowed, next_step)
+        self.got = got
+        self.allowed = allowed
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        parts = [self.got]
+        if self.allowed:
+            parts.append(f"Allowed: {self.allowed}")
+        if self.next_step:
+            parts.append(f"Next: {self.next_step}")
+        return "\n".join(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.got, self.allowed, self.next_step)
+
+
+class SettingsError(RaffectError):
+    """A setting has an unknown name, a wrong type or a value out of range."""
+
+
+class DataError(RaffectError):
+    """A file of the dataset, of predictions or of an example is not what it should be."""
+
+
+class StoreError(RaffectError):
+    """The store can't be reached, read or written."""
+
+
+class NotThereError(RaffectError):
+    """A command needs something that an earlier command has not made yet."""
+
+
+class ConflictError(RaffectError):
+    """A name is taken by something made with other settings."""
+
+
+def find_user_error(error: BaseException | None) -> RaffectError | None:
+    """The RaffectError in a chain of causes, also below the wrappers of Ray's remote errors."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, RaffectError):
+            return RaffectError(*error.args[:3]) if len(error.args) >= 3 else error
+        cause = getattr(error, "cause", None)
+        nested = cause if isinstance(cause, BaseException) else None
+        error = nested or error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,90 @@
+"""Where endpoints, credentials, time-outs and retries of a store are set, once.
+
+Credentials come from the environment or its profiles only (botocore's own chain), never from a
+URI, an option or a file of raffect's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+
+from raffect.errors import SettingsError
+
+# Many servers that are not AWS answer 411 to the checksums that new clients send by default;
+# read by botocore and by pyarrow when their first client is made (ray.md section 3).
+_CHECKSUMS = {
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+}
+_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 20
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Location:
+    """A store's URI, taken apart: `root` is what the file system calls it, without a scheme."""
+
+    uri: str
+    scheme: str
+    root: str
+
+
+def locate(uri: str) -> Location:
+    """Take a store's URI apart.
+
+    Raises:
+        SettingsError: The URI is neither a folder nor `s3://bucket/prefix`.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        if not parts.netloc or "@" in parts.netloc:
+            raise SettingsError(
+                f"{uri!r} names no bucket.",
+                "s3://bucket/prefix, credentials in the environment",
+                "Give the bucket, e.g. --store s3://my-bucket/raffect.",
+            )
+        root = f"{parts.netloc}{parts.path}".rstrip("/")
+        return Location(f"s3://{root}", "s3", root)
+    if parts.scheme in ("", "file"):
+        path = str(Path(parts.path if parts.scheme else uri).expanduser().absolute())
+        return Location(path, "file", path)
+    raise SettingsError(
+        f"A store can't be of the kind {parts.scheme!r}: {uri!r}.",
+        "a folder, or s3://bucket/prefix",
+        "Give one of them with --store or RAFFECT_STORE.",
+    )
+
+
+def open_filesystem(location: Location) -> Any:
+    """The fsspec file system of a location; nothing is sent yet."""
+    if location.scheme == "file":
+        return fsspec.filesystem("file", auto_mkdir=True)
+    for name, value in _CHECKSUMS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("AWS_DEFAULT_REGION", os.environ.get("AWS_REGION", "us-east-1"))
+    settings: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "retries": {"max_attempts": ATTEMPTS, "mode": "standard"},
+    }
+    if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
+        # Virtual-host names resolve at AWS only.
+        settings["s3"] = {"addressing_style": "path"}
+    filesystem = fsspec.filesystem("s3", config_kwargs=settings, use_listings_cache=False)
+    # s3fs repeats what botocore has repeated already; together they hide a dead server for minutes.
+    filesystem.retries = 1
+    return filesystem
+
+
+def worker_environment() -> dict[str, str]:
+    """What workers on other nodes need to reach the same store; never a credential."""
+    names = (*_CHECKSUMS, *_FORWARDED)
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,123 @@
+"""Manifests: what lies in a folder exists once its manifest is written, last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from raffect import __version__
+from raffect.config import Config, hash_json
+from raffect.errors import NotThereError, StoreError
+from raffect.store.layout import MANIFEST
+from raffect.store.store import Store
+
+SCHEMA_VERSION = 1
+Kind = Literal["dataset", "encoder", "features", "model", "sweep"]
+
+_MAKERS = {
+    "dataset": "raffect prepare --images DIR --annotations DIR",
+    "encoders": "raffect finetune",
+    "features": "raffect extract",
+    "models": "raffect train TASK",
+    "sweeps": "raffect tune TASK",
+}
+
+
+class FileEntry(Config):
+    """A file of a folder: its name below the folder, its size in bytes and its SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> FileEntry:
+        """The entry of a file with this content."""
+        return cls(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+class Manifest(Config):
+    """What a folder holds, with what settings and from what it was made."""
+
+    schema_version: int = SCHEMA_VERSION
+    raffect: str = __version__
+    kind: Kind
+    config: dict[str, Any]
+    config_hash: str
+    sources: dict[str, str] = Field(description="folder it was made from -> its digest")
+    files: tuple[FileEntry, ...]
+    counts: dict[str, Any] = {}
+    notes: dict[str, Any] = Field({}, description="what was met on the way, e.g. unreadable files")
+    created: str = ""
+
+    def digest(self) -> str:
+        """SHA-256 of all but the time: the same work gives the same digest."""
+        return hash_json(self.model_dump(mode="json", exclude={"created"}))
+
+
+def make_manifest(
+    kind: Kind,
+    config: dict[str, Any],
+    sources: dict[str, str],
+    files: list[FileEntry],
+    counts: dict[str, Any] | None = None,
+    notes: dict[str, Any] | None = None,
+) -> Manifest:
+    """A manifest of now."""
+    return Manifest(
+        kind=kind,
+        config=config,
+        config_hash=hash_json(config),
+        sources=dict(sorted(sources.items())),
+        files=tuple(sorted(files, key=lambda entry: entry.name)),
+        counts=counts or {},
+        notes=notes or {},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def write_manifest(store: Store, folder: str, manifest: Manifest) -> None:
+    """Make what lies in the folder exist."""
+    store.write_json(f"{folder}/{MANIFEST}", manifest.model_dump(mode="json"))
+
+
+def has_manifest(store: Store, folder: str) -> bool:
+    """Whether what lies in the folder is whole."""
+    return store.exists(f"{folder}/{MANIFEST}")
+
+
+def read_manifest(store: Store, folder: str) -> Manifest:
+    """The manifest of a folder.
+
+    Raises:
+        NotThereError: The folder has none; the message names the command that makes one.
+        StoreError: It was written by a newer raffect, or is damaged.
+    """
+    try:
+        tree = json.loads(store.read_bytes(f"{folder}/{MANIFEST}"))
+        manifest = Manifest.model_validate(tree)
+    except FileNotFoundError:
+        raise _not_there(store, folder) from None
+    except (ValueError, ValidationError):
+        raise StoreError(
+            f"{store.where(folder)}/{MANIFEST} is not a manifest of this raffect.",
+            f"a manifest of schema version {SCHEMA_VERSION}",
+            "Make it again with --overwrite, or use the raffect that wrote it.",
+        ) from None
+    return manifest
+
+
+def _not_there(store: Store, folder: str) -> NotThereError:
+    group, _, name = folder.partition("/")
+    siblings = [
+        other for other in store.names(group) if name and has_manifest(store, f"{group}/{other}")
+    ]
+    return NotThereError(
+        f"The store {store.uri} holds no finished {folder!r}.",
+        f"{group} in this store: {', '.join(siblings)}" if siblings else "",
+        f"Make it first: {_MAKERS.get(group, 'see raffect --help')} --store {store.uri}",
+    )

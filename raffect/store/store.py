@@ -1,0 +1,165 @@
+"""A store: keys below one URI. Writing is atomic, errors are translated, nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from raffect.store.filesystem import locate, open_filesystem
+from raffect.store.translate import translated
+
+STORE_VARIABLE = "RAFFECT_STORE"
+DEFAULT_STORE = "./raffect-store"
+
+
+class Store:
+    """A folder or `s3://bucket/prefix`; keys are relative paths with `/`.
+
+    A store can be sent to a worker: only its URI travels, the worker's environment has the
+    credentials. Every method raises StoreError where the store can't be used, and
+    FileNotFoundError where a key is absent that has to be there.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._location = locate(uri)
+        self.uri = self._location.uri
+        self._opened: Any = None
+
+    @classmethod
+    def open(cls, uri: str | None = None) -> Store:
+        """The store a user named, else that of RAFFECT_STORE, else `./raffect-store`."""
+        return cls(uri or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.uri,)
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system, for libraries that take one; paths are those of `path`."""
+        if self._opened is None:
+            with translated(self.uri):
+                self._opened = open_filesystem(self._location)
+        return self._opened
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder."""
+        return self._location.scheme == "file"
+
+    def path(self, key: str) -> str:
+        """The file system's name of a key, without a scheme."""
+        return f"{self._location.root}/{key}" if key else self._location.root
+
+    def where(self, key: str) -> str:
+        """The name of a key for people, with the scheme."""
+        return f"{self.uri}/{key}"
+
+    def read_bytes(self, key: str) -> bytes:
+        """The content of a key."""
+        with translated(self.uri):
+            data: bytes = self.filesystem.cat_file(self.path(key))
+            return data
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write a key as a whole: readers see the old content or the new, never a part."""
+        with translated(self.uri):
+            if not self.is_local:
+                self.filesystem.pipe_file(self.path(key), data)
+                return
+            temporary = self._write_beside(key, data)
+            temporary.replace(self.path(key))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a key only if it is absent, atomically; False if it was there.
+
+        On object storage this is a conditional write (If-None-Match), so that of two writers
+        exactly one succeeds.
+        """
+        with translated(self.uri):
+            try:
+                if not self.is_local:
+                    self.filesystem.pipe_file(self.path(key), data, mode="create")
+                    return True
+                temporary = self._write_beside(key, data)
+                try:
+                    os.link(temporary, self.path(key))
+                finally:
+                    temporary.unlink()
+                return True
+            except FileExistsError:
+                return False
+
+    def _write_beside(self, key: str, data: bytes) -> Path:
+        target = Path(self.path(key))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+    def read_json(self, key: str) -> Any:
+        """The content of a key as JSON."""
+        return json.loads(self.read_bytes(key))
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Write a JSON value, indented for people."""
+        self.write_bytes(key, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def exists(self, key: str) -> bool:
+        """Whether a key (a file, not a folder) is there."""
+        with translated(self.uri):
+            return bool(self.filesystem.isfile(self.path(key)))
+
+    def names(self, folder: str) -> list[str]:
+        """Names directly below a folder, sorted; an absent folder is empty."""
+        with translated(self.uri):
+            try:
+                found = self.filesystem.ls(self.path(folder), detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
+        # A folder marker of object storage, and files that a killed writer left beside its target.
+        names.discard(folder.rsplit("/", 1)[-1])
+        return sorted(name for name in names if not name.startswith("."))
+
+    def files(self, folder: str) -> list[str]:
+        """Keys of all files below a folder, sorted; an absent folder is empty."""
+        with translated(self.uri):
+            try:
+                found = self.filesystem.find(self.path(folder))
+            except FileNotFoundError:
+                return []
+        cut = len(self._location.root) + 1
+        keys = [str(path)[cut:] for path in found]
+        return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith("."))
+
+    def delete(self, key: str) -> None:
+        """Delete a file, or a folder with all below it; an absent key is left absent."""
+        with translated(self.uri):
+            try:
+                self.filesystem.rm(self.path(key), recursive=True)
+            except FileNotFoundError:
+                return
+
+    def upload(self, local: Path, folder: str) -> None:
+        """Copy all files directly in a local folder into a folder of the store."""
+        for path in sorted(local.iterdir()):
+            self.write_bytes(f"{folder}/{path.name}", path.read_bytes())
+
+    def download(self, folder: str, local: Path | None = None) -> Path:
+        """Copy all files below a folder of the store into a local folder (a new one if None)."""
+        target = local or Path(tempfile.mkdtemp(prefix="raffect-"))
+        for key in self.files(folder):
+            path = target / key[len(folder) + 1 :]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.read_bytes(key))
+        return target

@@ -1,0 +1,96 @@
+"""Any library's storage error as one message that a user can act on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raffect.errors import RaffectError, StoreError
+
+_DENIED = (
+    "ACCESS_DENIED",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "Forbidden",
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidClientTokenId",
+    "ExpiredToken",
+)
+_DOWN = (
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ConnectionClosedError",
+    "ClientConnectorError",
+    "HTTPClientError",
+    "curlCode",
+)
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Raise StoreError for what the storage libraries raise about the store at `uri`.
+
+    FileNotFoundError passes, unless the bucket itself is missing: whether an absent file is the
+    user's mistake is for the caller to say.
+    """
+    try:
+        yield
+    except RaffectError:
+        raise
+    except Exception as error:
+        message = explain(uri, error)
+        if message is None:
+            raise
+        raise message from error
+
+
+def explain(uri: str, error: BaseException) -> StoreError | None:
+    """What to tell the user of a storage error; None if it is not one that they can mend."""
+    text = _chain(error)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if "NoSuchBucket" in text or "bucket does not exist" in text:
+        return StoreError(
+            f"The bucket of the store {uri} does not exist.",
+            "an existing bucket",
+            "Create it, or correct --store or RAFFECT_STORE.",
+        )
+    if isinstance(error, FileNotFoundError):
+        return None
+    if any(name in text for name in _NO_CREDENTIALS):
+        return StoreError(
+            f"There are no credentials for the store {uri}.",
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine",
+            "Set them in the environment and give the command again.",
+        )
+    if any(name in text for name in _DENIED) or isinstance(error, PermissionError):
+        return StoreError(
+            f"The store {uri} refuses access.",
+            "credentials (or file permissions) that may read and write there",
+            "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy.",
+        )
+    if any(name in text for name in _DOWN):
+        return StoreError(
+            f"The server of the store {uri} does not answer ({endpoint or 'AWS'}).",
+            "a server that is up and can be reached from here",
+            "Check AWS_ENDPOINT_URL and the network, and give the command again: it continues.",
+        )
+    if isinstance(error, OSError):
+        return StoreError(
+            f"The store {uri} can't be used: {type(error).__name__}: {error}",
+            "a folder or bucket that can be read and written, with space left",
+            "Mend it, or give another --store.",
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> str:
+    """Type names and messages of an error and its causes."""
+    parts = []
+    while error is not None and len(parts) < 10:
+        parts.append(f"{type(error).__name__}: {error}")
+        error = error.__cause__ or error.__context__
+    return "\n".join(parts)
