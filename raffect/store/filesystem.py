@@ -78,8 +78,11 @@ def open_filesystem(location: Location) -> Any:
     if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
         # Virtual-host names resolve at AWS only.
         settings["s3"] = {"addressing_style": "path"}
-    filesystem = fsspec.filesystem("s3", config_kwargs=settings, use_listings_cache=False)
-    # s3fs repeats what botocore has repeated already; together they hide a dead server for minutes.
+    # fsspec would hand out an older instance even when the credentials have changed since.
+    filesystem = fsspec.filesystem(
+        "s3", config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True
+    )
+    # s3fs repeats what botocore has repeated: together they hide a dead server for minutes.
     filesystem.retries = 1
     return filesystem
 

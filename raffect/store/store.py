@@ -117,7 +117,11 @@ class Store:
     def exists(self, key: str) -> bool:
         """Whether a key (a file, not a folder) is there."""
         with translated(self.uri):
-            return bool(self.filesystem.isfile(self.path(key)))
+            # fsspec's own isfile() takes any failure, a dead server's too, for an absent file.
+            try:
+                return bool(self.filesystem.info(self.path(key))["type"] == "file")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def names(self, folder: str) -> list[str]:
         """Names directly below a folder, sorted; an absent folder is empty."""

@@ -89,7 +89,7 @@ def explain(uri: str, error: BaseException) -> StoreError | None:
 
 def _chain(error: BaseException | None) -> str:
     """Type names and messages of an error and its causes."""
-    parts = []
+    parts: list[str] = []
     while error is not None and len(parts) < 10:
         parts.append(f"{type(error).__name__}: {error}")
         error = error.__cause__ or error.__context__

@@ -1,0 +1,1 @@
+"""What tests of raffect, and of code that builds on it, may reuse."""

@@ -1,0 +1,49 @@
+"""Fixtures that every test may use: an empty store, a real local Ray, a real S3 server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raffect.store import Store
+from raffect.testing.s3 import S3Server, environment, start_s3_server
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    import ray
+
+    from raffect.engine import connect
+
+    connect(None)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = start_s3_server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_environment(s3_server: S3Server) -> Iterator[dict[str, str]]:
+    values = s3_server.environment()
+    with environment(values):
+        yield values
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server, s3_environment: dict[str, str]) -> Store:
+    return Store(f"s3://{s3_server.new_bucket()}/a/prefix")
