@@ -274,6 +274,15 @@ def _parse_value(text: str) -> Any:
         return text
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings from a YAML file as nested mappings.
 

@@ -59,9 +59,12 @@ def find_user_error(error: BaseException | None) -> RaffectError | None:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, RaffectError):
-            return RaffectError(*error.args[:3]) if len(error.args) >= 3 else error
         cause = getattr(error, "cause", None)
-        nested = cause if isinstance(cause, BaseException) else None
-        error = nested or error.__cause__ or error.__context__
+        if isinstance(cause, BaseException):
+            # Ray's RayTaskError poses as the class of its cause, with a traceback as its text.
+            error = cause
+        elif isinstance(error, RaffectError):
+            return error
+        else:
+            error = error.__cause__ or error.__context__
     return None

@@ -135,6 +135,22 @@ def parse_task(text: str) -> Task:
         ) from None
 
 
+def parse_split(text: str) -> Split:
+    """The split a user named.
+
+    Raises:
+        SettingsError: No split has that name.
+    """
+    try:
+        return Split(text.lower())
+    except ValueError:
+        raise SettingsError(
+            f"There is no split {text!r}.",
+            ", ".join(split.value for split in Split),
+            "Give one of them with --split.",
+        ) from None
+
+
 def source_of(video: str) -> str:
     """The source video of an annotated subject: the name without a final `_left` or `_right`.
 

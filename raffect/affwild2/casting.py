@@ -1,0 +1,147 @@
+"""Who is in the synthetic dataset: names, lengths, splits and subjects, with the real quirks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.affwild2.tasks import SPECS, Split, Task
+
+IMAGE_ROOTS = ("cropped_aligned", "cropped_aligned_new_50_vids")
+"""The real crops ship in batches, so that there are several roots."""
+
+# Shortest, quantiles and longest video relative to the median: field.md section 1, with the tails
+# drawn in (the real ones are 0.02 and 12 medians), so that a small set is not one long video.
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_LENGTHS = (0.125, 0.2, 0.63, 1.0, 1.45, 2.4, 3.0)
+_SHORTEST = 6
+
+# Splits of VA, EXPR and AU, source by source: every subset of the tasks, different splits of one
+# video in different tasks, about three videos in ten for validation, and one test video in 20.
+_PATTERNS = (
+    *("TTT", "VVV", "TVT", "VT-", "TT-", "T-V", "-TT", "TVV", "--T", "TTT"),
+    *("TTT", "VVV", "TVT", "VT-", "TT-", "T-V", "-TT", "TVV", "--T", "---"),
+)
+_SPLITS = {"T": Split.TRAIN, "V": Split.VALIDATION}
+_NAMES = ("{0}-30-1280x720", "{0}-30-1280x720-1", "video{0}", "video{0}_1", "4{0}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One subject of one source video: a folder of crops and up to three annotation files.
+
+    Attributes:
+        index: Position in the cast.
+        video: Name of its folder, with the subject's suffix.
+        image_root: Name of the root that the folder lies in.
+        present: Which frames have a crop, `(frames,)`.
+        away: Frames at the start for which the subject is not in the picture.
+        lines: Annotation lines, usually one more than frames.
+        splits: The tasks that it is annotated for.
+    """
+
+    index: int
+    video: str
+    image_root: str
+    present: NDArray[np.bool_]
+    away: int
+    lines: int
+    splits: dict[Task, Split]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the source video, those without a crop included."""
+        return len(self.present)
+
+    def corrupt(
+        self, task: Task, labels: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """The labels `(lines, label_width)` with the invalid ones of a real file."""
+        invalid = SPECS[task].invalid
+        labels = labels.copy()
+        run = max(1, self.frames // 60)
+        if self.index % 2 == 0 or rng.random() < 0.5:
+            start = int(rng.integers(self.lines - run))
+            labels[start : start + run] = invalid
+        missing = np.flatnonzero(~self.present)
+        # The real AU files have almost no valid label without a crop, the others 1.5 to 2 %.
+        share = 0.95 if task is Task.AU else 0.3
+        labels[missing[rng.random(len(missing)) < share]] = invalid
+        labels[: self.away] = invalid
+        if task is not Task.EXPR:
+            # A row counts as invalid although one value of it alone is.
+            row = int(rng.integers(self.away, self.lines))
+            labels[row : row + run, int(rng.integers(labels.shape[1]))] = invalid
+        return labels
+
+
+def cast(videos: int, frames: int, seed: int) -> list[Clip]:
+    """Who is in a synthetic dataset.
+
+    Args:
+        videos: Folders of crops; at least 6.
+        frames: Median length of a video.
+        seed: The same seed gives the same cast.
+    """
+    rng = np.random.default_rng([seed, 0])
+    pairs = 2 * max(1, videos // 80)
+    sources = videos - pairs
+    lengths = _lengths(rng, sources, frames, pairs)
+    clips: list[Clip] = []
+    for i, name in enumerate(_source_names(sources)):
+        pattern = _PATTERNS[i % len(_PATTERNS)]
+        splits = {t: _SPLITS[c] for t, c in zip(Task, pattern, strict=True) if c != "-"}
+        for subject, suffix in enumerate(_suffixes(i, pairs)):
+            if suffix == "_right" and i % 2:
+                splits = {task: split for task, split in splits.items() if task is not Task.AU}
+            away = lengths[i] // 8 if subject else 0
+            clips.append(
+                Clip(
+                    index=len(clips),
+                    video=name + suffix,
+                    image_root=IMAGE_ROOTS[i % 4 == 3],
+                    present=_present(rng, lengths[i], len(clips), away),
+                    away=away,
+                    lines=lengths[i] + (len(clips) % 10 != 9),
+                    splits=splits,
+                )
+            )
+    return clips
+
+
+def _suffixes(source: int, pairs: int) -> tuple[str, ...]:
+    """Two subjects are a left and a right one, or an unsuffixed one and one with a suffix."""
+    if source >= pairs:
+        return ("",)
+    return ("_left", "_right") if source % 2 == 0 else ("", "_right")
+
+
+def _source_names(sources: int) -> list[str]:
+    kinds = len(_NAMES)
+    return [_NAMES[i % kinds].format(10 + 3 * (i // kinds)) for i in range(sources)]
+
+
+def _lengths(rng: np.random.Generator, sources: int, frames: int, pairs: int) -> list[int]:
+    spread = np.interp(np.linspace(0.0, 1.0, sources), _QUANTILES, _LENGTHS)
+    # A pair counts twice: of usual length it leaves the total and the splits as they should be.
+    order = np.argsort(np.abs(spread - 1.0), kind="stable")
+    spread = np.concatenate([spread[order[:pairs]], rng.permutation(spread[order[pairs:]])])
+    return [max(_SHORTEST, round(share * frames)) for share in spread]
+
+
+def _present(rng: np.random.Generator, frames: int, role: int, away: int) -> NDArray[np.bool_]:
+    """Which frames have a crop: single ones missing, and a run at the start, middle or end."""
+    present = rng.random(frames) >= 0.008
+    run = max(1, frames // 50)
+    if role % 3 == 0:
+        present[:run] = False
+    elif role % 3 == 1:
+        present[frames - run :] = False
+    else:
+        middle = int(rng.integers(frames // 3, frames // 2))
+        present[middle : middle + run] = False
+    present[:away] = False
+    present[frames * 2 // 3] = True
+    return present

@@ -1,0 +1,84 @@
+"""`raffect`: the entry point, and the one place where an error becomes a message and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from raffect import __version__
+from raffect.cli import data, demo, encoders, models, sweeps
+from raffect.errors import RaffectError, find_user_error
+
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="raffect",
+    help="Continuous emotion recognition on Aff-Wild2: from raw crops to the best trial, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for module in (demo, data, encoders, models, sweeps):
+    module.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; exit 0 done, 2 the user's mistake, 1 a bug or a failed engine."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command with these arguments and return its exit code."""
+    try:
+        result = app(args=arguments, prog_name="raffect", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort:
+        return _interrupted()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        return 0
+    except Exception as error:
+        return _explain(error)
+
+
+def _interrupted() -> int:
+    sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
+    return EXIT_INTERRUPTED
+
+
+def _explain(error: Exception) -> int:
+    known = find_user_error(error)
+    if known is None:
+        traceback.print_exception(error)
+        return EXIT_BUG
+    sys.stderr.write(f"Error: {known}\n")
+    return RaffectError.exit_code

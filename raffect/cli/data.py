@@ -1,0 +1,122 @@
+"""synth, prepare, check: the dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raffect.cli.options import (
+    AddressOption,
+    AnnotationsOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    StoreOption,
+)
+
+PANEL = "Data"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(rich_help_panel=PANEL)(synth)
+    app.command(rich_help_panel=PANEL)(prepare)
+    app.command(rich_help_panel=PANEL)(check)
+
+
+def synth(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
+    videos: Annotated[int, typer.Option(min=8, help="Number of annotated subjects.")] = 48,
+    frames: Annotated[int, typer.Option(min=16, help="Median frames per video.")] = 240,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
+    from raffect.affwild2.synthetic import write_synthetic
+    from raffect.cli.screen import Screen
+
+    screen = Screen(quiet)
+    with screen.stage("Drawing synthetic faces (no real data)") as bar:
+        write_synthetic(folder, videos, frames, seed, progress=bar.tick)
+    screen.say("Next:")
+    screen.path(
+        f"  raffect prepare --images {folder}/cropped_aligned"
+        f" --images {folder}/cropped_aligned_new_50_vids --annotations {folder}/annotations"
+    )
+
+
+def prepare(
+    images: Annotated[
+        list[Path], typer.Option("--images", metavar="DIR", help="A root of crops; repeatable.")
+    ],
+    annotations: AnnotationsOption,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Bring crops and annotations of a raw tree into the store."""
+    from raffect.affwild2.prepare import prepare as run
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
+
+    screen = Screen(quiet, as_json)
+    target = Store.open(store)
+    with screen.stage("Preparing crops and labels") as bar:
+        manifest = run(
+            target,
+            images,
+            annotations,
+            overwrite=overwrite,
+            progress=bar.tick,
+            address=address,
+        )
+    if as_json:
+        screen.json(manifest.counts)
+        return
+    _show_counts(screen, manifest.counts)
+    screen.ready(target.where("dataset"), manifest)
+
+
+def check(
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Count what the store's dataset holds, and verify every file of it."""
+    from raffect.affwild2.check import check as run
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
+
+    screen = Screen(quiet, as_json)
+    with screen.stage("Verifying the dataset"):
+        counts = run(Store.open(store))
+    if as_json:
+        screen.json(counts)
+    else:
+        _show_counts(screen, counts)
+
+
+def _show_counts(screen: object, counts: dict[str, dict[str, object]]) -> None:
+    from raffect.cli.screen import Screen
+
+    assert isinstance(screen, Screen)
+    rows = [
+        [task, split, *(f"{numbers[key]:,}" for key in _COLUMNS)]
+        for task, splits in counts["labels"].items()
+        for split, numbers in splits.items()  # type: ignore[attr-defined]
+    ]
+    titles = [f">{name.replace('_', ' ')}" for name in _COLUMNS]
+    screen.table("Labels", ["task", "split", *titles], rows)
+    crops = counts["crops"]
+    unreadable = crops["unreadable"]
+    assert isinstance(unreadable, list)
+    screen.say(f"Crops: {crops['readable']:,} readable, {len(unreadable):,} unreadable")
+    for path in unreadable[:10]:
+        screen.say(f"  unreadable: {path}")
+
+
+_COLUMNS = ("videos", "frames", "valid", "valid_without_crop")

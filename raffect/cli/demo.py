@@ -1,0 +1,75 @@
+"""demo: the whole line on synthetic data, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raffect.cli.options import JsonOption, QuietOption
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.demo import Demo
+
+PANEL = "Start here"
+DEFAULT_FOLDER = Path("raffect-demo")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command(rich_help_panel=PANEL)(demo)
+
+
+def demo(
+    keep: Annotated[
+        Path,
+        typer.Option("--keep", metavar="DIR", help="Raw tree in DIR/raw, store in DIR/store."),
+    ] = DEFAULT_FOLDER,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 8,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """See everything work in some minutes: synthetic data in, leaderboards and a report out."""
+    from raffect.cli.screen import Screen
+    from raffect.demo import Demo
+
+    screen = Screen(quiet, as_json)
+    show = Demo(keep, trials)
+    screen.say(
+        "[bold]raffect demo[/]: synthetic faces, not Aff-Wild2; the recipe's sizes scaled down"
+        " to fit some minutes of two cores.\n"
+        f"[dim]It writes to {keep}. Interrupt it whenever you like; given again, it continues.[/]\n"
+    )
+    for stage in show.stages():
+        with screen.stage(stage.title) as bar:
+            bar.tell(stage.run(bar.tick, bar.tell) or bar.note)
+        show.seconds[stage.key] = bar.seconds
+    if as_json:
+        screen.json(show.summary())
+        return
+    _show_results(screen, show)
+
+
+def _show_results(screen: Screen, show: Demo) -> None:
+    from raffect.cli.sweeps import show_leaderboard
+
+    for view in show.views():
+        screen.say("")
+        show_leaderboard(screen, view, most=5)
+    screen.say("")
+    rows = [
+        [task.upper(), *(f"{scores[key]:.3f}" for key in ("baseline", "best", "reachable"))]
+        for task, scores in show.summary()["scores"].items()
+    ]
+    screen.table(
+        "Scores on the synthetic validation videos (each trial's best epoch, chosen on them)",
+        ["task", ">trivial baseline", ">best trial", ">best reachable"],
+        rows,
+    )
+    screen.say("\nReport:")
+    screen.path(f"  {show.report.resolve()}")
+    screen.say("Try next:")
+    for command in show.next_commands():
+        screen.path(f"  {command}")

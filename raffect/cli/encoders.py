@@ -1,0 +1,113 @@
+"""finetune, extract: the frame encoder and its features."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from raffect.cli.options import (
+    AddressOption,
+    ConfigOption,
+    OverwriteOption,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    WorkersOption,
+)
+
+PANEL = "Encoder"
+DEFAULT_NAME = "clip"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(rich_help_panel=PANEL)(finetune)
+    app.command(rich_help_panel=PANEL)(extract)
+
+
+def finetune(
+    name: Annotated[str, typer.Option(help="Name of the encoder.")] = DEFAULT_NAME,
+    model: Annotated[
+        str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16, or raffect-tiny.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="open_clip tag, local weights file, or none.")
+    ] = None,
+    workers: WorkersOption = 1,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fine-tune CLIP's image tower on the expression labels (Ray Train)."""
+    from raffect.cli.screen import Screen
+    from raffect.cli.settings import settings
+    from raffect.clip.finetune import finetune as run
+    from raffect.config import FinetuneConfig
+    from raffect.store import Store, encoder_folder
+
+    extra: dict[str, Any] = {}
+    if model is not None:
+        extra["encoder.model"] = model
+    if pretrained is not None:
+        extra["encoder.pretrained"] = None if pretrained.lower() == "none" else pretrained
+    chosen = settings(FinetuneConfig(), config, changes, extra)
+    target = Store.open(store)
+    screen = Screen(quiet)
+    with screen.stage(f"Fine-tuning {chosen.encoder.model} on expressions") as bar:
+
+        def on_epoch(result: dict[str, Any]) -> None:
+            bar.tick(result["epoch"], chosen.epochs)
+            bar.tell(f"macro F1 {result['macro_f1']:.3f}")
+
+        manifest = run(
+            target,
+            name,
+            chosen,
+            workers=workers,
+            overwrite=overwrite,
+            address=address,
+            on_epoch=on_epoch,
+        )
+    screen.ready(target.where(encoder_folder(name)), manifest)
+
+
+def extract(
+    encoder: Annotated[str, typer.Option(help="Name of the encoder.")] = DEFAULT_NAME,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the features.  [default: the encoder's]")
+    ] = None,
+    workers: WorkersOption = 1,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn every crop into one feature (Ray Data)."""
+    from raffect.cli.screen import Screen
+    from raffect.cli.settings import settings
+    from raffect.clip.extract import extract as run
+    from raffect.config import ExtractConfig
+    from raffect.store import Store, features_folder
+
+    chosen = settings(ExtractConfig(), config, changes, {})
+    target = Store.open(store)
+    screen = Screen(quiet)
+    with screen.stage(f"Extracting features with {encoder}") as bar:
+        manifest = run(
+            target,
+            encoder,
+            name or encoder,
+            chosen,
+            workers=workers,
+            overwrite=overwrite,
+            address=address,
+            progress=bar.tick,
+        )
+        bar.tell(f"{manifest.counts['rows']:,} x {manifest.counts['dim']}")
+    screen.ready(target.where(features_folder(name or encoder)), manifest)

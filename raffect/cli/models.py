@@ -1,0 +1,168 @@
+"""train, predict, evaluate, submission: temporal models and what they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raffect.cli.options import (
+    AddressOption,
+    AnnotationsOption,
+    ConfigOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    TaskArgument,
+    WorkersOption,
+)
+
+if TYPE_CHECKING:
+    from raffect.temporal.training import EpochResult
+
+PANEL = "Models"
+PredictionsArgument = Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A CSV file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (train, predict, evaluate, submission):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def train(
+    task: TaskArgument,
+    features: Annotated[str, typer.Option(help="Name of the features.")] = "clip",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model.  [default: the task]")
+    ] = None,
+    workers: WorkersOption = 1,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one temporal model, by the recipe unless told otherwise."""
+    from raffect.affwild2.tasks import parse_task
+    from raffect.cli.screen import Screen
+    from raffect.cli.settings import settings
+    from raffect.config import recipe
+    from raffect.store import Store, model_folder
+    from raffect.temporal.train import train as run
+
+    chosen_task = parse_task(task)
+    chosen = settings(recipe(chosen_task), config, changes, {})
+    target = Store.open(store)
+    screen = Screen(quiet)
+    with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
+
+        def on_epoch(result: EpochResult, total: int) -> None:
+            bar.tick(result.epoch, total)
+            bar.tell(f"score {result.score:.4f} at epoch {result.epoch}")
+
+        manifest = run(
+            target,
+            chosen,
+            features,
+            name or chosen_task.value,
+            workers=workers,
+            overwrite=overwrite,
+            address=address,
+            on_epoch=on_epoch,
+        )
+    screen.say(
+        f"Best score on validation: {manifest.counts['score']:.4f}"
+        f" at epoch {manifest.counts['epoch']} (chosen on that split)"
+    )
+    screen.ready(target.where(model_folder(name or chosen_task.value)), manifest)
+
+
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|SWEEP[:TRIAL]", help="A model, or a sweep's trial.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", help="Where to write.")],
+    frames: Annotated[
+        Path | None, typer.Option("--frames", metavar="DIR", help="Crops of one video.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="train or validation, of the store's dataset.")
+    ] = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict every frame of a split, or of a folder of crops, into a CSV file."""
+    from raffect.cli.screen import Screen
+    from raffect.predict import predict_to_file
+    from raffect.store import Store
+
+    screen = Screen(quiet)
+    with screen.stage(f"Predicting with {model}") as bar:
+        rows = predict_to_file(Store.open(store), model, out, frames=frames, split=split)
+        bar.tell(f"{rows:,} frames")
+    screen.path(f"{out} is ready.")
+
+
+def evaluate(
+    task: TaskArgument,
+    predictions: PredictionsArgument,
+    annotations: AnnotationsOption,
+    split: Annotated[str, typer.Option(help="train or validation")] = "validation",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a predictions file against an annotation tree, as the challenge does."""
+    from raffect.affwild2.annotations import load_annotations
+    from raffect.affwild2.predictions import read_predictions
+    from raffect.affwild2.tasks import SPECS, parse_split, parse_task
+    from raffect.cli.screen import Screen
+    from raffect.temporal.evaluation import evaluate as run
+
+    chosen = parse_task(task)
+    labels = load_annotations(annotations, chosen, parse_split(split))
+    result = run(chosen, read_predictions(predictions, chosen), labels)
+    screen = Screen(quiet, as_json)
+    if as_json:
+        screen.json(
+            {
+                "task": chosen.value,
+                "score": result.score,
+                "frames": result.frames,
+                "videos": result.videos,
+                "interval": list(result.interval),
+                "parts": result.parts,
+            }
+        )
+        return
+    low, high = result.interval
+    screen.say(
+        f"[bold]{result.score:.4f}[/]  {SPECS[chosen].score_name}"
+        f"  [dim](95 % over videos: {low:.4f} to {high:.4f})[/]"
+    )
+    rows = [[name, f"{value:.4f}"] for name, value in result.parts.items()]
+    screen.table(f"{result.frames:,} frames of {result.videos} videos", ["part", ">score"], rows)
+
+
+def submission(
+    task: TaskArgument,
+    predictions: PredictionsArgument,
+    example: Annotated[
+        Path, typer.Option("--example", metavar="FILE", help="The organisers' example file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")],
+    quiet: QuietOption = False,
+) -> None:
+    """Write a challenge submission: exactly the rows of the organisers' example file."""
+    from raffect.affwild2.predictions import read_predictions
+    from raffect.affwild2.submission import write_submission
+    from raffect.affwild2.tasks import parse_task
+    from raffect.cli.screen import Screen
+
+    chosen = parse_task(task)
+    rows = write_submission(chosen, read_predictions(predictions, chosen), example, out)
+    Screen(quiet).path(f"{out}: {rows:,} rows, in the order of {example}")

@@ -1,0 +1,45 @@
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URI",
+        help="A folder or s3://bucket/prefix  [default: $RAFFECT_STORE, else ./raffect-store]",
+        show_default=False,
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="A Ray cluster  [default: $RAY_ADDRESS, else this machine]",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Make it anew where other settings made it before.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file of settings; --set goes on top."),
+]
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray workers.")]
+AnnotationsOption = Annotated[
+    Path, typer.Option("--annotations", metavar="DIR", help="Root of the challenge folders.")
+]

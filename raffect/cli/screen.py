@@ -1,0 +1,133 @@
+"""What a person sees: quiet stages, one progress bar at a time, tables of at most 100 columns."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from raffect.store import Manifest
+
+WIDTH = 100
+Tick = Callable[[int, int], None]
+
+
+class Screen:
+    """Where a command prints; says nothing but errors when quiet, nothing but JSON for scripts."""
+
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self.silent = quiet or as_json
+        width = min(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
+        self.began = datetime.now(UTC).isoformat(timespec="seconds")
+        self.console = Console(width=width, quiet=self.silent, highlight=False, soft_wrap=False)
+
+    def say(self, text: str) -> None:
+        """Print a line; rich's markup is read."""
+        self.console.print(text)
+
+    def path(self, text: str) -> None:
+        """Print a path or a command on one line of its own, however long, ready to be copied."""
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def ready(self, where: str, manifest: Manifest) -> None:
+        """Say where a stage's result is, and whether it had been there before."""
+        before = manifest.created < self.began
+        self.path(
+            f"{where} was finished before: nothing to do." if before else f"{where} is ready."
+        )
+
+    def json(self, value: Any) -> None:
+        """Print JSON on standard output, also when quiet."""
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Print a table; columns whose name starts with `>` are aligned to the right."""
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
+        for column in columns:
+            right = column.startswith(">")
+            table.add_column(
+                column.lstrip(">"),
+                justify="right" if right else "left",
+                no_wrap=right,
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Stagebar]:
+        """Show a stage: a bar while it runs, one line with its time when it is done."""
+        bar = Stagebar(title, self)
+        try:
+            yield bar
+        except BaseException:
+            bar.close()
+            raise
+        bar.close()
+        note = f"  {bar.note}" if bar.note else ""
+        self.console.print(f"[green]✓[/] {title}[dim]{note}  {bar.seconds:.1f} s[/]")
+
+
+class Stagebar:
+    """The bar of one stage; `tick(done, total)` moves it, `note` is kept beside its line."""
+
+    def __init__(self, title: str, screen: Screen) -> None:
+        self.note = ""
+        self.began = time.monotonic()
+        self._progress: Progress | None = None
+        live = screen.console.is_terminal and not screen.silent
+        if not live:
+            screen.console.print(f"[dim]… {title}[/]")
+            return
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=screen.console,
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task(title, total=None, note="")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self.began
+
+    def tick(self, done: int, total: int) -> None:
+        """Show how much of the stage is done."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def tell(self, note: str) -> None:
+        """Show a short note beside the bar, and keep it beside the finished line."""
+        self.note = note
+        if self._progress is not None:
+            self._progress.update(self._task, note=note)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._progress is not None:
+            self._progress.stop()

@@ -1,0 +1,125 @@
+"""Predicting with a model or with a sweep's trial, named as users name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from raffect.affwild2.predictions import VideoPredictions, write_predictions
+from raffect.affwild2.tasks import Split, parse_split
+from raffect.errors import DataError, NotThereError, SettingsError
+from raffect.store import Store, features_folder, model_folder, read_manifest, sweep_folder
+from raffect.store.layout import MODELS, SWEEPS, PLAN, trial_folder
+from raffect.store.manifest import has_manifest
+from raffect.temporal.bundle import ModelBundle, load_bundle, predict_features, predict_split
+
+BEST = "best"
+
+
+def predict_to_file(
+    store: Store, model: str, out: Path, frames: Path | None = None, split: str | None = None
+) -> int:
+    """Predict a split of the dataset, or a folder of crops, into a predictions file.
+
+    Args:
+        store: The store of the model and, for a split, of its features.
+        model: `NAME`, `SWEEP`, `SWEEP:TRIAL`, or either with `models/` or `sweeps/` before it.
+        out: The CSV file.
+        frames: A folder of crops `00001.jpg` ... of one video.
+        split: A split of the dataset; one of `frames` and `split` is given.
+
+    Returns:
+        The number of frames predicted.
+
+    Raises:
+        SettingsError: Both or neither of `frames` and `split`, or an ambiguous name.
+        NotThereError: There is no such model or trial.
+    """
+    if (frames is None) == (split is None):
+        raise SettingsError(
+            "predict takes one of --frames and --split.",
+            "--split validation, --split train, or --frames DIR",
+            "Say what to predict.",
+        )
+    chosen = parse_split(split) if split is not None else None
+    bundle = load_bundle(store, resolve(store, model))
+    if chosen is not None:
+        predictions = predict_split(store, bundle, chosen)
+    else:
+        assert frames is not None
+        predictions = [predict_folder(store, bundle, frames)]
+    write_predictions(out, bundle.config.task, predictions)
+    return sum(len(each.frames) for each in predictions)
+
+
+def resolve(store: Store, name: str) -> str:
+    """The folder in the store of the model that a user named.
+
+    Raises:
+        SettingsError: A model and a sweep have this name.
+        NotThereError: Nothing has this name, or the trial saved no model.
+    """
+    group, _, rest = name.partition("/")
+    if group in (MODELS, SWEEPS) and rest:
+        return model_folder(rest) if group == MODELS else _trial(store, rest)
+    if ":" in name:
+        return _trial(store, name)
+    is_model = has_manifest(store, model_folder(name))
+    is_sweep = store.exists(f"{sweep_folder(name)}/{PLAN}")
+    if is_model and is_sweep:
+        raise SettingsError(
+            f"{name!r} is a model and a sweep.",
+            f"models/{name}, sweeps/{name} (its best trial), or {name}:TRIAL",
+            "Say which one.",
+        )
+    if is_sweep:
+        return _trial(store, name)
+    if not is_model:
+        models = [other for other in store.names(MODELS)]
+        sweeps = [other for other in store.names(SWEEPS)]
+        raise NotThereError(
+            f"The store {store.uri} holds no model and no sweep {name!r}.",
+            f"models: {', '.join(models) or 'none'}; sweeps: {', '.join(sweeps) or 'none'}",
+            "Make one with `raffect train` or `raffect tune`, or correct the name.",
+        )
+    return model_folder(name)
+
+
+def _trial(store: Store, name: str) -> str:
+    from raffect.sweep.leaderboard import load_sweep
+
+    sweep, _, wanted = name.partition(":")
+    rows = [row for row in load_sweep(store, sweep).rows if row.model is not None]
+    numbers = [row.number for row in rows]
+    if rows and wanted in ("", BEST):
+        return trial_folder(sweep, numbers[0])
+    if wanted.isdigit() and int(wanted) in numbers:
+        return trial_folder(sweep, int(wanted))
+    raise NotThereError(
+        f"The sweep {sweep!r} has no model of trial {wanted or BEST!r}.",
+        f"trials with a model: {', '.join(map(str, sorted(numbers))) or 'none yet'}",
+        f"See `raffect trials {sweep}`.",
+    )
+
+
+def predict_folder(store: Store, bundle: ModelBundle, folder: Path) -> VideoPredictions:
+    """Predictions of every frame of a folder of crops, up to the last crop.
+
+    The encoder is the one whose features the model was trained on.
+    """
+    from raffect.clip.crops import encode_folder
+    from raffect.clip.encoder import load_encoder
+
+    manifest = read_manifest(store, features_folder(bundle.features))
+    encoder = load_encoder(store, manifest.config["encoder"])
+    frames, features = encode_folder(encoder, folder)
+    if not len(frames):
+        raise DataError(f"{folder} holds no crop that can be read.", "00001.jpg, 00002.jpg, ...")
+    length = int(frames.max())
+    values = predict_features(bundle, features, frames, length)
+    name = folder.resolve().name
+    return VideoPredictions(name, np.arange(1, length + 1, dtype=np.int32), values)
+
+
+__all__ = ["Split", "predict_folder", "predict_to_file", "resolve"]

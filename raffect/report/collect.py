@@ -1,0 +1,219 @@
+"""The numbers of a sweep's report, from its leaderboard, its study and its lineage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.report.commands import next_commands
+from raffect.report.data import (
+    SCORED,
+    Axis,
+    Epoch,
+    Failure,
+    Grid,
+    Part,
+    ReportData,
+    Slice,
+    Trial,
+)
+from raffect.report.importance import Distributions, importance, spans_decades
+from raffect.report.lineage import is_synthetic, lineage, sources_of
+from raffect.store import Store
+
+if TYPE_CHECKING:
+    from raffect.sweep.leaderboard import SweepView, TrialRow
+
+DEPTH_NAMES = ("tcn.depth", "tcn_depth")
+LAYERS_NAMES = ("transformer.layers", "transformer_layers")
+NO_REASON = "No reason was recorded."
+
+
+def collect(store: Store, sweep: str) -> ReportData:
+    """The numbers of one sweep's report.
+
+    Raises:
+        NotThereError: The store holds no such sweep.
+        StoreError: The store can't be read.
+    """
+    from raffect.sweep.leaderboard import load_sweep
+
+    view = load_sweep(store, sweep)
+    ancestors = lineage(store, sources_of(store, view.name, view.manifest))
+    return assemble(
+        view,
+        importance(trials_of(view.rows), _distributions(store, sweep)),
+        store=store.uri,
+        lineage=ancestors,
+        synthetic=is_synthetic(store),
+    )
+
+
+def assemble(view: SweepView, shares: Any, **surroundings: Any) -> ReportData:
+    """The numbers of a report from a leaderboard; reads nothing.
+
+    Args:
+        view: The leaderboard.
+        shares: Importance of the searched parameters.
+        surroundings: `store`, `lineage` and `synthetic` of ReportData.
+    """
+    trials = trials_of(view.rows)
+    best = next((row.number for row in view.rows if _is_scored(row)), None)
+    searched = tuple(dict.fromkeys(name for trial in trials for name in trial.params))
+    return ReportData(
+        name=view.name,
+        task=view.task,
+        finished=view.manifest is not None,
+        target=view.target,
+        baseline=_finite(view.baseline.get("score")),
+        reachable=None,
+        trials=trials,
+        ranking=tuple(row.number for row in view.rows),
+        best=best,
+        searched=searched,
+        importance=shares,
+        grid=grid(trials, searched),
+        slices=tuple(found for name in searched if (found := slice_of(trials, name))),
+        parts=_parts(view, best),
+        failures=failures(trials),
+        commands=next_commands(view.name, view.task, surroundings["store"], best is not None),
+        **surroundings,
+    )
+
+
+def trials_of(rows: Sequence[TrialRow]) -> tuple[Trial, ...]:
+    """The trials by number, each with the best score of the sweep so far."""
+    so_far: float | None = None
+    trials = []
+    for row in sorted(rows, key=lambda row: row.number):
+        score = _finite(row.score)
+        if _is_scored(row) and score is not None:
+            so_far = score if so_far is None else max(so_far, score)
+        trials.append(
+            Trial(
+                number=row.number,
+                state=row.state,
+                score=score,
+                epochs=row.epochs,
+                seconds=row.seconds,
+                params=dict(row.params),
+                reason=row.reason,
+                best_epoch=row.best_epoch,
+                curve=tuple(_epoch(entry) for entry in row.curve),
+                parameters=row.parameters,
+                best_so_far=so_far,
+            )
+        )
+    return tuple(trials)
+
+
+def _epoch(entry: Mapping[str, Any]) -> Epoch:
+    return Epoch(int(entry["epoch"]), _finite(entry.get("score")), _finite(entry.get("loss")))
+
+
+def _is_scored(row: TrialRow) -> bool:
+    return row.state in SCORED and _finite(row.score) is not None
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _scored(trials: tuple[Trial, ...]) -> list[tuple[Trial, float]]:
+    return [(t, t.score) for t in trials if t.state in SCORED and t.score is not None]
+
+
+def grid(trials: tuple[Trial, ...], searched: Sequence[str]) -> Grid | None:
+    """Best score of each TCN depth and number of Transformer layers; None if either is fixed."""
+    x_name = _named(searched, DEPTH_NAMES)
+    y_name = _named(searched, LAYERS_NAMES)
+    if x_name is None or y_name is None:
+        return None
+    cells: dict[tuple[int, int], list[float]] = {}
+    for trial, score in _scored(trials):
+        x, y = trial.params.get(x_name), trial.params.get(y_name)
+        if isinstance(x, int) and isinstance(y, int):
+            cells.setdefault((x, y), []).append(score)
+    xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
+    if len(cells) < 2:
+        return None
+    return Grid(
+        x_name=x_name,
+        y_name=y_name,
+        x_values=tuple(xs),
+        y_values=tuple(ys),
+        scores=tuple(tuple(max(cells.get((x, y), []), default=None) for x in xs) for y in ys),
+        counts=tuple(tuple(len(cells.get((x, y), [])) for x in xs) for y in ys),
+    )
+
+
+def _named(searched: Sequence[str], endings: tuple[str, ...]) -> str | None:
+    return next((name for name in searched if name.lower().endswith(endings)), None)
+
+
+def slice_of(trials: tuple[Trial, ...], name: str) -> Slice | None:
+    """Scores against one parameter; None if it had a single value in all scored trials."""
+    points = [(t, score) for t, score in _scored(trials) if name in t.params]
+    values = [t.params[name] for t, _ in points]
+    if len({repr(value) for value in values}) < 2:
+        return None
+    return Slice(
+        name=name,
+        axis=axis_of(values),
+        values=tuple(values),
+        scores=tuple(score for _, score in points),
+        states=tuple(t.state for t, _ in points),
+        numbers=tuple(t.number for t, _ in points),
+    )
+
+
+def axis_of(values: Sequence[Any]) -> Axis:
+    """How an axis shows these values: a logarithm only where positive floats span decades."""
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        return "category"
+    floats = any(isinstance(v, float) for v in values)
+    return "log" if floats and spans_decades(list(values)) else "number"
+
+
+def _parts(view: SweepView, best: int | None) -> tuple[Part, ...]:
+    """Parts of the best trial's best epoch, in the order of the task's columns."""
+    row = next((row for row in view.rows if row.number == best), None)
+    if row is None:
+        return ()
+    entry = next((e for e in row.curve if e.get("epoch") == row.best_epoch), {})
+    found = {name: _finite(value) for name, value in (entry.get("parts") or {}).items()}
+    floor = view.baseline.get("parts") or {}
+    order = _order(view.task, found)
+    return tuple(
+        Part(name, value, _finite(floor.get(name)))
+        for name in order
+        if (value := found[name]) is not None
+    )
+
+
+def _order(task: Task, found: Mapping[str, Any]) -> list[str]:
+    known = [name for name in SPECS[task].columns if name in found]
+    return known + sorted(set(found) - set(known))
+
+
+def failures(trials: tuple[Trial, ...]) -> tuple[Failure, ...]:
+    """Failed trials by the first line of their reason, the most frequent first."""
+    numbers: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.state == "FAIL":
+            lines = (trial.reason or "").strip().splitlines()
+            numbers.setdefault(lines[0] if lines else NO_REASON, []).append(trial.number)
+    found = sorted(numbers.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(Failure(reason, tuple(trials)) for reason, trials in found)
+
+
+def _distributions(store: Store, sweep: str) -> dict[int, Distributions]:
+    """The study's own distributions by trial number; empty where the study can't be opened."""
+    try:
+        from raffect.sweep.study import open_study
+    except ImportError:
+        return {}
+    study = open_study(store, sweep)
+    return {trial.number: trial.distributions for trial in study.get_trials(deepcopy=False)}

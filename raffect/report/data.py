@@ -1,0 +1,203 @@
+"""What a report shows, as plain numbers: nothing here knows of drawing or of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raffect.affwild2.tasks import Task
+
+State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
+STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
+SCORED: tuple[str, ...] = ("COMPLETE", "PRUNED")
+"""States of a finished trial with a score; only these are ranked."""
+
+Axis = Literal["number", "log", "category"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a trial: its 1-based number, validation score and training loss."""
+
+    epoch: int
+    score: float | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of the sweep.
+
+    Attributes:
+        score: That of its best epoch on validation; None without a finished epoch.
+        epochs: Epochs it ran.
+        best_so_far: The sweep's best score when trials up to this number are counted.
+        parameters: Number of weights of its model.
+    """
+
+    number: int
+    state: str
+    score: float | None
+    epochs: int
+    seconds: float
+    params: dict[str, Any]
+    reason: str | None
+    best_epoch: int | None
+    curve: tuple[Epoch, ...]
+    parameters: int | None
+    best_so_far: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the best trial's score (a class, an action unit, valence or arousal)."""
+
+    name: str
+    score: float
+    baseline: float | None
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Shares of the parameters' importance, largest first, or why there are none.
+
+    Attributes:
+        shares: Parameter and its share; the shares sum to 1.
+        trials: Number of trials that were compared.
+        target: Number of the best of them that the importance tells apart from the rest.
+        missing: Why there are no shares; empty when there are.
+    """
+
+    shares: tuple[tuple[str, float], ...] = ()
+    trials: int = 0
+    target: int = 0
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Best score of each pair of two integer parameters.
+
+    Attributes:
+        scores: `scores[row][column]` of `y_values[row]`, `x_values[column]`; None if untried.
+        counts: Number of scored trials of each pair.
+    """
+
+    x_name: str
+    y_name: str
+    x_values: tuple[int, ...]
+    y_values: tuple[int, ...]
+    scores: tuple[tuple[float | None, ...], ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Scores of all scored trials against one searched parameter."""
+
+    name: str
+    axis: Axis
+    values: tuple[Any, ...]
+    scores: tuple[float, ...]
+    states: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Trials that failed for one reason."""
+
+    reason: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """Something in the store that the sweep was made from.
+
+    Attributes:
+        digest: Of its manifest when it was used.
+        created: When it was finished; empty if unknown.
+        state: Whether the store still holds the very same.
+    """
+
+    folder: str
+    digest: str
+    created: str
+    state: Literal["same", "changed", "gone"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to give next, and what it does."""
+
+    purpose: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All numbers of the report of one sweep.
+
+    Attributes:
+        synthetic: The dataset is a synthetic one.
+        finished: The sweep ended; else it runs, or was interrupted.
+        target: Number of trials asked for.
+        baseline: Score of the trivial prediction; None if unknown.
+        reachable: Best reachable score, known of synthetic data only.
+        trials: By number.
+        ranking: Numbers of the trials, best first, those without a score last.
+        best: Number of the best trial; None while there is no score.
+        searched: Names of the searched parameters, in the order in which they were asked for.
+    """
+
+    name: str
+    task: Task
+    store: str
+    synthetic: bool
+    finished: bool
+    target: int
+    baseline: float | None
+    reachable: float | None
+    trials: tuple[Trial, ...]
+    ranking: tuple[int, ...]
+    best: int | None
+    searched: tuple[str, ...]
+    importance: Importance
+    grid: Grid | None
+    slices: tuple[Slice, ...]
+    parts: tuple[Part, ...]
+    failures: tuple[Failure, ...]
+    lineage: tuple[Ancestor, ...]
+    commands: tuple[Command, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each state that occurs."""
+        states = [trial.state for trial in self.trials]
+        return {state: states.count(state) for state in STATES if state in states}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all trials together; they may have run at the same time."""
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def best_trial(self) -> Trial | None:
+        """The trial with the best score."""
+        return next((trial for trial in self.trials if trial.number == self.best), None)
+
+    @property
+    def ranked(self) -> tuple[Trial, ...]:
+        """The trials, best first."""
+        by_number = {trial.number: trial for trial in self.trials}
+        return tuple(by_number[number] for number in self.ranking)
+
+    @property
+    def gained(self) -> float | None:
+        """Share of the way from the baseline (0) to the best reachable score (1)."""
+        best = self.best_trial
+        if best is None or best.score is None or self.baseline is None or self.reachable is None:
+            return None
+        way = self.reachable - self.baseline
+        return (best.score - self.baseline) / way if way > 0 else None

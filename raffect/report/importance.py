@@ -1,0 +1,118 @@
+"""Which searched parameters decide whether a trial is among the best: PED-ANOVA.
+
+Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
+Arbitrary Subspaces" (IJCAI 2023), as Optuna has it. It keeps conditional parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import TrialState
+
+from raffect.report.data import SCORED, Importance, Trial
+
+FEWEST_TRIALS = 8
+# Optuna's advice for a stable estimate: at least 5 trials in the group told apart.
+_FEWEST_IN_TARGET = 5
+_TARGET_SHARE = 0.1
+
+Distributions = Mapping[str, BaseDistribution]
+
+
+def importance(
+    trials: tuple[Trial, ...], distributions: Mapping[int, Distributions] | None = None
+) -> Importance:
+    """The share of each searched parameter in telling the best trials from all others.
+
+    Pruned trials count with the score they had: they were stopped for being worse than others at
+    the same epoch, and to leave them out would compare good trials with good ones alone.
+
+    Args:
+        trials: The sweep's trials.
+        distributions: The study's own distributions by trial number; guessed from the values
+            where they are missing.
+    """
+    scored = [t for t in trials if t.state in SCORED and t.score is not None and t.params]
+    if len(scored) < FEWEST_TRIALS:
+        return Importance(
+            trials=len(scored),
+            missing=f"Too few finished trials: {len(scored)} of at least {FEWEST_TRIALS}.",
+        )
+    target = max(_FEWEST_IN_TARGET, math.ceil(_TARGET_SHARE * len(scored)))
+    study = _study(scored, distributions or {})
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(target / len(scored), 0.99))
+    found = evaluator.evaluate(study)
+    total = sum(found.values())
+    if not math.isfinite(total) or total <= 0:
+        return Importance(
+            trials=len(scored), missing="The searched parameters did not vary between the trials."
+        )
+    shares = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return Importance(
+        shares=tuple((name, value / total) for name, value in shares),
+        trials=len(scored),
+        target=target,
+    )
+
+
+def _study(scored: list[Trial], distributions: Mapping[int, Distributions]) -> optuna.Study:
+    """A study in memory in which every scored trial is complete."""
+    guessed = {name: guess_distribution(values) for name, values in _values(scored).items()}
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    for trial in scored:
+        own = distributions.get(trial.number, {})
+        params = {name: _plain(value) for name, value in trial.params.items()}
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE,
+                params=params,
+                distributions={name: own.get(name, guessed[name]) for name in params},
+                value=trial.score,
+            )
+        )
+    return study
+
+
+def _values(scored: list[Trial]) -> dict[str, list[Any]]:
+    values: dict[str, list[Any]] = {}
+    for trial in scored:
+        for name, value in trial.params.items():
+            values.setdefault(name, []).append(_plain(value))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """A list from JSON as something that Optuna takes for a category."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def guess_distribution(values: list[Any]) -> BaseDistribution:
+    """A distribution that these values may have been drawn from."""
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if numbers and all(isinstance(v, int) for v in values):
+        return IntDistribution(min(values), max(values))
+    if numbers and all(math.isfinite(v) for v in values):
+        low, high = min(values), max(values)
+        return FloatDistribution(low, high, log=spans_decades(values))
+    return CategoricalDistribution(tuple(dict.fromkeys(values)))
+
+
+def spans_decades(values: list[Any]) -> bool:
+    """Whether positive numbers spread so wide that only a logarithmic axis shows them."""
+    return min(values) > 0 and max(values) / min(values) >= 20

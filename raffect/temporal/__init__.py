@@ -1,0 +1,1 @@
+"""The temporal models: data, model, losses, training, prediction and evaluation."""

@@ -1,0 +1,119 @@
+"""Batches of segments, gathered where the model computes, from arrays that stay there."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.temporal.segments import Segments
+from raffect.temporal.timelines import NO_ROW, Timelines
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of segments; B segments, W frames, D features, L label values.
+
+    Attributes:
+        x: Features, `(B, W, D)` float32; arbitrary where padded.
+        present: Frames with a crop of their own, `(B, W)` bool.
+        real: Frames that are not padding, `(B, W)` bool; None: all are real.
+        frames: Timeline entry of each frame, `(B, W)` int64; arbitrary where padded.
+        values: Per task, labels `(B, W, L)` float32.
+        known: Per task, which labels may be trained on, `(B, W, L)` bool; never padding.
+    """
+
+    x: Tensor
+    present: Tensor
+    real: Tensor | None
+    frames: Tensor
+    values: dict[Task, Tensor]
+    known: dict[Task, Tensor]
+
+
+class DeviceTimelines:
+    """Timelines and the features they point into, on the device.
+
+    On the CPU nothing is copied: arrays in Ray's object store serve all workers of a node.
+
+    Args:
+        features: `(rows, features)` float16; an array, or a tensor already on the device.
+        timelines: The timelines.
+        device: Where batches are wanted.
+    """
+
+    def __init__(
+        self, features: NDArray[np.float16] | Tensor, timelines: Timelines, device: torch.device
+    ) -> None:
+        self.timelines = timelines
+        self.device = device
+        self.features = to_device(features, device)
+        if not len(self.features):
+            # Somewhere for the rows of videos without crops to point to.
+            self.features = self.features.new_zeros((1, self.features.shape[1]))
+        self._row = to_device(timelines.row, device)
+        self._present = to_device(timelines.present, device)
+        self._any_without_row = bool((timelines.row == NO_ROW).any())
+        self._values: dict[Task, Tensor] = {}
+        self._known: dict[Task, Tensor] = {}
+        for task, labels in timelines.labels.items():
+            known = trainable(task, labels.values, labels.valid)
+            self._values[task] = to_device(labels.values, device)
+            self._known[task] = to_device(known, device)
+
+    def gather(self, segments: Segments, tasks: tuple[Task, ...] = ()) -> Batch:
+        """The batch of these segments, with the labels of these tasks."""
+        start = torch.from_numpy(segments.start).to(self.device)
+        length = torch.from_numpy(segments.real).to(self.device)
+        position = torch.arange(segments.window, device=self.device)
+        last = (start + length - 1)[:, None]
+        frames = torch.minimum(start[:, None] + position, last)
+        padded = bool((segments.real < segments.window).any())
+        real = position < length[:, None] if padded else None
+        known = {task: self._known[task][frames] for task in tasks}
+        if real is not None:
+            known = {task: mask & real[..., None] for task, mask in known.items()}
+        return Batch(
+            x=self._features_at(frames),
+            present=self._present[frames],
+            real=real,
+            frames=frames,
+            values={task: self._values[task][frames] for task in tasks},
+            known=known,
+        )
+
+    def _features_at(self, frames: Tensor) -> Tensor:
+        row = self._row[frames].flatten()
+        index = row.clamp_min(0) if self._any_without_row else row
+        x = self.features.index_select(0, index).float()
+        if self._any_without_row:
+            x.masked_fill_((row == NO_ROW)[:, None], 0.0)
+        return x.view(*frames.shape, -1)
+
+
+def trainable(
+    task: Task, values: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which labels `(frames, label_width)` may be trained on.
+
+    A frame's known AUs are used even where another is unknown (the score drops such frames).
+    """
+    if task is Task.AU:
+        return np.asarray(values != SPECS[task].invalid)
+    return np.repeat(valid[:, None], values.shape[1], axis=1)
+
+
+def to_device(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """A tensor on the device; on the CPU it shares the array's memory."""
+    if isinstance(values, Tensor):
+        return values.to(device)
+    with warnings.catch_warnings():
+        # Arrays of Ray's object store are read-only, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values).to(device)

@@ -1,0 +1,64 @@
+"""Segments: windows over timelines, as indices, never as copies.
+
+Every frame lies in at least one segment. The last segment of a video is shifted back to end at
+its last frame; a video shorter than the window is one segment, padded at its end. (The authors'
+code drops both: 1.9 % of the frames.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.config import SegmentConfig
+from raffect.temporal.timelines import Timelines
+
+
+def segment_starts(length: int, window: int, stride: int) -> NDArray[np.int64]:
+    """First frames (0-based) of the segments of a video, as few as cover it at this stride.
+
+    Args:
+        length: Frames of the video, at least 1.
+        window: Frames per segment.
+        stride: Frames from one segment to the next, at most `window`.
+    """
+    assert length >= 1
+    assert 1 <= stride <= window
+    last = max(0, length - window)
+    return np.append(np.arange(0, last, stride, dtype=np.int64), np.int64(last))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments of some timelines.
+
+    Attributes:
+        start: Timeline entry of each segment's first frame, `(segments,)`.
+        real: Frames that are not padding, `(segments,)`, from 1 to `window`.
+        window: Frames per segment, padding included.
+    """
+
+    start: NDArray[np.int64]
+    real: NDArray[np.int64]
+    window: int
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index: NDArray[np.integer] | slice) -> Segments:
+        """Some of the segments."""
+        return Segments(self.start[index], self.real[index], self.window)
+
+
+def index_segments(timelines: Timelines, config: SegmentConfig) -> Segments:
+    """All segments of the timelines, video by video."""
+    starts, real = [], []
+    for offset, length in zip(timelines.offsets, timelines.lengths, strict=False):
+        if length:
+            own = segment_starts(int(length), config.window, config.stride)
+            starts.append(offset + own)
+            real.append(np.full(len(own), min(length, config.window), dtype=np.int64))
+    none = np.empty(0, dtype=np.int64)
+    return Segments(np.concatenate([none, *starts]), np.concatenate([none, *real]), config.window)

@@ -1,0 +1,139 @@
+"""Timelines: per video and frame, which feature row is used there and what the labels are.
+
+A frame without a crop uses the row of the nearest earlier crop, or of the next one at the start
+of a video, in training and in prediction alike, and is marked absent so that the model can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.tasks import SPECS, Task
+
+NO_ROW = -1
+"""Row of the frames of a video without a single crop; the feature is then all zeros."""
+
+
+@dataclass(frozen=True)
+class FrameLabels:
+    """Labels of one task for every frame of some timelines.
+
+    Attributes:
+        values: `(frames, label_width)` float32; invalid ones keep the dataset's mark.
+        valid: `(frames,)` bool, which frames are scored.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Timelines:
+    """Videos one after the other; frame f (1-based) of video i is entry offsets[i] + f - 1.
+
+    A timeline is as long as the annotation or the last crop, whichever is later: every annotated
+    line is covered, and crops past the annotation still give context.
+
+    Attributes:
+        videos: Names, `(videos,)`.
+        offsets: First entry of each video, and the end, `(videos + 1,)` int64.
+        row: Feature row used at each frame, `(frames,)` int64; NO_ROW: none in the whole video.
+        present: Whether the frame has a crop of its own, `(frames,)` bool.
+        labels: Labels per task.
+    """
+
+    videos: tuple[str, ...]
+    offsets: NDArray[np.int64]
+    row: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    labels: dict[Task, FrameLabels]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames per video."""
+        return np.diff(self.offsets)
+
+    @property
+    def frames(self) -> int:
+        """Frames of all videos together."""
+        return int(self.offsets[-1])
+
+    def split(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Per-frame values `(frames, ...)` as one view per video."""
+        return np.split(values, self.offsets[1:-1]) if self.videos else []
+
+
+def fill_rows(
+    frames: NDArray[np.integer], rows: NDArray[np.integer], length: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Feature row used at each of `length` frames, and whether the frame has its own crop.
+
+    Args:
+        frames: 1-based frames that have a crop, `(crops,)`, in any order.
+        rows: Their feature rows, `(crops,)`.
+        length: Frames of the timeline.
+    """
+    own = np.full(length, NO_ROW, dtype=np.int64)
+    own[frames - 1] = rows
+    present = own != NO_ROW
+    if not present.any():
+        return own, present
+    earlier = np.maximum.accumulate(np.where(present, np.arange(length), -1))
+    first = int(present.argmax())
+    return own[np.where(earlier >= 0, earlier, first)], present
+
+
+def build_timelines(
+    videos: Sequence[str],
+    crops: Mapping[str, tuple[NDArray[np.integer], NDArray[np.integer]]],
+    labels: Mapping[Task, Mapping[str, VideoLabels]],
+) -> Timelines:
+    """Timelines of the videos.
+
+    Args:
+        videos: Names, in the wanted order.
+        crops: Per video with crops, its 1-based frames and their feature rows.
+        labels: Per task, the labels of some of the videos; frames of the others are invalid.
+    """
+    none = np.empty(0, dtype=np.int64)
+    lengths, rows, present = [], [], []
+    for video in videos:
+        frames, feature_rows = crops.get(video, (none, none))
+        lines = [len(of[video].valid) for of in labels.values() if video in of]
+        length = max([int(frames.max()) if len(frames) else 0, *lines])
+        row, own = fill_rows(frames, feature_rows, length)
+        lengths.append(length)
+        rows.append(row)
+        present.append(own)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    return Timelines(
+        videos=tuple(videos),
+        offsets=offsets,
+        row=np.concatenate([none, *rows]),
+        present=np.concatenate([none.astype(bool), *present]),
+        labels={task: _place(task, videos, offsets, labels[task]) for task in labels},
+    )
+
+
+def _place(
+    task: Task,
+    videos: Sequence[str],
+    offsets: NDArray[np.int64],
+    labels: Mapping[str, VideoLabels],
+) -> FrameLabels:
+    spec = SPECS[task]
+    frames = int(offsets[-1])
+    values = np.full((frames, spec.label_width), spec.invalid, dtype=np.float32)
+    valid = np.zeros(frames, dtype=bool)
+    for video, start in zip(videos, offsets, strict=False):
+        if video in labels:
+            here = slice(start, start + len(labels[video].valid))
+            values[here] = labels[video].values
+            valid[here] = labels[video].valid
+    return FrameLabels(values, valid)

@@ -1,0 +1,166 @@
+"""A user's mistake: one message with what was got, what is allowed and what to do; exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from raffect.cli.app import run
+from raffect.store import Store
+from raffect.testing.s3 import S3Server, environment, start_s3_server
+from tests.builders import write_raw_tree
+
+EXPR_TRAIN = "EXPR_Recognition_Challenge/Train_Set"
+VA_TRAIN = "VA_Estimation_Challenge/Train_Set"
+
+
+@dataclass
+class Told:
+    code: int
+    message: str
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+    def call(*arguments: object) -> Told:
+        code = run([str(argument) for argument in arguments])
+        told = Told(code, capsys.readouterr().err)
+        assert "Traceback" not in told.message
+        return told
+
+    return call
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return write_raw_tree(tmp_path / "raw")
+
+
+def prepare(raw: Path, store: Path) -> list[object]:
+    return ["prepare", "--images", raw / "images", "--annotations", raw / "annotations",
+            "--store", store]  # fmt: skip
+
+
+def first_annotation(raw: Path, folder: str) -> Path:
+    return sorted((raw / "annotations" / folder).glob("*.txt"))[0]
+
+
+@pytest.mark.parametrize("missing", ["images", "annotations"])
+def test_a_missing_folder(tell, raw: Path, tmp_path: Path, missing: str):
+    (raw / missing).rename(raw / "elsewhere")
+    told = tell(*prepare(raw, tmp_path / "store"))
+    assert told.code == 2
+    assert str(raw / missing) in told.message
+    assert "Next:" in told.message
+
+
+@pytest.mark.parametrize("empty", ["images", "annotations"])
+def test_an_empty_tree(tell, raw: Path, tmp_path: Path, empty: str):
+    (raw / empty).rename(raw / "elsewhere")
+    (raw / empty).mkdir()
+    told = tell(*prepare(raw, tmp_path / "store"))
+    assert told.code == 2
+    assert str(raw / empty) in told.message
+
+
+@pytest.mark.parametrize(
+    ("folder", "old", "new", "words"),
+    [
+        (VA_TRAIN, "valence,arousal", "arousal,valence", ["valence,arousal"]),
+        (EXPR_TRAIN, "Neutral,", "Calm,", ["Calm"]),
+        (EXPR_TRAIN, "\n", "\n9\n", ["9", "line 2"]),
+        (VA_TRAIN, "\n", "\nhappy,0.1\n", ["happy", "line 2"]),
+    ],
+)
+def test_a_wrong_annotation(tell, raw: Path, tmp_path: Path, folder, old, new, words):
+    path = first_annotation(raw, folder)
+    path.write_text(path.read_text().replace(old, new, 1))
+    told = tell(*prepare(raw, tmp_path / "store"))
+    assert told.code == 2
+    assert path.name in told.message
+    assert "Allowed:" in told.message
+    for word in words:
+        assert word in told.message
+    assert tell("check", "--store", tmp_path / "store").code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("train", "vad"), ("tune", "vad"), ("evaluate", "vad", "x.csv", "--annotations", ".")],
+)
+def test_an_unknown_task(tell, tmp_path: Path, command: tuple[str, ...]):
+    store = [] if command[0] == "evaluate" else ["--store", tmp_path]
+    told = tell(*command, *store)
+    assert told.code == 2
+    assert "'vad'" in told.message
+    assert "va, expr, au" in told.message
+
+
+@pytest.mark.parametrize("command", [("train", "va"), ("tune", "va")])
+def test_bad_settings_are_all_listed(tell, tmp_path: Path, command: tuple[str, ...]):
+    told = tell(
+        *command, "--store", tmp_path, "--set", "model.tcn.dept=4", "--set", "optimiser.lr=fast",
+        "--set", "model.tcn.dropout=1.5",
+    )  # fmt: skip
+    assert told.code == 2
+    for key in ("model.tcn.dept", "optimiser.lr", "model.tcn.dropout"):
+        assert key in told.message
+
+
+@pytest.mark.parametrize(
+    ("command", "next_command"),
+    [
+        (("check",), "raffect prepare"),
+        (("finetune", "--model", "raffect-tiny", "--pretrained", "none"), "raffect prepare"),
+        (("extract",), "raffect"),
+        (("train", "va"), "raffect extract"),
+        (("tune", "va"), "raffect extract"),
+        (("trials", "va"), "raffect tune"),
+        (("report", "va"), "raffect tune"),
+        (("predict", "va", "--split", "validation", "--out", "x.csv"), "raffect train"),
+    ],
+)
+def test_a_store_that_was_never_prepared(tell, tmp_path: Path, command, next_command: str):
+    told = tell(*command, "--store", tmp_path / "store")
+    assert told.code == 2
+    assert str(tmp_path / "store") in told.message
+    assert next_command in told.message
+    assert Store(str(tmp_path / "store")).files("") == []
+
+
+def test_a_wrong_key(tell, raw: Path, s3_store: Store):
+    with environment({"AWS_SECRET_ACCESS_KEY": "wrong"}):
+        told = tell(*prepare(raw, s3_store.uri))
+    assert told.code == 2
+    assert "refuses access" in told.message
+    assert s3_store.files("") == []
+
+
+def test_a_server_that_is_down(tell, raw: Path):
+    server: S3Server = start_s3_server()
+    bucket = server.new_bucket()
+    server.stop()
+    with environment(server.environment()):
+        told = tell(*prepare(raw, f"s3://{bucket}/x"))
+    assert told.code == 2
+    assert "does not answer" in told.message
+    assert server.endpoint in told.message
+
+
+def test_no_cluster_at_the_address(tell, raw: Path, tmp_path: Path):
+    told = tell(*prepare(raw, tmp_path / "store"), "--address", "127.0.0.1:1")
+    assert told.code == 2
+    assert "127.0.0.1:1" in told.message
+
+
+def test_predict_needs_to_know_what(tell, tmp_path: Path):
+    told = tell("predict", "va", "--out", tmp_path / "x.csv", "--store", tmp_path)
+    assert told.code == 2
+    assert "--split" in told.message
+
+
+def test_an_unknown_option_is_the_users_mistake(tell):
+    assert tell("check", "--nonsense").code == 2

@@ -1,0 +1,110 @@
+"""Settings: the recipe by default, every mistake told at once, equal settings equal hashes."""
+
+from __future__ import annotations
+
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.config import (
+    FinetuneConfig,
+    TCNConfig,
+    TemporalConfig,
+    build,
+    flatten,
+    hash_json,
+    override,
+    parse_assignments,
+    read_yaml,
+    recipe,
+)
+from raffect.errors import SettingsError
+
+
+@pytest.mark.parametrize(("task", "epochs"), [(Task.VA, 40), (Task.EXPR, 10), (Task.AU, 30)])
+def test_the_default_is_the_recipe(task: Task, epochs: int):
+    config = recipe(task)
+    assert config.optimiser.epochs == epochs
+    assert (config.segments.window, config.segments.stride) == (300, 200)
+    assert config.model.tcn.block_channels() == (768, 256, 128)
+    assert config.model.transformer.layers == 8
+    assert config.optimiser.lr == 3e-5
+    assert config.losses.auxiliary.model_dump() == {"va": 0.0, "expr": 0.0, "au": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(0, ()), (1, (8,)), (2, (8, 4)), (4, (8, 4, 4, 4))]
+)
+def test_the_last_channel_count_repeats(depth: int, expected: tuple[int, ...]):
+    assert TCNConfig(depth=depth, channels=(8, 4)).block_channels() == expected
+
+
+def test_set_changes_what_it_names_and_nothing_else():
+    changed = override(recipe(Task.VA), {"model.tcn.depth": 4, "optimiser.lr": "1e-4"})
+    assert changed.model.tcn.depth == 4
+    assert changed.optimiser.lr == 1e-4
+    assert override(changed, {"model.tcn.depth": 3, "optimiser.lr": 3e-5}) == recipe(Task.VA)
+
+
+def test_all_mistakes_are_listed_at_once():
+    changes = parse_assignments(
+        ["model.tcn.dept=4", "optimiser.lr=fast", "model.tcn.dropout=1.5", "losses.va.x=1"]
+    )
+    with pytest.raises(SettingsError) as caught:
+        override(recipe(Task.VA), changes)
+    message = str(caught.value)
+    for key in ("model.tcn.dept", "optimiser.lr", "model.tcn.dropout", "losses.va"):
+        assert key in message
+
+
+def test_a_plain_value_has_no_parts():
+    with pytest.raises(SettingsError, match=r"optimiser\.lr"):
+        override(recipe(Task.VA), {"optimiser.lr.x": 1})
+
+
+@pytest.mark.parametrize("text", ["novalue", "=3"])
+def test_an_assignment_needs_a_key_and_a_value(text: str):
+    with pytest.raises(SettingsError, match="key=value"):
+        parse_assignments([text])
+
+
+def test_values_are_yaml():
+    assert parse_assignments(["a=[1,2]", "b=none", "c=null", "d=x=y", "e=[1"]) == {
+        "a": [1, 2],
+        "b": "none",
+        "c": None,
+        "d": "x=y",
+        "e": "[1",
+    }
+
+
+def test_equal_settings_have_equal_digests():
+    one = override(FinetuneConfig(), {"epochs": 7})
+    two = build(FinetuneConfig, {"epochs": "7"})
+    assert one.digest() == two.digest() != FinetuneConfig().digest()
+
+
+def test_a_config_survives_json():
+    config = recipe(Task.AU)
+    assert build(TemporalConfig, config.canonical()) == config
+
+
+def test_hash_ignores_the_order_of_keys():
+    assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1})
+
+
+def test_flatten():
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}}) == {"a.b": 1, "a.c.d": [2]}
+
+
+@pytest.mark.parametrize("content", ["- 1", "a: [", None])
+def test_a_settings_file_is_a_yaml_mapping(tmp_path, content: str | None):
+    path = tmp_path / "settings.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SettingsError):
+        read_yaml(path)
+
+
+def test_settings_can_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        recipe(Task.VA).model.tcn.depth = 5

@@ -1,0 +1,49 @@
+"""Errors reach the user whole, also through Ray's wrappers and pickles."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from raffect.errors import DataError, RaffectError, find_user_error
+
+
+def test_an_error_says_got_allowed_and_next():
+    text = str(DataError("Got x.", "y", "Do z."))
+    assert text == "Got x.\nAllowed: y\nNext: Do z."
+
+
+def test_an_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(DataError("Got x.", "y", "Do z.")))
+    assert isinstance(error, DataError)
+    assert str(error) == "Got x.\nAllowed: y\nNext: Do z."
+
+
+def test_it_is_found_below_other_errors():
+    try:
+        try:
+            raise DataError("Got x.")
+        except DataError as inner:
+            raise RuntimeError("wrapper") from inner
+    except RuntimeError as outer:
+        assert str(find_user_error(outer)) == "Got x."
+
+
+def test_a_bug_is_not_a_user_error():
+    assert find_user_error(ValueError("x")) is None
+    assert find_user_error(None) is None
+
+
+@pytest.mark.ray
+def test_it_is_found_in_a_remote_error(ray_local: None):
+    import ray
+
+    @ray.remote
+    def fail() -> None:
+        raise DataError("Got x.", "y", "Do z.")
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        ray.get(fail.remote())
+    assert str(find_user_error(caught.value)) == "Got x.\nAllowed: y\nNext: Do z."
+    assert isinstance(find_user_error(caught.value), RaffectError)
