@@ -25,7 +25,7 @@ SIZE = 112
 _DRAWN = 2 * SIZE
 _QUALITY = 90
 _JITTER = 0.16
-_RESTING = 0.2
+_RESTING = 0.14
 _NOISE_BANK = 512
 _ANGLES = np.linspace(0.0, 2.0 * math.pi, 18, endpoint=False)
 _OVAL = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
@@ -78,28 +78,28 @@ Shape = tuple[str, list[list[float]], Colour]
 
 def invent(rng: np.random.Generator) -> Identity:
     """A new subject."""
-    tone = rng.uniform(0.35, 1.0)
-    skin = np.array([245, 205, 175]) * tone + rng.normal(0, 10, 3)
-    hair = np.array([150, 110, 70]) * rng.uniform(0.15, 1.2) + rng.normal(0, 12, 3)
-    lips = skin * np.array([0.85, 0.55, 0.55]) + rng.normal(0, 8, 3)
+    tone = rng.uniform(0.6, 1.0)
+    skin = np.array([235, 195, 165]) * tone + rng.normal(0, 6, 3)
+    hair = np.array([120, 85, 55]) * rng.uniform(0.3, 1.0) + rng.normal(0, 6, 3)
+    lips = skin * np.array([0.8, 0.42, 0.42]) + rng.normal(0, 6, 3)
     iris = rng.choice([(70, 45, 25), (60, 100, 60), (60, 90, 150), (30, 25, 20)])
     return Identity(
         skin=_colour(skin),
         hair=_colour(hair),
         iris=_colour(iris),
         lips=_colour(lips),
-        background=_colour(rng.uniform(20, 235, 3)),
-        face_width=rng.uniform(0.72, 0.92),
-        eye_distance=rng.uniform(0.36, 0.43),
-        eye_size=rng.uniform(0.19, 0.24),
-        mouth_y=rng.uniform(0.48, 0.58),
-        mouth_width=rng.uniform(0.32, 0.4),
-        brow_y=rng.uniform(-0.64, -0.57),
-        brow_width=int(rng.integers(9, 16)),
+        background=_colour(rng.uniform(90, 160) + rng.normal(0, 12, 3)),
+        face_width=rng.uniform(0.82, 0.92),
+        eye_distance=rng.uniform(0.38, 0.42),
+        eye_size=rng.uniform(0.22, 0.25),
+        mouth_y=rng.uniform(0.5, 0.55),
+        mouth_width=rng.uniform(0.37, 0.42),
+        brow_y=rng.uniform(-0.62, -0.58),
+        brow_width=int(rng.integers(12, 17)),
         nose_length=rng.uniform(0.3, 0.4),
         fringe=rng.uniform(-1.12, -0.94),
-        bearded=bool(rng.random() < 0.2),
-        glasses=bool(rng.random() < 0.15),
+        bearded=bool(rng.random() < 0.12),
+        glasses=bool(rng.random() < 0.12),
         resting=rng.normal(0.0, _RESTING, len(Muscles.__dataclass_fields__)),
     )
 
@@ -165,9 +165,10 @@ class Camera:
         self._rng = rng
         axis = np.linspace(-1.0, 1.0, SIZE, dtype=np.float32)
         self._x, self._y = axis[None, :, None], axis[:, None, None]
-        self._light = wander(rng, lines, 3, 60.0, 0.16) + rng.normal(0.0, (0.2, 0.22, 0.15), 3)
+        spread = np.array([0.13, 0.12, 0.1, 0.05, 0.05])
+        self._light = (wander(rng, lines, 5, 20.0, 1.0) + 0.5 * rng.standard_normal(5)) * spread
         self._blur = np.where(rng.random(lines) < 0.3, rng.uniform(0.6, 2.2, lines), 0.0)
-        self._sigma = rng.uniform(3.0, 8.0) + rng.exponential(5.0, lines)
+        self._sigma = rng.uniform(2.0, 6.0) + rng.exponential(4.0, lines)
         hidden = wander(rng, lines, 1, 4.0, 1.0)[:, 0]
         self._hidden = (hidden > 1.7) | (rng.random(lines) < 0.04)
         self._bank = rng.standard_normal((_NOISE_BANK, SIZE * 3)).astype(np.float32)
@@ -179,9 +180,10 @@ class Camera:
         image = image.reduce(2)
         if self._blur[row]:
             image = image.filter(ImageFilter.BoxBlur(float(self._blur[row])))
-        gain, across, down = self._light[row].astype(np.float32)
-        pixels = np.asarray(image, dtype=np.float32)
-        pixels = pixels * (np.exp(gain) + across * self._x + down * self._y)
+        gain, across, down, red, blue = self._light[row].astype(np.float32)
+        white = np.exp(np.array([gain + red, gain, gain + blue], dtype=np.float32))
+        pixels = np.asarray(image, dtype=np.float32) * (1.0 + across * self._x + down * self._y)
+        pixels *= white
         start = int(self._rng.integers(_NOISE_BANK - SIZE))
         noise = self._bank[start : start + SIZE].reshape(SIZE, SIZE, 3)
         pixels += np.float32(self._sigma[row]) * noise
@@ -217,7 +219,7 @@ def _head(who: Identity, lines: int) -> list[tuple[str, Floats, Colour]]:
 def _eyes(rng: np.random.Generator, who: Identity, m: Muscles) -> list[tuple[str, Floats, Colour]]:
     lines = len(m.eyes)
     gaze = wander(rng, lines, 2, 12.0, 0.025)
-    opening = np.clip(0.105 * (1.0 + 0.9 * m.eyes), 0.008, 0.24)
+    opening = np.clip(0.12 * (1.0 + 0.95 * m.eyes), 0.008, 0.27)
     line, hair = _shade(who.skin, 0.62), _shade(who.hair, 0.7)
     shapes: list[tuple[str, Floats, Colour]] = []
     for side in (-1.0, 1.0):
@@ -232,9 +234,7 @@ def _eyes(rng: np.random.Generator, who: Identity, m: Muscles) -> list[tuple[str
         inner = np.stack([side * (who.eye_distance - 0.05 - inner_x), _brow(who, m.brow_inner)], 1)
         outer = np.stack([side * (who.eye_distance + outer_x), _brow(who, m.brow_outer) + 0.04], 1)
         arch = 0.5 * (inner + outer) + np.stack([np.zeros(lines), -0.05 - 0.04 * m.brow_outer], 1)
-        shapes.append(
-            (str(who.brow_width), np.stack([inner, arch, outer], 1), _shade(who.hair, 0.7))
-        )
+        shapes.append((str(who.brow_width), np.stack([inner, arch, outer], 1), hair))
         bag = _scaled(_OVAL[:10], 0.2, 0.03 + 0.09 * np.clip(m.cheeks, 0, 1.2))
         bag = bag + centre + np.array([0.0, 0.17])
         shapes.append(("4", bag - np.stack([0 * m.cheeks, 0.08 * m.cheeks], 1)[:, None], line))
@@ -247,13 +247,13 @@ def _eyes(rng: np.random.Generator, who: Identity, m: Muscles) -> list[tuple[str
 def _mouth(who: Identity, m: Muscles) -> list[tuple[str, Floats, Colour]]:
     lines = len(m.smile)
     half = np.clip(who.mouth_width * (1.0 + 0.3 * m.stretch), 0.14, 0.62)
-    gape = np.clip(0.26 * m.jaw, 0.0, 0.36)
-    lip = np.clip(0.075 * (1.0 - 0.75 * m.press), 0.015, 0.13)
+    gape = np.clip(0.34 * m.jaw, 0.0, 0.42)
+    lip = np.clip(0.085 * (1.0 - 0.75 * m.press), 0.015, 0.13)
     raised = 0.09 * np.clip(m.lip_raise, 0.0, 1.3)
     x = np.linspace(-1.0, 1.0, 9)
     bow = 1.0 - x**2
     # Corners up for a smile: y points down, and the middle of the mouth sinks by as much.
-    bend = 0.17 * m.smile[:, None] * (2.0 * bow - 1.0) + who.mouth_y
+    bend = 0.2 * np.clip(m.smile, -1.2, 1.2)[:, None] * (2.0 * bow - 1.0) + who.mouth_y
     upper_in = bend - (0.25 * gape + raised)[:, None] * bow
     lower_in = bend + (0.75 * gape)[:, None] * bow
     upper_out = upper_in - lip[:, None] * (0.25 + 0.75 * bow)
@@ -293,7 +293,7 @@ def _place(
 ) -> list[Shape]:
     """Turn, shift and scale the head in every frame: face coordinates to drawn pixels."""
     roll, scale, shift_x, shift_y, yaw = wander(rng, lines, 5, 30.0, 1.0).T * np.array(
-        [[0.09], [0.05], [0.05], [0.05], [0.06]]
+        [[0.05], [0.03], [0.03], [0.03], [0.05]]
     )
     cos, sin = np.cos(roll) * np.exp(scale), np.sin(roll) * np.exp(scale)
     turn = np.stack([np.stack([cos, sin], 1), np.stack([-sin, cos], 1)], 1)
@@ -309,7 +309,7 @@ def _place(
 
 
 def _brow(who: Identity, raised: Floats) -> Floats:
-    return who.brow_y + 0.02 - 0.15 * np.clip(raised, -1.2, 1.4)
+    return who.brow_y + 0.02 - 0.19 * np.clip(raised, -1.1, 1.2)
 
 
 def _scaled(outline: Floats, wide: float, high: Floats) -> Floats:

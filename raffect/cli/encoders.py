@@ -78,7 +78,7 @@ def finetune(
 def extract(
     encoder: Annotated[str, typer.Option(help="Name of the encoder.")] = DEFAULT_NAME,
     name: Annotated[
-        str | None, typer.Option(help="Name of the features.  [default: the encoder's]")
+        str | None, typer.Option(help="Name of the features.", show_default="the encoder's")
     ] = None,
     workers: WorkersOption = 1,
     config: ConfigOption = None,

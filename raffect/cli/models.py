@@ -37,7 +37,7 @@ def train(
     task: TaskArgument,
     features: Annotated[str, typer.Option(help="Name of the features.")] = "clip",
     name: Annotated[
-        str | None, typer.Option(help="Name of the model.  [default: the task]")
+        str | None, typer.Option(help="Name of the model.", show_default="the task")
     ] = None,
     workers: WorkersOption = 1,
     config: ConfigOption = None,

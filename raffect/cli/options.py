@@ -12,8 +12,8 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URI",
-        help="A folder or s3://bucket/prefix  [default: $RAFFECT_STORE, else ./raffect-store]",
-        show_default=False,
+        help="A folder or s3://bucket/prefix.",
+        show_default="$RAFFECT_STORE, else ./raffect-store",
     ),
 ]
 AddressOption = Annotated[
@@ -21,12 +21,15 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         metavar="ADDRESS",
-        help="A Ray cluster  [default: $RAY_ADDRESS, else this machine]",
-        show_default=False,
+        help="A Ray cluster.",
+        show_default="$RAY_ADDRESS, else this machine",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+# Accepted by the commands that need no store or no Ray, so that one set of options fits them all.
+UnusedStore = Annotated[str | None, typer.Option("--store", hidden=True)]
+UnusedAddress = Annotated[str | None, typer.Option("--address", hidden=True)]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Make it anew where other settings made it before.")
 ]

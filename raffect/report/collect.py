@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.report.commands import next_commands
 from raffect.report.data import (
     SCORED,
+    Ancestor,
     Axis,
     Epoch,
     Failure,
@@ -19,16 +22,16 @@ from raffect.report.data import (
     Slice,
     Trial,
 )
-from raffect.report.importance import Distributions, importance, spans_decades
+from raffect.report.importance import Distributions, guess_distribution, importance
 from raffect.report.lineage import is_synthetic, lineage, sources_of
 from raffect.store import Store
-
-if TYPE_CHECKING:
-    from raffect.sweep.leaderboard import SweepView, TrialRow
+from raffect.sweep.leaderboard import SweepView, TrialRow, load_sweep
+from raffect.sweep.reasons import kind_of
+from raffect.sweep.study import open_study
 
 DEPTH_NAMES = ("tcn.depth", "tcn_depth")
 LAYERS_NAMES = ("transformer.layers", "transformer_layers")
-NO_REASON = "No reason was recorded."
+UNKNOWN = "unknown"
 
 
 def collect(store: Store, sweep: str) -> ReportData:
@@ -38,26 +41,32 @@ def collect(store: Store, sweep: str) -> ReportData:
         NotThereError: The store holds no such sweep.
         StoreError: The store can't be read.
     """
-    from raffect.sweep.leaderboard import load_sweep
-
     view = load_sweep(store, sweep)
     ancestors = lineage(store, sources_of(store, view.name, view.manifest))
     return assemble(
         view,
-        importance(trials_of(view.rows), _distributions(store, sweep)),
         store=store.uri,
-        lineage=ancestors,
+        distributions=_distributions(store, sweep),
+        ancestors=ancestors,
         synthetic=is_synthetic(store),
     )
 
 
-def assemble(view: SweepView, shares: Any, **surroundings: Any) -> ReportData:
+def assemble(
+    view: SweepView,
+    store: str,
+    distributions: Mapping[int, Distributions] | None = None,
+    ancestors: tuple[Ancestor, ...] = (),
+    synthetic: bool = False,
+) -> ReportData:
     """The numbers of a report from a leaderboard; reads nothing.
 
     Args:
         view: The leaderboard.
-        shares: Importance of the searched parameters.
-        surroundings: `store`, `lineage` and `synthetic` of ReportData.
+        store: URI of the store, for the commands.
+        distributions: The study's distributions by trial number; guessed where missing.
+        ancestors: What the sweep was made from.
+        synthetic: The dataset is a synthetic one.
     """
     trials = trials_of(view.rows)
     best = next((row.number for row in view.rows if _is_scored(row)), None)
@@ -65,6 +74,8 @@ def assemble(view: SweepView, shares: Any, **surroundings: Any) -> ReportData:
     return ReportData(
         name=view.name,
         task=view.task,
+        store=store,
+        synthetic=synthetic,
         finished=view.manifest is not None,
         target=view.target,
         baseline=_finite(view.baseline.get("score")),
@@ -73,13 +84,13 @@ def assemble(view: SweepView, shares: Any, **surroundings: Any) -> ReportData:
         ranking=tuple(row.number for row in view.rows),
         best=best,
         searched=searched,
-        importance=shares,
+        importance=importance(trials, distributions),
         grid=grid(trials, searched),
-        slices=tuple(found for name in searched if (found := slice_of(trials, name))),
+        slices=slices_of(trials, searched, distributions or {}),
         parts=_parts(view, best),
         failures=failures(trials),
-        commands=next_commands(view.name, view.task, surroundings["store"], best is not None),
-        **surroundings,
+        lineage=ancestors,
+        commands=next_commands(view.name, view.task, store, best is not None),
     )
 
 
@@ -104,6 +115,7 @@ def trials_of(rows: Sequence[TrialRow]) -> tuple[Trial, ...]:
                 curve=tuple(_epoch(entry) for entry in row.curve),
                 parameters=row.parameters,
                 best_so_far=so_far,
+                recipe=bool(row.attributes.get("recipe")),
             )
         )
     return tuple(trials)
@@ -153,28 +165,39 @@ def _named(searched: Sequence[str], endings: tuple[str, ...]) -> str | None:
     return next((name for name in searched if name.lower().endswith(endings)), None)
 
 
-def slice_of(trials: tuple[Trial, ...], name: str) -> Slice | None:
-    """Scores against one parameter; None if it had a single value in all scored trials."""
-    points = [(t, score) for t, score in _scored(trials) if name in t.params]
-    values = [t.params[name] for t, _ in points]
-    if len({repr(value) for value in values}) < 2:
-        return None
-    return Slice(
-        name=name,
-        axis=axis_of(values),
-        values=tuple(values),
-        scores=tuple(score for _, score in points),
-        states=tuple(t.state for t, _ in points),
-        numbers=tuple(t.number for t, _ in points),
-    )
+def slices_of(
+    trials: tuple[Trial, ...],
+    searched: Sequence[str],
+    distributions: Mapping[int, Distributions],
+) -> tuple[Slice, ...]:
+    """Scores against each parameter that had more than one value in the scored trials."""
+    found = []
+    for name in searched:
+        points = [(t, score) for t, score in _scored(trials) if name in t.params]
+        values = [t.params[name] for t, _ in points]
+        if len({repr(value) for value in values}) < 2:
+            continue
+        own = next((of[name] for of in distributions.values() if name in of), None)
+        found.append(
+            Slice(
+                name=name,
+                axis=axis_of(values, own),
+                values=tuple(values),
+                scores=tuple(score for _, score in points),
+                states=tuple(t.state for t, _ in points),
+                numbers=tuple(t.number for t, _ in points),
+            )
+        )
+    return tuple(found)
 
 
-def axis_of(values: Sequence[Any]) -> Axis:
-    """How an axis shows these values: a logarithm only where positive floats span decades."""
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        return "category"
-    floats = any(isinstance(v, float) for v in values)
-    return "log" if floats and spans_decades(list(values)) else "number"
+def axis_of(values: list[Any], distribution: BaseDistribution | None = None) -> Axis:
+    """How an axis shows these values; without a distribution it is guessed."""
+    known = distribution or guess_distribution(values)
+    if isinstance(known, CategoricalDistribution):
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        return "number" if numbers else "category"
+    return "log" if getattr(known, "log", False) else "number"
 
 
 def _parts(view: SweepView, best: int | None) -> tuple[Part, ...]:
@@ -182,8 +205,9 @@ def _parts(view: SweepView, best: int | None) -> tuple[Part, ...]:
     row = next((row for row in view.rows if row.number == best), None)
     if row is None:
         return ()
-    entry = next((e for e in row.curve if e.get("epoch") == row.best_epoch), {})
-    found = {name: _finite(value) for name, value in (entry.get("parts") or {}).items()}
+    entries = [entry for entry in row.curve if entry.get("epoch") == row.best_epoch]
+    parts = (entries[0].get("parts") if entries else None) or {}
+    found = {name: _finite(value) for name, value in parts.items()}
     floor = view.baseline.get("parts") or {}
     order = _order(view.task, found)
     return tuple(
@@ -199,21 +223,23 @@ def _order(task: Task, found: Mapping[str, Any]) -> list[str]:
 
 
 def failures(trials: tuple[Trial, ...]) -> tuple[Failure, ...]:
-    """Failed trials by the first line of their reason, the most frequent first."""
-    numbers: dict[str, list[int]] = {}
+    """Failed trials by the kind of their reason, the most frequent first."""
+    failed: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.state == "FAIL":
-            lines = (trial.reason or "").strip().splitlines()
-            numbers.setdefault(lines[0] if lines else NO_REASON, []).append(trial.number)
-    found = sorted(numbers.items(), key=lambda item: (-len(item[1]), item[0]))
-    return tuple(Failure(reason, tuple(trials)) for reason, trials in found)
+            failed.setdefault(kind_of(trial.reason or UNKNOWN), []).append(trial)
+    found = sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(
+        Failure(
+            kind,
+            (of[0].reason or UNKNOWN).removeprefix(kind).lstrip(": "),
+            tuple(t.number for t in of),
+        )
+        for kind, of in found
+    )
 
 
 def _distributions(store: Store, sweep: str) -> dict[int, Distributions]:
-    """The study's own distributions by trial number; empty where the study can't be opened."""
-    try:
-        from raffect.sweep.study import open_study
-    except ImportError:
-        return {}
-    study = open_study(store, sweep)
-    return {trial.number: trial.distributions for trial in study.get_trials(deepcopy=False)}
+    """The study's own distributions by trial number."""
+    trials = open_study(store, sweep).get_trials(deepcopy=False)
+    return {trial.number: trial.distributions for trial in trials}

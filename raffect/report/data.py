@@ -33,6 +33,7 @@ class Trial:
         epochs: Epochs it ran.
         best_so_far: The sweep's best score when trials up to this number are counted.
         parameters: Number of weights of its model.
+        recipe: It has the published recipe's settings (trial 0).
     """
 
     number: int
@@ -46,6 +47,7 @@ class Trial:
     curve: tuple[Epoch, ...]
     parameters: int | None
     best_so_far: float | None
+    recipe: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Failure:
-    """Trials that failed for one reason."""
+    """Trials that failed for one kind of reason.
 
-    reason: str
+    Attributes:
+        kind: Of reason, e.g. `nan`.
+        example: What the first of the trials said.
+    """
+
+    kind: str
+    example: str
     numbers: tuple[int, ...]
 
 
@@ -186,6 +194,11 @@ class ReportData:
     def best_trial(self) -> Trial | None:
         """The trial with the best score."""
         return next((trial for trial in self.trials if trial.number == self.best), None)
+
+    @property
+    def recipe_trial(self) -> Trial | None:
+        """The trial with the recipe's settings."""
+        return next((trial for trial in self.trials if trial.recipe), None)
 
     @property
     def ranked(self) -> tuple[Trial, ...]:

@@ -7,6 +7,8 @@ Arbitrary Subspaces" (IJCAI 2023), as Optuna has it. It keeps conditional parame
 from __future__ import annotations
 
 import math
+import statistics
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ FEWEST_TRIALS = 8
 # Optuna's advice for a stable estimate: at least 5 trials in the group told apart.
 _FEWEST_IN_TARGET = 5
 _TARGET_SHARE = 0.1
+_DECADES = 20.0
+"""Least ratio of largest to smallest value at which a logarithmic axis may help."""
 
 Distributions = Mapping[str, BaseDistribution]
 
@@ -52,7 +56,10 @@ def importance(
     target = max(_FEWEST_IN_TARGET, math.ceil(_TARGET_SHARE * len(scored)))
     study = _study(scored, distributions or {})
     evaluator = PedAnovaImportanceEvaluator(target_quantile=min(target / len(scored), 0.99))
-    found = evaluator.evaluate(study)
+    with warnings.catch_warnings():
+        # Said on the page instead: with few trials the importance is a first indication.
+        warnings.simplefilter("ignore")
+        found = evaluator.evaluate(study)
     total = sum(found.values())
     if not math.isfinite(total) or total <= 0:
         return Importance(
@@ -106,13 +113,23 @@ def guess_distribution(values: list[Any]) -> BaseDistribution:
     """A distribution that these values may have been drawn from."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if numbers and all(isinstance(v, int) for v in values):
-        return IntDistribution(min(values), max(values))
+        low = min(values)
+        step = math.gcd(*(v - low for v in values))
+        return IntDistribution(low, max(values), step=max(step, 1))
     if numbers and all(math.isfinite(v) for v in values):
         low, high = min(values), max(values)
         return FloatDistribution(low, high, log=spans_decades(values))
     return CategoricalDistribution(tuple(dict.fromkeys(values)))
 
 
-def spans_decades(values: list[Any]) -> bool:
-    """Whether positive numbers spread so wide that only a logarithmic axis shows them."""
-    return min(values) > 0 and max(values) / min(values) >= 20
+def spans_decades(values: list[float]) -> bool:
+    """Whether positive numbers look as if they were drawn evenly by their logarithm.
+
+    Their median then lies nearer to the geometric than to the arithmetic middle of the range.
+    """
+    low, high, median = min(values), max(values), statistics.median(values)
+    if low <= 0 or high / low < _DECADES:
+        return False
+    to_geometric = abs(math.log(median / math.sqrt(low * high)))
+    to_arithmetic = abs(math.log(median / ((low + high) / 2)))
+    return to_geometric < to_arithmetic

@@ -93,6 +93,7 @@ def build_timelines(
     videos: Sequence[str],
     crops: Mapping[str, tuple[NDArray[np.integer], NDArray[np.integer]]],
     labels: Mapping[Task, Mapping[str, VideoLabels]],
+    min_length: int = 0,
 ) -> Timelines:
     """Timelines of the videos.
 
@@ -100,13 +101,14 @@ def build_timelines(
         videos: Names, in the wanted order.
         crops: Per video with crops, its 1-based frames and their feature rows.
         labels: Per task, the labels of some of the videos; frames of the others are invalid.
+        min_length: Frames that each timeline has at least.
     """
     none = np.empty(0, dtype=np.int64)
     lengths, rows, present = [], [], []
     for video in videos:
         frames, feature_rows = crops.get(video, (none, none))
         lines = [len(of[video].valid) for of in labels.values() if video in of]
-        length = max([int(frames.max()) if len(frames) else 0, *lines])
+        length = max([min_length, int(frames.max(initial=0)), *lines])
         row, own = fill_rows(frames, feature_rows, length)
         lengths.append(length)
         rows.append(row)

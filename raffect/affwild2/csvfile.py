@@ -1,0 +1,130 @@
+"""Strict CSV files of the dataset and the challenge: tolerant of form, never of content.
+
+A byte order mark, CRLF, spaces around values and blank lines at the end mean nothing. All else
+that is not as expected is told with its line; nothing is skipped, guessed or filled in.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from raffect.errors import DataError
+
+FIRST_DATA_LINE = 2
+MOST_PROBLEMS = 10
+"""How many problems of one file are listed; their number is always told."""
+
+_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\n"
+# Arrow also reads hexadecimal integers and "nan": other characters go the slow way.
+_NUMBERS = b"0123456789+-.eE, \t\n"
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A file taken apart: `header_line` verbatim, and `body` with `\\n` between its lines."""
+
+    path: Path
+    header_line: str
+    body: bytes
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The header's names, without spaces around them."""
+        return tuple(name.strip() for name in self.header_line.split(","))
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Number in the file (the header is line 1) and text of each data line."""
+        if self.body:
+            lines = self.body.decode("utf-8", "replace").split("\n")
+            yield from enumerate(lines, start=FIRST_DATA_LINE)
+
+    def has_only_numbers(self) -> bool:
+        """Whether the data lines hold no character that a decimal number does not have."""
+        return not self.body.translate(None, _NUMBERS)
+
+    def parse(self, types: Mapping[str, pa.DataType]) -> pa.Table | None:
+        """The data lines as columns of these types; None where any line is not so.
+
+        This is the fast way for whole files; what is wrong with a line is for a slow one to say.
+        """
+        if not self.body:
+            return pa.table({name: pa.array([], kind) for name, kind in types.items()})
+        try:
+            return pacsv.read_csv(
+                pa.BufferReader(self.body),
+                read_options=pacsv.ReadOptions(column_names=list(types), use_threads=False),
+                parse_options=pacsv.ParseOptions(quote_char=False, ignore_empty_lines=False),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=dict(types), null_values=[], strings_can_be_null=False
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+
+
+def read_csv(path: Path, what: str, command: str) -> CsvFile:
+    """Read a file and take its header off.
+
+    Args:
+        path: The file.
+        what: What it should be, for the message.
+        command: What to do when it can't be read, for the message.
+
+    Raises:
+        DataError: There is no such file, or it can't be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "There is no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise DataError(f"{path} can't be read: {reason}.", what, command) from None
+    text = data.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    header, _, body = text.partition(b"\n")
+    return CsvFile(path, header.decode("utf-8", "replace"), body.rstrip(_BLANK))
+
+
+def wrong_lines(path: Path, problems: Sequence[str], allowed: str, next_step: str) -> DataError:
+    """One error for all wrong lines of a file, the first ten of them listed."""
+    shown = [f"  {problem}" for problem in problems[:MOST_PROBLEMS]]
+    if len(problems) > MOST_PROBLEMS:
+        shown.append(f"  ... and {len(problems) - MOST_PROBLEMS:,} more")
+    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+    return DataError("\n".join([f"{path} has {count}:", *shown]), allowed, next_step)
+
+
+def quote(text: str) -> str:
+    """A piece of a file for a message: visible, and never long."""
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[str]]:
+    """A text file to write that appears at `path` only when the block ends without an error.
+
+    Raises:
+        DataError: The file can't be written there.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be written: {error.strerror or error}.",
+            "a path in a folder that may be written, with space left",
+            "Give another --out.",
+        ) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,205 @@
+"""Predictions files: raffect's own CSV, and those that the challenge takes.
+
+image_location,valence,arousal        a row per frame, "video/00001.jpg,0.5,-0.5"
+image_location,Neutral,...,Other      the 8 probabilities, or (the challenge) one class 0..7
+image_location,AU1,...,AU26           the 12 probabilities, or (the challenge) 0 and 1
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raffect.affwild2.csvfile import (
+    FIRST_DATA_LINE,
+    CsvFile,
+    quote,
+    read_csv,
+    written_whole,
+    wrong_lines,
+)
+from raffect.affwild2.labels import codes_of, runs
+from raffect.affwild2.tasks import SPECS, Task, image_location
+from raffect.errors import DataError
+
+LOCATION = "image_location"
+_LOCATION = r"^(?P<video>[^/]+)/(?P<frame>[0-9]{5,9})\.jpg$"
+_ALLOWED = {
+    Task.VA: "video/00001.jpg,valence,arousal: two numbers",
+    Task.EXPR: "video/00001.jpg and the 8 classes' probabilities, or one class from 0 to 7",
+    Task.AU: "video/00001.jpg and 12 numbers from 0 to 1",
+}
+_NEXT_STEP = "Correct the file, or write it again with `raffect predict`."
+
+
+@dataclass(frozen=True, eq=False)
+class VideoPredictions:
+    """Predictions for frames of one video.
+
+    Attributes:
+        frames: 1-based, ascending, `(frames,)`.
+        values: One row per frame, `(frames, outputs)`: valence and arousal, or probabilities.
+    """
+
+    video: str
+    frames: NDArray[np.int32]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Locations:
+    """Rows of a file that name frames: row i is frame `frames[i]` of `videos[codes[i]]`."""
+
+    videos: list[str]
+    codes: NDArray[np.int32]
+    frames: NDArray[np.int32]
+
+
+def header_of(task: Task) -> str:
+    """The header of a predictions file."""
+    return ",".join((LOCATION, *SPECS[task].columns))
+
+
+def write_predictions(path: Path, task: Task, predictions: Iterable[VideoPredictions]) -> None:
+    """Write a predictions file as a whole; float32 values are the same when read again.
+
+    Raises:
+        DataError: It can't be written there.
+    """
+    outputs = SPECS[task].outputs
+    row = "%s" + ",%.9g" * outputs + "\n"
+    with written_whole(path) as file:
+        file.write(header_of(task) + "\n")
+        for video in predictions:
+            assert video.values.shape == (len(video.frames), outputs)
+            assert np.isfinite(video.values).all()
+            names = (image_location(video.video, frame) for frame in video.frames.tolist())
+            rows = zip(names, video.values.tolist(), strict=True)
+            file.writelines(row % (name, *values) for name, values in rows)
+
+
+def read_predictions(path: Path, task: Task) -> dict[str, VideoPredictions]:
+    """The predictions of a file, raffect's own or the challenge's, by video in order of names.
+
+    A class of the challenge's EXPR files becomes a one-hot row.
+
+    Raises:
+        DataError: The file is missing, its header is another one, or lines are wrong or twice.
+    """
+    file = read_csv(path, "a file of predictions", "Write one with `raffect predict`.")
+    if ",".join(file.header) != header_of(task):
+        got = quote(file.header_line)
+        raise DataError(f"{path}, line 1: the header is {got}.", header_of(task), _NEXT_STEP)
+    if not file.body:
+        raise DataError(f"{path} has a header and no rows.", _ALLOWED[task], _NEXT_STEP)
+    width = _width(file, task)
+    names = [LOCATION, *(f"value{i}" for i in range(width))]
+    table = file.parse({name: pa.float64() if name != LOCATION else pa.string() for name in names})
+    if table is None:
+        raise wrong_lines(path, _explain(file, width), _ALLOWED[task], _NEXT_STEP)
+    values = np.stack([table[name].to_numpy() for name in names[1:]], axis=1)
+    refused = [*_refuse_values(values, task, width)]
+    locations = read_locations(path, table[LOCATION], refused, _ALLOWED[task], _NEXT_STEP)
+    if task is Task.EXPR and width == 1:
+        values = np.eye(SPECS[task].outputs)[values[:, 0].astype(np.intp)]
+    return _by_video(path, locations, values)
+
+
+def _width(file: CsvFile, task: Task) -> int:
+    """Values per row: as many as outputs, or one class in the challenge's EXPR files."""
+    first = file.body.partition(b"\n")[0]
+    return 1 if task is Task.EXPR and first.count(b",") == 1 else SPECS[task].outputs
+
+
+def _explain(file: CsvFile, width: int) -> list[str]:
+    """What is wrong with each line that does not parse."""
+    problems = []
+    for number, line in file.lines():
+        fields = line.split(",")
+        if not line.strip():
+            problems.append(f"line {number}: it is blank, and rows follow")
+        elif len(fields) != width + 1:
+            problems.append(f"line {number}: {len(fields)} fields, not {width + 1}: {quote(line)}")
+        else:
+            wrong = [field.strip() for field in fields[1:] if not _is_number(field)]
+            problems += [f"line {number}: {quote(field)} is not a number" for field in wrong[:1]]
+    return problems or ["a line can't be read as text and numbers"]
+
+
+def _is_number(field: str) -> bool:
+    try:
+        return math.isfinite(float(field)) and "_" not in field
+    except ValueError:
+        return False
+
+
+def _refuse_values(values: NDArray[np.float64], task: Task, width: int) -> list[tuple[int, str]]:
+    """Rows whose values a task can't have, with the reason."""
+    bad = ~np.isfinite(values)
+    if task is Task.AU:
+        bad |= (values < 0) | (values > 1)
+    elif task is Task.EXPR and width == 1:
+        bad |= ~np.isin(values, np.arange(SPECS[task].outputs))
+    rows = np.flatnonzero(bad.any(axis=1)).tolist()
+    return [(row, f"{values[row][bad[row]][0]:g} is out of range") for row in rows]
+
+
+def read_locations(
+    path: Path,
+    column: pa.ChunkedArray,
+    refused: list[tuple[int, str]],
+    allowed: str,
+    next_step: str,
+) -> Locations:
+    """What frames a column of locations names.
+
+    Args:
+        path: The file, for the message.
+        column: Strings like "video/00001.jpg".
+        refused: Rows that are wrong for other reasons, told together with these.
+        allowed: For the message.
+        next_step: For the message.
+
+    Raises:
+        DataError: A location is none or is frame 0, or rows were refused before.
+    """
+    parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _LOCATION)
+    matched = parts.is_valid().to_numpy()
+    digits = pc.fill_null(pc.struct_field(parts, "frame"), "0")
+    frames = pc.cast(digits, pa.int32()).to_numpy()
+    wrong = np.flatnonzero(~matched | (frames == 0)).tolist()
+    refused = refused + [(row, f"{quote(str(column[row]))} names no frame") for row in wrong]
+    if refused:
+        problems = [f"line {row + FIRST_DATA_LINE}: {why}" for row, why in sorted(refused)]
+        raise wrong_lines(path, problems, allowed, next_step)
+    videos, codes = codes_of(pc.dictionary_encode(pc.struct_field(parts, "video")))
+    return Locations(videos, codes, frames)
+
+
+def _by_video(
+    path: Path, locations: Locations, values: NDArray[np.float64]
+) -> dict[str, VideoPredictions]:
+    order = np.lexsort((locations.frames, locations.codes))
+    codes, frames = locations.codes[order], locations.frames[order]
+    again = np.flatnonzero((np.diff(codes) == 0) & (np.diff(frames) == 0)) + 1
+    if len(again):
+        twice = sorted((int(order[i]), int(i)) for i in again)
+        problems = [
+            f"line {row + FIRST_DATA_LINE}: a second row for "
+            + image_location(locations.videos[codes[i]], int(frames[i]))
+            for row, i in twice
+        ]
+        raise wrong_lines(path, problems, "one row for each frame", _NEXT_STEP)
+    values = values[order]
+    found = {}
+    for start, stop in runs(codes):
+        name = locations.videos[codes[start]]
+        found[name] = VideoPredictions(name, frames[start:stop], values[start:stop])
+    return dict(sorted(found.items()))

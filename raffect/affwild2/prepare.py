@@ -1,0 +1,182 @@
+"""Prepare: scan the raw trees, join crops with annotations, and write shards with Ray Data.
+
+The raw folders are read by the workers: on a cluster they must lie on a path that all nodes see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.data
+from numpy.typing import NDArray
+
+from raffect.affwild2.annotations import digest_annotations, find_annotations, read_labels
+from raffect.affwild2.labels import VideoLabels, count_labels, labels_file, to_parquet
+from raffect.affwild2.scan import Scan, scan
+from raffect.affwild2.shards import Shard, plan_shards, write_shard
+from raffect.affwild2.tasks import Task, image_location
+from raffect.engine import connect
+from raffect.errors import RaffectError, SettingsError
+from raffect.store import DATASET, Manifest, Stage, Store
+from raffect.store.stage import Part
+
+SHARD_BYTES = 128 * 2**20
+Progress = Callable[[int, int], None]
+Labels = dict[Task, dict[str, VideoLabels]]
+
+
+def prepare(
+    store: Store,
+    images: Sequence[Path],
+    annotations: Path,
+    overwrite: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+    address: str | None = None,
+) -> Manifest:
+    """Turn raw trees into the store's dataset: scan, join crops with annotations, write shards.
+
+    Crop i belongs to annotation line i. Crops of videos without annotations are kept (test
+    videos), and so are annotated frames without a crop. Interrupted and given again, it keeps the
+    shards that verify; given again when finished, it does nothing.
+
+    Args:
+        store: Where to.
+        images: Roots of crops, seen under this path by every worker.
+        annotations: Root of the challenges' annotation folders.
+        overwrite: Replace a dataset that was made from other files or with other settings.
+        shard_bytes: Aim for the crops' bytes in one shard.
+        progress: Called as `progress(crops done, crops)`.
+        address: A Ray cluster; None is RAY_ADDRESS, else this machine.
+
+    Raises:
+        DataError: The raw trees are not what they should be; nothing was written.
+        ConflictError: The store's dataset was made from other files or with other settings.
+    """
+    if shard_bytes < 1:
+        raise SettingsError(f"shard_bytes is {shard_bytes}.", "at least 1 byte")
+    crops = scan(images)
+    labels, config = _read_annotations(annotations)
+    config |= {"shard_bytes": shard_bytes, "images": _summary(crops)}
+    stage = Stage(store, DATASET, "dataset", config, {}, overwrite)
+    if stage.finished is not None:
+        return stage.finished
+    shards = plan_shards(crops.videos, shard_bytes)
+    kept = stage.parts()
+    connect(address)
+    written = list(_write_shards(stage, shards, kept, progress))
+    written += _write_labels(stage, labels, kept)
+    unreadable = _unreadable(written)
+    readable = _readable(crops, unreadable)
+    counts = {
+        "crops": {
+            "readable": sum(len(frames) for frames in readable.values()),
+            "unreadable": sorted(unreadable),
+        },
+        "labels": count_labels(labels, readable),
+    }
+    return stage.finish(written, counts, _notes(crops, labels, unreadable))
+
+
+def _read_annotations(root: Path) -> tuple[Labels, dict[str, Any]]:
+    """The labels, and what of them decides the dataset's content."""
+    files = find_annotations(root)
+    labels: Labels = {task: {} for task in Task}
+    summary = {}
+    for task in Task:
+        of_task = [file for file in files if file.task is task]
+        labels[task] = {file.video: read_labels(file) for file in of_task}
+        summary[task.value] = {"files": len(of_task), "content": digest_annotations(of_task)}
+    return labels, {"annotations": summary}
+
+
+def _summary(crops: Scan) -> dict[str, Any]:
+    return {
+        "videos": len(crops.videos),
+        "crops": crops.crops,
+        "bytes": sum(video.bytes for video in crops.videos),
+        "listing": crops.digest(),
+    }
+
+
+def _write_shards(
+    stage: Stage, shards: Sequence[Shard], kept: dict[str, Part], progress: Progress | None
+) -> Iterator[Part]:
+    """All shards' parts: those kept, then the others as the workers finish them."""
+    total = sum(shard.crops for shard in shards)
+    size = {shard.name: shard.crops for shard in shards}
+    finished = [kept[shard.name] for shard in shards if shard.name in kept]
+    missing = [shard for shard in shards if shard.name not in kept]
+    done = sum(size[part.entry.name] for part in finished)
+    yield from finished
+    if progress is not None:
+        progress(done, total)
+    for part in _run(stage, missing):
+        done += size[part.entry.name]
+        if progress is not None:
+            progress(done, total)
+        yield part
+
+
+def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[Part]:
+    """Write shards with Ray Data, a task for each, in any order.
+
+    Raises:
+        RaffectError: What a worker met. Ray Data drops the cause of an error on its way here,
+            so it travels as a row.
+    """
+    if not shards:
+        return
+
+    def write(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"outcome": write_shard(stage, row["shard"])}
+        except RaffectError as error:
+            return {"outcome": error}
+
+    plan = [{"shard": shard} for shard in shards]
+    tasks = ray.data.from_items(plan, override_num_blocks=len(plan)).map(write)
+    for row in tasks.iter_rows():
+        if isinstance(row["outcome"], RaffectError):
+            raise row["outcome"]
+        yield row["outcome"]
+
+
+def _write_labels(stage: Stage, labels: Labels, kept: dict[str, Part]) -> Iterator[Part]:
+    for task in Task:
+        name = labels_file(task)
+        yield kept.get(name) or stage.write_part(name, to_parquet(task, labels[task]))
+
+
+def _unreadable(parts: Iterable[Part]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in parts:
+        found |= part.facts.get("unreadable", {})
+    return found
+
+
+def _readable(crops: Scan, unreadable: dict[str, str]) -> dict[str, NDArray[np.int32]]:
+    """Frames with a readable crop, by video."""
+    affected = {path.rpartition("/")[0] for path in unreadable}
+    readable = {}
+    for video in crops.videos:
+        frames = video.frames
+        if video.video in affected:
+            good = [image_location(video.video, n) not in unreadable for n in frames.tolist()]
+            frames = frames[good]
+        readable[video.video] = frames
+    return readable
+
+
+def _notes(crops: Scan, labels: Labels, unreadable: dict[str, str]) -> dict[str, Any]:
+    with_crops = {video.video for video in crops.videos}
+    annotated = {name for videos in labels.values() for name in videos}
+    return {
+        "misplaced": [{"kind": str(p.kind), "path": p.path} for p in crops.problems],
+        "unreadable": dict(sorted(unreadable.items())),
+        "annotated_without_crops": sorted(annotated - with_crops),
+        "crops_without_annotations": sorted(with_crops - annotated),
+    }

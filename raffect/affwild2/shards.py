@@ -1,0 +1,158 @@
+"""Shards of crops: how videos are dealt out to files, and what one file holds.
+
+Columns: video and source (dictionary strings), frame (int32, 1-based), jpeg (binary, the file as
+it was); sorted by (video, frame), and a video lies whole in one file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from raffect.affwild2.scan import VideoCrops
+from raffect.affwild2.tasks import image_location, source_of
+from raffect.errors import DataError
+from raffect.store import Manifest, Stage
+from raffect.store.stage import Part
+
+FRAMES = "frames"
+ROWS_PER_GROUP = 1000
+"""Rows that a reader gets at once: some 4 MB of crops."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A file of crops that is to be made."""
+
+    name: str
+    videos: tuple[VideoCrops, ...]
+
+    @property
+    def crops(self) -> int:
+        """Number of crops, unreadable ones included."""
+        return sum(len(video.frames) for video in self.videos)
+
+
+def frames_files(manifest: Manifest) -> list[str]:
+    """Names of a dataset's crop files below its folder, in order."""
+    return [file.name for file in manifest.files if file.name.startswith(f"{FRAMES}/")]
+
+
+def plan_shards(videos: Sequence[VideoCrops], shard_bytes: int) -> list[Shard]:
+    """Deal out videos, in their order, to as few shards of about equal size as `shard_bytes` asks.
+
+    A video is never divided, so that a shard may be larger by a part of one video.
+    """
+    sizes = np.array([video.bytes for video in videos], dtype=np.int64)
+    count = max(1, -(-int(sizes.sum()) // shard_bytes))
+    # A video belongs to the shard in whose share of all bytes its middle lies.
+    middles = np.cumsum(sizes) - sizes / 2
+    shares = np.minimum(middles * count // max(1, sizes.sum()), count - 1).astype(int)
+    filled = np.unique(shares)
+    return [
+        Shard(
+            name=f"{FRAMES}/{number:05d}.parquet",
+            videos=tuple(videos[i] for i in np.flatnonzero(shares == share).tolist()),
+        )
+        for number, share in enumerate(filled)
+    ]
+
+
+@dataclass
+class _Columns:
+    videos: list[str] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    jpegs: list[bytes] = field(default_factory=list)
+
+    def to_parquet(self) -> bytes:
+        videos = pa.array(self.videos, pa.string()).dictionary_encode()
+        sources = pa.array([source_of(name) for name in self.videos], pa.string())
+        table = pa.table(
+            {
+                "video": videos,
+                "source": sources.dictionary_encode(),
+                "frame": pa.array(self.frames, pa.int32()),
+                "jpeg": pa.array(self.jpegs, pa.binary()),
+            }
+        )
+        sink = io.BytesIO()
+        pq.write_table(
+            table,
+            sink,
+            compression="none",
+            row_group_size=ROWS_PER_GROUP,
+            use_dictionary=["video", "source"],
+            write_statistics=["video", "frame"],
+        )
+        return sink.getvalue()
+
+
+def write_shard(stage: Stage, shard: Shard) -> Part:
+    """Read, verify and write a shard's crops.
+
+    Every crop is decoded in full; one that does not decode is left out and listed in the part's
+    facts: `{"videos": {video: crops}, "rows": n, "unreadable": {"video/00005.jpg": why}}`.
+
+    Raises:
+        DataError: The raw folders can't be seen from the process that does this.
+    """
+    columns = _Columns()
+    counts: dict[str, int] = {}
+    unreadable: dict[str, str] = {}
+    for video in shard.videos:
+        before = len(columns.frames)
+        for index, frame in enumerate(video.frames.tolist()):
+            try:
+                data = read_crop(video.path(index))
+            except UnreadableError as error:
+                unreadable[image_location(video.video, frame)] = str(error)
+                continue
+            columns.videos.append(video.video)
+            columns.frames.append(frame)
+            columns.jpegs.append(data)
+        counts[video.video] = len(columns.frames) - before
+    facts = {"videos": counts, "rows": len(columns.frames), "unreadable": unreadable}
+    return stage.write_part(shard.name, columns.to_parquet(), facts)
+
+
+class UnreadableError(Exception):
+    """A crop does not decode, or its file can't be read; says why."""
+
+
+def read_crop(path: Path) -> bytes:
+    """The content of a crop that decodes in full.
+
+    Raises:
+        UnreadableError: It does not.
+        DataError: It is not there at all, though the scan has seen it.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{path} was found by the scan and is not there for the worker that reads it.",
+            "raw folders that all nodes see under the same path, unchanged while prepare runs",
+            "Put them on a shared file system, or prepare on one machine; then give the command "
+            "again: it continues.",
+        ) from None
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from None
+    _decode(data)
+    return data
+
+
+def _decode(data: bytes) -> None:
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            image.load()
+    except UnidentifiedImageError:
+        raise UnreadableError("not a JPEG image") from None
+    except Exception as error:  # Pillow's decoders raise whatever the damage leads them to.
+        raise UnreadableError(f"{type(error).__name__}: {error}") from None

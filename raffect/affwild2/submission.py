@@ -1,0 +1,106 @@
+"""Submission files: exactly the rows of the organisers' example, with our values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raffect.affwild2.csvfile import quote, read_csv, written_whole
+from raffect.affwild2.predictions import (
+    Locations,
+    VideoPredictions,
+    header_of,
+    read_locations,
+)
+from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Task, image_location
+from raffect.errors import DataError
+
+_NEXT_STEP = "Give --example the organisers' example file of this task."
+
+
+def write_submission(
+    task: Task, predictions: Mapping[str, VideoPredictions], example: Path, out: Path
+) -> int:
+    """Write what the challenge takes, whole or not at all.
+
+    The header and the rows' names and order are those of the example, frames without a face
+    included. VA values are kept within [-1, 1] and rounded to 6 decimals; EXPR rows hold the most
+    probable class; AU rows hold 1 from a probability of ACTION_UNIT_THRESHOLD on.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: The example is of another task or damaged, a row has no prediction, or `out`
+            can't be written.
+    """
+    header, names, locations = _read_example(task, example)
+    values = _values_of(task, predictions, locations, example)
+    with written_whole(out) as file:
+        file.write(header + "\n")
+        rows = zip(names, _format(task, values), strict=True)
+        file.writelines(f"{name},{text}\n" for name, text in rows)
+    return len(names)
+
+
+def _read_example(task: Task, path: Path) -> tuple[str, list[str], Locations]:
+    """The header verbatim, the rows' names verbatim, and the frames they name."""
+    allowed = f"{header_of(task)}, then a row for each frame, e.g. video/00001.jpg"
+    file = read_csv(path, f"the organisers' example file of {task.value}", _NEXT_STEP)
+    if ",".join(file.header) != header_of(task):
+        got = quote(file.header_line)
+        raise DataError(f"{path}, line 1: the header is {got}.", allowed, _NEXT_STEP)
+    names = [line.partition(",")[0].strip() for _, line in file.lines()]
+    if not names:
+        raise DataError(f"{path} has a header and no rows.", allowed, _NEXT_STEP)
+    column = pa.chunked_array([pa.array(names, pa.string())])
+    return file.header_line, names, read_locations(path, column, [], allowed, _NEXT_STEP)
+
+
+def _values_of(
+    task: Task, predictions: Mapping[str, VideoPredictions], rows: Locations, example: Path
+) -> NDArray[np.float64]:
+    """The prediction of each row, `(rows, outputs)`."""
+    values = np.full((len(rows.frames), SPECS[task].outputs), np.nan)
+    for code, video in enumerate(rows.videos):
+        ours = predictions.get(video)
+        if ours is None or not len(ours.frames):
+            continue
+        wanted = np.flatnonzero(rows.codes == code)
+        frames = rows.frames[wanted]
+        place = np.minimum(np.searchsorted(ours.frames, frames), len(ours.frames) - 1)
+        there = ours.frames[place] == frames
+        values[wanted[there]] = ours.values[place[there]]
+    missing = np.flatnonzero(np.isnan(values).any(axis=1))
+    if len(missing):
+        first = [
+            f"  {image_location(rows.videos[rows.codes[row]], int(rows.frames[row]))}"
+            for row in missing[:5]
+        ]
+        raise DataError(
+            f"{len(missing):,} of {len(values):,} rows of {example} have no prediction, e.g.\n"
+            + "\n".join(first),
+            "a prediction for every row, those without a face included",
+            "Predict these videos, too, and give the whole file.",
+        )
+    return values
+
+
+def _format(task: Task, values: NDArray[np.float64]) -> Iterator[str]:
+    """The text of each row's values."""
+    if task is Task.VA:
+        # Adding 0 turns -0 into 0.
+        rounded = np.clip(values, -1, 1).round(6) + 0.0
+        return (f"{_compact(v)},{_compact(a)}" for v, a in rounded.tolist())
+    if task is Task.EXPR:
+        return (str(c) for c in np.argmax(values, axis=1).tolist())
+    active = (values >= ACTION_UNIT_THRESHOLD).astype(int)
+    return (",".join(map(str, row)) for row in active.tolist())
+
+
+def _compact(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -1,0 +1,1 @@
+"""CLIP's image tower as a frame encoder: building, fine-tuning, turning crops into features."""

@@ -1,0 +1,67 @@
+"""Crops as pixels: decoding, and the one description of what an encoder expects of them.
+
+Without torch, because Ray Data's decoding tasks import it in processes of their own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    # open_clip's name for "either, at random" in training; its evaluation takes this one.
+    "random": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What an encoder's weights expect of an image.
+
+    Attributes:
+        height, width: Size in pixels.
+        mean, std: Per channel (red, green, blue), of values in [0, 1].
+        interpolation: How crops of another size are resized.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+
+
+class UnreadableImageError(ValueError):
+    """Bytes that are no image that can be decoded."""
+
+
+def decode(jpeg: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Pixels `(height, width, 3)` of an encoded crop, resized as open_clip resizes.
+
+    Raises:
+        UnreadableImageError: The bytes can't be decoded.
+    """
+    size = (preprocessing.width, preprocessing.height)
+    try:
+        image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImageError(str(error)) from error
+    if image.size != size:
+        image = image.resize(size, _RESAMPLING[preprocessing.interpolation])
+    return np.asarray(image)
+
+
+def decode_batch(jpegs: Sequence[bytes], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Pixels `(images, height, width, 3)` of encoded crops."""
+    shape = (len(jpegs), preprocessing.height, preprocessing.width, 3)
+    pixels = np.empty(shape, np.uint8)
+    for row, jpeg in zip(pixels, jpegs, strict=True):
+        row[:] = decode(jpeg, preprocessing)
+    return pixels

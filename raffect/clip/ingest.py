@@ -1,0 +1,177 @@
+"""Labelled crops as Ray Data: what each worker sees in an epoch.
+
+The crops are read once and kept in Ray's object store as they are, JPEG (about 5 KB each: 3 GB for
+all of Aff-Wild2's EXPR training frames; Ray spills to disk what does not fit). They are shuffled
+once over all videos, since a video's frames are near duplicates, and each worker gets a share of
+its own; each epoch decodes the share anew, in parallel tasks, and mixes it in a window of
+`WINDOW` images with the epoch's seed. So an epoch never holds decoded images beyond what is in
+flight, and the same seed gives every worker the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.tasks import SPECS, Split, Task
+from raffect.clip.images import Preprocessing, decode_batch
+from raffect.errors import DataError
+from raffect.store import DATASET, Store, read_manifest
+
+FRAMES = "frames/"
+WINDOW = 2048
+DECODED_ROWS = 256
+"""Images that one decoding task makes at a time."""
+BLOCK_ROWS = 512
+UNUSED = -1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which frames are used, as labels by video: index frame - 1, `UNUSED` where not."""
+
+    train: dict[str, NDArray[np.int8]]
+    validation: dict[str, NDArray[np.int8]]
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Training frames per class, those without a crop included."""
+        used = [labels[labels != UNUSED] for labels in self.train.values()]
+        joined = np.concatenate(used) if used else np.empty(0, np.int8)
+        return np.bincount(joined, minlength=SPECS[Task.EXPR].outputs).astype(np.int64)
+
+
+def choose_frames(labels: dict[str, VideoLabels], frame_stride: int) -> Wanted:
+    """Each n-th valid frame of the training videos, every valid frame of the validation ones.
+
+    Raises:
+        DataError: A split has no frame that may be used.
+    """
+    chosen: dict[Split, dict[str, NDArray[np.int8]]] = {split: {} for split in Split}
+    for name, video in labels.items():
+        stride = frame_stride if video.split is Split.TRAIN else 1
+        used = np.flatnonzero(video.valid)[::stride]
+        if len(used):
+            row = np.full(len(video.valid), UNUSED, np.int8)
+            row[used] = video.values[used, 0].astype(np.int8)
+            chosen[video.split][name] = row
+    for split, videos in chosen.items():
+        if not videos:
+            raise DataError(
+                f"The dataset has no expression label in the {split.value} split.",
+                "valid EXPR labels in both splits: one to learn, the other to select on",
+                "Prepare the store again with EXPR annotations.",
+            )
+    return Wanted(chosen[Split.TRAIN], chosen[Split.VALIDATION])
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker sees of a split: a dataset of `image` (pixels) and `label`, and its rows."""
+
+    dataset: ray.data.Dataset
+    rows: int
+
+
+def read_shares(
+    store: Store,
+    wanted: dict[str, NDArray[np.int8]],
+    preprocessing: Preprocessing,
+    workers: int,
+    seed: int | None,
+) -> list[Share]:
+    """One disjoint share per worker of the crops that are wanted.
+
+    Args:
+        store: The store with the dataset.
+        wanted: Labels by video.
+        preprocessing: What the encoder expects.
+        workers: How many shares.
+        seed: Shuffle the crops, and make the shares equally large by leaving out the last few;
+            None keeps their order and all of them.
+
+    Raises:
+        DataError: There are fewer crops than workers.
+    """
+    names = [e.name for e in read_manifest(store, DATASET).files if e.name.startswith(FRAMES)]
+    shards = ray.data.from_items([{"shard": name} for name in names])
+    # The same order of blocks every time, or the same seed would give other batches.
+    shards.context.execution_options.preserve_order = True
+    select = partial(_select, store=store, wanted=ray.put(wanted))
+    crops = shards.map_batches(select, batch_size=1, batch_format="numpy")
+    if seed is not None:
+        crops = crops.random_shuffle(seed=seed)
+    expected = sum(int((labels != UNUSED).sum()) for labels in wanted.values())
+    crops = crops.repartition(-(-expected // BLOCK_ROWS) + workers).materialize()
+    rows = crops.count()
+    if rows < workers:
+        raise DataError(
+            f"{rows} labelled frames have a crop, for {workers} workers.",
+            "at least one crop per worker",
+            "Check the images given to `raffect prepare` (`raffect check`).",
+        )
+    bounds = _bounds(rows, workers, equal=seed is not None)
+    parts = crops.split_at_indices(bounds[1:])[:workers]
+    decode = partial(_decode, preprocessing=preprocessing)
+    return [
+        Share(
+            part.map_batches(decode, batch_size=DECODED_ROWS, batch_format="pyarrow"),
+            stop - start,
+        )
+        for part, start, stop in zip(parts, bounds, bounds[1:], strict=False)
+    ]
+
+
+def _bounds(rows: int, workers: int, equal: bool) -> list[int]:
+    if equal:
+        return [rows // workers * worker for worker in range(workers + 1)]
+    return [rows * worker // workers for worker in range(workers + 1)]
+
+
+def _select(batch: dict[str, Any], store: Store, wanted: Any) -> Iterator[pa.Table]:
+    """Label and JPEG of the wanted rows of a shard, a row group at a time."""
+    labels: dict[str, NDArray[np.int8]] = ray.get(wanted)
+    for name in batch["shard"]:
+        with store.filesystem.open(store.path(f"{DATASET}/{name}")) as file:
+            shard = pq.ParquetFile(file)
+            for group in range(shard.num_row_groups):
+                found = find_rows(shard.read_row_group(group, ["video", "frame"]), labels)
+                keep = np.flatnonzero(found != UNUSED)
+                if len(keep):
+                    jpegs = shard.read_row_group(group, ["jpeg"]).column("jpeg").take(keep)
+                    column = pa.array(found[keep].astype(np.int64))
+                    yield pa.table({"label": column, "jpeg": jpegs})
+
+
+def find_rows(table: pa.Table, labels: dict[str, NDArray[np.int8]]) -> NDArray[np.int8]:
+    """Label of each row of a table of `video` and `frame`; `UNUSED` where it has none."""
+    videos = pc.dictionary_encode(table.column("video").combine_chunks().cast(pa.string()))
+    if isinstance(videos, pa.ChunkedArray):
+        videos = videos.combine_chunks()
+    codes = videos.indices.to_numpy(zero_copy_only=False)
+    frames = table.column("frame").to_numpy()
+    found = np.full(table.num_rows, UNUSED, np.int8)
+    for code, video in enumerate(videos.dictionary.to_pylist()):
+        row = labels.get(video)
+        if row is not None:
+            mine = np.flatnonzero((codes == code) & (frames <= len(row)))
+            found[mine] = row[frames[mine] - 1]
+    return found
+
+
+def _decode(table: pa.Table, preprocessing: Preprocessing) -> dict[str, NDArray[Any]]:
+    jpegs = table.column("jpeg").to_pylist()
+    return {
+        "image": decode_batch(jpegs, preprocessing),
+        "label": table.column("label").to_numpy(),
+    }

@@ -1,0 +1,68 @@
+"""LoRA (Hu et al. 2021): a frozen weight plus a trained product of two thin matrices.
+
+As a parametrisation of the weight, so that it also reaches the attention's stacked query, key and
+value projection, which is a bare parameter of torch's module. One pair of matrices serves the
+stacked projection as a whole.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from raffect.errors import SettingsError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class LowRank(nn.Module):
+    """Adds `b @ a` to a weight `(outputs, inputs)`; starts as the identity (b = 0)."""
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        outputs, inputs = weight.shape
+        self.a = nn.Parameter(torch.randn(rank, inputs) * rank**-0.5)
+        self.b = nn.Parameter(torch.zeros(outputs, rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The adapted weight."""
+        return weight + self.b @ self.a
+
+
+def add_lora(tower: nn.Module, rank: int) -> None:
+    """Freeze a tower and adapt all its linear maps, those of the attention included.
+
+    Raises:
+        SettingsError: The tower has none.
+    """
+    tower.requires_grad_(False)
+    targets: list[tuple[nn.Module, str]] = []
+    for module in tower.modules():
+        if isinstance(module, nn.Linear):
+            targets.append((module, "weight"))
+        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            targets.append((module, "in_proj_weight"))
+    if not targets:
+        raise SettingsError(
+            "This architecture has no linear maps that LoRA could adapt.",
+            "a vision transformer, or lora_rank=0",
+            "Give --set lora_rank=0.",
+        )
+    for module, name in targets:
+        adapter = LowRank(getattr(module, name), rank)
+        parametrize.register_parametrization(module, name, adapter)
+
+
+def merged(model: M) -> M:
+    """A copy whose adapted weights are plain weights again."""
+    plain = copy.deepcopy(model)
+    for module in list(plain.modules()):
+        if isinstance(module, LowRank) or not parametrize.is_parametrized(module):
+            continue
+        for name in list(module.parametrizations):  # type: ignore[arg-type]
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    return plain

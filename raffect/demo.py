@@ -1,0 +1,189 @@
+"""The whole line on synthetic data: the stages of `raffect demo`, each resumable by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raffect.affwild2.tasks import Split, Task
+from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, override, recipe
+from raffect.store import Store
+
+if TYPE_CHECKING:
+    from raffect.sweep.leaderboard import SweepView
+
+VIDEOS = 40
+FRAMES = 200
+SEED = 0
+ENCODER = "clip"
+WORKERS = 2
+REPORT = "report.html"
+
+# The recipe's sizes are made for 2.9 million crops and GPUs. These keep its shape (TCN, then
+# Transformer, then MLP; CLIP's tower, then a head) at what two cores learn in some minutes.
+SMALL_FINETUNE: dict[str, Any] = {
+    "encoder.model": "raffect-tiny",
+    "encoder.pretrained": None,
+    "epochs": 6,
+    "batch_size": 128,
+    "lr": 1e-3,
+    "layer_decay": 1.0,
+    "ema_decay": 0.98,
+}
+SMALL_TEMPORAL: dict[str, Any] = {
+    "segments.window": 64,
+    "segments.stride": 48,
+    "model.tcn.channels": [64, 64, 32],
+    "model.width": 64,
+    "model.transformer.layers": 1,
+    "model.transformer.feedforward": 128,
+    "model.head_hidden": 64,
+    "model.tcn.dropout": 0.1,
+    "model.transformer.dropout": 0.1,
+    "model.head_dropout": 0.1,
+    "optimiser.lr": 1e-3,
+    "optimiser.batch_size": 16,
+    "optimiser.epochs": 8,
+}
+
+Tick = Callable[[int, int], None]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoStage:
+    """A stage: its key in the timings, its title, and what it does; may return a note."""
+
+    key: str
+    title: str
+    run: Callable[[Tick, Tell], str | None]
+
+
+class Demo:
+    """The demo in a folder: the raw tree in `raw`, the store in `store`, the report beside them.
+
+    Args:
+        folder: Where all of it goes.
+        trials: Trials per task.
+    """
+
+    def __init__(self, folder: Path, trials: int) -> None:
+        self.folder = folder
+        self.trials = trials
+        self.raw = folder / "raw"
+        self.store = Store(str(folder / "store"))
+        self.report = folder / REPORT
+        self.seconds: dict[str, float] = {}
+
+    def stages(self) -> list[DemoStage]:
+        """All stages, in order."""
+        sweeps = [
+            DemoStage(
+                f"tune {task.value}",
+                f"Sweeping {task.value.upper()} (Ray Tune, Optuna)",
+                lambda tick, tell, task=task: self._tune(task, tick, tell),
+            )
+            for task in Task
+        ]
+        return [
+            DemoStage("synth", "Drawing synthetic faces", self._synth),
+            DemoStage("ray", "Starting Ray on this machine", self._connect),
+            DemoStage("prepare", "Preparing crops and labels (Ray Data)", self._prepare),
+            DemoStage("finetune", "Fine-tuning a small CLIP (Ray Train)", self._finetune),
+            DemoStage("extract", "Extracting features (Ray Data)", self._extract),
+            *sweeps,
+            DemoStage("report", "Writing the report", self._report),
+        ]
+
+    def _synth(self, tick: Tick, tell: Tell) -> str:
+        from raffect.affwild2.synthetic import write_synthetic
+
+        write_synthetic(self.raw, VIDEOS, FRAMES, SEED, progress=tick)
+        return f"{VIDEOS} videos"
+
+    def _connect(self, tick: Tick, tell: Tell) -> None:
+        from raffect.engine import connect
+
+        connect(None)
+
+    def _prepare(self, tick: Tick, tell: Tell) -> str:
+        from raffect.affwild2.prepare import prepare
+
+        images = sorted(path for path in self.raw.glob("cropped_aligned*") if path.is_dir())
+        manifest = prepare(self.store, images, self.raw / "annotations", progress=tick)
+        return f"{manifest.counts['crops']['readable']:,} crops"
+
+    def _finetune(self, tick: Tick, tell: Tell) -> None:
+        from raffect.clip.finetune import finetune
+
+        config = override(FinetuneConfig(), SMALL_FINETUNE)
+
+        def on_epoch(result: dict[str, Any]) -> None:
+            tick(result["epoch"], config.epochs)
+            tell(f"macro F1 {result['macro_f1']:.3f} on validation crops")
+
+        finetune(self.store, ENCODER, config, workers=WORKERS, on_epoch=on_epoch)
+
+    def _extract(self, tick: Tick, tell: Tell) -> str:
+        from raffect.clip.extract import extract
+
+        manifest = extract(self.store, ENCODER, ENCODER, ExtractConfig(), progress=tick)
+        return f"{manifest.counts['rows']:,} x {manifest.counts['dim']}"
+
+    def _tune(self, task: Task, tick: Tick, tell: Tell) -> None:
+        from raffect.sweep.run import SweepProgress, tune
+        from raffect.sweep.settings import SweepSettings
+
+        base: TemporalConfig = override(recipe(task), SMALL_TEMPORAL)
+        settings = SweepSettings(trials=self.trials, max_epochs=base.optimiser.epochs)
+
+        def on_update(progress: SweepProgress) -> None:
+            tick(progress.finished, progress.target)
+            tell(progress.describe())
+
+        tune(self.store, task, ENCODER, task.value, settings, base, on_update=on_update)
+
+    def _report(self, tick: Tick, tell: Tell) -> None:
+        from raffect.report.page import write_overview
+
+        facts = {task: self.summary()["scores"][task.value] for task in Task}
+        write_overview(self.store, [task.value for task in Task], self.report, facts)
+
+    def views(self) -> list[SweepView]:
+        """The three sweeps as they are now."""
+        from raffect.sweep.leaderboard import load_sweep
+
+        return [load_sweep(self.store, task.value) for task in Task]
+
+    def summary(self) -> dict[str, Any]:
+        """Seconds of the stages, and each best score beside the baseline and the reachable."""
+        scores = {}
+        for view in self.views():
+            scores[view.task.value] = {
+                "baseline": view.baseline["score"],
+                "best": view.rows[0].score,
+                "reachable": self._reachable(view.task),
+            }
+        return {"seconds": self.seconds, "scores": scores, "report": str(self.report.resolve())}
+
+    def _reachable(self, task: Task) -> float:
+        """The score of the predictions that know the latents, by the evaluator itself."""
+        from raffect.affwild2.annotations import load_annotations
+        from raffect.affwild2.predictions import read_predictions
+        from raffect.temporal.evaluation import evaluate
+
+        labels = load_annotations(self.raw / "annotations", task, Split.VALIDATION)
+        oracle = read_predictions(self.raw / "oracle" / f"{task.value}.csv", task)
+        return evaluate(task, oracle, labels).score
+
+    def next_commands(self) -> list[str]:
+        """What to try next."""
+        store = f"--store {self.folder / 'store'}"
+        return [
+            f"raffect trials va {store}",
+            f"raffect tune va --trials {2 * self.trials} {store} ...",
+            f"raffect predict va --split validation --out va.csv {store}",
+            f"raffect evaluate va va.csv --annotations {self.raw / 'annotations'}",
+        ]

@@ -1,0 +1,71 @@
+"""How numbers and names are written for people."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """For each dotted name the shortest ending that tells it from the others.
+
+    At least two segments stay where there are two, as `depth` alone would say too little.
+    """
+    parts = {name: name.split(".") for name in names}
+    short = {}
+    for name, own in parts.items():
+        keep = min(2, len(own))
+        while keep < len(own) and _same_ending(own[-keep:], name, parts):
+            keep += 1
+        short[name] = ".".join(own[-keep:])
+    return short
+
+
+def _same_ending(ending: list[str], name: str, parts: dict[str, list[str]]) -> bool:
+    return any(other != name and own[-len(ending) :] == ending for other, own in parts.items())
+
+
+def short_value(value: Any) -> str:
+    """A parameter's value in few characters."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{value:.3g}").replace("e+", "e")
+    if isinstance(value, list | tuple):
+        return ", ".join(short_value(item) for item in value)
+    return str(value)
+
+
+def score_text(value: float | None) -> str:
+    """A score with the four decimals of the field's papers."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = round(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count_text(value: int | None) -> str:
+    """A count of weights: 12.3 M, 45.6 k."""
+    if value is None:
+        return "–"
+    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return str(value)
+
+
+def numbers_text(numbers: Sequence[int], most: int = 12) -> str:
+    """Trial numbers, cut where they are many."""
+    shown = ", ".join(str(number) for number in numbers[:most])
+    return f"{shown} and {len(numbers) - most} more" if len(numbers) > most else shown

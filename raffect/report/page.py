@@ -1,0 +1,108 @@
+"""One self-contained HTML file from the numbers of one sweep or of several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from raffect.report.collect import collect
+from raffect.report.data import ReportData
+from raffect.report.render import render
+from raffect.report.view import TITLES
+from raffect.store import Store, sweep_folder
+
+REPORT = "report.html"
+
+
+def write_report(store: Store, sweep: str, out: Path | None = None) -> str:
+    """Write the report of one sweep; returns where it is.
+
+    Args:
+        store: The store with the sweep.
+        sweep: The sweep's name.
+        out: A local file; None is `report.html` in the sweep's folder of the store.
+
+    Raises:
+        NotThereError: The store holds no such sweep.
+        StoreError: The store can't be read or written.
+    """
+    data = collect(store, sweep)
+    page = sweep_page(data, datetime.now(UTC))
+    if out is not None:
+        return str(_write(out, page))
+    key = f"{sweep_folder(sweep)}/{REPORT}"
+    store.write_bytes(key, page.encode())
+    return store.where(key)
+
+
+def write_overview(
+    store: Store, sweeps: Sequence[str], out: Path, facts: Mapping[str, Any]
+) -> Path:
+    """Write one page for several sweeps; returns the file.
+
+    Args:
+        store: The store with the sweeps.
+        sweeps: Their names, in the order of the page.
+        out: A local file.
+        facts: What the store does not know: for each task `{"baseline": x, "reachable": y}` (both
+            optional; a reachable score also says that the data is synthetic), `"synthetic"`:
+            bool, and `"notes"`: lines to show at the top.
+
+    Raises:
+        NotThereError: The store holds no such sweep.
+        StoreError: The store can't be read.
+    """
+    found = [with_facts(collect(store, name), facts) for name in sweeps]
+    return _write(out, overview_page(found, datetime.now(UTC), facts.get("notes", ())))
+
+
+def with_facts(data: ReportData, facts: Mapping[str, Any]) -> ReportData:
+    """The numbers with what is known from outside of the store."""
+    own: Mapping[str, Any] = facts.get(data.task.value) or {}
+    reachable = own.get("reachable", data.reachable)
+    return replace(
+        data,
+        baseline=own.get("baseline", data.baseline),
+        reachable=reachable,
+        synthetic=bool(data.synthetic or facts.get("synthetic") or reachable is not None),
+    )
+
+
+def sweep_page(data: ReportData, written: datetime) -> str:
+    """The page of one sweep."""
+    return render(
+        [data],
+        title=f"{TITLES[data.task]}: sweep {data.name}",
+        lede=_lede([data]),
+        written=written,
+    )
+
+
+def overview_page(
+    found: Sequence[ReportData], written: datetime, notes: Sequence[str] = ()
+) -> str:
+    """The page of several sweeps."""
+    return render(
+        found, title="Sweeps side by side", lede=_lede(found), written=written, notes=notes
+    )
+
+
+def _lede(found: Sequence[ReportData]) -> str:
+    trials = sum(len(data.trials) for data in found)
+    tasks = list(dict.fromkeys(TITLES[data.task].lower() for data in found))
+    what = f"{trials} trial{'s' if trials != 1 else ''} of temporal models"
+    listed = tasks[0] if len(tasks) == 1 else f"{', '.join(tasks[:-1])} and {tasks[-1]}"
+    return f"{what} for {listed}, scored on the validation set as the ABAW challenge scores them."
+
+
+def _write(out: Path, page: str) -> Path:
+    """Write a local file as a whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(out)
+    return out

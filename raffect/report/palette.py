@@ -1,0 +1,68 @@
+"""The report's colours in light and dark: the one home of every colour on the page.
+
+Blue, orange, vermillion and green are close to those of Okabe and Ito, which stay apart in the
+common kinds of colour blindness; state is also told by the marker's shape, never by colour alone.
+Figures name colours as `var(--name)`; the page's style sheet defines them and its script resolves
+them, so that one figure serves both themes and the printer.
+"""
+
+from __future__ import annotations
+
+LIGHT = {
+    "page": "#f6f7f9",
+    "card": "#ffffff",
+    "ink": "#18202b",
+    "muted": "#5a6676",
+    "faint": "#8b96a5",
+    "line": "#e1e5eb",
+    "wash": "#f0f3f7",
+    "blue": "#1f6fb2",
+    "blue-wash": "#e3eef8",
+    "best": "#c4570c",
+    "best-wash": "#fbeadd",
+    "pruned": "#8a97a8",
+    "fail": "#a8326e",
+    "fail-wash": "#f8e4ee",
+    "running": "#14795b",
+    "running-wash": "#ddf1ea",
+    "heat-0": "#eef3f8",
+    "heat-1": "#a9c9e4",
+    "heat-2": "#4c92c9",
+    "heat-3": "#0d4f86",
+    "halo": "#ffffff",
+}
+
+DARK = {
+    "page": "#0f141b",
+    "card": "#171e28",
+    "ink": "#e7ecf3",
+    "muted": "#a0acbc",
+    "faint": "#77849a",
+    "line": "#2a3441",
+    "wash": "#1e2733",
+    "blue": "#62aee8",
+    "blue-wash": "#1b3550",
+    "best": "#f2a154",
+    "best-wash": "#46301b",
+    "pruned": "#7f8da1",
+    "fail": "#ee85b7",
+    "fail-wash": "#472338",
+    "running": "#4fc79d",
+    "running-wash": "#173d31",
+    "heat-0": "#1d2a3a",
+    "heat-1": "#234e75",
+    "heat-2": "#3a86c0",
+    "heat-3": "#a5d4f7",
+    "halo": "#171e28",
+}
+
+
+def colour(name: str) -> str:
+    """How figures and styles name a colour."""
+    assert name in LIGHT, name
+    return f"var(--{name})"
+
+
+def declarations(palette: dict[str, str]) -> str:
+    """The palette as CSS custom properties."""
+    return " ".join(f"--{name}: {value};" for name, value in palette.items())

@@ -1,0 +1,143 @@
+"""Figures of the searched parameters: importance, the two depths together, one by one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from raffect.report.data import Grid, Importance, Slice
+from raffect.report.naming import short_value
+from raffect.report.palette import colour
+from raffect.report.style import STATE_NAMES, Figure, layout_of, marker, row_height, safe
+
+
+def importance_bars(found: Importance, names: dict[str, str]) -> Figure:
+    """Shares of importance, the largest on top."""
+    rows = list(reversed(found.shares))
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [share for _, share in rows],
+        "y": [safe(names[name]) for name, _ in rows],
+        "text": [f"{share:.0%}" for _, share in rows],
+        "textposition": "outside",
+        "textfont": {"color": colour("ink")},
+        "cliponaxis": False,
+        "marker": {"color": colour("blue")},
+        "customdata": [safe(name) for name, _ in rows],
+        "hovertemplate": "%{customdata}<br>%{x:.1%}<extra></extra>",
+    }
+    top = max((share for _, share in rows), default=1.0)
+    layout = layout_of(
+        row_height(len(rows)),
+        "share of the importance",
+        "",
+        bargap=0.42,
+        xaxis={"range": [0, top * 1.18], "tickformat": ".0%", "showgrid": True, "nticks": 6},
+        yaxis={"showgrid": False, "tickfont": {"color": colour("ink")}},
+    )
+    return {"data": [trace], "layout": layout}
+
+
+def heat_map(found: Grid) -> Figure:
+    """The best score of each TCN depth and number of Transformer layers."""
+    cells = [score for row in found.scores for score in row if score is not None]
+    low, high = min(cells), max(cells)
+    texts = [["" if score is None else f"{score:.3f}" for score in row] for row in found.scores]
+    trace = {
+        "type": "heatmap",
+        "x": [str(value) for value in found.x_values],
+        "y": [str(value) for value in found.y_values],
+        "z": [list(row) for row in found.scores],
+        "customdata": [list(row) for row in found.counts],
+        "text": texts,
+        "texttemplate": "%{text}",
+        "textfont": {"size": 12},
+        "xgap": 3,
+        "ygap": 3,
+        "hoverongaps": False,
+        "zmin": low,
+        "zmax": high if high > low else low + 1e-9,
+        "colorscale": [[index / 3, colour(f"heat-{index}")] for index in range(4)],
+        "colorbar": {
+            "thickness": 10,
+            "outlinewidth": 0,
+            "nticks": 5,
+            "tickformat": ".3f" if high - low < 0.05 else ".2f",
+            "title": {"text": "best score", "side": "right", "font": {"size": 12}},
+        },
+        "hovertemplate": (
+            "TCN depth %{x}, %{y} Transformer layers<br>best score %{z:.4f}"
+            "<br>trials: %{customdata}<extra></extra>"
+        ),
+    }
+    layout = layout_of(
+        max(260, 110 + 44 * len(found.y_values)),
+        "TCN depth, residual blocks",
+        "Transformer layers",
+        xaxis={"type": "category"},
+        yaxis={"type": "category", "showgrid": False},
+    )
+    return {"data": [trace], "layout": layout}
+
+
+def slice_plot(found: Slice, best: int | None) -> Figure:
+    """Scores against one parameter; the best trial has a ring."""
+    category = found.axis == "category"
+    values = [short_value(v) if category else v for v in found.values]
+    traces = []
+    for state in ("PRUNED", "COMPLETE"):
+        index = [i for i, s in enumerate(found.states) if s == state]
+        traces.append(_slice_points(found, values, index, state))
+    chosen = [i for i, number in enumerate(found.numbers) if number == best]
+    if chosen:
+        trace = _slice_points(found, values, chosen, "COMPLETE")
+        trace["marker"] = {
+            "size": 11,
+            "color": colour("best"),
+            "line": {"width": 2, "color": colour("halo")},
+        }
+        traces.append(trace)
+    axis: dict[str, Any] = {
+        "type": {"log": "log", "category": "category"}.get(found.axis, "linear")
+    }
+    if found.axis == "log":
+        axis |= _decades([float(v) for v in found.values])
+    elif category:
+        axis |= {"categoryorder": "array", "categoryarray": sorted(set(values))}
+    elif all(isinstance(v, int) for v in found.values):
+        axis |= {"tickmode": "array", "tickvals": _some(sorted(set(found.values)))}
+    layout = layout_of(200, "", "score", xaxis=axis, yaxis={"nticks": 5})
+    return {"data": [trace for trace in traces if trace["x"]], "layout": layout}
+
+
+def _slice_points(found: Slice, values: list[Any], index: list[int], state: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [values[i] for i in index],
+        "y": [found.scores[i] for i in index],
+        "customdata": [[found.numbers[i], safe(short_value(found.values[i]))] for i in index],
+        "marker": {**marker(state, 7), "opacity": 0.8},
+        "hovertemplate": (
+            "<b>trial %{customdata[0]}</b><br>%{customdata[1]}<br>score %{y:.4f}"
+            f"<extra>{STATE_NAMES[state]}</extra>"
+        ),
+    }
+
+
+def _some(values: list[int], most: int = 8) -> list[int]:
+    step = math.ceil(len(values) / most)
+    return values[::step]
+
+
+def _decades(values: list[float]) -> dict[str, Any]:
+    """Ticks at 1, 2, 5 of each decade when few decades are spanned, else at powers of ten."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    steps = (1, 3) if high - low <= 3 else (1,)
+    ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
+    return {
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": [short_value(tick) for tick in ticks],
+    }

@@ -1,0 +1,99 @@
+"""Filling the templates: every value is escaped, nothing on the page is fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from raffect import __version__
+from raffect.report.data import ReportData
+from raffect.report.naming import count_text, duration, numbers_text, score_text, short_value
+from raffect.report.palette import DARK, LIGHT, declarations
+from raffect.report.style import STATE_NAMES
+from raffect.report.view import describe
+
+_HERE = Path(__file__).parent
+
+
+def render(
+    found: Sequence[ReportData],
+    title: str,
+    lede: str,
+    written: datetime,
+    notes: Sequence[str] = (),
+) -> str:
+    """One HTML document of one sweep or several; the same for the same arguments."""
+    environment = _environment()
+    return environment.get_template("page.html").render(
+        title=title,
+        lede=lede,
+        notes=list(notes),
+        synthetic=any(data.synthetic for data in found),
+        sweeps=[describe(data, _identity(data, index)) for index, data in enumerate(found)],
+        version=__version__,
+        written=written.isoformat(timespec="seconds"),
+        written_text=written.strftime("%Y-%m-%d %H:%M %Z"),
+        light=Markup(declarations(LIGHT)),
+        dark=Markup(declarations(DARK)),
+        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "report.js").read_text(encoding="utf-8")),
+        plotly=Markup(_plotly()),
+    )
+
+
+def _identity(data: ReportData, index: int) -> str:
+    """An id for links; names of sweeps may hold characters that are awkward in selectors."""
+    return f"sweep-{index + 1}-{data.task.value}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        score=score_text,
+        duration=duration,
+        count=count_text,
+        value=short_value,
+        numbers=numbers_text,
+        percent=percent,
+        figure_json=figure_json,
+        state=lambda state: STATE_NAMES.get(state, state.lower()),
+        day=lambda created: created[:10],
+    )
+    macros: Any = environment.get_template("macros.html").module
+    environment.globals.update(
+        {name: getattr(macros, name) for name in ("legend", "bullet", "figure", "trial_table")}
+    )
+    return environment
+
+
+@cache
+def _plotly() -> str:
+    # A closing tag inside the library would end the page's script element.
+    source: str = get_plotlyjs()
+    return source.replace("</script", "<\\/script")
+
+
+def percent(score: float) -> str:
+    """Where a score lies on a scale from 0 to 1, in percent of its width."""
+    return f"{100 * min(max(score, 0.0), 1.0):.2f}"
+
+
+def figure_json(figure: dict[str, Any]) -> Markup:
+    """A figure as JSON that can't end its script element."""
+    text = json.dumps(figure, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))

@@ -1,0 +1,118 @@
+"""How a sweep's trials run on the cluster: Tune's actors, one trial each at a time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+from ray import tune
+
+from raffect.errors import SettingsError
+from raffect.sweep.ledger import Ledger
+from raffect.sweep.scheduler import StudyScheduler, StudyStopper
+from raffect.sweep.searcher import StudySearcher
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.trial import SweepTrial, TrialHome
+from raffect.temporal.data import TaskData
+
+MAX_LOSSES = 2
+"""How often a trial whose process was lost gets another one; it goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How many trials run at a time, and what each takes of the cluster.
+
+    Attributes:
+        concurrent: Trials at a time.
+        cpus: Cores of a trial.
+        gpus: GPUs of a trial; several may share one.
+    """
+
+    concurrent: int
+    cpus: float
+    gpus: float
+
+
+def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
+    """Fit trials to the cluster.
+
+    Args:
+        settings: The sweep's settings.
+        is_local: The cluster is this machine and won't grow.
+
+    Raises:
+        SettingsError: Trials want GPUs that are not there and never will be.
+    """
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    wanted = settings.gpus_per_trial
+    per_trial = wanted if wanted is not None else min(1.0, gpus)
+    if per_trial > gpus and is_local:
+        raise SettingsError(
+            f"Each trial wants {per_trial:g} GPUs; this machine has {gpus:g}.",
+            f"at most {gpus:g}",
+            "Lower --gpus-per-trial, or give a cluster's --address.",
+        )
+    fitting = math.floor(gpus / per_trial + 1e-9) if per_trial else math.floor(cpus)
+    concurrent = settings.concurrent or max(1, min(fitting, math.floor(cpus)))
+    # More trials than cores share them; an actor that asks for more than there is never starts.
+    share = min(1.0, math.floor(100 * cpus / concurrent) / 100)
+    return Execution(concurrent, share, per_trial)
+
+
+def execute(ledger: Ledger, data: TaskData, home: TrialHome, execution: Execution) -> None:
+    """Run trials until the ledger has none, or the run is interrupted.
+
+    Tune keeps nothing that is needed afterwards: its folder is temporary.
+    """
+    searcher = StudySearcher(ledger)
+    trainable = tune.with_resources(
+        tune.with_parameters(SweepTrial, data=data, home=home),
+        {"cpu": execution.cpus, "gpu": execution.gpus},
+    )
+    with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm():
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=StudyScheduler(searcher),
+                num_samples=ledger.study.remaining,
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name=home.sweep,
+                storage_path=local,
+                verbose=0,
+                stop=StudyStopper(searcher),
+                failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+            ),
+        ).fit()
+
+
+def _name(trial: tune.experiment.Trial) -> str:
+    return f"trial-{trial.config['number']:05d}"
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Trials' errors are in the study; the engine need not print them."""
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,147 @@
+"""Trial 0 of a sweep: the base configuration, expressed in the space's own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FixedTrial
+
+from raffect.config import TemporalConfig
+from raffect.errors import RaffectError, SettingsError
+from raffect.sweep.space import Space, space_failed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Trial 0: the base configuration, in the space's parameters."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, str]:
+        """The ranges met on the recipe's way through the space, for people and for comparison."""
+        return {name: str(found) for name, found in sorted(self.distributions.items())}
+
+
+def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
+    """Run the space with the base configuration's own values.
+
+    Raises:
+        SettingsError: A parameter is no setting, the base's value lies outside of its range (all
+            are listed), or the space itself fails.
+    """
+    trial = _BaseValueTrial(base)
+    try:
+        config = space.configure(trial, base)
+    except RaffectError:
+        if not trial.problems:
+            raise
+    except Exception as error:
+        if not trial.problems:
+            raise space_failed(space.name, error) from error
+    else:
+        if not trial.problems and config != base:
+            trial.problems.append("  " + _changed(base, config))
+    if trial.problems:
+        raise SettingsError(
+            f"The base configuration is no point of the space {space.name}:\n"
+            + "\n".join(trial.problems),
+            "a space in which trial 0 is the base configuration; parameters named by dotted keys",
+            "Change the base with --set, or use a space that contains it (--space).",
+        )
+    return Recipe(trial.params, trial.distributions)
+
+
+class _BaseValueTrial(FixedTrial):
+    """Answers each parameter with the base configuration's value of that key."""
+
+    def __init__(self, base: TemporalConfig) -> None:
+        super().__init__({})
+        self.problems: list[str] = []
+        self._values = _leaves(base.canonical())
+        self._taken: dict[str, Any] = {}
+        self._ranges: dict[str, BaseDistribution] = {}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self._taken
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return self._ranges
+
+    def suggest_float(
+        self,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        step: float | None = None,
+        log: bool = False,
+    ) -> float:
+        return float(self._take(name, FloatDistribution(low, high, log=log, step=step), low))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return int(self._take(name, IntDistribution(low, high, log=log, step=step), low))
+
+    def suggest_categorical(  # type: ignore[override]  # FixedTrial's overloads say the same
+        self, name: str, choices: Sequence[CategoricalChoiceType]
+    ) -> CategoricalChoiceType:
+        found: CategoricalChoiceType
+        found = self._take(name, CategoricalDistribution(choices), choices[0])
+        return found
+
+    def _take(self, name: str, distribution: BaseDistribution, fallback: Any) -> Any:
+        """The base's value, or `fallback` after a note, so that all problems are found at once."""
+        if name not in self._values:
+            self.problems.append(f"  {name}: no setting has this name")
+            return fallback
+        value = self._values[name]
+        if not _contains(distribution, value):
+            self.problems.append(f"  {name} = {value} lies outside of {distribution}")
+            return fallback
+        self._taken[name] = value
+        self._ranges[name] = distribution
+        return value
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(
+            value == choice and type(value) is type(choice) for choice in distribution.choices
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if not distribution.low <= value <= distribution.high:
+        return False
+    steps = (value - distribution.low) / (distribution.step or 1)
+    free = distribution.step is None or (
+        isinstance(distribution, IntDistribution) and distribution.log
+    )
+    return free or abs(steps - round(steps)) < 1e-9
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        found |= _leaves(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+def _changed(base: TemporalConfig, config: TemporalConfig) -> str:
+    before, after = _leaves(base.canonical()), _leaves(config.canonical())
+    changed = [f"{k} = {before[k]} becomes {after[k]}" for k in after if before[k] != after[k]]
+    return "; ".join(changed)

@@ -1,0 +1,63 @@
+"""Tune's source of trials: Optuna's public ask and tell, through the ledger.
+
+Tune's own OptunaSearch is not used. It records pruned trials as COMPLETE with the value of a part
+of their budget, leaves a trial with a NaN RUNNING for ever, and a restored run repeats trials that
+were in flight (ray.md section 2). Patching that means its private members; the public interfaces
+of both libraries need the few lines below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from raffect.sweep.ledger import Ledger
+from raffect.sweep.reasons import LOST_ACTOR
+
+
+class StudySearcher(Searcher):
+    """Asks the study for trials, and settles those that end.
+
+    Args:
+        ledger: The sweep's ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.losses: dict[str, str] = {}
+        """Why trials of the engine lost their process, by key; the scheduler notes it."""
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration, None to wait, or FINISHED."""
+        if self.ledger.is_full and self.ledger.error is None:
+            return None
+        assignment = self.ledger.guard(lambda: self.ledger.begin(trial_id), None)
+        if assignment is None:
+            return Searcher.FINISHED
+        return {"number": assignment.number, "settings": assignment.config.canonical()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: the scheduler has recorded it."""
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Settle a trial that said it is done, or that lost its process too often."""
+        if error:
+            reason = self.losses.get(trial_id, LOST_ACTOR)
+            self.ledger.guard(lambda: self.ledger.lose(trial_id, reason), None)
+        elif result is not None and "history" in result:
+            last = result
+            self.ledger.guard(lambda: self.ledger.result(trial_id, last), True)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study has everything."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study has everything."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given into a folder that nobody reads."""
+        return {}

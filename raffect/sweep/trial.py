@@ -1,0 +1,171 @@
+"""One trial of a sweep in an actor that is used again for the next: one step is one epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from raffect.config import TemporalConfig, build
+from raffect.errors import StoreError
+from raffect.store import Store
+from raffect.store.layout import trial_folder
+from raffect.sweep.reasons import reason_of
+from raffect.temporal.checkpoints import CheckpointFolder
+from raffect.temporal.data import TaskData
+from raffect.temporal.device import choose_device
+from raffect.temporal.prediction import measure_latency
+from raffect.temporal.state import MODEL_FILES
+from raffect.temporal.training import EpochResult, ResidentData, Trainer
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class TrialHome:
+    """Where the trials of a sweep leave what they make, and when.
+
+    Attributes:
+        store: The store.
+        sweep: The sweep.
+        rungs: Epochs after which the study may prune: the model is written before, so that a
+            trial that is told PRUNED has one.
+        checkpoint_seconds: Least time between two checkpoints.
+    """
+
+    store: Store
+    sweep: str
+    rungs: tuple[int, ...]
+    checkpoint_seconds: float
+
+    def folder(self, number: int) -> str:
+        """The trial's folder."""
+        return trial_folder(self.sweep, number)
+
+    def checkpoints(self, number: int) -> CheckpointFolder:
+        """The trial's checkpoints."""
+        return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}")
+
+
+class SweepTrial(tune.Trainable):
+    """Trains a trial's model epoch by epoch.
+
+    Model and checkpoints go to the store from here. Tune's own checkpoints are pickles, and only
+    the driver that made them finds them again.
+    """
+
+    def setup(  # type: ignore[override]  # tune.with_parameters passes the last two
+        self, config: dict[str, Any], data: TaskData, home: TrialHome
+    ) -> None:
+        """Take the first trial; `data` is shared by all actors of a node."""
+        self._data = data
+        self._home = home
+        self._resident: dict[str, ResidentData] = {}
+        self._trainer: Trainer | None = None
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial; the one before has been told how it ended."""
+        with contextlib.suppress(StoreError):
+            self._home.checkpoints(self._number).clear()
+        self._take(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Let go of the model; a trial that is stopped in mid-training keeps its checkpoint."""
+        self._trainer = None
+
+    def _take(self, config: Mapping[str, Any]) -> None:
+        self._number = int(config["number"])
+        self._config = build(TemporalConfig, config["settings"])
+        self._trainer = None
+        self._saved_at = time.monotonic()
+        self._latency: float | None = None
+
+    def __repr__(self) -> str:
+        """How Ray's dashboard calls the actor."""
+        return f"{self._home.sweep} trial {self._number}"
+
+    def step(self) -> dict[str, Any]:
+        """One epoch; a failure of the trial's own is a result, so that the actor lives on."""
+        try:
+            return self._advance()
+        except StoreError:
+            # Not this trial's fault: the engine gives it another try.
+            raise
+        except Exception as error:
+            return self._failed(reason_of(error))
+
+    def _advance(self) -> dict[str, Any]:
+        trainer = self._trainer = self._trainer or self._begin()
+        budget = self._config.optimiser.epochs
+        if trainer.epoch < budget:
+            trainer.run_epoch()
+        done = trainer.epoch >= budget
+        if done:
+            self._latency = measure_latency(trainer.model, trainer.config)
+        if done or trainer.epoch in self._home.rungs:
+            self._write_model(trainer)
+        if not done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
+            self._home.checkpoints(self._number).save(trainer)
+            self._saved_at = time.monotonic()
+        return self._result(trainer, done)
+
+    def _begin(self) -> Trainer:
+        device = choose_device(self._config.run.device)
+        resident = self._resident.get(device.type)
+        if resident is None:
+            resident = self._resident[device.type] = ResidentData(self._data, device)
+        trainer = Trainer(self._config, resident)
+        self._home.checkpoints(self._number).restore_latest(trainer)
+        return trainer
+
+    def _write_model(self, trainer: Trainer) -> None:
+        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
+            trainer.write_model(Path(local))
+            write_model(self._home, self._number, Path(local))
+
+    def _result(self, trainer: Trainer, done: bool) -> dict[str, Any]:
+        assert trainer.best is not None
+        return {
+            "epoch": trainer.epoch,
+            "score": trainer.best.score,
+            "history": [asdict(epoch) for epoch in trainer.history],
+            "facts": describe(trainer, self._latency),
+            "done": done,
+        }
+
+    def _failed(self, reason: str) -> dict[str, Any]:
+        trainer, self._trainer = self._trainer, None
+        history: list[EpochResult] = trainer.history if trainer is not None else []
+        return {
+            "epoch": len(history),
+            "score": max((epoch.score for epoch in history), default=None),
+            "history": [asdict(epoch) for epoch in history],
+            "facts": {"host": platform.node()},
+            "failure": reason,
+            "done": True,
+        }
+
+
+def write_model(home: TrialHome, number: int, local: Path) -> None:
+    """Copy a model's files into the trial's folder; the metrics, which say what it is, last."""
+    for name in MODEL_FILES:
+        home.store.write_bytes(f"{home.folder(number)}/{name}", (local / name).read_bytes())
+
+
+def describe(trainer: Trainer, latency: float | None) -> dict[str, Any]:
+    """Attributes of a trial that has begun."""
+    facts = {
+        "host": platform.node(),
+        "device": str(next(trainer.model.parameters()).device),
+        "parameters": trainer.parameter_count,
+    }
+    return facts if latency is None else {**facts, "latency_ms": round(latency, 3)}

@@ -1,0 +1,202 @@
+"""The data of one task, read once from the store into arrays that processes can share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raffect.affwild2.labels import VideoLabels, codes_of, load_labels, runs
+from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
+from raffect.config import hash_json
+from raffect.errors import ConflictError, NotThereError, StoreError
+from raffect.store import DATASET, Store, features_folder, read_manifest
+from raffect.store.features import to_array
+from raffect.temporal.timelines import Timelines, build_timelines
+
+Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Everything that training a model of a task needs; plain arrays, zero-copy through Ray.
+
+    Attributes:
+        task: The main task.
+        features: `(rows, features)` float16, of the videos below only.
+        train: Videos of the task's train split, with its labels and those of auxiliary tasks.
+        validation: Videos of the task's validation split, with its labels.
+        digest: Of the sources.
+        lineage: `features` and `encoder` by name, and `sources`: folder to digest.
+    """
+
+    task: Task
+    features: NDArray[np.float16]
+    train: Timelines
+    validation: Timelines
+    digest: str
+    lineage: dict[str, Any]
+
+
+def load_task_data(
+    store: Store, features: str, task: Task, auxiliary: Sequence[Task] = ()
+) -> TaskData:
+    """Features and labels of a task's train and validation videos.
+
+    Labels of auxiliary tasks are those of their own train split only: a video may lie in other
+    splits of other tasks, and must not be learned from where it is validated on.
+
+    Args:
+        store: The store.
+        features: Name of the features.
+        task: The main task.
+        auxiliary: Tasks whose labels are wanted as well.
+
+    Raises:
+        NotThereError: There are no such features, or a split of the task has no valid frame.
+        ConflictError: The features were made from another dataset.
+    """
+    sources = load_sources(store, features)
+    labels = load_labels(store, task)
+    videos = {split: _videos_of(store, task, labels, split) for split in Split}
+    others = {other: load_labels(store, other) for other in auxiliary if other is not task}
+    train_labels = {task: labels}
+    for other, theirs in others.items():
+        kept = {name: of for name, of in theirs.items() if of.split is Split.TRAIN}
+        train_labels[other] = kept
+    array, crops = read_features(
+        store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]}
+    )
+    return TaskData(
+        task=task,
+        features=array,
+        train=build_timelines(videos[Split.TRAIN], crops, train_labels),
+        validation=build_timelines(videos[Split.VALIDATION], crops, {task: labels}),
+        digest=hash_json(sources),
+        lineage=load_lineage(store, features),
+    )
+
+
+def load_split(
+    store: Store, features: str, task: Task, split: Split
+) -> tuple[NDArray[np.float16], Timelines]:
+    """Features and timelines of the videos of one split of a task.
+
+    Raises:
+        NotThereError: There are no such features, or the split has no annotated video.
+    """
+    load_sources(store, features)
+    labels = load_labels(store, task)
+    videos = [name for name, of in labels.items() if of.split is split]
+    if not videos:
+        raise _no_annotations(store, task, split)
+    array, crops = read_features(store, features, videos)
+    return array, build_timelines(videos, crops, {task: labels})
+
+
+def load_sources(store: Store, features: str) -> dict[str, str]:
+    """Digests of what the task data is made from, by folder.
+
+    Raises:
+        NotThereError: There are no such features.
+        ConflictError: They were made from another dataset than the store's.
+    """
+    manifest = read_manifest(store, features_folder(features))
+    dataset = read_manifest(store, DATASET).digest()
+    if manifest.sources.get(DATASET, dataset) != dataset:
+        raise ConflictError(
+            f"The features {features!r} were made from another dataset than the store's.",
+            "features of the dataset that is in the store now",
+            f"Make them again: raffect extract --name {features} --overwrite",
+        )
+    return {DATASET: dataset, features_folder(features): manifest.digest()}
+
+
+def load_lineage(store: Store, features: str) -> dict[str, Any]:
+    """What a model is recorded to be made from."""
+    manifest = read_manifest(store, features_folder(features))
+    return {
+        "features": features,
+        "encoder": manifest.config.get("encoder"),
+        "sources": {**manifest.sources, **load_sources(store, features)},
+    }
+
+
+def read_features(
+    store: Store, features: str, videos: Collection[str]
+) -> tuple[NDArray[np.float16], Crops]:
+    """Features of some videos, in one array, and where each crop's row is.
+
+    One file is in memory at a time beside the array.
+
+    Returns:
+        `(rows, features)` float16, and per video with crops its 1-based frames and their rows.
+    """
+    folder = features_folder(features)
+    manifest = read_manifest(store, folder)
+    # Rows of other videos stay untouched at the end: virtual memory only.
+    array = np.empty((int(manifest.counts["rows"]), int(manifest.counts["dim"])), np.float16)
+    crops: Crops = {}
+    used = 0
+    for entry in manifest.files:
+        if entry.name.endswith(".parquet"):
+            table = _read_table(store, folder, entry.name)
+            used = _take_rows(table, set(videos), array, used, crops)
+    return array[:used], crops
+
+
+def _read_table(store: Store, folder: str, name: str) -> pa.Table:
+    data = store.read_bytes(f"{folder}/{name}")
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid:
+        raise StoreError(
+            f"{store.where(folder)}/{name} is damaged.",
+            "the Parquet file that `raffect extract` wrote",
+            "Make the features again with `raffect extract --overwrite`.",
+        ) from None
+
+
+def _take_rows(
+    table: pa.Table, wanted: set[str], array: NDArray[np.float16], used: int, crops: Crops
+) -> int:
+    """Copy the rows of wanted videos behind the `used` ones; the new number of used rows."""
+    if not table.num_rows:
+        return used
+    names, codes = codes_of(table["video"])
+    frames = table["frame"].to_numpy().astype(np.int64)
+    values = to_array(table)
+    for start, stop in runs(codes):
+        name = names[codes[start]]
+        if name not in wanted:
+            continue
+        end = used + stop - start
+        array[used:end] = values[start:stop]
+        rows = np.arange(used, end, dtype=np.int64)
+        before = crops.get(name, (rows[:0], rows[:0]))
+        own = np.concatenate([before[0], frames[start:stop]])
+        crops[name] = own, np.concatenate([before[1], rows])
+        used = end
+    return used
+
+
+def _videos_of(
+    store: Store, task: Task, labels: Mapping[str, VideoLabels], split: Split
+) -> list[str]:
+    videos = [name for name, of in labels.items() if of.split is split]
+    if not any(labels[name].valid.any() for name in videos):
+        raise _no_annotations(store, task, split)
+    return videos
+
+
+def _no_annotations(store: Store, task: Task, split: Split) -> NotThereError:
+    return NotThereError(
+        f"The dataset in {store.uri} has no {task.value.upper()} labels in {split.value}.",
+        f"annotation files with valid frames in the challenge's {SPLIT_FOLDERS[split]}",
+        "Prepare the dataset with the annotations of this task, or choose another task.",
+    )

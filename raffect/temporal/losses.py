@@ -1,0 +1,192 @@
+"""Losses over the valid frames of the whole batch, each a function of sums over frames.
+
+Every loss is `value(statistics(...))`, and statistics of different workers add up. So the loss of
+N workers is the loss of their frames together, which a mean over workers' losses would not be:
+neither CCC nor a weighted mean is a mean over parts (reduce.py shows that gradients agree too).
+Sums are float64: CCC subtracts large sums from one another.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
+
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.config import LossConfig
+from raffect.temporal.batches import trainable
+from raffect.temporal.reduce import Reducer
+from raffect.temporal.timelines import FrameLabels
+
+_NEVER_ZERO = 1e-12
+
+
+class TaskLoss(nn.Module, ABC):
+    """The loss of one task; a batch without valid frames has loss 0 and gradient 0."""
+
+    @abstractmethod
+    def statistics(self, outputs: Tensor, values: Tensor, known: Tensor) -> Tensor:
+        """Sums over known labels, `(statistics,)` float64.
+
+        Args:
+            outputs: `(..., outputs)` of the model, before `activate`.
+            values: Labels `(..., label_width)`.
+            known: Which of them count, `(..., label_width)` bool.
+        """
+
+    @abstractmethod
+    def value(self, statistics: Tensor) -> Tensor:
+        """The loss of the frames that the statistics sum up."""
+
+
+class ValenceArousalLoss(TaskLoss):
+    """2 (s (1 - CCC_v) + (1 - s) (1 - CCC_a)), mixed with the mean squared error by a share m.
+
+    With the default s = 0.5 and m = 0 it is the recipe's (1 - CCC_v) + (1 - CCC_a). The squared
+    errors are balanced by s in the same way.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        share = config.valence_share
+        self.balance: Tensor
+        self.register_buffer("balance", 2 * torch.tensor([share, 1 - share], dtype=torch.float64))
+        self.mse_share = config.mse_share
+
+    def statistics(self, outputs: Tensor, values: Tensor, known: Tensor) -> Tensor:
+        """Counts, sums, squares, products and squared errors, per dimension."""
+        x = torch.where(known, outputs.double(), 0.0).flatten(0, -2)
+        y = torch.where(known, values.double(), 0.0).flatten(0, -2)
+        count = known.flatten(0, -2).double()
+        terms = (count, x, y, x * x, y * y, x * y, (x - y) ** 2)
+        return torch.cat([term.sum(0) for term in terms])
+
+    def value(self, statistics: Tensor) -> Tensor:
+        """The loss; CCC with population moments."""
+        count, x, y, xx, yy, xy, squares = statistics.view(7, 2)
+        n = count.clamp_min(1.0)
+        mean_x, mean_y = x / n, y / n
+        covariance = xy / n - mean_x * mean_y
+        variances = xx / n - mean_x**2 + yy / n - mean_y**2
+        ccc = 2 * covariance / (variances + (mean_x - mean_y) ** 2 + _NEVER_ZERO)
+        mixed = (1 - self.mse_share) * (1 - ccc) + self.mse_share * squares / n
+        return torch.sum(self.balance * mixed * (count > 0))
+
+
+class ExpressionLoss(TaskLoss):
+    """Cross entropy with class weights, label smoothing and focal modulation.
+
+    Without the focal factor (1 - p_true)^gamma (Lin et al., 2017) it is PyTorch's cross entropy
+    with `weight` and `label_smoothing`. Weights are counts^-power, their mean 1.
+    """
+
+    def __init__(self, config: LossConfig, counts: NDArray[Any]) -> None:
+        super().__init__()
+        weight = np.maximum(np.asarray(counts, np.float64), 1.0) ** -config.class_weight_power
+        self.weight: Tensor
+        self.register_buffer("weight", torch.from_numpy(weight / weight.mean()))
+        self.smoothing = config.label_smoothing
+        self.gamma = config.focal_gamma
+
+    def statistics(self, outputs: Tensor, values: Tensor, known: Tensor) -> Tensor:
+        """Sum of the weighted losses and of the weights."""
+        counted = known.flatten().double()
+        true = torch.where(known, values, 0.0).flatten().long()
+        log_p = log_softmax(outputs.double().flatten(0, -2), dim=-1)
+        log_p_true = log_p.gather(1, true[:, None])[:, 0]
+        weight = self.weight[true]
+        smooth = -(log_p * self.weight).mean(dim=-1)
+        loss = (1 - self.smoothing) * weight * -log_p_true + self.smoothing * smooth
+        if self.gamma:
+            # Clamped, or the power's slope at 0 would be infinite for gamma below 1.
+            loss = loss * (-torch.expm1(log_p_true)).clamp_min(1e-9) ** self.gamma
+        return torch.stack([(loss * counted).sum(), (weight * counted).sum()])
+
+    def value(self, statistics: Tensor) -> Tensor:
+        """The weighted mean loss."""
+        total, weight = statistics[0], statistics[1]
+        return total / torch.where(weight > 0, weight, 1.0)
+
+
+class ActionUnitLoss(TaskLoss):
+    """Mean binary cross entropy over known labels.
+
+    Positives of an AU weigh (negatives / positives)^power, counted in the training labels.
+    """
+
+    def __init__(self, config: LossConfig, positives: NDArray[Any], known: NDArray[Any]) -> None:
+        super().__init__()
+        active = np.maximum(np.asarray(positives, np.float64), 1.0)
+        passive = np.maximum(np.asarray(known, np.float64) - positives, 1.0)
+        self.weight: Tensor
+        weight = (passive / active) ** config.positive_weight_power
+        self.register_buffer("weight", torch.from_numpy(weight))
+
+    def statistics(self, outputs: Tensor, values: Tensor, known: Tensor) -> Tensor:
+        """Sum of the losses and their number."""
+        target = torch.where(known, values, 0.0).double()
+        loss = binary_cross_entropy_with_logits(
+            outputs.double(), target, pos_weight=self.weight, reduction="none"
+        )
+        return torch.stack([torch.where(known, loss, 0.0).sum(), known.sum().double()])
+
+    def value(self, statistics: Tensor) -> Tensor:
+        """The mean loss."""
+        total, count = statistics[0], statistics[1]
+        return total / count.clamp_min(1.0)
+
+
+def task_loss(task: Task, config: LossConfig, labels: FrameLabels) -> TaskLoss:
+    """The loss of a task; its class weights come from the training labels."""
+    if task is Task.VA:
+        return ValenceArousalLoss(config)
+    known = trainable(task, labels.values, labels.valid)
+    if task is Task.EXPR:
+        classes = labels.values[labels.valid, 0].astype(np.int64)
+        return ExpressionLoss(config, np.bincount(classes, minlength=SPECS[task].outputs))
+    positives = ((labels.values == 1) & known).sum(axis=0)
+    return ActionUnitLoss(config, positives, known.sum(axis=0))
+
+
+class WeightedLosses(nn.Module):
+    """The sum of the tasks' losses, each times its weight.
+
+    Args:
+        losses: Loss per task.
+        weights: Weight per task; the main task's is 1.
+        reducer: Sums over workers, once per step.
+    """
+
+    def __init__(
+        self, losses: Mapping[Task, TaskLoss], weights: Mapping[Task, float], reducer: Reducer
+    ) -> None:
+        super().__init__()
+        # Registered, so that class weights move to the device with `to`.
+        self.losses = nn.ModuleList(losses.values())
+        self.weights = dict(weights)
+        self.reducer = reducer
+        self._ordered = list(losses.items())
+
+    def forward(
+        self,
+        outputs: Mapping[Task, Tensor],
+        values: Mapping[Task, Tensor],
+        known: Mapping[Task, Tensor],
+    ) -> Tensor:
+        """The loss of the global batch, the same on every worker."""
+        own = [
+            loss.statistics(outputs[task], values[task], known[task])
+            for task, loss in self._ordered
+        ]
+        summed = torch.split(self.reducer.sum(torch.cat(own)), [len(part) for part in own])
+        terms = [
+            self.weights[task] * loss.value(part)
+            for (task, loss), part in zip(self._ordered, summed, strict=True)
+        ]
+        return torch.stack(terms).sum()

@@ -1,0 +1,164 @@
+"""The temporal model of the recipe: TCN, 1x1 convolution, Transformer encoder, MLP heads.
+
+Source: Zhou et al., ABAW6 (field.md section 3). The VA head is plain, as the recipe's heads are:
+the CCC loss then sees every error, and predictions are clipped to [-1, 1] afterwards (`activate`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.config import ModelConfig, TemporalConfig
+from raffect.errors import SettingsError
+from raffect.temporal.tcn import TCN, zero
+
+
+def check_model(config: TemporalConfig) -> None:
+    """Refuse settings that are fine alone and wrong together.
+
+    Raises:
+        SettingsError: All such combinations, listed at once.
+    """
+    model, segments = config.model, config.segments
+    wrong = []
+    if model.transformer.layers and model.width % model.transformer.heads:
+        wrong.append(
+            f"  model.transformer.heads = {model.transformer.heads} does not divide "
+            f"model.width = {model.width}"
+        )
+    if segments.stride > segments.window:
+        wrong.append(
+            f"  segments.stride = {segments.stride} is larger than segments.window = "
+            f"{segments.window}: frames in between would be left out"
+        )
+    if getattr(config.losses.auxiliary, config.task.value) > 0:
+        wrong.append(
+            f"  losses.auxiliary.{config.task.value} is the main task's own; its weight is 1"
+        )
+    if wrong:
+        raise SettingsError(
+            "These settings do not go together:\n" + "\n".join(wrong),
+            "heads that divide the width, a stride up to the window, other tasks as auxiliary",
+            "Correct the `--set` options, the file or the search space.",
+        )
+
+
+def auxiliary_weights(config: TemporalConfig) -> dict[Task, float]:
+    """Weights of the auxiliary tasks that are in use (ABAW's VA track demands none)."""
+    weights = {task: float(getattr(config.losses.auxiliary, task.value)) for task in Task}
+    return {task: weight for task, weight in weights.items() if weight > 0}
+
+
+def model_tasks(config: TemporalConfig) -> tuple[Task, ...]:
+    """Tasks that the model has a head for, the main one first."""
+    return (config.task, *auxiliary_weights(config))
+
+
+class TemporalModel(nn.Module):
+    """Outputs per frame for the main task and the auxiliary tasks in use.
+
+    Args:
+        config: Settings, checked by `check_model`.
+        feature_dim: Width of the frame features.
+    """
+
+    def __init__(self, config: TemporalConfig, feature_dim: int) -> None:
+        super().__init__()
+        check_model(config)
+        model = config.model
+        self.feature_dim = feature_dim
+        # From zero, so that a missing crop starts out as exactly the feature that fills it.
+        self.missing = nn.Parameter(torch.zeros(feature_dim))
+        self.tcn = TCN(feature_dim, model.tcn)
+        self.project = nn.Conv1d(self.tcn.outputs, model.width, 1)
+        self.transformer = _transformer(model)
+        self.positions = model.transformer.positions == "sinusoidal"
+        self.heads = nn.ModuleDict(
+            {task.value: _head(model, task) for task in model_tasks(config)}
+        )
+
+    def forward(
+        self, x: Tensor, present: Tensor, real: Tensor | None = None
+    ) -> dict[Task, Tensor]:
+        """Outputs before `activate`, in float32; arbitrary but finite where padded.
+
+        Args:
+            x: `(batch, frames, features)`.
+            present: `(batch, frames)` bool, frames with a crop of their own.
+            real: `(batch, frames)` bool, frames that are not padding; None: all.
+
+        Returns:
+            Per task, `(batch, frames, outputs)`.
+        """
+        padding = None if real is None else ~real
+        x = x + (~present)[..., None] * self.missing
+        x = zero(x, None if padding is None else padding[..., None]).transpose(1, 2)
+        x = self.tcn(x, None if padding is None else padding[:, None])
+        x = self.project(x).transpose(1, 2)
+        if self.transformer is not None:
+            if self.positions:
+                x = x + sinusoids(x.shape[1], x.shape[2], x.device)
+            x = self.transformer(x, src_key_padding_mask=padding)
+        return {Task(name): head(x).float() for name, head in self.heads.items()}
+
+
+def _transformer(model: ModelConfig) -> nn.TransformerEncoder | None:
+    settings = model.transformer
+    if not settings.layers:
+        return None
+    layer = nn.TransformerEncoderLayer(
+        model.width, settings.heads, settings.feedforward, settings.dropout, batch_first=True
+    )
+    encoder = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False)
+    # TransformerEncoder copies one layer, so that all would start out with equal weights.
+    for copy in encoder.layers:
+        for parameter in copy.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+    return encoder
+
+
+def _head(model: ModelConfig, task: Task) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(model.width, model.head_hidden),
+        nn.ReLU(),
+        nn.Dropout(model.head_dropout),
+        nn.Linear(model.head_hidden, SPECS[task].outputs),
+    )
+
+
+def sinusoids(frames: int, width: int, device: torch.device) -> Tensor:
+    """Positions `(frames, width)` of Vaswani et al. (2017), counted from the segment's start."""
+    position = torch.arange(frames, dtype=torch.float32, device=device)[:, None]
+    step = torch.arange(0, width, 2, dtype=torch.float32, device=device)
+    angle = position * torch.exp(step * (-math.log(10_000.0) / width))
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+
+
+def activate(task: Task, outputs: Tensor) -> Tensor:
+    """Predictions from outputs `(..., outputs)`: VA clipped to [-1, 1], else probabilities."""
+    if task is Task.VA:
+        return outputs.clamp(-1.0, 1.0)
+    return outputs.softmax(dim=-1) if task is Task.EXPR else outputs.sigmoid()
+
+
+def count_parameters(config: TemporalConfig, feature_dim: int) -> int:
+    """Number of trained values of a model, without making one."""
+    with torch.device("meta"):
+        return sum(value.numel() for value in TemporalModel(config, feature_dim).parameters())
+
+
+def describe_model(config: TemporalConfig, feature_dim: int) -> dict[str, int]:
+    """Number of trained values per part of a model, and of all: `total`."""
+    with torch.device("meta"):
+        model = TemporalModel(config, feature_dim)
+    parts = {
+        name: sum(value.numel() for value in child.parameters())
+        for name, child in model.named_children()
+    }
+    parts["missing"] = model.missing.numel()
+    return {**parts, "total": sum(parts.values())}

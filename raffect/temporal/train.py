@@ -1,0 +1,132 @@
+"""The stage `train`: one temporal model of one task, from features and labels in the store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raffect.config import TemporalConfig
+from raffect.errors import RaffectError
+from raffect.store import Manifest, Stage, Store, model_folder
+from raffect.store.stage import Part
+from raffect.temporal.checkpoints import CheckpointFolder
+from raffect.temporal.data import TaskData, load_sources, load_task_data
+from raffect.temporal.model import auxiliary_weights, check_model
+from raffect.temporal.state import METRICS, MODEL_FILES
+from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
+
+CHECKPOINT = "checkpoint"
+OnEpoch = Callable[[EpochResult, int], None]
+
+
+def train(
+    store: Store,
+    config: TemporalConfig,
+    features: str,
+    name: str,
+    workers: int = 1,
+    overwrite: bool = False,
+    address: str | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Manifest:
+    """Train a model into `models/NAME`; continue where an interrupted run stopped.
+
+    The number of workers is no part of the settings: losses and gradients do not depend on it
+    (reduce.py), so a run may continue on more or fewer.
+
+    Args:
+        store: The store.
+        config: Settings of the model.
+        features: Name of the features.
+        name: Name of the model.
+        workers: Processes that train it together; more than one are started by Ray.
+        overwrite: Replace a model of this name that was made otherwise.
+        address: The Ray cluster of several workers.
+        on_epoch: Called with each new epoch's result and the number of epochs in all.
+
+    Raises:
+        SettingsError: Settings that do not go together.
+        NotThereError: No such features, or no labels of the task.
+        ConflictError: A model of this name was made with other settings.
+        RaffectError: Training diverged.
+    """
+    check_model(config)
+    sources = load_sources(store, features)
+    settings = {"features": features, **config.canonical()}
+    folder = model_folder(name)
+    stage = Stage(store, folder, "model", settings, sources, overwrite)
+    if stage.finished is not None:
+        return stage.finished
+    data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
+    try:
+        parts = _train(stage, config, data, workers, address, on_epoch)
+    except NotFiniteError as error:
+        # Nothing is worth continuing: the same name is free for other settings.
+        store.delete(folder)
+        raise _diverged(store, folder, error) from error
+    metrics = store.read_json(f"{folder}/{METRICS}")
+    manifest = stage.finish(parts, counts=_counts(metrics), notes={"workers": workers})
+    CheckpointFolder(store, f"{folder}/{CHECKPOINT}").clear()
+    return manifest
+
+
+def _train(
+    stage: Stage,
+    config: TemporalConfig,
+    data: TaskData,
+    workers: int,
+    address: str | None,
+    on_epoch: OnEpoch | None,
+) -> list[Part]:
+    checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
+    if workers == 1:
+        trainer = Trainer(config, data)
+        run_epochs(trainer, checkpoints, on_epoch)
+        return write_parts(stage, trainer)
+    from raffect.temporal.distributed import train_on_workers
+
+    deliver = partial(write_parts, stage)
+    train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, address)
+    found = stage.parts()
+    return [found[file] for file in MODEL_FILES]
+
+
+def run_epochs(
+    trainer: Trainer, checkpoints: CheckpointFolder, on_epoch: OnEpoch | None = None
+) -> None:
+    """Train to the last epoch from the newest checkpoint, leaving one after each epoch."""
+    checkpoints.restore_latest(trainer)
+    total = trainer.config.optimiser.epochs
+    while trainer.epoch < total:
+        result = trainer.run_epoch()
+        checkpoints.save(trainer)
+        if on_epoch is not None:
+            on_epoch(result, total)
+
+
+def write_parts(stage: Stage, trainer: Trainer) -> list[Part]:
+    """Write the files of the trainer's model into the stage's folder."""
+    with tempfile.TemporaryDirectory(prefix="raffect-") as local:
+        trainer.write_model(Path(local))
+        return [stage.write_part(file, (Path(local) / file).read_bytes()) for file in MODEL_FILES]
+
+
+def _counts(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "score": metrics["score"],
+        "epoch": metrics["best_epoch"],
+        "epochs": metrics["epochs"],
+        "parameters": metrics["parameters"],
+        "seconds": round(sum(epoch["seconds"] for epoch in metrics["history"]), 3),
+    }
+
+
+def _diverged(store: Store, folder: str, error: NotFiniteError) -> RaffectError:
+    return RaffectError(
+        f"Training {store.where(folder)} diverged: {error}",
+        "settings with which the loss stays finite",
+        "Lower optimiser.lr, or set optimiser.clip_norm (e.g. --set optimiser.clip_norm=1).",
+    )

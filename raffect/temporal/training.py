@@ -1,0 +1,315 @@
+"""The training loop of one temporal model: plain PyTorch that knows neither Ray nor the store."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raffect.affwild2.tasks import SPECS
+from raffect.config import OptimiserConfig, TemporalConfig
+from raffect.temporal.batches import Batch, DeviceTimelines, to_device
+from raffect.temporal.data import TaskData
+from raffect.temporal.device import autocast, choose_device, seeded
+from raffect.temporal.losses import WeightedLosses, task_loss
+from raffect.temporal.metrics import Score, score
+from raffect.temporal.model import TemporalModel, auxiliary_weights, check_model, model_tasks
+from raffect.temporal.prediction import predict_resident
+from raffect.temporal.reduce import LOCAL, Reducer
+from raffect.temporal.segments import Segments, index_segments
+from raffect.temporal.state import ModelFiles, read_state, write_state
+
+_INITIALISE, _SHUFFLE, _DROPOUT = range(3)
+_CHECK_EVERY = 50
+"""Steps between looks at the loss: each look makes a GPU wait."""
+
+
+class NotFiniteError(Exception):
+    """The loss, the weights or the predictions are NaN or infinite; the run can't go on."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch: its mean training loss, then the score on validation.
+
+    Attributes:
+        epoch: 1-based.
+        loss: Mean loss of the epoch's steps.
+        score: The challenge's score on validation.
+        parts: What the score is the mean of.
+        seconds: Wall time, training and validation.
+        lr: Learning rate of the epoch's last step.
+    """
+
+    epoch: int
+    loss: float
+    score: float
+    parts: dict[str, float]
+    seconds: float
+    lr: float
+
+
+class ResidentData:
+    """A task's data on a device; trials that share a process share it.
+
+    Args:
+        data: The task's data.
+        device: Where trials compute.
+    """
+
+    def __init__(self, data: TaskData, device: torch.device) -> None:
+        self.data = data
+        self.device = device
+        features = to_device(data.features, device)
+        self.train = DeviceTimelines(features, data.train, device)
+        self.validation = DeviceTimelines(features, data.validation, device)
+
+
+class Trainer:
+    """Trains one model, epoch by epoch, and keeps the weights of the best.
+
+    The numbers follow from settings, data and number of workers alone: on the CPU they are the
+    same to the bit whatever the process did before.
+
+    Args:
+        config: Settings.
+        data: The data, or the data that already lies on the device.
+        reducer: The other workers of the run; none by default.
+        device: Where to compute; by default what the settings say.
+
+    Attributes:
+        epoch: Finished epochs.
+        history: Results of all finished epochs, also after `restore`.
+        best: The epoch with the best score so far, the first of equals.
+        parameter_count: Number of trained values.
+
+    Raises:
+        SettingsError: Settings that do not go together, or a GPU that is not there.
+    """
+
+    def __init__(
+        self,
+        config: TemporalConfig,
+        data: TaskData | ResidentData,
+        reducer: Reducer = LOCAL,
+        device: torch.device | None = None,
+    ) -> None:
+        check_model(config)
+        if isinstance(data, TaskData):
+            data = ResidentData(data, device or choose_device(config.run.device))
+        assert data.data.task is config.task
+        self.config = config
+        self.data = data.data
+        self.epoch = 0
+        self.history: list[EpochResult] = []
+        self.best: EpochResult | None = None
+        self._resident = data
+        self._device = data.device
+        self._reducer = reducer
+        self._tasks = model_tasks(config)
+        self._segments = index_segments(self.data.train, config.segments)
+        with seeded(self._device, config.run.seed, _INITIALISE):
+            model = TemporalModel(config, self.data.features.shape[1])
+        self.model = model.to(self._device)
+        self.parameter_count = sum(value.numel() for value in self.model.parameters())
+        self._wrapped = reducer.wrap(self.model)
+        self._losses = self._make_losses()
+        settings = config.optimiser
+        self._optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self._best_weights: dict[str, Tensor] = {}
+
+    def _make_losses(self) -> WeightedLosses:
+        labels = self.data.train.labels
+        losses = {task: task_loss(task, self.config.losses, labels[task]) for task in self._tasks}
+        weights = {self.config.task: 1.0, **auxiliary_weights(self.config)}
+        return WeightedLosses(losses, weights, self._reducer).to(self._device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps per epoch; the last batch may be smaller."""
+        return math.ceil(len(self._segments) / self.config.optimiser.batch_size)
+
+    def run_epoch(self) -> EpochResult:
+        """Train one epoch, then validate.
+
+        Raises:
+            NotFiniteError: The loss, the weights or the predictions are not finite.
+        """
+        began = time.perf_counter()
+        with seeded(self._device, self.config.run.seed, _DROPOUT, self.epoch, self._reducer.rank):
+            loss = self._train_epoch()
+        result = self.validate()
+        self.epoch += 1
+        epoch = EpochResult(
+            epoch=self.epoch,
+            loss=loss,
+            score=result.value,
+            parts=result.parts,
+            seconds=time.perf_counter() - began,
+            lr=self._optimiser.param_groups[0]["lr"],
+        )
+        self.history.append(epoch)
+        if self.best is None or epoch.score > self.best.score:
+            self.best = epoch
+            self._best_weights = _copy(self.model.state_dict())
+        return epoch
+
+    def _train_epoch(self) -> float:
+        self._wrapped.train()
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for step, batch in enumerate(self._batches()):
+            total += self._step(step, batch)
+            if step % _CHECK_EVERY == 0 and not torch.isfinite(total):
+                break
+        mean = float(total) / self.steps_per_epoch
+        if not math.isfinite(mean):
+            raise NotFiniteError(f"The loss is {mean} in epoch {self.epoch + 1}.")
+        weights = torch.stack([value.detach().sum() for value in self.model.parameters()])
+        if not torch.isfinite(weights).all():
+            raise NotFiniteError(f"Weights are not finite after epoch {self.epoch + 1}.")
+        return mean
+
+    def _step(self, step: int, batch: Batch) -> Tensor:
+        settings = self.config.optimiser
+        done = self.epoch * self.steps_per_epoch + step
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(settings, done, self.steps_per_epoch)
+        with autocast(self.config.run, self._device):
+            outputs = self._wrapped(batch.x, batch.present, batch.real)
+        loss: Tensor = self._losses(outputs, batch.values, batch.known)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self._optimiser.step()
+        return loss.detach()
+
+    def _batches(self) -> Iterator[Batch]:
+        """This worker's part of each global batch, in an order that the seed and epoch decide."""
+        size = self.config.optimiser.batch_size
+        key = (self.config.run.seed, _SHUFFLE, self.epoch)
+        order = np.random.default_rng(key).permutation(len(self._segments))
+        for first in range(0, len(order), size):
+            yield self._own_part(order[first : first + size])
+
+    def _own_part(self, index: NDArray[np.int64]) -> Batch:
+        own = index[self._reducer.rank :: self._reducer.size]
+        if len(own):
+            return self._gather(self._segments.take(own))
+        # A worker left over by the last batch takes part in its sums, with no label that counts.
+        batch = self._gather(self._segments.take(index[:1]))
+        for known in batch.known.values():
+            known.zero_()
+        return batch
+
+    def _gather(self, segments: Segments) -> Batch:
+        return self._resident.train.gather(segments, self._tasks)
+
+    def validate(self) -> Score:
+        """The challenge's score on validation; every annotated valid frame counts once."""
+        timelines = self._resident.validation
+        predictions = predict_resident(self.model, self.config, timelines, self._reducer)
+        if not np.isfinite(predictions).all():
+            raise NotFiniteError(f"Predictions are not finite after epoch {self.epoch + 1}.")
+        labels = self.data.validation.labels[self.config.task]
+        return score(self.config.task, predictions[labels.valid], labels.values[labels.valid])
+
+    def save(self, folder: Path) -> None:
+        """Write all that is needed to go on exactly into a local folder."""
+        names = [name for name, _ in self.model.named_parameters()]
+        moments = self._optimiser.state_dict()["state"]
+        optimiser = {
+            f"{names[index]}/{key}": value
+            for index, state in moments.items()
+            for key, value in state.items()
+        }
+        weights = {
+            "model": self.model.state_dict(),
+            "best": self._best_weights,
+            "optimiser": optimiser,
+        }
+        facts = {
+            "config": self.config.canonical(),
+            "data": self.data.digest,
+            "history": [asdict(result) for result in self.history],
+        }
+        write_state(folder, weights, facts)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote for the same settings and data.
+
+        Raises:
+            ValueError: It was written for other settings or data.
+        """
+        weights, facts = read_state(folder)
+        if (facts["config"], facts["data"]) != (self.config.canonical(), self.data.digest):
+            raise ValueError(f"{folder} was saved with other settings or data")
+        self.model.load_state_dict(weights["model"])
+        self._best_weights = weights["best"]
+        self._restore_optimiser(weights["optimiser"])
+        self.history = [EpochResult(**result) for result in facts["history"]]
+        self.epoch = len(self.history)
+        # max() gives the first of equals, as run_epoch does.
+        self.best = max(self.history, key=lambda result: result.score, default=None)
+
+    def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for index, (name, _) in enumerate(self.model.named_parameters()):
+            prefix = f"{name}/"
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if own:
+                state[index] = own
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+    def write_model(self, folder: Path) -> None:
+        """Write the model of the best epoch: weights, settings, metrics (bundle.py reads them)."""
+        assert self.best is not None
+        files = ModelFiles(self._best_weights, self._describe(), self._metrics(self.best))
+        files.write(folder)
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "config": self.config.canonical(),
+            "feature_dim": self.model.feature_dim,
+            "lineage": self.data.lineage,
+        }
+
+    def _metrics(self, best: EpochResult) -> dict[str, Any]:
+        return {
+            "task": self.config.task.value,
+            "metric": SPECS[self.config.task].score_name,
+            "selection": "the best epoch on validation",
+            "score": best.score,
+            "parts": best.parts,
+            "best_epoch": best.epoch,
+            "epochs": self.epoch,
+            "parameters": self.parameter_count,
+            "data": self.data.digest,
+            "history": [asdict(result) for result in self.history],
+        }
+
+
+def learning_rate(settings: OptimiserConfig, step: int, steps_per_epoch: int) -> float:
+    """Rate of a step (from 0): linear over the warm-up, then a cosine towards 0 at the end."""
+    warm = settings.warmup_epochs * steps_per_epoch
+    if step < warm:
+        return settings.lr * min(1.0, (step + 1) / warm)
+    rest = settings.epochs * steps_per_epoch - warm
+    share = min(1.0, (step - warm) / max(rest, 1.0))
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights apart from the model, in the machine's memory."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from raffect.affwild2.scan import VideoCrops, scan
+from raffect.affwild2.shards import (
+    UnreadableError,
+    plan_shards,
+    read_crop,
+    write_shard,
+)
+from raffect.errors import DataError
+from raffect.store import DATASET, Stage, Store
+from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree
+
+
+def video_of(name: str, size: int) -> VideoCrops:
+    one = np.ones(1)
+    sizes = np.array([size], np.int64)
+    return VideoCrops(name, (Path(),), one.astype(np.int32), sizes, one.astype(np.uint8))
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=30), st.integers(1, 1000))
+def test_every_video_lies_whole_in_one_shard_in_order(sizes: list[int], limit: int) -> None:
+    videos = [video_of(f"{i:02d}", size) for i, size in enumerate(sizes)]
+    shards = plan_shards(videos, limit)
+    assert [v for shard in shards for v in shard.videos] == videos
+    assert [s.name for s in shards] == [f"frames/{i:05d}.parquet" for i in range(len(shards))]
+    assert all(shard.videos for shard in shards)
+    # A share of all bytes, and at each end at most half of the video that crosses it.
+    share = sum(sizes) / max(1, -(-sum(sizes) // limit))
+    for shard in shards:
+        assert sum(v.bytes for v in shard.videos) <= share + max(sizes)
+
+
+def test_shards_are_balanced() -> None:
+    videos = [video_of(f"{i:02d}", 10) for i in range(12)]
+    counts = [len(shard.videos) for shard in plan_shards(videos, 35)]
+    assert counts == [3, 3, 3, 3]
+    assert len(plan_shards(videos, 120)) == 1
+    assert len(plan_shards(videos, 119)) == 2
+
+
+def test_a_shard_holds_the_files_as_they_were(tmp_path: Path, store: Store) -> None:
+    tree = quirky_tree(tmp_path)
+    found = scan([tree.root(name) for name in QUIRKY_ROOTS])
+    stage = Stage(store, DATASET, "dataset", {}, {})
+    [shard] = plan_shards(found.videos, 10**9)
+    part = write_shard(stage, shard)
+    assert part.facts["videos"] == {
+        "28-30-1280x720-1": 4,
+        "454": 3,
+        "99": 2,
+        "video10_1_left": 3,
+        "video10_1_right": 2,
+    }
+    assert part.facts["rows"] == 14
+    assert list(part.facts["unreadable"]) == ["454/00005.jpg"]
+    assert "truncated" in part.facts["unreadable"]["454/00005.jpg"]
+    table = pq.read_table(io.BytesIO(store.read_bytes("dataset/frames/00000.parquet")))
+    types = {field.name: str(field.type) for field in table.schema}
+    strings = "dictionary<values=string, indices=int32, ordered=0>"
+    expected = {"video": strings, "source": strings, "frame": "int32", "jpeg": "binary"}
+    assert types == expected
+    rows = table.to_pylist()
+    assert rows == sorted(rows, key=lambda row: (row["video"], row["frame"]))
+    assert {(r["video"], r["source"]) for r in rows if "video10" in r["video"]} == {
+        ("video10_1_left", "video10_1"),
+        ("video10_1_right", "video10_1"),
+    }
+    for row in rows:
+        assert row["jpeg"] == jpeg(row["frame"])
+
+
+def test_row_groups_are_small_and_nothing_is_compressed(tmp_path: Path, store: Store) -> None:
+    tree = RawTree(tmp_path)
+    folder = tree.crops("a", [1])
+    data = (folder / "00001.jpg").read_bytes()
+    for frame in range(2, 2101):
+        (folder / f"{frame:05d}.jpg").write_bytes(data)
+    [shard] = plan_shards(scan([tree.root()]).videos, 10**9)
+    write_shard(Stage(store, DATASET, "dataset", {}, {}), shard)
+    data = store.read_bytes("dataset/frames/00000.parquet")
+    metadata = pq.ParquetFile(io.BytesIO(data)).metadata
+    assert [metadata.row_group(i).num_rows for i in range(3)] == [1000, 1000, 100]
+    assert metadata.row_group(0).column(3).compression == "UNCOMPRESSED"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 100, 0.5, 0.9, -100])
+def test_a_crop_that_is_cut_anywhere_is_unreadable(tmp_path: Path, kept: float) -> None:
+    data = jpeg()
+    path = tmp_path / "00001.jpg"
+    path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(UnreadableError):
+        read_crop(path)
+    path.write_bytes(data)
+    assert read_crop(path) == data
+
+
+def test_other_formats_and_folders_are_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "00001.jpg"
+    Image.new("RGB", (8, 8)).save(path, "PNG")
+    with pytest.raises(UnreadableError, match="not a JPEG"):
+        read_crop(path)
+    with pytest.raises(UnreadableError, match="directory"):
+        read_crop(tmp_path)
+
+
+def test_a_crop_that_a_worker_does_not_see_is_an_error(tmp_path: Path, store: Store) -> None:
+    tree = RawTree(tmp_path)
+    tree.crops("a", [1, 2])
+    [shard] = plan_shards(scan([tree.root()]).videos, 10**9)
+    (tree.root() / "a" / "00002.jpg").unlink()
+    with pytest.raises(DataError, match=r"00002\.jpg") as caught:
+        write_shard(Stage(store, DATASET, "dataset", {}, {}), shard)
+    assert "same path" in caught.value.allowed
+    assert not store.files("dataset/frames")

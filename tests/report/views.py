@@ -1,0 +1,178 @@
+"""Leaderboards made up for the report's tests; no number here was ever measured."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.config import recipe
+from raffect.store import Manifest
+from raffect.store.manifest import make_manifest
+from raffect.sweep.leaderboard import SweepView, TrialRow
+
+FINISHED = make_manifest("sweep", {}, {"dataset": "d" * 64, "features/clip": "f" * 64}, [])
+
+
+def row(
+    number: int,
+    state: str = "COMPLETE",
+    scores: Sequence[float] = (),
+    params: dict[str, Any] | None = None,
+    reason: str | None = None,
+    parts: Sequence[dict[str, float]] = (),
+    recipe: bool = False,
+) -> TrialRow:
+    """A trial with these scores by epoch, two seconds each."""
+    curve = [
+        {
+            "epoch": epoch,
+            "score": score,
+            "loss": 1 / epoch,
+            "parts": dict(parts[epoch - 1]) if parts else {},
+            "seconds": 2.0,
+        }
+        for epoch, score in enumerate(scores, start=1)
+    ]
+    best = max(scores, default=None)
+    return TrialRow(
+        number=number,
+        state=state,
+        score=best,
+        epochs=len(curve),
+        seconds=2.0 * len(curve),
+        params=params or {},
+        reason=reason,
+        model=f"s:{number}" if state in ("COMPLETE", "PRUNED") else None,
+        best_epoch=list(scores).index(best) + 1 if best is not None else None,
+        curve=curve,
+        parameters=1_234_567 if curve else None,
+        attributes={"recipe": True} if recipe else {},
+    )
+
+
+def view(
+    rows: Sequence[TrialRow],
+    name: str = "s",
+    task: Task = Task.VA,
+    baseline: dict[str, Any] | None = None,
+    manifest: Manifest | None = FINISHED,
+    target: int | None = None,
+) -> SweepView:
+    """A leaderboard of these trials, in its order."""
+    ranked = [r for r in rows if r.model is not None and r.score is not None]
+    rest = [r for r in rows if r not in ranked]
+    return SweepView(
+        name=name,
+        task=task,
+        rows=[
+            *sorted(ranked, key=lambda r: (-(r.score or 0.0), r.number)),
+            *sorted(rest, key=lambda r: r.number),
+        ],
+        config=recipe_of(task),
+        counts=dict(Counter(r.state for r in rows)),
+        target=len(rows) if target is None else target,
+        baseline={"score": 0.0, "parts": {}} if baseline is None else baseline,
+        manifest=manifest,
+    )
+
+
+def recipe_of(task: Task) -> dict[str, Any]:
+    return recipe(task).canonical()
+
+
+def made_up(task: Task, trials: int = 50, seed: int = 0, finished: bool = True) -> SweepView:
+    """A whole sweep: pruned and failed trials, conditional parameters, a plausible response."""
+    dice = random.Random(f"{task.value} {seed}")
+    level = {Task.VA: 0.55, Task.EXPR: 0.42, Task.AU: 0.52}[task]
+    floor = {Task.VA: 0.0, Task.EXPR: 0.069, Task.AU: 0.295}[task]
+    columns = SPECS[task].columns
+    hardness = [dice.gauss(0, 0.12) for _ in columns]
+    epochs = 12
+    rows = []
+    for number in range(trials):
+        params = _params(dice, task, number)
+        quality = level + _response(params) + dice.gauss(0, 0.012)
+        scores, parts = [], []
+        for epoch in range(1, epochs + 1):
+            rise = 1 - math.exp(-epoch / 3.0)
+            own = [
+                max(0.0, floor + (quality + h - floor) * rise + dice.gauss(0, 0.01))
+                for h in hardness
+            ]
+            parts.append(dict(zip(columns, own, strict=True)))
+            scores.append(sum(own) / len(own))
+        rows.append(_ended(dice, number, params, quality, level, scores, parts))
+    if not finished:
+        rows += [row(trials, "RUNNING", scores[:3], params), row(trials + 1, "WAITING", (), {})]
+    floors = {
+        name: floor + 0.4 * h if floor else 0.0 for name, h in zip(columns, hardness, strict=True)
+    }
+    return view(
+        rows,
+        name=task.value,
+        task=task,
+        baseline={"score": floor, "parts": {k: max(0.0, v) for k, v in floors.items()}},
+        manifest=FINISHED if finished else None,
+        target=trials if finished else trials + 10,
+    )
+
+
+def _ended(
+    dice: random.Random,
+    number: int,
+    params: dict[str, Any],
+    quality: float,
+    level: float,
+    scores: list[float],
+    parts: list[dict[str, float]],
+) -> TrialRow:
+    luck = dice.random()
+    if number and luck < 0.04:
+        reason = f"nan: The loss is not finite in epoch {1 + number % 3}."
+        return row(number, "FAIL", scores[: number % 3], params, reason, parts)
+    if number and luck < 0.06:
+        return row(number, "FAIL", (), params, "lost-actor: The actor died unexpectedly.")
+    if number and quality < level - 0.02:
+        kept = 2 if quality < level - 0.05 else 6
+        return row(number, "PRUNED", scores[:kept], params, None, parts)
+    return row(number, "COMPLETE", scores, params, None, parts, recipe=number == 0)
+
+
+def _params(dice: random.Random, task: Task, number: int) -> dict[str, Any]:
+    if number == 0:
+        params: dict[str, Any] = {"model.tcn.depth": 3, "model.transformer.layers": 8}
+        lr = 3e-5
+    else:
+        params = {
+            "model.tcn.depth": dice.randint(0, 5),
+            "model.transformer.layers": dice.choice([0, 1, 2, 4, 6, 8]),
+        }
+        lr = 10 ** dice.uniform(-5, -3)
+    params |= {
+        "optimiser.lr": lr,
+        "model.tcn.dropout": 0.3 if number == 0 else dice.uniform(0.0, 0.5),
+        "segments.window": 300 if number == 0 else dice.choice([100, 200, 300]),
+    }
+    if params["model.tcn.depth"]:
+        params["model.tcn.kernel"] = 5 if number == 0 else dice.choice([3, 5, 7])
+    if params["model.transformer.layers"]:
+        params["model.transformer.positions"] = dice.choice(["sinusoidal", "none"])
+    if task is Task.VA:
+        params["losses.valence_share"] = 0.5 if number == 0 else dice.uniform(0.2, 0.8)
+        params["losses.auxiliary.expr"] = 0.0 if number == 0 else dice.uniform(0.0, 0.5)
+    if task is Task.EXPR:
+        params["losses.class_weight_power"] = 0.0 if number == 0 else dice.uniform(0.0, 1.0)
+    if task is Task.AU:
+        params["losses.positive_weight_power"] = 0.0 if number == 0 else dice.uniform(0.0, 1.0)
+    return params
+
+
+def _response(params: dict[str, Any]) -> float:
+    lr = -0.04 * (math.log10(params["optimiser.lr"]) + 4.0) ** 2
+    depth = -0.006 * (params["model.tcn.depth"] - 3) ** 2
+    layers = -0.0025 * (params["model.transformer.layers"] - 4) ** 2
+    return lr + depth + layers

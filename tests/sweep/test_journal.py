@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.testing.pytest_storages import StorageTestCase
+
+from raffect.errors import ConflictError
+from raffect.store import Store
+from raffect.sweep import journal
+from raffect.sweep.journal import StoreJournal
+
+
+def numbers(backend: StoreJournal) -> list[int]:
+    return [log["n"] for log in backend.read_logs(0)]
+
+
+class TestConformance(StorageTestCase):
+    """Optuna's own suite for storages."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> BaseStorage:
+        return JournalStorage(StoreJournal(Store(str(tmp_path)), "sweeps/s/study"))
+
+
+def test_two_writers_take_turns(store: Store) -> None:
+    one, two = StoreJournal(store, "f"), StoreJournal(store, "f")
+    one.append_logs([{"n": 0}, {"n": 1}])
+    two.append_logs([{"n": 2}])
+    one.append_logs([{"n": 3}])
+    assert numbers(one) == numbers(two) == [0, 1, 2, 3]
+    assert store.names("f") == ["00000000.jsonl", "00000002.jsonl", "00000003.jsonl"]
+
+
+def test_no_entry_is_lost_or_doubled_between_many_writers(store: Store) -> None:
+    def write(start: int) -> None:
+        backend = StoreJournal(store, "f")
+        for n in range(start, start + 20):
+            backend.append_logs([{"n": n}])
+            if n % 7 == 0:
+                backend.merge()
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in range(0, 80, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = numbers(StoreJournal(store, "f"))
+    assert sorted(found) == list(range(80))
+    for start in range(0, 80, 20):
+        assert [n for n in found if start <= n < start + 20] == list(range(start, start + 20))
+
+
+def test_a_batch_is_one_object_and_seen_by_its_writer_at_once(store: Store) -> None:
+    backend = StoreJournal(store, "f")
+    with backend.batch():
+        backend.append_logs([{"n": 0}])
+        with backend.batch():
+            backend.append_logs([{"n": 1}])
+        assert numbers(backend) == [0, 1]
+        assert store.names("f") == []
+    assert store.names("f") == ["00000000.jsonl"]
+    assert numbers(StoreJournal(store, "f")) == [0, 1]
+
+
+def test_a_batch_is_written_although_its_block_fails(store: Store) -> None:
+    backend = StoreJournal(store, "f")
+    with pytest.raises(ZeroDivisionError), backend.batch():
+        backend.append_logs([{"n": 0}])
+        raise ZeroDivisionError
+    assert numbers(StoreJournal(store, "f")) == [0]
+
+
+def test_a_batch_on_old_knowledge_is_refused_whole(store: Store) -> None:
+    old, new = StoreJournal(store, "f"), StoreJournal(store, "f")
+    old.append_logs([{"n": 0}])
+    new.append_logs([{"n": 1}])
+    with pytest.raises(ConflictError, match="taken over"), old.batch():
+        old.append_logs([{"n": 9}])
+    assert numbers(new) == [0, 1]
+
+
+@pytest.mark.parametrize("merges", [1, 2])
+def test_a_writer_that_missed_a_merge_does_not_write_into_the_past(
+    store: Store, merges: int
+) -> None:
+    old, new = StoreJournal(store, "f"), StoreJournal(store, "f")
+    old.append_logs([{"n": 0}])
+    for n in range(merges):
+        new.append_logs([{"n": n + 1}])
+        new.append_logs([{"n": n + 1}])
+        new.merge()
+    with pytest.raises(ConflictError), old.batch():
+        old.append_logs([{"n": 9}])
+    old.append_logs([{"n": 10}])
+    expected = [0, 1, 1, 2, 2][: 1 + 2 * merges] + [10]
+    assert numbers(old) == numbers(new) == numbers(StoreJournal(store, "f")) == expected
+
+
+def test_a_writer_that_knows_all_goes_on_after_another_one_merged(store: Store) -> None:
+    one, two = StoreJournal(store, "f"), StoreJournal(store, "f")
+    one.append_logs([{"n": 0}])
+    two.merge()
+    with one.batch():
+        one.append_logs([{"n": 1}])
+    assert numbers(two) == [0, 1]
+
+
+def test_merging_leaves_one_object_with_the_same_entries(store: Store) -> None:
+    backend = StoreJournal(store, "f")
+    for n in range(5):
+        backend.append_logs([{"n": n}])
+    backend.merge()
+    assert store.names("f") == ["00000000-00000005.jsonl"]
+    backend.append_logs([{"n": 5}])
+    backend.merge()
+    assert store.names("f") == ["00000000-00000006.jsonl"]
+    assert numbers(backend) == numbers(StoreJournal(store, "f")) == [0, 1, 2, 3, 4, 5]
+
+
+def test_batches_merge_by_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MERGE_AFTER", 4)
+    backend = StoreJournal(store, "f")
+    for n in range(10):
+        with backend.batch():
+            backend.append_logs([{"n": n}])
+    assert store.names("f") == ["00000000-00000008.jsonl", "00000008.jsonl", "00000009.jsonl"]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_a_kill_at_any_moment_of_a_merge_loses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    backend = StoreJournal(store, "f")
+    for n in range(3):
+        backend.append_logs([{"n": n}])
+    backend.merge()
+    for n in range(3, 6):
+        backend.append_logs([{"n": n}])
+    steps = 0
+
+    def counted(method):
+        def call(*args):
+            nonlocal steps
+            steps += 1
+            if steps > after:
+                raise Killed
+            return method(*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "create", counted(store.create))
+        patch.setattr(store, "delete", counted(store.delete))
+        try:
+            backend.merge()
+        except Killed:
+            pass
+    survivor = StoreJournal(store, "f")
+    assert numbers(survivor) == list(range(6))
+    survivor.append_logs([{"n": 6}])
+    survivor.merge()
+    assert store.names("f") == ["00000000-00000007.jsonl"]
+    assert numbers(StoreJournal(store, "f")) == list(range(7))
+
+
+def test_a_reader_survives_a_merge_between_listing_and_reading(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = StoreJournal(store, "f")
+    for n in range(3):
+        writer.append_logs([{"n": n}])
+    other = Store(store.uri)
+    names = other.names
+    waiting = [writer.merge]
+
+    def merged_after_listing(folder):
+        found = names(folder)
+        if waiting:
+            waiting.pop()()
+        return found
+
+    monkeypatch.setattr(other, "names", merged_after_listing)
+    assert numbers(StoreJournal(other, "f")) == [0, 1, 2]
+
+
+def test_a_study_in_s3_is_the_same(s3_store: Store) -> None:
+    backend = StoreJournal(s3_store, "f")
+    with backend.batch():
+        study = optuna.create_study(storage=JournalStorage(backend), study_name="s")
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        study.tell(trial, 1.0)
+    other = StoreJournal(s3_store, "f")
+    loaded = optuna.load_study(storage=JournalStorage(other), study_name="s")
+    assert loaded.trials[0].params == trial.params
+    loaded.set_user_attr("k", 1)
+    with pytest.raises(ConflictError), backend.batch():
+        study.set_user_attr("k", 2)
+    other.merge()
+    assert len(s3_store.names("f")) == 1
+    again = optuna.load_study(storage=JournalStorage(StoreJournal(s3_store, "f")), study_name="s")
+    assert again.user_attrs == {"k": 1}

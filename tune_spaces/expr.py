@@ -1,0 +1,29 @@
+"""Expressions. The classes are 20 to 1 apart in size, and the score counts all eight alike.
+
+Trial 0 is the recipe: plain cross entropy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna import Trial
+
+from tune_spaces.common import architecture, optimisation
+
+TRIALS = 60
+"""About four times the parameters."""
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Architecture, optimiser, and how the loss treats rare and hard classes."""
+    return {
+        **architecture(trial),
+        **optimisation(trial),
+        # 0: as they come; 1: inverse frequency, about the max/count that others report gains with.
+        "losses.class_weight_power": trial.suggest_float("losses.class_weight_power", 0.0, 1.0),
+        # Annotators disagree on neighbours such as Neutral and Other; 0.1 is usual, 0.2 the end.
+        "losses.label_smoothing": trial.suggest_float("losses.label_smoothing", 0.0, 0.2),
+        # 2 in the focal loss paper (Lin et al., 2017), where 5 was too much.
+        "losses.focal_gamma": trial.suggest_float("losses.focal_gamma", 0.0, 3.0),
+    }

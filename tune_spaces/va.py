@@ -1,0 +1,27 @@
+"""Valence and arousal. Uni-task, as ABAW's VA track demands: no other task's labels are used.
+
+Trial 0 is the recipe: TCN of 3 blocks, 8 Transformer layers, 1 - CCC of both, learning rate 3e-5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna import Trial
+
+from tune_spaces.common import architecture, optimisation
+
+TRIALS = 60
+"""About four times the parameters; ASHA ends two of three at an eighth of their epochs."""
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Architecture, optimiser, and how the loss is put together."""
+    return {
+        **architecture(trial),
+        **optimisation(trial),
+        # The score weighs both alike; the loss may favour the harder one, but not lose the other.
+        "losses.valence_share": trial.suggest_float("losses.valence_share", 0.3, 0.7),
+        # CCC alone does not care about single frames; above half, MSE pulls towards the mean.
+        "losses.mse_share": trial.suggest_float("losses.mse_share", 0.0, 0.5),
+    }
