@@ -14,6 +14,8 @@ from raffect.store.filesystem import worker_environment
 # Workers of one machine would each take all cores for torch and slow one another down.
 _THREADS = {"OMP_NUM_THREADS": "1"}
 _QUIET = {
+    # The C++ core writes its warnings straight to the driver's standard error.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_V2_ENABLED": "1",

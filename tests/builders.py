@@ -133,3 +133,14 @@ QUIRKY_COUNTS = {
         },
     },
 }
+
+
+def write_raw_tree(folder: Path) -> Path:
+    """A small tree without quirks: crops in `images`, two videos annotated for every task."""
+    tree = RawTree(folder)
+    rows = {Task.VA: "0.25,-0.5", Task.EXPR: "4", Task.AU: "0,1,0,1,0,1,0,1,0,1,0,1"}
+    for video, split in (("a", Split.TRAIN), ("b", Split.VALIDATION)):
+        tree.crops(video, range(1, 5), root="images")
+        for task, row in rows.items():
+            tree.annotate(task, split, video, [row] * 5)
+    return folder

@@ -47,7 +47,8 @@ def prepare(
         store: Where to.
         images: Roots of crops, seen under this path by every worker.
         annotations: Root of the challenges' annotation folders.
-        overwrite: Replace a dataset that was made from other files or with other settings.
+        overwrite: Replace a dataset that was made from other files or with other settings, and
+            make a finished one anew; what was begun with these is still continued.
         shard_bytes: Aim for the crops' bytes in one shard.
         progress: Called as `progress(crops done, crops)`.
         address: A Ray cluster; None is RAY_ADDRESS, else this machine.
@@ -62,6 +63,10 @@ def prepare(
     labels, config = _read_annotations(annotations)
     config |= {"shard_bytes": shard_bytes, "images": _summary(crops)}
     stage = Stage(store, DATASET, "dataset", config, {}, overwrite)
+    if stage.finished is not None and overwrite:
+        # A dataset whose files were damaged later is mended by making it anew.
+        store.delete(DATASET)
+        stage = Stage(store, DATASET, "dataset", config, {})
     if stage.finished is not None:
         return stage.finished
     shards = plan_shards(crops.videos, shard_bytes)

@@ -14,6 +14,8 @@ from raffect.cli.options import (
     OverwriteOption,
     QuietOption,
     StoreOption,
+    UnusedAddress,
+    UnusedStore,
 )
 
 PANEL = "Data"
@@ -32,6 +34,8 @@ def synth(
     frames: Annotated[int, typer.Option(min=16, help="Median frames per video.")] = 240,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quiet: QuietOption = False,
+    store: UnusedStore = None,
+    address: UnusedAddress = None,
 ) -> None:
     """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
     from raffect.affwild2.synthetic import write_synthetic
@@ -85,6 +89,7 @@ def check(
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    address: UnusedAddress = None,
 ) -> None:
     """Count what the store's dataset holds, and verify every file of it."""
     from raffect.affwild2.check import check as run
@@ -110,7 +115,7 @@ def _show_counts(screen: object, counts: dict[str, dict[str, object]]) -> None:
         for split, numbers in splits.items()  # type: ignore[attr-defined]
     ]
     titles = [f">{name.replace('_', ' ')}" for name in _COLUMNS]
-    screen.table("Labels", ["task", "split", *titles], rows)
+    screen.table(["task", "split", *titles], rows)
     crops = counts["crops"]
     unreadable = crops["unreadable"]
     assert isinstance(unreadable, list)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raffect.cli.options import JsonOption, QuietOption
+from raffect.cli.options import JsonOption, QuietOption, UnusedAddress, UnusedStore
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -30,6 +30,8 @@ def demo(
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 8,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    store: UnusedStore = None,
+    address: UnusedAddress = None,
 ) -> None:
     """See everything work in some minutes: synthetic data in, leaderboards and a report out."""
     from raffect.cli.screen import Screen
@@ -40,7 +42,7 @@ def demo(
     screen.say(
         "[bold]raffect demo[/]: synthetic faces, not Aff-Wild2; the recipe's sizes scaled down"
         " to fit some minutes of two cores.\n"
-        f"[dim]It writes to {keep}. Interrupt it whenever you like; given again, it continues.[/]\n"
+        f"[dim]It writes to {keep}. Interrupt it when you like; given again, it continues.[/]\n"
     )
     for stage in show.stages():
         with screen.stage(stage.title) as bar:
@@ -63,8 +65,8 @@ def _show_results(screen: Screen, show: Demo) -> None:
         [task.upper(), *(f"{scores[key]:.3f}" for key in ("baseline", "best", "reachable"))]
         for task, scores in show.summary()["scores"].items()
     ]
+    screen.say("[bold]Scores[/] on the synthetic validation videos, best epoch of the best trial")
     screen.table(
-        "Scores on the synthetic validation videos (each trial's best epoch, chosen on them)",
         ["task", ">trivial baseline", ">best trial", ">best reachable"],
         rows,
     )

@@ -17,6 +17,8 @@ from raffect.cli.options import (
     SetOption,
     StoreOption,
     TaskArgument,
+    UnusedAddress,
+    UnusedStore,
     WorkersOption,
 )
 
@@ -95,6 +97,7 @@ def predict(
     ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
+    address: UnusedAddress = None,
 ) -> None:
     """Predict every frame of a split, or of a folder of crops, into a CSV file."""
     from raffect.cli.screen import Screen
@@ -115,6 +118,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train or validation")] = "validation",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    store: UnusedStore = None,
+    address: UnusedAddress = None,
 ) -> None:
     """Score a predictions file against an annotation tree, as the challenge does."""
     from raffect.affwild2.annotations import load_annotations
@@ -145,7 +150,8 @@ def evaluate(
         f"  [dim](95 % over videos: {low:.4f} to {high:.4f})[/]"
     )
     rows = [[name, f"{value:.4f}"] for name, value in result.parts.items()]
-    screen.table(f"{result.frames:,} frames of {result.videos} videos", ["part", ">score"], rows)
+    screen.table(["part", ">score"], rows)
+    screen.say(f"[dim]{result.frames:,} frames of {result.videos} videos, each frame once[/]")
 
 
 def submission(
@@ -156,6 +162,8 @@ def submission(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")],
     quiet: QuietOption = False,
+    store: UnusedStore = None,
+    address: UnusedAddress = None,
 ) -> None:
     """Write a challenge submission: exactly the rows of the organisers' example file."""
     from raffect.affwild2.predictions import read_predictions

@@ -56,17 +56,14 @@ class Screen:
         """Print JSON on standard output, also when quiet."""
         sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    def table(self, columns: list[str], rows: list[list[str]]) -> None:
         """Print a table; columns whose name starts with `>` are aligned to the right."""
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
+        table = Table(box=None, pad_edge=False, header_style="dim")
         for column in columns:
             right = column.startswith(">")
             table.add_column(
                 column.lstrip(">"),
                 justify="right" if right else "left",
-                no_wrap=right,
                 overflow="fold",
             )
         for row in rows:

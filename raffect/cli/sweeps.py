@@ -16,6 +16,7 @@ from raffect.cli.options import (
     SetOption,
     StoreOption,
     TaskArgument,
+    UnusedAddress,
 )
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def trials(
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    address: UnusedAddress = None,
 ) -> None:
     """List all sweeps, or show the leaderboard of one, or of several side by side."""
     from raffect.cli.screen import Screen
@@ -159,6 +161,7 @@ def report(
     ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
+    address: UnusedAddress = None,
 ) -> None:
     """Write one HTML file that shows a sweep; it opens offline."""
     from raffect.cli.screen import Screen
@@ -199,52 +202,61 @@ def _show_sweeps(screen: Screen, views: list[SweepView], uri: str) -> None:
     if not views:
         screen.say(f"No sweeps in {uri} yet: make one with `raffect tune va`.")
         return
+    from raffect.report.naming import score_text
+
     rows = [
         [
             view.name,
             view.task.value,
-            _score(view.rows[0].score if view.rows else None),
+            score_text(view.rows[0].score if view.rows else None),
             " ".join(f"{count} {state.lower()}" for state, count in view.counts.items() if count),
         ]
         for view in views
     ]
-    screen.table("Sweeps", ["sweep", "task", ">best", "trials"], rows)
+    screen.table(["sweep", "task", ">best", "trials"], rows)
 
 
 def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     """Print the best trials of a sweep, and what the scores are to be compared with."""
     from raffect.affwild2.tasks import SPECS
+    from raffect.report.naming import duration, score_text, short_value
 
+    keys = _shown_settings(view.rows)
     rows = [
         [
             str(row.number),
-            _score(row.score),
-            f"{row.best_epoch or '-'}/{row.epochs}",
+            score_text(row.score),
+            f"{row.best_epoch or '–'}/{row.epochs}",
             row.state.lower() if row.reason is None else f"{row.state.lower()}: {row.reason}",
-            f"{row.seconds:.0f} s",
-            _settings(row.params),
+            duration(row.seconds),
+            *(short_value(row.params[key]) if key in row.params else "–" for key in keys),
         ]
         for row in view.rows[:most]
     ]
-    screen.table(
-        f"{view.task.value.upper()} sweep {view.name!r}: {SPECS[view.task].score_name},"
-        " best epoch on validation",
-        [">trial", ">score", ">epoch", "state", ">time", "settings"],
-        rows,
+    columns = [">trial", ">score", ">epoch", "state", ">time", *(_heading(key) for key in keys)]
+    screen.say(
+        f"[bold]{view.task.value.upper()}[/] sweep {view.name!r}: {SPECS[view.task].score_name},"
+        " best epoch on validation"
     )
+    screen.table(columns, rows)
     left = len(view.rows) - most
     more = f"{left} more trials. " if left > 0 else ""
-    screen.say(f"[dim]{more}Trivial baseline: {view.baseline['score']:.4f}.[/]")
+    screen.say(
+        f"[dim]{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base"
+        " configuration.[/]"
+    )
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+# What a sweep is about; the rest is in `trials --json` and in the report.
+_SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
 
 
-def _settings(params: dict[str, Any]) -> str:
-    """The searched settings, each by the last parts of its name that people need."""
-    texts = []
-    for key, value in params.items():
-        name = ".".join(key.split(".")[-2:])
-        texts.append(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}")
-    return " ".join(texts)
+def _shown_settings(rows: list[TrialRow]) -> list[str]:
+    keys = dict.fromkeys(key for row in rows for key in row.params if key.startswith(_SHOWN))
+    return sorted(keys, key=lambda key: next(i for i, s in enumerate(_SHOWN) if key.startswith(s)))
+
+
+def _heading(key: str) -> str:
+    parts = key.split(".")
+    words = parts[-2:] if parts[0] == "model" or "auxiliary" in parts else parts[-1:]
+    return ">" + " ".join(words).replace("_", " ")

@@ -58,7 +58,8 @@ def _shift_colours(images: Tensor, strength: float, generator: torch.Generator) 
     grey = (images * images.new_tensor(_GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
     images = grey + (images - grey) * saturation
     mean = grey.mean((2, 3), keepdim=True)
-    return (mean + (images - mean) * contrast).clamp(0, 1)
+    shifted: Tensor = (mean + (images - mean) * contrast).clamp(0, 1)
+    return shifted
 
 
 def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:

@@ -14,10 +14,9 @@ import ray.data
 from raffect.clip.encoder import load_encoder
 from raffect.clip.encoding import choose_device, encode_crops
 from raffect.clip.ingest import FRAMES
-from raffect.clip.workers import count_gpus
+from raffect.clip.workers import check_device, count_gpus
 from raffect.config import ExtractConfig
 from raffect.engine import connect
-from raffect.errors import SettingsError
 from raffect.store import (
     DATASET,
     Manifest,
@@ -28,6 +27,7 @@ from raffect.store import (
     read_manifest,
 )
 from raffect.store.features import to_parquet
+from raffect.store.stage import Part
 
 Progress = Callable[[int, int], None]
 
@@ -69,42 +69,35 @@ def extract(
         encoder_folder(encoder): encoder_manifest.digest(),
     }
     plan = {"encoder": encoder, **config.canonical()}
+    check_device(config.run, 1, address)
     stage = Stage(store, features_folder(name), "features", plan, sources, overwrite)
     if stage.finished is not None:
         return stage.finished
-    shards = [e.name for e in dataset.files if e.name.startswith(FRAMES)]
-    parts = stage.parts()
-    facts = [part.facts for part in parts.values()]
-    pending = [shard for shard in shards if shard.removeprefix(FRAMES) not in parts]
-    total = int(dataset.counts["crops"]["readable"])
     connect(address)
-    for row in _encoded(stage, encoder, pending, config, workers):
-        facts.append({"rows": row["rows"], "dim": row["dim"]})
+    shards = [entry.name for entry in dataset.files if entry.name.startswith(FRAMES)]
+    total = int(dataset.counts["crops"]["readable"])
+    parts = []
+    for part in _parts(stage, encoder, shards, config, workers):
+        parts.append(part)
         if progress is not None:
-            progress(sum(fact["rows"] for fact in facts), total)
-    rows = sum(fact["rows"] for fact in facts)
-    dims = {fact["dim"] for fact in facts}
-    assert rows == total, f"{rows} features for {total} crops"
-    finished = stage.parts()
-    return stage.finish(list(finished.values()), {"rows": rows, "dim": dims.pop()})
+            progress(sum(part.facts["rows"] for part in parts), total)
+    rows = sum(part.facts["rows"] for part in parts)
+    assert rows == total, f"{rows} features of {total} crops"
+    return stage.finish(parts, {"rows": rows, "dim": parts[0].facts["dim"]})
 
 
-def _encoded(
+def _parts(
     stage: Stage, encoder: str, shards: list[str], config: ExtractConfig, workers: int
-) -> Iterator[dict[str, Any]]:
-    """Facts of each shard as an encoder finishes it."""
-    if not shards:
+) -> Iterator[Part]:
+    """The parts that are there, then each of the others as an encoder finishes it."""
+    kept = stage.parts()
+    yield from kept.values()
+    pending = [shard for shard in shards if shard.removeprefix(FRAMES) not in kept]
+    if not pending:
         return
-    gpus = count_gpus()
-    if config.run.device == "cuda" and not gpus:
-        raise SettingsError(
-            "run.device is cuda; the cluster has no GPU.",
-            "auto or cpu, or a cluster with GPUs",
-            "Give --set run.device=auto.",
-        )
-    use_gpu = config.run.device != "cpu" and gpus > 0
+    use_gpu = config.run.device != "cpu" and count_gpus() > 0
     source = ray.data.from_items(
-        [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
+        [{"shard": shard} for shard in pending], override_num_blocks=len(pending)
     )
     done = source.map_batches(
         _Encoder,
@@ -112,12 +105,12 @@ def _encoded(
         batch_size=1,
         batch_format="numpy",
         # A fixed pool of more actors than fit would wait for ever.
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(shards))),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(pending))),
         num_cpus=1,
         num_gpus=1 if use_gpu else 0,
-        max_restarts=2,
     )
-    yield from done.iter_rows()
+    for row in done.iter_rows():
+        yield Part.model_validate_json(row["part"])
 
 
 class _Encoder:
@@ -135,8 +128,9 @@ class _Encoder:
         features = encode_crops(self.encoder, table.column("jpeg").to_pylist(), self.config)
         videos = table.column("video").cast(pa.string()).to_pylist()
         frames = table.column("frame").to_numpy()
-        facts = {"rows": len(features), "dim": self.encoder.dim}
-        self.stage.write_part(
-            str(name).removeprefix(FRAMES), to_parquet(videos, frames, features), facts
+        part = self.stage.write_part(
+            str(name).removeprefix(FRAMES),
+            to_parquet(videos, frames, features),
+            {"rows": len(features), "dim": self.encoder.dim},
         )
-        return {key: np.array([value]) for key, value in facts.items()}
+        return {"part": np.array([part.model_dump_json()])}

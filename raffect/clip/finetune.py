@@ -7,13 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save as save_tensors
+
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.clip.encoder import CONFIG, METRICS, WEIGHTS, FrameEncoder, build_encoder, restore
+from raffect.clip.encoder import CONFIG, METRICS, WEIGHTS, FrameEncoder, build_encoder
 from raffect.clip.encoder import to_bytes as encoder_bytes
 from raffect.clip.ingest import Wanted, choose_frames, read_shares
 from raffect.clip.training import read_best
-from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, run_workers
+from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, check_device, run_workers
 from raffect.config import FinetuneConfig
 from raffect.engine import connect
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
@@ -55,6 +57,7 @@ def finetune(
     # What can be wrong with the settings is found before anything is written.
     known = has_manifest(store, folder) and not overwrite
     encoder, wanted = (None, None) if known else _begin(store, config)
+    check_device(config.run, workers, address)
     plan = {**config.canonical(), "workers": workers}
     stage = Stage(store, folder, "encoder", plan, sources, overwrite)
     if stage.finished is not None:
@@ -100,9 +103,8 @@ def _finish(stage: Stage, job: Job, checkpoint: Path) -> Manifest:
         "training_frames_per_class": job.class_counts.tolist(),
         "history": facts["history"],
     }
-    encoder = restore(job.description, weights)
     parts = [
-        stage.write_part(WEIGHTS, encoder_bytes(encoder)),
+        stage.write_part(WEIGHTS, save_tensors(weights)),
         stage.write_part(CONFIG, _json(job.description)),
         stage.write_part(METRICS, _json(metrics)),
     ]

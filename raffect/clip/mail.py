@@ -35,6 +35,7 @@ class Post(ray.train.UserCallback):
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
+        """Post the facts of rank 0, which are the same on every worker."""
         self.mailbox.put.remote(metrics[0])
 
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from raffect.config import FinetuneConfig
 
 _BLOCK = re.compile(r"\.(?:resblocks|blocks|stages|layers)\.(\d+)\.|\.layer(\d)\.")
-_STEM = re.compile(r"(?:^|\.)(?:conv\d|bn\d|ln_pre|class_embedding|positional_embedding|stem"
-                   r"|patch_embed|cls_token|pos_embed|norm_pre)(?:\.|$)")  # fmt: skip
+_STEM = re.compile(
+    r"^visual\.(?:trunk\.)?(?:conv\d|bn\d|ln_pre|class_embedding|positional_embedding|stem"
+    r"|patch_embed|cls_token|pos_embed|norm_pre)(?:\.|$)"
+)
 _UNDECAYED = ("class_embedding", "positional_embedding", "cls_token", "pos_embed")
 
 
@@ -50,7 +52,6 @@ def depth_of(name: str) -> int | None:
     block = _BLOCK.search(name)
     if block is not None:
         return int(block[1]) + 1 if block[1] is not None else int(block[2])
-    # Names inside a block were taken above, so that `conv1` here is the stem's.
     return 0 if _STEM.search(name) else None
 
 

@@ -22,7 +22,8 @@ from raffect.clip.encoder import restore
 from raffect.clip.ingest import WINDOW, Share
 from raffect.clip.mail import Post, open_mailbox
 from raffect.clip.training import Batch, Finetuner, NotFiniteError
-from raffect.config import FinetuneConfig
+from raffect.config import FinetuneConfig, RunConfig
+from raffect.engine import connect
 from raffect.errors import RaffectError, SettingsError, find_user_error
 from raffect.store import Store
 from raffect.temporal.reduce import LOCAL, GroupReducer
@@ -118,7 +119,7 @@ def run_workers(store: Store, folder: str, job: Job, on_epoch: OnEpoch | None) -
     A run that was interrupted in this folder goes on from its last checkpoint.
 
     Raises:
-        SettingsError: The loss stopped being finite, or the devices asked for are not there.
+        SettingsError: The loss stopped being finite.
     """
     mailbox = open_mailbox()
     trainer = _Trainer(
@@ -149,20 +150,30 @@ def count_gpus() -> int:
     return int(resources.get("GPU", 0))
 
 
-def _scaling(job: Job) -> ray.train.ScalingConfig:
-    run = job.config.run
-    gpus = count_gpus()
-    if run.device == "cuda" and gpus < job.workers:
+def check_device(run: RunConfig, gpus: int, address: str | None) -> None:
+    """Refuse a GPU run on a cluster without enough of them, before anything is written.
+
+    Raises:
+        SettingsError: run.device is cuda, and there are fewer GPUs.
+    """
+    if run.device != "cuda":
+        return
+    connect(address)
+    if count_gpus() < gpus:
         raise SettingsError(
-            f"run.device is cuda for {job.workers} workers; the cluster has {gpus} GPUs.",
-            "as many GPUs as workers, or run.device=auto",
-            "Give fewer --workers, or --set run.device=auto.",
+            f"run.device is cuda, which takes {gpus} GPUs here; the cluster has {count_gpus()}.",
+            "auto or cpu, or a cluster with as many GPUs",
+            "Give --set run.device=auto, or fewer --workers.",
         )
-    use_gpu = run.device != "cpu" and gpus >= job.workers
+
+
+def _scaling(job: Job) -> ray.train.ScalingConfig:
+    use_gpu = job.config.run.device != "cpu" and count_gpus() >= job.workers
+    gpu = {"GPU": 1} if use_gpu else {}
     return ray.train.ScalingConfig(
         num_workers=job.workers,
         use_gpu=use_gpu,
-        resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if use_gpu else {})},
+        resources_per_worker={"CPU": CPUS_PER_WORKER, **gpu},
     )
 
 

@@ -22,10 +22,11 @@ def next_commands(sweep: str, task: Task, store: str, has_best: bool) -> tuple[C
         commands = [
             Command(
                 "Predict the validation videos with the best trial",
-                f"raffect predict {name} --split validation --out {predictions} {where}",
+                f"raffect predict sweeps/{name} --split validation --out {predictions} {where}",
             ),
             Command(
-                "Score that file against the annotations; it gives the score above",
+                f"Score that file against the annotation tree (put its folder for {ANNOTATIONS}); "
+                "it gives the score above",
                 f"raffect evaluate {task.value} {predictions} --annotations {ANNOTATIONS}",
             ),
             *commands,

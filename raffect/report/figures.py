@@ -37,9 +37,9 @@ def history(data: ReportData) -> Figure:
     for state in data.counts:
         trials = [trial for trial in data.trials if trial.state == state]
         traces.append(_points([t for t in trials if t.score is not None], state))
-        without = [t for t in trials if t.score is None]
-        if without:
-            traces.append(_rug(without, state, shown=not [t for t in trials if t.score]))
+        if state == "FAIL":
+            without = [trial for trial in trials if trial.score is None]
+            traces.append(_rug(without, state, shown=len(without) == len(trials)))
     layout = layout_of(
         340,
         "trial number",
@@ -55,14 +55,14 @@ def _points(trials: list[Trial], state: str) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": STATE_NAMES.get(state, state.lower()),
+        "name": STATE_NAMES[state],
         "x": [trial.number for trial in trials],
         "y": [trial.score for trial in trials],
         "customdata": [[trial.epochs, duration(trial.seconds)] for trial in trials],
         "marker": marker(state, 8),
         "hovertemplate": (
             "<b>trial %{x}</b><br>score %{y:.4f}<br>%{customdata[0]} epochs, %{customdata[1]}"
-            f"<extra>{STATE_NAMES.get(state, state.lower())}</extra>"
+            f"<extra>{STATE_NAMES[state]}</extra>"
         ),
     }
 
@@ -72,13 +72,13 @@ def _rug(trials: list[Trial], state: str, shown: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": f"{STATE_NAMES.get(state, state.lower())} (no score)",
+        "name": STATE_NAMES[state],
         "x": [trial.number for trial in trials],
         "y": [0.02 for _ in trials],
         "yaxis": "y2",
         "text": [safe(trial.reason or "no score") for trial in trials],
         "marker": marker(state, 8),
-        "showlegend": shown or state == "FAIL",
+        "showlegend": shown,
         "hovertemplate": "<b>trial %{x}</b><br>%{text}<extra></extra>",
     }
 
@@ -99,7 +99,7 @@ def curves(data: ReportData) -> Figure:
                 "mode": "markers",
                 "x": [trial.curve[-1].epoch for trial in ends],
                 "y": [trial.curve[-1].score for trial in ends],
-                "marker": marker("PRUNED", 6),
+                "marker": marker("PRUNED", 5),
                 "hoverinfo": "skip",
                 "showlegend": False,
             }
@@ -113,14 +113,16 @@ def curves(data: ReportData) -> Figure:
         "score on validation",
         showlegend=True,
         legend=legend_above(),
-        xaxis={"rangemode": "tozero", **_whole_ticks([t.epochs for t in data.trials])},
+        xaxis=_epoch_axis(max(trial.epochs for trial in data.trials)),
     )
     return {"data": traces, "layout": layout}
 
 
-def _whole_ticks(values: list[int]) -> dict[str, Any]:
-    """Ticks at whole numbers where Plotly would set halves."""
-    return {"dtick": 1} if values and max(values) <= 8 else {}
+def _epoch_axis(last: int) -> dict[str, Any]:
+    """From the first epoch to the last, with ticks at whole numbers only."""
+    room = max(0.25, 0.03 * last)
+    ticks = {"dtick": 1} if last <= 8 else {}
+    return {"range": [1 - room, last + room], **ticks}
 
 
 def _bundle(trials: list[Trial], state: str) -> dict[str, Any]:

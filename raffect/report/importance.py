@@ -23,11 +23,13 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 
 from raffect.report.data import SCORED, Importance, Trial
+from raffect.sweep.study import quiet
 
 FEWEST_TRIALS = 8
-# Optuna's advice for a stable estimate: at least 5 trials in the group told apart.
-_FEWEST_IN_TARGET = 5
+# The paper's share of best trials; Optuna advises at least 5 of them for a stable estimate, but of
+# few trials no more than a third can be called the best.
 _TARGET_SHARE = 0.1
+_STABLE_TARGET = 5
 _DECADES = 20.0
 """Least ratio of largest to smallest value at which a logarithmic axis may help."""
 
@@ -53,9 +55,11 @@ def importance(
             trials=len(scored),
             missing=f"Too few finished trials: {len(scored)} of at least {FEWEST_TRIALS}.",
         )
-    target = max(_FEWEST_IN_TARGET, math.ceil(_TARGET_SHARE * len(scored)))
+    target = max(
+        math.ceil(_TARGET_SHARE * len(scored)), min(_STABLE_TARGET, math.ceil(len(scored) / 3))
+    )
     study = _study(scored, distributions or {})
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(target / len(scored), 0.99))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=target / len(scored))
     with warnings.catch_warnings():
         # Said on the page instead: with few trials the importance is a first indication.
         warnings.simplefilter("ignore")
@@ -76,12 +80,8 @@ def importance(
 def _study(scored: list[Trial], distributions: Mapping[int, Distributions]) -> optuna.Study:
     """A study in memory in which every scored trial is complete."""
     guessed = {name: guess_distribution(values) for name, values in _values(scored).items()}
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
+    with quiet():
         study = optuna.create_study(direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(verbosity)
     for trial in scored:
         own = distributions.get(trial.number, {})
         params = {name: _plain(value) for name, value in trial.params.items()}
@@ -119,7 +119,7 @@ def guess_distribution(values: list[Any]) -> BaseDistribution:
     if numbers and all(math.isfinite(v) for v in values):
         low, high = min(values), max(values)
         return FloatDistribution(low, high, log=spans_decades(values))
-    return CategoricalDistribution(tuple(dict.fromkeys(values)))
+    return CategoricalDistribution(tuple(dict.fromkeys(_plain(value) for value in values)))
 
 
 def spans_decades(values: list[float]) -> bool:

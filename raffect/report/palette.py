@@ -3,7 +3,8 @@
 Blue, orange, vermillion and green are close to those of Okabe and Ito, which stay apart in the
 common kinds of colour blindness; state is also told by the marker's shape, never by colour alone.
 Figures name colours as `var(--name)`; the page's style sheet defines them and its script resolves
-them, so that one figure serves both themes and the printer.
+them, so that one figure serves both themes and the printer. The heat map's scale stays on the
+background's side of the middle, so that ink is legible in every cell.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ LIGHT = {
     "faint": "#8b96a5",
     "line": "#e1e5eb",
     "wash": "#f0f3f7",
-    "blue": "#1f6fb2",
+    "blue": "#1b69ab",
     "blue-wash": "#e3eef8",
-    "best": "#c4570c",
+    "best": "#bd530b",
     "best-wash": "#fbeadd",
     "pruned": "#8a97a8",
     "fail": "#a8326e",
     "fail-wash": "#f8e4ee",
     "running": "#14795b",
     "running-wash": "#ddf1ea",
-    "heat-0": "#eef3f8",
-    "heat-1": "#a9c9e4",
-    "heat-2": "#4c92c9",
-    "heat-3": "#0d4f86",
+    "heat-0": "#f2f5f9",
+    "heat-1": "#d3e4f3",
+    "heat-2": "#a3cbeb",
+    "heat-3": "#5fa5dd",
     "halo": "#ffffff",
 }
 
@@ -49,10 +50,10 @@ DARK = {
     "fail-wash": "#472338",
     "running": "#4fc79d",
     "running-wash": "#173d31",
-    "heat-0": "#1d2a3a",
-    "heat-1": "#234e75",
-    "heat-2": "#3a86c0",
-    "heat-3": "#a5d4f7",
+    "heat-0": "#1e2733",
+    "heat-1": "#1f3a55",
+    "heat-2": "#22527f",
+    "heat-3": "#296aa8",
     "halo": "#171e28",
 }
 

@@ -52,7 +52,7 @@ def heat_map(found: Grid) -> Figure:
         "customdata": [list(row) for row in found.counts],
         "text": texts,
         "texttemplate": "%{text}",
-        "textfont": {"size": 12},
+        "textfont": {"size": 12, "color": colour("ink")},
         "xgap": 3,
         "ygap": 3,
         "hoverongaps": False,
@@ -84,7 +84,7 @@ def heat_map(found: Grid) -> Figure:
 def slice_plot(found: Slice, best: int | None) -> Figure:
     """Scores against one parameter; the best trial has a ring."""
     category = found.axis == "category"
-    values = [short_value(v) if category else v for v in found.values]
+    values = [safe(short_value(v)) if category else v for v in found.values]
     traces = []
     for state in ("PRUNED", "COMPLETE"):
         index = [i for i, s in enumerate(found.states) if s == state]
@@ -132,12 +132,12 @@ def _some(values: list[int], most: int = 8) -> list[int]:
 
 
 def _decades(values: list[float]) -> dict[str, Any]:
-    """Ticks at 1, 2, 5 of each decade when few decades are spanned, else at powers of ten."""
+    """Ticks at the powers of ten, and at three times them where few decades are spanned."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    steps = (1, 3) if high - low <= 3 else (1,)
-    ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
+    steps = (1, 3) if high - low < 2 else (1,)
+    ticks = [(step, power) for power in range(low, high + 1) for step in steps]
     return {
         "tickmode": "array",
-        "tickvals": ticks,
-        "ticktext": [short_value(tick) for tick in ticks],
+        "tickvals": [step * 10.0**power for step, power in ticks],
+        "ticktext": [f"{step}e{power}" for step, power in ticks],
     }

@@ -35,8 +35,9 @@ def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str,
         "zeroline": False,
         "ticks": "",
         "automargin": True,
-        "title": {"font": {"color": colour("muted"), "size": 12}, "standoff": 8},
         "fixedrange": True,
+        "tickangle": 0,
+        "exponentformat": "power",
     }
     layout: dict[str, Any] = {
         "height": height,
@@ -51,8 +52,8 @@ def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str,
             "font": {"color": colour("ink"), "size": 12},
             "align": "left",
         },
-        "xaxis": {**axis, "title": {**axis["title"], "text": x_title}, "showgrid": False},
-        "yaxis": {**axis, "title": {**axis["title"], "text": y_title}},
+        "xaxis": {**axis, "showgrid": False, **_title(x_title)},
+        "yaxis": {**axis, **_title(y_title)},
         "showlegend": False,
         "dragmode": False,
     }
@@ -60,6 +61,12 @@ def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str,
         layout[name].update(more.pop(name, {}))
     layout.update(more)
     return layout
+
+
+def _title(text: str) -> dict[str, Any]:
+    """An axis title; none at all where it would be empty, as Plotly keeps its room."""
+    font = {"color": colour("muted"), "size": 12}
+    return {"title": {"text": text, "font": font, "standoff": 8}} if text else {}
 
 
 def legend_above() -> dict[str, Any]:

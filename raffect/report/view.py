@@ -110,7 +110,7 @@ class SweepText:
         ended = sum(trial.state in (*SCORED, "FAIL") for trial in self.data.trials)
         return (
             f"This sweep has not ended: {ended} of {self.data.target} trials have. It is running, "
-            "or was interrupted; the same `raffect tune` command continues it."
+            "or was interrupted; the same command given again continues it."
         )
 
     @property

@@ -84,6 +84,7 @@ def execute(ledger: Ledger, data: TaskData, home: TrialHome, execution: Executio
                 search_alg=searcher,
                 scheduler=StudyScheduler(searcher),
                 num_samples=ledger.study.remaining,
+                max_concurrent_trials=execution.concurrent,
                 reuse_actors=True,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,

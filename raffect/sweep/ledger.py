@@ -66,7 +66,6 @@ class Ledger:
     Attributes:
         study: Where everything is written.
         epochs: A trial's full budget.
-        concurrent: Trials that may run at a time.
         max_failures: Failures without a success after which no trial is begun any more.
         on_update: Called after each event.
         error: What ended the sweep from within a callback, e.g. a store that is down; Tune logs
@@ -76,7 +75,6 @@ class Ledger:
 
     study: SweepStudy
     epochs: int
-    concurrent: int
     max_failures: int
     on_update: OnUpdate | None = None
     finished: int = 0
@@ -97,9 +95,9 @@ class Ledger:
         return otherwise
 
     @property
-    def is_full(self) -> bool:
-        """Whether the next trial has to wait for a running one."""
-        return len(self.live) >= self.concurrent or (self.gave_up and bool(self.live))
+    def must_wait(self) -> bool:
+        """Whether the running trials decide if there is a next one."""
+        return self.gave_up and bool(self.live)
 
     @property
     def gave_up(self) -> bool:
@@ -124,7 +122,7 @@ class Ledger:
         if result.get("failure"):
             self._fail(key, str(result["failure"]), result)
             return True
-        history, facts = result["history"], result["facts"]
+        history, facts = result["history"], dict(result["facts"])
         if result["epoch"] >= self.epochs:
             self.study.complete(assignment.number, history, facts)
             self._succeed(key, "COMPLETE", result)
@@ -142,7 +140,7 @@ class Ledger:
 
     def _fail(self, key: str, reason: str, result: Mapping[str, Any]) -> None:
         assignment = self.live.pop(key)
-        history, facts = result.get("history", ()), result.get("facts", {})
+        history, facts = result.get("history", ()), dict(result.get("facts", ()))
         self.study.fail(assignment.number, reason, history, facts)
         self.reasons.append(reason)
         self.finished += 1

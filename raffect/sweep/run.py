@@ -183,7 +183,6 @@ def run_trials(
     ledger = Ledger(
         study=study,
         epochs=epochs,
-        concurrent=execution.concurrent,
         max_failures=settings.max_failures,
         on_update=on_update,
         finished=len(finished),

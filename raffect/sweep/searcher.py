@@ -31,7 +31,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait, or FINISHED."""
-        if self.ledger.is_full and self.ledger.error is None:
+        if self.ledger.must_wait and self.ledger.error is None:
             return None
         assignment = self.ledger.guard(lambda: self.ledger.begin(trial_id), None)
         if assignment is None:

@@ -133,12 +133,13 @@ class SweepTrial(tune.Trainable):
             write_model(self._home, self._number, Path(local))
 
     def _result(self, trainer: Trainer, done: bool) -> dict[str, Any]:
+        """What ledger.py reads; Tune flattens the dictionaries of a result, but no lists."""
         assert trainer.best is not None
         return {
             "epoch": trainer.epoch,
             "score": trainer.best.score,
             "history": [asdict(epoch) for epoch in trainer.history],
-            "facts": describe(trainer, self._latency),
+            "facts": list(describe(trainer, self._latency).items()),
             "done": done,
         }
 
@@ -149,7 +150,7 @@ class SweepTrial(tune.Trainable):
             "epoch": len(history),
             "score": max((epoch.score for epoch in history), default=None),
             "history": [asdict(epoch) for epoch in history],
-            "facts": {"host": platform.node()},
+            "facts": [("host", platform.node())],
             "failure": reason,
             "done": True,
         }

@@ -14,7 +14,7 @@ from raffect.temporal.metrics import Score, score
 
 
 def trivial_prediction(task: Task, train: Mapping[str, VideoLabels]) -> NDArray[np.float64]:
-    """The one prediction `(outputs,)` that is made for every frame.
+    """The one prediction `(outputs,)` that is made for every frame, from training labels.
 
     VA: the mean of the training labels (scores 0); EXPR: the most frequent expression; AU: all
     active, which beats every other constant wherever all AUs occur.

@@ -20,7 +20,7 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
 from raffect.config import TemporalConfig
 from raffect.engine import connect
-from raffect.errors import find_user_error
+from raffect.errors import SettingsError, find_user_error
 from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.data import TaskData
 from raffect.temporal.reduce import GroupReducer, Reducer
@@ -110,17 +110,19 @@ def train_on_workers(
         address: A Ray cluster; None: the one that is connected, RAY_ADDRESS, or this machine.
 
     Raises:
+        SettingsError: GPUs are wanted and the cluster has too few.
         NotFiniteError: Training diverged.
         RaffectError: A worker met a user's mistake, or the store failed.
     """
     connect(address)
+    scaling = _scaling(config, workers)
     board: Any = ray.remote(Board).options(num_cpus=0).remote()
     reference = data if isinstance(data, ray.ObjectRef) else ray.put(data)
     work = Work(config, reference, checkpoints, deliver, board)
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         train_loop_config={"work": work},
-        scaling_config=_scaling(config, workers),
+        scaling_config=scaling,
         run_config=_run_config(checkpoints),
     )
     errors: list[BaseException] = []
@@ -169,6 +171,13 @@ def _raise_failure(errors: list[BaseException], diverged: str | None) -> None:
 def _scaling(config: TemporalConfig, workers: int) -> ScalingConfig:
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = config.run.device != "cpu" and resources.get("GPU", 0) >= workers
+    if config.run.device == "cuda" and not gpus:
+        raise SettingsError(
+            f"run.device = cuda with {workers} workers; the cluster has "
+            f"{resources.get('GPU', 0):g} GPUs.",
+            "auto, cpu, or as many GPUs as workers",
+            "Leave run.device at auto, give fewer --workers, or add nodes with GPUs.",
+        )
     share = min(_CPUS_PER_WORKER, 0.5 * resources.get("CPU", 1) / workers)
     return ScalingConfig(
         num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": round(share, 3)}

@@ -13,7 +13,7 @@ from raffect.affwild2.check import check
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.prepare import prepare
 from raffect.affwild2.tasks import Split, Task
-from raffect.errors import ConflictError, DataError, SettingsError
+from raffect.errors import ConflictError, DataError, SettingsError, StoreError
 from raffect.store import DATASET, Manifest, Store
 from raffect.store.manifest import has_manifest
 from tests.builders import QUIRKY_COUNTS, QUIRKY_ROOTS, RawTree, quirky_tree
@@ -105,6 +105,17 @@ def test_interrupted_it_keeps_what_verifies_and_makes_the_rest(
     fresh = run(Store(str(tmp_path / "fresh")), tree)
     assert manifest.digest() == fresh.digest()
     assert not store.files("dataset/parts")
+
+
+def test_overwrite_mends_a_damaged_dataset(store: Store, tree: RawTree) -> None:
+    manifest = run(store, tree)
+    Path(store.path(SHARDS[1])).write_bytes(b"damaged")
+    assert run(store, tree) == manifest
+    with pytest.raises(StoreError, match=r"00001\.parquet") as caught:
+        check(store)
+    assert "--overwrite" in caught.value.next_step
+    assert run(store, tree, overwrite=True).digest() == manifest.digest()
+    assert check(store) == QUIRKY_COUNTS
 
 
 def test_interrupted_at_once_it_leaves_nothing_that_counts(store: Store, tree: RawTree) -> None:

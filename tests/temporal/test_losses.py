@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    log_softmax,
+)
 
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig
@@ -69,14 +73,14 @@ def test_expression_loss_agrees_with_torch(expr, power, smoothing):
     config = LossConfig(class_weight_power=power, label_smoothing=smoothing)
     weight = torch.from_numpy(np.maximum(COUNTS, 1).astype(float) ** -power)
     mask = known[..., 0]
-    expected = F.cross_entropy(
+    expected = cross_entropy(
         outputs[mask].double(),
         values[mask][:, 0].long(),
         weight=weight,
         label_smoothing=smoothing,
     )
     # Smoothing spreads absolute weights, so both sides need the same scale.
-    scaled = F.cross_entropy(
+    scaled = cross_entropy(
         outputs[mask].double(),
         values[mask][:, 0].long(),
         weight=weight / weight.mean(),
@@ -91,7 +95,7 @@ def test_expression_loss_agrees_with_torch(expr, power, smoothing):
 def test_focal_factor_agrees_with_its_formula(expr, gamma):
     outputs, values, known = expr
     mask = known[..., 0]
-    log_p = F.log_softmax(outputs[mask].double(), dim=-1)
+    log_p = log_softmax(outputs[mask].double(), dim=-1)
     picked = log_p.gather(1, values[mask].long())[:, 0]
     expected = (-((1 - picked.exp()) ** gamma) * picked).mean()
     ours = loss_of(ExpressionLoss(LossConfig(focal_gamma=gamma), COUNTS), *expr)
@@ -119,7 +123,7 @@ def test_action_unit_loss_agrees_with_torch(au, power):
     outputs, values, known = au
     positives, total = np.arange(1, 13), np.full(12, 40)
     weight = torch.from_numpy(((total - positives) / positives) ** power)
-    every = F.binary_cross_entropy_with_logits(
+    every = binary_cross_entropy_with_logits(
         outputs.double(), values.double(), pos_weight=weight, reduction="none"
     )
     config = LossConfig(positive_weight_power=power)
@@ -127,10 +131,10 @@ def test_action_unit_loss_agrees_with_torch(au, power):
     assert float(ours) == pytest.approx(float(every[known].mean()), abs=1e-9)
 
 
-def make_loss(task, config=LossConfig()):
+def make_loss(task, **settings):
     width = SPECS[task].label_width
     labels = FrameLabels(np.ones((4, width), np.float32), np.ones(4, bool))
-    return task_loss(task, config, labels)
+    return task_loss(task, LossConfig(**settings), labels)
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -139,11 +143,9 @@ def test_a_batch_without_valid_frames_has_loss_and_gradient_zero(task):
     outputs = torch.randn(2, 5, spec.outputs, requires_grad=True)
     values = torch.full((2, 5, spec.label_width), float(spec.invalid))
     known = torch.zeros(2, 5, spec.label_width, dtype=torch.bool)
-    loss = loss_of(
-        make_loss(task, LossConfig(mse_share=0.5, focal_gamma=1)), outputs, values, known
-    )
+    loss = loss_of(make_loss(task, mse_share=0.5, focal_gamma=1), outputs, values, known)
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert outputs.grad is not None
     assert not outputs.grad.any()
 
@@ -151,7 +153,7 @@ def test_a_batch_without_valid_frames_has_loss_and_gradient_zero(task):
 @pytest.mark.parametrize("task", list(Task))
 def test_outputs_at_unknown_labels_change_nothing(task, request):
     outputs, values, known = request.getfixturevalue(task.value)
-    loss = make_loss(task, LossConfig(mse_share=0.3, label_smoothing=0.1))
+    loss = make_loss(task, mse_share=0.3, label_smoothing=0.1)
     hidden = ~known if known.shape == outputs.shape else ~known[..., 0]
     changed = outputs.clone()
     changed[hidden] = 7.0
@@ -163,8 +165,9 @@ def test_outputs_at_unknown_labels_change_nothing(task, request):
 @pytest.mark.parametrize("task", list(Task))
 def test_statistics_of_parts_add_up_to_the_whole(task, request):
     outputs, values, known = request.getfixturevalue(task.value)
-    loss = make_loss(task, LossConfig(class_weight_power=0.5, positive_weight_power=0.5))
-    parts = [loss.statistics(o[None], v[None], k[None]) for o, v, k in zip(outputs, values, known)]
+    loss = make_loss(task, class_weight_power=0.5, positive_weight_power=0.5)
+    halves = ((0, 1), (1, len(outputs)))
+    parts = [loss.statistics(outputs[a:b], values[a:b], known[a:b]) for a, b in halves]
     whole = loss.statistics(outputs, values, known)
     assert torch.allclose(sum(parts), whole, atol=1e-12)
 
@@ -198,6 +201,7 @@ def test_positive_weights_count_each_known_unit():
 def test_weighted_losses_add_up(va, expr):
     losses = {Task.VA: make_loss(Task.VA), Task.EXPR: make_loss(Task.EXPR)}
     both = WeightedLosses(losses, {Task.VA: 1.0, Task.EXPR: 0.3}, LOCAL)
-    inputs = [dict(zip((Task.VA, Task.EXPR), pair)) for pair in zip(va, expr)]
+    pairs = zip(va, expr, strict=True)
+    inputs = [dict(zip((Task.VA, Task.EXPR), pair, strict=True)) for pair in pairs]
     expected = loss_of(losses[Task.VA], *va) + 0.3 * loss_of(losses[Task.EXPR], *expr)
     assert float(both(*inputs)) == pytest.approx(float(expected), abs=1e-12)

@@ -1,0 +1,55 @@
+"""The commands, their options and their JSON are a contract: changing them is a decision."""
+
+from __future__ import annotations
+
+import pytest
+import typer.main
+
+from raffect.cli.app import app
+
+EVERY = {"--quiet", "--store", "--address"}
+CONTRACT: dict[str, tuple[list[str], set[str]]] = {
+    "demo": ([], {"--keep", "--trials", "--json"}),
+    "synth": (["DIR"], {"--videos", "--frames", "--seed"}),
+    "prepare": ([], {"--images", "--annotations", "--overwrite", "--json"}),
+    "check": ([], {"--json"}),
+    "finetune": (
+        [],
+        {"--name", "--model", "--pretrained", "--workers", "--config", "--set", "--overwrite"},
+    ),
+    "extract": ([], {"--encoder", "--name", "--workers", "--config", "--set", "--overwrite"}),
+    "train": (
+        ["TASK"],
+        {"--features", "--name", "--workers", "--config", "--set", "--overwrite"},
+    ),
+    "tune": (
+        ["TASK"],
+        {"--features", "--name", "--space", "--trials", "--max-epochs", "--concurrent",
+         "--gpus-per-trial", "--workers-per-trial", "--seed", "--config", "--set", "--overwrite"},
+    ),
+    "trials": (["[SWEEP ...]"], {"--json"}),
+    "report": (["SWEEP"], {"--out"}),
+    "predict": (["MODEL|SWEEP[:TRIAL]"], {"--split", "--frames", "--example", "--out"}),
+    "evaluate": (["TASK", "PREDICTIONS"], {"--annotations", "--split", "--json"}),
+    "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
+}  # fmt: skip
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def test_the_commands_are_these():
+    assert set(COMMANDS) == set(CONTRACT)
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_arguments_and_options_are_these(name: str):
+    arguments, options = CONTRACT[name]
+    found = COMMANDS[name].params
+    names = [p.metavar for p in found if p.param_type_name == "argument"]
+    assert names == arguments
+    long = {o for p in found if p.param_type_name == "option" for o in p.opts if o[:2] == "--"}
+    assert long - {"--help"} == options | EVERY
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_every_command_says_what_it_does(name: str):
+    assert COMMANDS[name].help

@@ -1,0 +1,217 @@
+"""The report's numbers against hand-computed ones."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from raffect.affwild2.tasks import Task
+from raffect.errors import NotThereError
+from raffect.report.collect import assemble, axis_of, collect
+from raffect.report.data import Failure, Part, ReportData
+from raffect.store import Stage, Store
+from raffect.sweep.study import open_storage
+from tests.report.views import FINISHED, made_up, row, view
+
+DEPTH, LAYERS = "model.tcn.depth", "model.transformer.layers"
+ROWS = [
+    row(0, "COMPLETE", [0.2, 0.4, 0.3], {DEPTH: 3, LAYERS: 8}, recipe=True),
+    row(1, "PRUNED", [0.1], {DEPTH: 1, LAYERS: 2}),
+    row(2, "FAIL", [], {DEPTH: 3, LAYERS: 2}, "nan: The loss is not finite in epoch 1."),
+    row(3, "COMPLETE", [0.3, 0.5, 0.6], {DEPTH: 3, LAYERS: 2}),
+    row(4, "COMPLETE", [0.2, 0.3, 0.55], {DEPTH: 3, LAYERS: 8}),
+    row(5, "RUNNING", [0.9], {DEPTH: 1, LAYERS: 2}),
+]
+
+
+def numbers(*rows, **more) -> ReportData:
+    return assemble(view(rows or ROWS, **more), "store")
+
+
+def test_the_best_is_the_best_finished_trial():
+    data = numbers()
+    assert data.best == 3
+    assert data.ranking == (3, 4, 0, 1, 2, 5)
+    assert data.best_trial is not None
+    assert (data.best_trial.score, data.best_trial.best_epoch) == (0.6, 3)
+
+
+def test_best_so_far_counts_neither_running_nor_failed_trials():
+    assert [trial.best_so_far for trial in numbers().trials] == [0.4, 0.4, 0.4, 0.6, 0.6, 0.6]
+
+
+def test_counts_and_time():
+    data = numbers()
+    assert data.counts == {"COMPLETE": 3, "PRUNED": 1, "FAIL": 1, "RUNNING": 1}
+    # 3 + 1 + 0 + 3 + 3 + 1 epochs of 2 seconds.
+    assert data.seconds == 22.0
+
+
+def test_the_recipe_is_found():
+    recipe = numbers().recipe_trial
+    assert recipe is not None
+    assert recipe.number == 0
+
+
+def test_the_grid_has_the_best_score_of_each_pair():
+    grid = numbers().grid
+    assert grid is not None
+    assert (grid.x_name, grid.y_name) == (DEPTH, LAYERS)
+    assert (grid.x_values, grid.y_values) == ((1, 3), (2, 8))
+    assert grid.scores == ((0.1, 0.6), (None, 0.55))
+    assert grid.counts == ((1, 1), (0, 2))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row(0, scores=[0.5], params={DEPTH: 3}), row(1, scores=[0.5], params={DEPTH: 2})],
+        [row(0, scores=[0.5], params={DEPTH: 3, LAYERS: 8})],
+        [
+            row(0, "FAIL", params={DEPTH: 3, LAYERS: 8}),
+            row(1, "FAIL", params={DEPTH: 2, LAYERS: 8}),
+        ],
+    ],
+    ids=["one is fixed", "one cell", "no score"],
+)
+def test_no_grid_without_pairs_to_compare(rows):
+    assert numbers(*rows).grid is None
+
+
+def test_slices_hold_scored_trials_and_leave_out_what_never_varied():
+    rows = [
+        row(0, scores=[0.1], params={"lr": 0.1, "fixed": 1}),
+        row(1, scores=[0.2], params={"lr": 0.2, "fixed": 1, "only_here": 2}),
+        row(2, "FAIL", params={"lr": 0.3, "fixed": 2}),
+    ]
+    data = numbers(*rows)
+    assert data.searched == ("lr", "fixed", "only_here")
+    assert [found.name for found in data.slices] == ["lr"]
+    found = data.slices[0]
+    assert (found.values, found.scores, found.numbers) == ((0.1, 0.2), (0.1, 0.2), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "distribution", "axis"),
+    [
+        ([1e-5, 2e-5, 1e-3], FloatDistribution(1e-5, 1e-3, log=True), "log"),
+        ([1e-5, 2e-5, 1e-3], FloatDistribution(0, 1), "number"),
+        ([1, 2, 64], IntDistribution(1, 64, log=True), "log"),
+        ([100, 300], CategoricalDistribution((100, 300)), "number"),
+        ([True, False], CategoricalDistribution((True, False)), "category"),
+        (["a", "b"], None, "category"),
+        ([1e-5, 3e-5, 1e-4, 1e-3], None, "log"),
+        ([0.005, 0.1, 0.25, 0.4, 0.5], None, "number"),
+        ([0.0, 1e-4, 1e-2], None, "number"),
+    ],
+)
+def test_axes(values, distribution, axis):
+    assert axis_of(values, distribution) == axis
+
+
+def test_parts_are_those_of_the_best_epoch_in_the_task_s_order():
+    epochs = [{"arousal": 0.1, "valence": 0.2}, {"arousal": 0.5, "valence": 0.7}]
+    rows = [row(0, scores=[0.15, 0.6], parts=epochs), row(1, scores=[0.2, 0.1], parts=epochs)]
+    data = numbers(*rows, baseline={"score": 0.0, "parts": {"valence": 0.05}})
+    assert data.parts == (Part("valence", 0.7, 0.05), Part("arousal", 0.5, None))
+
+
+def test_failures_are_counted_by_kind():
+    rows = [
+        row(0, "FAIL", reason="oom: too big"),
+        row(1, "FAIL", reason="nan: in epoch 1"),
+        row(2, "FAIL", reason="nan: in epoch 2"),
+        row(3, "FAIL"),
+    ]
+    assert numbers(*rows).failures == (
+        Failure("nan", "in epoch 1", (1, 2)),
+        Failure("oom", "too big", (0,)),
+        Failure("unknown", "", (3,)),
+    )
+
+
+def test_scores_that_are_not_finite_are_no_scores():
+    rows = [row(0, scores=[math.nan]), row(1, scores=[0.1])]
+    data = numbers(*rows)
+    assert data.best == 1
+    assert data.trials[0].score is None
+    assert data.trials[0].curve[0].score is None
+
+
+def test_nothing_at_all():
+    data = assemble(view([], manifest=None, target=8), "store")
+    assert (data.best, data.best_trial, data.grid, data.gained) == (None, None, None, None)
+    assert (data.slices, data.parts, data.failures, data.ranking) == ((), (), (), ())
+    assert not data.finished
+    assert [command.text.split()[1] for command in data.commands] == ["trials"]
+
+
+def test_importance_waits_for_eight_scored_trials():
+    few = numbers(*made_up(Task.VA, 7).rows).importance
+    assert few.shares == ()
+    assert "7 of at least 8" in few.missing
+
+
+def test_importance_finds_the_parameter_that_decides():
+    rows = [
+        row(n, scores=[0.9 if n % 4 == 0 else 0.1 + n / 1000], params={"a": n % 4, "b": n % 3})
+        for n in range(24)
+    ]
+    found = numbers(*rows).importance
+    assert [name for name, _ in found.shares] == ["a", "b"]
+    assert found.shares[0][1] > 0.9
+    assert sum(share for _, share in found.shares) == pytest.approx(1)
+    assert (found.trials, found.target) == (24, 5)
+
+
+def test_importance_of_parameters_that_never_varied():
+    rows = [row(n, scores=[n / 10], params={"a": 1, "b": "x"}) for n in range(9)]
+    assert "did not vary" in numbers(*rows).importance.missing
+
+
+def test_a_sweep_in_the_store_with_its_lineage(store: Store):
+    dataset = Stage(store, "dataset", "dataset", {}, {}).finish([], notes={"synthetic": True})
+    sources = {"dataset": dataset.digest()}
+    features = Stage(store, "features/clip", "features", {}, sources).finish([])
+    sources = {"features/clip": features.digest(), "encoders/clip": "e" * 64}
+    sweep = Stage(store, "sweeps/s", "sweep", {"task": "expr", "base": {}}, sources)
+    study = optuna.create_study(
+        storage=open_storage(store, "s"), study_name="s", direction="maximize"
+    )
+    for number in range(3):
+        trial = study.ask()
+        trial.suggest_float("optimiser.lr", 1e-5, 1e-3, log=True)
+        epoch = {"epoch": 1, "score": 0.1 * number, "loss": 1.0, "parts": {"Fear": 0.5}}
+        trial.set_user_attr("epoch.001", epoch | {"seconds": 1.5, "lr": 0.1})
+        study.tell(trial, 0.1 * number)
+
+    data = collect(store, "s")
+
+    assert (data.task, data.best, data.synthetic, data.finished) == (Task.EXPR, 2, True, False)
+    assert data.slices[0].axis == "log"
+    assert data.parts == (Part("Fear", 0.5, None),)
+    assert [(a.folder, a.state) for a in data.lineage] == [
+        ("dataset", "same"),
+        ("encoders/clip", "gone"),
+        ("features/clip", "same"),
+    ]
+    sweep.finish([])
+    Stage(store, "dataset", "dataset", {"other": 1}, {}, overwrite=True).finish([])
+    again = collect(store, "s")
+    assert again.finished
+    assert again.lineage[0].state == "changed"
+
+
+def test_an_unknown_sweep_is_the_user_s_mistake(store: Store):
+    with pytest.raises(NotThereError, match="no sweep 'nothing'"):
+        collect(store, "nothing")
+
+
+def test_commands_are_quoted_for_a_shell():
+    data = assemble(view(ROWS, name="s", manifest=FINISHED), "/a b/store")
+    assert data.commands[0].text == (
+        "raffect predict s --split validation --out s-validation.csv --store '/a b/store'"
+    )

@@ -1,0 +1,308 @@
+"""The page: whole, self-contained, escaped, the same for the same numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.report import page as page_module
+from raffect.report.collect import assemble
+from raffect.report.data import Ancestor, ReportData
+from raffect.report.page import overview_page, sweep_page, with_facts, write_overview, write_report
+from raffect.report.palette import DARK, LIGHT
+from raffect.store import Store
+from tests.report.views import made_up, row, view
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+LINEAGE = (Ancestor("dataset", "a" * 64, "2026-11-20T10:00:00+00:00", "same"),)
+FACTS = {Task.VA: {"baseline": 0.01, "reachable": 0.8}, Task.AU: {"reachable": 0.7}}
+HEADINGS = (
+    "Where the best trial stands",
+    "Leaderboard",
+    "Scores over the sweep",
+    "Learning curves",
+    "Which parameters mattered",
+    "TCN depth and Transformer layers",
+    "Score against each parameter",
+    "What the best score is made of",
+    "Failures",
+    "Lineage",
+    "Use it",
+)
+EDGES = {
+    "no trials": [],
+    "one trial": [row(0, "COMPLETE", [0.4], {"a.b": 1})],
+    "only failed": [row(n, "FAIL", reason="nan: x") for n in range(3)],
+    "failed late": [row(n, "FAIL", [0.1, 0.2], reason="nan: x") for n in range(9)],
+    "only waiting": [row(0, "WAITING", params={"a.b": 1})],
+    "only running": [row(0, "RUNNING", [0.1], {"a.b": 1})],
+    "a score of zero": [row(n, "COMPLETE", [0.0], {"a": n}) for n in range(9)],
+    "a negative score": [row(0, "COMPLETE", [-0.2, -0.1], {"a": None})],
+    "no parameters": [row(n, "COMPLETE", [n / 10]) for n in range(9)],
+    "odd parameters": [
+        row(n, "COMPLETE", [n / 10], {"a": [1, n], "b": n % 2 == 0, "c": None if n else "x"})
+        for n in range(9)
+    ],
+    "a state of its own": [
+        row(n, "COMPLETE", [n / 10], {"x": n if n % 2 else "text"}) for n in range(9)
+    ],
+}
+
+
+class Page(HTMLParser):
+    """What the tests want to know of a page; fails where elements do not nest."""
+
+    VOID = {"meta", "br", "img", "hr", "input", "link"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append((self.elements[-1][1], data))
+        elif not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+    def figures(self) -> dict[str, dict]:
+        kept = [(a, t) for a, t in self.scripts if a.get("type") == "application/json"]
+        return {str(attributes["id"]): json.loads(text) for attributes, text in kept}
+
+    def all_text(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def numbers(task: Task = Task.VA, trials: int = 50, finished: bool = True) -> ReportData:
+    return assemble(made_up(task, trials, finished=finished), "s3://b/p", None, LINEAGE)
+
+
+def overview() -> str:
+    found = [with_facts(numbers(task, 12), FACTS) for task in Task]
+    return overview_page(found, NOW, ["A note on <sizes>."])
+
+
+@pytest.fixture(scope="module")
+def one() -> str:
+    return sweep_page(numbers(), NOW)
+
+
+@pytest.fixture(scope="module")
+def three() -> str:
+    return overview()
+
+
+def test_every_section_is_there(one: str):
+    text = Page(one).all_text()
+    for heading in HEADINGS:
+        assert heading in text, heading
+    assert "chosen on that same set" in text
+    assert "raffect predict va --split validation" in text
+    assert "Synthetic data" not in text
+
+
+def test_the_overview_has_every_sweep_beside_its_floor_and_ceiling(three: str):
+    page = Page(three)
+    text = page.all_text()
+    for words in ("At a glance", "Valence and arousal", "Expressions", "Action units"):
+        assert words in text
+    assert "0.8000" in text
+    assert "0.0100" in text
+    assert "Synthetic data" in text
+    assert "A note on <sizes>." in text
+    links = {a["href"] for tag, a in page.elements if tag == "a"}
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert {link[1:] for link in links if link} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_nothing_is_fetched(one: str, three: str):
+    for text in (one, three):
+        for tag, attributes in Page(text).elements:
+            assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
+            assert not {"src", "srcset", "data", "poster", "background"} & set(attributes)
+            if tag == "a":
+                assert (attributes["href"] or "").startswith("#")
+        styles = "".join(re.findall(r"<style>.*?</style>", text, re.DOTALL))
+        assert "url(" not in styles
+        assert "@import" not in styles
+        assert "default-src 'none'" in text
+
+
+def test_the_page_is_small(three: str):
+    assert len(three.encode()) < 6_000_000
+
+
+def test_the_same_numbers_give_the_same_page(three: str):
+    assert overview() == three
+    later = sweep_page(numbers(), datetime(2027, 1, 1, tzinfo=UTC))
+    assert re.sub(r"<time.*?</time>", "", later) == re.sub(
+        r"<time.*?</time>", "", sweep_page(numbers(), NOW)
+    )
+
+
+def test_the_leaderboard_has_the_ten_best_and_then_the_rest(one: str):
+    data = numbers()
+    body = one[one.index("Leaderboard</h3>") : one.index("Scores over the sweep")]
+    shown = [int(n) for n in re.findall(r'<th scope="row" class="num">(\d+)</th>', body)]
+    assert shown == list(data.ranking)
+    assert "The other 40 trials" in body
+    best = data.best_trial
+    assert best is not None
+    assert f"{best.score:.4f}" in body
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_odd_sweeps_have_a_page(name: str):
+    data = assemble(view(EDGES[name], target=9), "store")
+    text = Page(sweep_page(data, NOW)).all_text()
+    for heading in HEADINGS[1:]:
+        assert heading in text, heading
+    assert "nan" not in text.replace("nan x", "").lower().split()
+
+
+def test_a_sweep_that_has_not_ended_says_so():
+    text = Page(sweep_page(numbers(trials=5, finished=False), NOW)).all_text()
+    assert "5 of 15 trials have" in text
+    assert "Too few finished trials: 5 of at least 8" in text
+
+
+def test_missing_parts_are_named():
+    data = replace(numbers(), baseline=None, reachable=None, lineage=(), parts=(), grid=None)
+    text = Page(sweep_page(data, NOW)).all_text()
+    for words in ("not recorded", "no record of what", "No trial has a score with parts"):
+        assert words in text
+
+
+def test_every_value_is_escaped():
+    evil = '</script><script>alert(1)</script><b a="\'">&'
+    rows = [
+        row(0, "COMPLETE", [0.4], {evil: evil, "p": 1}, parts=[{evil: 0.4}]),
+        row(1, "COMPLETE", [0.3], {evil: "other", "p": 2}),
+        row(2, "FAIL", reason=evil),
+    ]
+    data = assemble(view(rows, name=evil), evil, None, (Ancestor(evil, evil, evil, "changed"),))
+    page = Page(sweep_page(data, NOW))
+    # Plotly, the page's own script, and one for each figure: none of the names became a script.
+    figures = page.figures()
+    assert len([tag for tag, _ in page.elements if tag == "script"]) == 2 + len(figures)
+    assert "b" not in {tag for tag, _ in page.elements}
+    labels = json.dumps(figures)
+    assert "alert" in labels
+    assert "<b a=" not in labels
+
+
+def resolve(figure: dict, palette: dict[str, str]) -> dict:
+    text = json.dumps(figure)
+    found = re.sub(r'"var\(--([a-z0-9-]+)\)"', lambda m: json.dumps(palette[m[1]]), text)
+    assert "var(" not in found
+    return json.loads(found)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_plotly_knows_every_property_of_every_figure(three: str, palette: dict[str, str]):
+    figures = Page(three).figures()
+    assert len(figures) > 30
+    for figure in figures.values():
+        go.Figure(resolve(figure, palette))
+
+
+def test_style_and_script_use_only_colours_of_the_palette():
+    folder = Path(page_module.__file__).parent
+    css = (folder / "report.css").read_text()
+    assert set(re.findall(r"var\(--([a-z0-9-]+)\)", css)) <= set(LIGHT) == set(DARK)
+    assert not re.findall(r"#[0-9a-fA-F]{3,6}\b", css)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("text", "ground"),
+    [
+        ("ink", "page"),
+        ("ink", "card"),
+        ("ink", "best-wash"),
+        ("ink", "heat-0"),
+        ("ink", "heat-3"),
+        ("muted", "page"),
+        ("muted", "card"),
+        ("muted", "wash"),
+        ("blue", "card"),
+        ("blue", "blue-wash"),
+        ("best", "card"),
+        ("fail", "fail-wash"),
+        ("running", "running-wash"),
+    ],
+)
+def test_text_is_legible(palette: dict[str, str], text: str, ground: str):
+    # WCAG 2.1, level AA.
+    assert contrast(palette[text], palette[ground]) >= 4.5
+
+
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting is tested with a real study; here the numbers are made up."""
+    monkeypatch.setattr(page_module, "collect", lambda store, name: numbers(Task(name), 5))
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_a_report_lies_in_the_sweep_s_folder(store: Store):
+    assert write_report(store, "va") == f"{store.uri}/sweeps/va/report.html"
+    assert b"Where the best trial stands" in store.read_bytes("sweeps/va/report.html")
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_a_report_can_be_a_local_file(store: Store, tmp_path: Path):
+    out = tmp_path / "new" / "r.html"
+    assert write_report(store, "expr", out) == str(out)
+    assert [path.name for path in out.parent.iterdir()] == ["r.html"]
+    assert not store.exists("sweeps/expr/report.html")
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_an_overview_is_a_local_file(store: Store, tmp_path: Path):
+    out = tmp_path / "all.html"
+    assert write_overview(store, ["va", "au"], out, FACTS) == out
+    text = Page(out.read_text(encoding="utf-8")).all_text()
+    assert "Action units" in text
+    assert "Expressions" not in text
+
+
+def test_the_way_gained():
+    data = with_facts(numbers(), {"va": {"baseline": 0.1, "reachable": 0.5}})
+    best = data.best_trial
+    assert best is not None
+    assert best.score is not None
+    assert data.gained == pytest.approx((best.score - 0.1) / 0.4)
+    assert replace(data, reachable=0.1).gained is None

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.config import override, recipe
+from raffect.errors import SettingsError
+from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.space import Space, load_space
+from tests.sweep import tiny
+
+GOOD = """
+TRIALS = 7
+
+def space(trial):
+    return {"optimiser.lr": trial.suggest_float("optimiser.lr", 1e-4, 1e-2, log=True)}
+"""
+
+
+def write(folder: Path, text: str, name: str = "own.py") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def spaced(function) -> Space:
+    return Space("test", function, "code", 1)
+
+
+def test_a_space_is_loaded_by_module_and_by_file(tmp_path: Path) -> None:
+    assert load_space("tune_spaces.va").trials == 60
+    own = load_space(write(tmp_path, GOOD))
+    assert own.trials == 7
+    trial = optuna.trial.FixedTrial({"optimiser.lr": 2e-3})
+    assert own.configure(trial, recipe(Task.VA)).optimiser.lr == 2e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "has no function `space`"),
+        ("def space(trial):\n  return {", "fails: SyntaxError"),
+        (
+            "import nothing_like_it",
+            "ModuleNotFoundError: No module named 'nothing_like_it'",
+        ),
+        ("1 / 0", "fails: ZeroDivisionError"),
+        (f"{GOOD}\nTRIALS = 0", "TRIALS of .* is 0"),
+    ],
+)
+def test_a_space_that_is_none_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_space(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["tune_spaces.nothing", "nothing.va", "no/such.py", "such.py"])
+def test_a_space_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"There is no (module|file) {name}"):
+        load_space(name)
+
+
+def test_code_counts_and_comments_do_not(tmp_path: Path) -> None:
+    def code(text: str) -> str:
+        return load_space(write(tmp_path, text)).code
+
+    assert code(GOOD) == code(f'"""Words."""\n# more\n{GOOD}'.replace("= 7", "= 9"))
+    assert code(GOOD) != code(GOOD.replace("1e-4", "1e-5"))
+    assert code(GOOD) != code(f"import tune_spaces.common\n{GOOD}")
+    joint, own = load_space("tune_spaces.au_joint").code, load_space("tune_spaces.au").code
+    assert joint != own
+
+
+def test_code_of_spaces_that_are_imported_counts(tmp_path: Path, monkeypatch) -> None:
+    before = load_space("tune_spaces.au_joint").code
+    from tune_spaces import common
+
+    changed = Path(common.__file__).read_text().replace("3e-3", "4e-3")
+    monkeypatch.setattr(common, "__file__", write(tmp_path, changed, "common.py"))
+    assert load_space("tune_spaces.au_joint").code != before
+
+
+def test_the_recipe_is_the_base_in_the_spaces_parameters() -> None:
+    base = tiny.base(model__tcn__depth=2, optimiser__lr=5e-4)
+
+    def space(trial):
+        depth = trial.suggest_int("model.tcn.depth", 0, 4)
+        found = {"model.tcn.depth": depth}
+        if depth:
+            found["model.tcn.kernel"] = trial.suggest_int("model.tcn.kernel", 3, 9, step=2)
+        else:
+            found["model.width"] = trial.suggest_int("model.width", 1, 2)
+        found["optimiser.lr"] = trial.suggest_float("optimiser.lr", 1e-5, 1e-2, log=True)
+        heads = trial.suggest_categorical("model.transformer.heads", [2, 4])
+        return {**found, "model.transformer.heads": heads}
+
+    first = derive_recipe(spaced(space), base)
+    assert first.params == {
+        "model.tcn.depth": 2,
+        "model.tcn.kernel": 3,
+        "optimiser.lr": 5e-4,
+        "model.transformer.heads": 2,
+    }
+    assert "IntDistribution(high=4" in first.describe()["model.tcn.depth"]
+
+
+def test_all_that_keeps_the_base_out_of_the_space_is_listed_at_once() -> None:
+    def space(trial):
+        return {
+            "optimiser.lr": trial.suggest_float("optimiser.lr", 1e-2, 1e-1),
+            "model.tcn.kernel": trial.suggest_int("model.tcn.kernel", 4, 8, step=2),
+            "model.transformer.heads": trial.suggest_categorical(
+                "model.transformer.heads", [4, 8]
+            ),
+            "optimiser.clip_norm": trial.suggest_float("optimiser.clip_norm", 0.1, 1.0),
+            "model.deep": trial.suggest_int("model.deep", 1, 2),
+        }
+
+    with pytest.raises(SettingsError) as caught:
+        derive_recipe(spaced(space), tiny.base(model__tcn__kernel=5))
+    for key in (
+        "optimiser.lr = 0.001",
+        "model.tcn.kernel = 5",
+        "model.transformer.heads = 2",
+        "optimiser.clip_norm = None",
+        "model.deep: no setting",
+    ):
+        assert key in caught.value.got
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (lambda trial: {"optimiser.lr": 0.5}, "optimiser.lr = 0.001 becomes 0.5"),
+        (lambda trial: [], "returned list"),
+        (lambda trial: {"optimiser.rate": 1}, "optimiser.rate = 1: no setting has this name"),
+        (lambda trial: trial.nothing, "fails: AttributeError"),
+    ],
+)
+def test_a_space_that_does_not_keep_the_base_is_refused(space, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        derive_recipe(spaced(space), tiny.base())
+
+
+def test_values_that_make_no_configuration_are_a_users_mistake() -> None:
+    space = spaced(lambda trial: {"optimiser.lr": trial.suggest_float("optimiser.lr", -1, 1)})
+    with pytest.raises(SettingsError, match=r"optimiser.lr"):
+        space.configure(optuna.trial.FixedTrial({"optimiser.lr": -0.5}), tiny.base())
+
+
+def test_a_base_can_be_moved_inside() -> None:
+    space = load_space("tune_spaces.va")
+    derive_recipe(space, override(recipe(Task.VA), {"model.tcn.depth": 0}))
+    with pytest.raises(SettingsError, match=r"model\.tcn\.depth = 9"):
+        derive_recipe(space, override(recipe(Task.VA), {"model.tcn.depth": 9}))

@@ -1,0 +1,340 @@
+"""The study and the ledger without an engine: a driver is a loop, a kill is leaving it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.samplers import RandomSampler, TPESampler
+
+from raffect.config import TemporalConfig
+from raffect.errors import ConflictError, NotThereError
+from raffect.store import Store
+from raffect.sweep.leaderboard import TrialRow, read_row
+from raffect.sweep.ledger import Ledger
+from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.space import Space
+from raffect.sweep.study import Assignment, SweepStudy, make_sampler, open_study
+from tests.sweep import tiny
+
+
+def draw(trial: Any) -> dict[str, Any]:
+    return {
+        "optimiser.lr": trial.suggest_float("optimiser.lr", 1e-4, 1e-2, log=True),
+        "model.transformer.heads": trial.suggest_categorical("model.transformer.heads", [2, 4]),
+    }
+
+
+SPACE = Space("test", draw, "code", 1)
+
+
+def open_driver(store: Store, trials: int, base: TemporalConfig, **settings: Any) -> SweepStudy:
+    chosen = SweepSettings(trials=trials, **settings)
+    study = SweepStudy(store, "s", SPACE, base, chosen)
+    study.enqueue(derive_recipe(SPACE, base))
+    return study
+
+
+def rows(store: Store) -> list[TrialRow]:
+    trials = open_study(store, "s").get_trials(deepcopy=False)
+    return [read_row(store, "s", trial) for trial in trials]
+
+
+def epochs(*scores: float) -> list[dict[str, Any]]:
+    return [
+        {"epoch": i + 1, "score": s, "loss": 1 - s, "parts": {"valence": s}, "seconds": 0.5}
+        for i, s in enumerate(scores)
+    ]
+
+
+class Asha:
+    """The rule of Li et al. (2020), algorithm 2, for trials that are stopped and never paused.
+
+    At a rung, a trial goes on if it is among the best 1/factor of all values met there so far;
+    while there are fewer than `factor`, if it is the best.
+    """
+
+    def __init__(self, first: int, factor: int) -> None:
+        self.factor = factor
+        self.first = first
+        self.met: dict[int, list[float]] = defaultdict(list)
+
+    def stops(self, epoch: int, value: float) -> bool:
+        rung = self.first
+        while rung < epoch:
+            rung *= self.factor
+        if rung != epoch:
+            return False
+        self.met[rung].append(value)
+        keep = max(1, len(self.met[rung]) // self.factor)
+        return value < sorted(self.met[rung], reverse=True)[keep - 1]
+
+
+@pytest.mark.parametrize("restart_every", [0, 7])
+def test_pruning_is_asynchronous_successive_halving_also_across_drivers(
+    store: Store, restart_every: int
+) -> None:
+    rng = np.random.default_rng(5)
+    base = tiny.base(optimiser__epochs=12)
+    options = {"min_epochs": 1, "reduction_factor": 3, "sampler": "random"}
+    study = open_driver(store, 40, base, **options)
+    oracle = Asha(1, 3)
+    curves: dict[int, list[float]] = {}
+    ends: dict[int, tuple[str, int]] = {}
+    running: list[Assignment] = []
+    for event in range(10_000):
+        if restart_every and event and event % restart_every == 0:
+            study = open_driver(store, 40, base, **options)
+            running = []
+        while len(running) < 4 and (given := study.next()) is not None:
+            running.append(given)
+        if not running:
+            break
+        trial = running[rng.integers(len(running))]
+        number = trial.number
+        curve = curves.setdefault(number, [])
+        curve.append(float(rng.normal(0.01 * number, 0.1)))
+        history = epochs(*curve)
+        if len(curve) == 12:
+            study.complete(number, history)
+            ends[number] = ("COMPLETE", 12)
+        elif study.report(number, history):
+            ends[number] = ("PRUNED", len(curve))
+        if len(curve) < 12:
+            stops = oracle.stops(len(curve), max(curve))
+            assert stops == (ends.get(number, ("",))[0] == "PRUNED"), (number, len(curve))
+        running = [one for one in running if one.number not in ends]
+    found = rows(store)
+    assert {row.number: (row.state, row.epochs) for row in found} == ends
+    assert len(found) == 40
+    assert {row.state for row in found} == {"COMPLETE", "PRUNED"}
+    for row in found:
+        assert row.score == max(curves[row.number])
+        assert row.best_epoch == int(np.argmax(curves[row.number])) + 1
+        assert [epoch["score"] for epoch in row.curve] == curves[row.number]
+
+
+def test_no_pruning_means_none(store: Store) -> None:
+    study = open_driver(store, 4, tiny.base(), pruning="none")
+    while (given := study.next()) is not None:
+        for n in range(1, 4):
+            assert not study.report(given.number, epochs(*[-given.number] * n))
+        study.complete(given.number, epochs(*[-given.number] * 4))
+    assert [row.state for row in rows(store)] == ["COMPLETE"] * 4
+
+
+def test_trial_zero_is_the_base(store: Store) -> None:
+    base = tiny.base()
+    study = open_driver(store, 3, base)
+    first, second = study.next(), study.next()
+    assert first is not None
+    assert second is not None
+    assert (first.number, first.config) == (0, base)
+    assert (second.number, second.config == base) == (1, False)
+    assert second.config.run == base.run
+
+
+def test_a_dead_drivers_trials_are_continued_in_their_own_rows(store: Store) -> None:
+    base = tiny.base()
+    study = open_driver(store, 4, base, pruning="none")
+    given = [study.next() for _ in range(3)]
+    study.complete(0, epochs(0.1, 0.1, 0.1, 0.1))
+    study.report(1, epochs(0.2, 0.1))
+    again = open_driver(store, 4, base, pruning="none")
+    assert again.remaining == 3
+    continued = [again.next() for _ in range(3)]
+    assert [(one.number, one.recorded) for one in continued if one] == [(1, 2), (2, 0), (3, 0)]
+    assert [one.config for one in continued[:2] if one] == [one.config for one in given[1:] if one]
+    assert again.next() is None
+    again.report(1, epochs(0.2, 0.1, 0.4))
+    again.complete(1, epochs(0.2, 0.1, 0.4, 0.3))
+    row = rows(store)[1]
+    assert (row.score, row.best_epoch, row.epochs, row.seconds) == (0.4, 3, 4, 2.0)
+    assert row.attributes["continued"] == 1
+    assert row.curve[3]["parts"] == {"valence": 0.3}
+
+
+def test_epochs_that_are_done_again_are_recorded_once(store: Store) -> None:
+    study = open_driver(store, 1, tiny.base(), min_epochs=2)
+    study.next()
+    study.report(0, epochs(0.3, 0.4, 0.2))
+    study = open_driver(store, 1, tiny.base(), min_epochs=2)
+    study.next()
+    assert not study.report(0, epochs(0.3))
+    assert not study.report(0, epochs(0.3, 0.4))
+    assert rows(store)[0].epochs == 3
+
+
+def test_epochs_that_a_driver_missed_are_taken_from_the_trials_history(store: Store) -> None:
+    study = open_driver(store, 1, tiny.base())
+    study.next()
+    study.complete(0, epochs(0.1, 0.5, 0.2, 0.3))
+    assert [epoch["epoch"] for epoch in rows(store)[0].curve] == [1, 2, 3, 4]
+
+
+def test_a_larger_budget_extends_and_a_smaller_one_is_done(store: Store) -> None:
+    for trials, expected in ((2, 2), (5, 3), (4, 0), (5, 0), (6, 1)):
+        study = open_driver(store, trials, tiny.base(), pruning="none")
+        assert study.remaining == expected
+        while (given := study.next()) is not None:
+            study.complete(given.number, epochs(0.1))
+    assert [row.number for row in rows(store)] == [0, 1, 2, 3, 4, 5]
+    assert open_study(store, "s").user_attrs["target"] == 6
+
+
+def test_a_driver_that_was_replaced_can_not_write(store: Store) -> None:
+    old = open_driver(store, 3, tiny.base())
+    old.next()
+    new = open_driver(store, 3, tiny.base())
+    new.next()
+    with pytest.raises(ConflictError, match="taken over"):
+        old.report(0, epochs(0.1))
+    new.report(0, epochs(0.2))
+    assert rows(store)[0].curve[0]["score"] == 0.2
+
+
+def test_parameters_that_make_no_model_are_told_and_the_next_is_asked(store: Store) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        width = trial.suggest_int("model.width", 8, 8)
+        if trial.number in (1, 2):
+            return {"model.tcn.depth": -1}
+        if trial.number == 3:
+            raise ZeroDivisionError("as I said")
+        return {"model.width": width}
+
+    settings = SweepSettings(trials=6)
+    study = SweepStudy(store, "s", Space("t", space, "c", 1), tiny.base(), settings)
+    numbers = []
+    while (given := study.next()) is not None:
+        numbers.append(given.number)
+    assert numbers == [0, 4, 5]
+    failed = rows(store)[1:4]
+    assert [row.state for row in failed] == ["FAIL"] * 3
+    assert failed[0].reason is not None
+    assert failed[0].reason.startswith("bad-config: These settings are wrong: model.tcn.depth")
+    assert failed[2].reason == "exception: ZeroDivisionError: as I said"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_samplers_depend_on_the_seed_and_never_repeat_after_a_restart(
+    store: Store, sampler: str
+) -> None:
+    settings = SweepSettings(trials=30, sampler=sampler, seed=3)  # type: ignore[arg-type]
+    kind = TPESampler if sampler == "tpe" else RandomSampler
+    assert isinstance(make_sampler(settings, 0), kind)
+
+    def ask(place: Store, restarts: bool) -> list[float]:
+        study, found = open_driver(place, 20, tiny.base(), sampler=sampler, seed=3), []
+        while (given := study.next()) is not None:
+            found.append(given.config.optimiser.lr)
+            study.complete(given.number, epochs(0.1))
+            if restarts:
+                study = open_driver(place, 20, tiny.base(), sampler=sampler, seed=3)
+        return found
+
+    one = ask(store, restarts=False)
+    assert one == ask(Store(f"{store.uri}-2"), restarts=False)
+    restarted = ask(Store(f"{store.uri}-3"), restarts=True)
+    assert len({f"{value:.9f}" for value in restarted}) == 20
+
+
+@pytest.mark.parametrize(
+    ("epochs", "settings", "expected"),
+    [
+        (40, {}, (5, 15)),
+        (30, {}, (4, 12)),
+        (10, {}, (2, 6)),
+        (6, {}, (2,)),
+        (2, {}, ()),
+        (9, {"min_epochs": 1, "reduction_factor": 2}, (1, 2, 4, 8)),
+        (40, {"pruning": "none"}, ()),
+    ],
+)
+def test_rungs(epochs: int, settings: dict[str, Any], expected: tuple[int, ...]) -> None:
+    assert SweepSettings(**settings).rungs(epochs) == expected
+
+
+def result(number_of_epochs: int, score: float, **more: Any) -> dict[str, Any]:
+    history = epochs(*[score] * number_of_epochs)
+    return {"epoch": number_of_epochs, "score": score, "history": history, "facts": [], **more}
+
+
+def test_the_ledger_tells_each_end_once_and_reports_what_happened(store: Store) -> None:
+    events = []
+    study = open_driver(store, 4, tiny.base(), min_epochs=1)
+    ledger = Ledger(study, epochs=4, max_failures=9, on_update=events.append)
+    for key in "abcd":
+        assert ledger.begin(key) is not None
+    assert ledger.begin("e") is None
+    assert not ledger.result("a", result(1, 0.5))
+    assert ledger.result("b", result(1, 0.4))
+    assert ledger.result("b", result(1, 0.4)), "Tune settles a stopped trial a second time"
+    assert ledger.result("c", result(1, 0.6, failure="nan: The loss is nan.", done=True))
+    assert ledger.result("a", result(4, 0.7, done=True))
+    ledger.lose("d", "lost-actor: gone")
+    ledger.lose("d", "lost-actor: gone")
+    states = [(row.state, row.score, row.reason, row.model) for row in rows(store)]
+    assert states == [
+        ("COMPLETE", 0.7, None, "s:0"),
+        ("PRUNED", 0.4, None, "s:1"),
+        ("FAIL", None, "nan: The loss is nan.", None),
+        ("FAIL", None, "lost-actor: gone", None),
+    ]
+    ends = [(e.trial, e.state, e.finished, e.best) for e in events if e.event == "finished"]
+    assert ends == [
+        (1, "PRUNED", 1, 0.4),
+        (2, "FAIL", 2, 0.4),
+        (0, "COMPLETE", 3, 0.7),
+        (3, "FAIL", 4, 0.7),
+    ]
+    assert events[-1].describe() == "trial 3: lost-actor: gone; best 0.7000 (trial 0)"
+    assert (events[0].event, events[0].target) == ("started", 4)
+
+
+def test_a_sweep_in_which_all_fails_waits_for_the_rest_and_ends(store: Store) -> None:
+    study = open_driver(store, 20, tiny.base())
+    ledger = Ledger(study, epochs=4, max_failures=3)
+    for key in "abcd":
+        ledger.begin(key)
+    for key in "abc":
+        ledger.result(key, {"epoch": 0, "failure": "oom: no memory", "history": []})
+    assert ledger.must_wait
+    ledger.lose("d", "lost-actor")
+    assert ledger.gave_up
+    assert not ledger.must_wait
+    assert ledger.begin("e") is None
+
+
+def test_one_success_keeps_a_sweep_with_failures_going(store: Store) -> None:
+    study = open_driver(store, 20, tiny.base(), pruning="none")
+    ledger = Ledger(study, epochs=4, max_failures=3)
+    for key in "abcd":
+        ledger.begin(key)
+    for key in "abc":
+        ledger.lose(key, "lost-actor")
+    ledger.result("d", result(4, 0.1))
+    assert not ledger.gave_up
+    assert ledger.begin("e") is not None
+
+
+def test_the_ledger_keeps_an_error_of_a_callback_and_calls_nothing_after_it(store: Store) -> None:
+    ledger = Ledger(open_driver(store, 1, tiny.base()), epochs=4, max_failures=3)
+    assert ledger.guard(lambda: 1 // 0, -1) == -1
+    assert isinstance(ledger.error, ZeroDivisionError)
+    assert ledger.guard(lambda: 1, -1) == -1
+
+
+def test_the_readers_of_a_study_that_is_not_there_are_told(store: Store) -> None:
+    with pytest.raises(NotThereError, match="holds no sweep 's'"):
+        open_study(store, "s")
+
+
+def test_scores_survive_the_journal_to_the_bit(store: Store) -> None:
+    study = open_driver(store, 1, tiny.base())
+    study.next()
+    study.complete(0, epochs(math.pi / 10, 1 / 3, 0.1 + 0.2, 2 / 7))
+    assert rows(store)[0].score == 1 / 3

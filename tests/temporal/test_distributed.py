@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.errors import DataError, RaffectError, SettingsError
+from raffect.temporal.checkpoints import CheckpointFolder
+from raffect.temporal.data import load_task_data
+from raffect.temporal.distributed import train_on_workers
+from raffect.temporal.train import train
+from tests.temporal.builders import NO_DROPOUT, small_config
+
+pytestmark = pytest.mark.ray
+
+
+class InterruptedHereError(Exception):
+    """Stands for a kill between two epochs."""
+
+
+def test_two_workers_continue_a_run_of_one_to_the_same_model(small_store, ray_local):
+    config = small_config(Task.VA, **NO_DROPOUT)
+    alone = train(small_store, config, "clip", "alone")
+
+    def interrupt(result, total):
+        if result.epoch == 2:
+            raise InterruptedHereError
+
+    with pytest.raises(InterruptedHereError):
+        train(small_store, config, "clip", "m", on_epoch=interrupt)
+    seen = []
+    together = train(
+        small_store,
+        config,
+        "clip",
+        "m",
+        workers=2,
+        on_epoch=lambda result, total: seen.append((result.epoch, total)),
+    )
+    assert seen == [(3, 4), (4, 4)]
+    assert together.counts["score"] == pytest.approx(alone.counts["score"], abs=1e-5)
+    histories = [
+        json.loads(small_store.read_bytes(f"models/{name}/metrics.json"))["history"]
+        for name in ("alone", "m")
+    ]
+    for one, two in zip(*histories, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+    left = {key.split("/")[2] for key in small_store.files("models/m")}
+    assert left == {
+        "config.json",
+        "manifest.json",
+        "metrics.json",
+        "model.safetensors",
+        "plan.json",
+    }
+
+
+def test_a_run_that_diverges_on_workers_is_one_message(small_store, ray_local):
+    with pytest.raises(RaffectError, match="diverged"):
+        train(small_store, small_config(Task.VA, optimiser__lr=1e30), "clip", "m", workers=2)
+    assert small_store.files("models/m") == []
+
+
+def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monkeypatch):
+    monkeypatch.setattr("raffect.temporal.distributed._MAX_FAILURES", 0)
+
+    def deliver(trainer):
+        raise DataError("The disk of the worker is full.")
+
+    config = small_config(Task.VA, optimiser__epochs=1)
+    data = load_task_data(small_store, "clip", Task.VA)
+    checkpoints = CheckpointFolder(small_store, "sweeps/va/trials/00001/checkpoint")
+    with pytest.raises(RaffectError, match="disk of the worker"):
+        train_on_workers(config, data, 2, checkpoints, deliver)
+
+
+def test_more_gpus_than_there_are_is_the_users_mistake(small_store, ray_local):
+    with pytest.raises(SettingsError, match="the cluster has 0 GPUs"):
+        train(small_store, small_config(Task.VA, run__device="cuda"), "clip", "m", workers=2)

@@ -1,0 +1,85 @@
+import numpy as np
+import torch
+from torch import nn
+
+from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.tasks import Split, Task
+from raffect.temporal import prediction
+from raffect.temporal.model import TemporalModel
+from raffect.temporal.prediction import measure_latency, predict
+from raffect.temporal.segments import segment_starts
+from raffect.temporal.timelines import build_timelines
+from tests.temporal.builders import DIM, small_config
+
+
+def make_timelines(lengths):
+    labels = {
+        f"v{i}": VideoLabels(
+            f"v{i}", Split.VALIDATION, np.zeros((n, 2), np.float32), np.ones(n, bool)
+        )
+        for i, n in enumerate(lengths)
+    }
+    starts = np.cumsum([0, *lengths])
+    crops = {
+        f"v{i}": (np.arange(1, n + 1), np.arange(starts[i], starts[i] + n))
+        for i, n in enumerate(lengths)
+    }
+    return build_timelines(list(labels), crops, {Task.VA: labels})
+
+
+class Position(nn.Module):
+    """Answers with each frame's feature and its position in the segment."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, present, real=None):
+        position = torch.arange(x.shape[1]).expand(x.shape[:2]) / 100
+        return {Task.VA: torch.stack([x[..., 0], position], dim=-1) + self.weight}
+
+
+def test_overlapping_segments_are_averaged_and_frames_stay_in_order():
+    config = small_config(Task.VA, segments__window=8, segments__stride=5)
+    lengths = (17, 3, 8)
+    timelines = make_timelines(lengths)
+    features = (np.arange(28)[:, None] / 100 * np.ones(2)).astype(np.float16)
+    found = predict(Position(), config, features, timelines)
+    assert [len(values) for values in found] == list(lengths)
+    for i, length in enumerate(lengths):
+        expected = np.zeros(length)
+        counts = np.zeros(length)
+        for start in segment_starts(length, 8, 5):
+            stop = min(start + 8, length)
+            expected[start:stop] += np.arange(stop - start) / 100
+            counts[start:stop] += 1
+        np.testing.assert_allclose(found[i][:, 1], expected / counts, atol=1e-6)
+        own = features[timelines.offsets[i] : timelines.offsets[i] + length, 0]
+        np.testing.assert_allclose(found[i][:, 0], own.astype(np.float32), atol=1e-6)
+
+
+def test_the_batch_size_does_not_matter(monkeypatch):
+    config = small_config(Task.VA)
+    torch.manual_seed(0)
+    model = TemporalModel(config, DIM)
+    timelines = make_timelines((70, 5, 44))
+    features = np.random.default_rng(0).normal(size=(119, DIM)).astype(np.float16)
+    before = predict(model, config, features, timelines)
+    monkeypatch.setattr(prediction, "BATCH", 1)
+    for a, b in zip(before, predict(model, config, features, timelines), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_predicting_has_no_dropout_and_leaves_the_mode_as_it_was():
+    config = small_config(Task.VA, model__head_dropout=0.9)
+    model = TemporalModel(config, DIM).train()
+    timelines = make_timelines((30,))
+    features = np.ones((30, DIM), np.float16)
+    first, again = (predict(model, config, features, timelines)[0] for _ in range(2))
+    assert np.array_equal(first, again)
+    assert model.training
+
+
+def test_latency_is_measured_per_thousand_frames():
+    config = small_config(Task.VA)
+    assert 0 < measure_latency(TemporalModel(config, DIM), config, frames=500) < 60_000

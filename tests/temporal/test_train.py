@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+
+from raffect.affwild2.labels import load_labels
+from raffect.affwild2.predictions import read_predictions, write_predictions
+from raffect.affwild2.tasks import Split, Task
+from raffect.config import TemporalConfig, override, recipe
+from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
+from raffect.store import read_manifest
+from raffect.temporal.bundle import load_bundle, predict_features, predict_split
+from raffect.temporal.evaluation import evaluate
+from raffect.temporal.train import train
+from tests.temporal.builders import DIM, small_config, small_videos, write_features
+
+
+class InterruptedHereError(Exception):
+    """Stands for a kill between two epochs."""
+
+
+def interrupt_after(epochs):
+    def on_epoch(result, total):
+        if result.epoch == epochs:
+            raise InterruptedHereError
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_predicting_again_gives_the_score_of_the_model(small_store, task, tmp_path):
+    manifest = train(small_store, small_config(task), "clip", "m")
+    bundle = load_bundle(small_store, "models/m")
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, task, predict_split(small_store, bundle, Split.VALIDATION))
+    labels = {
+        name: of
+        for name, of in load_labels(small_store, task).items()
+        if of.split is Split.VALIDATION
+    }
+    result = evaluate(task, read_predictions(path, task), labels)
+    assert result.score == pytest.approx(manifest.counts["score"], abs=1e-8)
+    assert result.frames == sum(int(of.valid.sum()) for of in labels.values())
+
+
+def test_the_model_is_whole_and_nothing_else_is_left(small_store):
+    seen = []
+    manifest = train(
+        small_store,
+        small_config(Task.VA),
+        "clip",
+        "m",
+        on_epoch=lambda result, total: seen.append((result.epoch, total)),
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert read_manifest(small_store, "models/m") == manifest
+    assert [entry.name for entry in manifest.files] == [
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+    ]
+    assert set(manifest.sources) == {"dataset", "features/clip"}
+    kept = {key.removeprefix("models/m/") for key in small_store.files("models/m")}
+    assert kept == {*(e.name for e in manifest.files), "manifest.json", "plan.json"}
+
+
+def test_given_again_after_it_finished_it_does_nothing(small_store):
+    first = train(small_store, small_config(Task.VA), "clip", "m")
+    again = train(
+        small_store,
+        small_config(Task.VA),
+        "clip",
+        "m",
+        on_epoch=lambda *_: pytest.fail("trained again"),
+    )
+    assert again == first
+
+
+def test_an_interrupted_run_continues_to_the_same_model(small_store):
+    config = small_config(Task.EXPR)
+    train(small_store, config, "clip", "whole")
+    with pytest.raises(InterruptedHereError):
+        train(small_store, config, "clip", "m", on_epoch=interrupt_after(2))
+    with pytest.raises(NotThereError):
+        load_bundle(small_store, "models/m")
+    seen = []
+    train(small_store, config, "clip", "m", on_epoch=lambda r, total: seen.append(r.epoch))
+    assert seen == [3, 4]
+    weights = [small_store.read_bytes(f"models/{m}/model.safetensors") for m in ("whole", "m")]
+    assert weights[0] == weights[1]
+
+
+def test_other_settings_under_the_same_name_are_refused(small_store):
+    train(small_store, small_config(Task.VA), "clip", "m")
+    other = small_config(Task.VA, model__width=16)
+    with pytest.raises(ConflictError, match=r"model\.width: 8 -> 16"):
+        train(small_store, other, "clip", "m")
+    assert train(small_store, other, "clip", "m", overwrite=True).config["model"]["width"] == 16
+
+
+def test_a_run_that_diverges_says_so_and_frees_its_name(small_store):
+    broken = small_config(Task.VA, optimiser__lr=1e30)
+    with pytest.raises(RaffectError, match=r"diverged.*\n.*\n.*optimiser\.lr"):
+        train(small_store, broken, "clip", "m")
+    train(small_store, small_config(Task.VA), "clip", "m")
+
+
+def test_a_mistake_leaves_nothing_behind(small_store):
+    with pytest.raises(SettingsError, match="heads"):
+        train(small_store, small_config(Task.VA, model__transformer__heads=3), "clip", "m")
+    with pytest.raises(NotThereError, match="features/dino"):
+        train(small_store, small_config(Task.VA), "dino", "m")
+    assert small_store.files("models") == []
+
+
+def test_a_bundle_knows_what_it_was_made_from(small_store):
+    config = small_config(Task.VA)
+    manifest = train(small_store, config, "clip", "m")
+    bundle = load_bundle(small_store, "models/m")
+    assert isinstance(bundle.config, TemporalConfig)
+    assert bundle.config == config
+    assert (bundle.features, bundle.feature_dim, bundle.manifest) == ("clip", DIM, manifest)
+    assert bundle.lineage["encoder"] == "clip"
+    assert bundle.metrics["best_epoch"] == manifest.counts["epoch"]
+    assert bundle.metrics["parameters"] == manifest.counts["parameters"]
+    assert not bundle.model.training
+
+
+def test_a_trial_needs_no_manifest(small_store, tmp_path):
+    train(small_store, small_config(Task.VA), "clip", "m")
+    trial = "sweeps/va/trials/00003"
+    for file in ("model.safetensors", "config.json", "metrics.json"):
+        small_store.write_bytes(f"{trial}/{file}", small_store.read_bytes(f"models/m/{file}"))
+    assert load_bundle(small_store, trial).manifest is None
+    small_store.delete(f"{trial}/model.safetensors")
+    with pytest.raises(NotThereError, match="holds no model"):
+        load_bundle(small_store, trial)
+
+
+def test_features_that_were_replaced_since_are_refused(small_store):
+    train(small_store, small_config(Task.VA), "clip", "m")
+    bundle = load_bundle(small_store, "models/m")
+    digest = read_manifest(small_store, "dataset").digest()
+    write_features(small_store, small_videos()[1:], "clip", digest)
+    with pytest.raises(ConflictError, match="not those that this model"):
+        predict_split(small_store, bundle, Split.VALIDATION)
+
+
+def test_features_of_a_folder_give_the_predictions_of_the_split(small_store):
+    train(small_store, small_config(Task.EXPR), "clip", "m")
+    bundle = load_bundle(small_store, "models/m")
+    expected = {p.video: p for p in predict_split(small_store, bundle, Split.VALIDATION)}
+    for video in small_videos():
+        if video.name in expected:
+            lines = len(expected[video.name].frames)
+            found = predict_features(bundle, video.features, video.frames, lines)
+            np.testing.assert_allclose(found, expected[video.name].values, atol=1e-6)
+
+
+def test_the_recipe_trains_on_small_data(small_store):
+    """One epoch of the real model, on segments short enough for a test."""
+    small = {"segments.window": 30, "segments.stride": 30, "optimiser.epochs": 1}
+    manifest = train(small_store, override(recipe(Task.VA), small), "clip", "recipe")
+    assert manifest.counts["parameters"] > 10_000_000
