@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 
 import ray
 
 from raffect.errors import RaffectError
-from raffect.store.filesystem import worker_environment
+from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
 
 # Workers of one machine would each take all cores for torch and slow one another down.
 _THREADS = {"OMP_NUM_THREADS": "1"}
@@ -56,18 +57,30 @@ def connect(address: str | None = None) -> None:
 
 def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
     try:
+        _knock(address)
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env=runtime,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RaffectError(
-            f"No Ray cluster answers at {address}: {str(error).splitlines()[0][:200]}",
+            f"No Ray cluster answers at {address}: {_first_line(error)}",
             "the address of a running cluster, or none for this machine alone",
             "Check --address or RAY_ADDRESS, and `ray status` on the cluster.",
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Try the address first: ray.init() stands for ten minutes before one where nobody listens.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def _calm() -> None:
@@ -80,3 +93,7 @@ def _calm() -> None:
     for name in ("ray", "ray.data", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="ray")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -7,48 +7,64 @@ from pathlib import Path
 import numpy as np
 
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
+from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
 from raffect.errors import DataError, NotThereError, SettingsError
 from raffect.store import Store, features_folder, model_folder, read_manifest, sweep_folder
-from raffect.store.layout import MODELS, SWEEPS, PLAN, trial_folder
+from raffect.store.layout import MODELS, PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.temporal.bundle import ModelBundle, load_bundle, predict_features, predict_split
+from raffect.temporal.bundle import (
+    ModelBundle,
+    load_bundle,
+    predict_features,
+    predict_split,
+    predict_videos,
+)
 
 BEST = "best"
 
 
 def predict_to_file(
-    store: Store, model: str, out: Path, frames: Path | None = None, split: str | None = None
+    store: Store,
+    model: str,
+    out: Path,
+    frames: Path | None = None,
+    split: str | None = None,
+    example: Path | None = None,
 ) -> int:
-    """Predict a split of the dataset, or a folder of crops, into a predictions file.
+    """Predict a split, a folder of crops, or what an example file names, into a predictions file.
 
     Args:
-        store: The store of the model and, for a split, of its features.
+        store: The store of the model and of the features.
         model: `NAME`, `SWEEP`, `SWEEP:TRIAL`, or either with `models/` or `sweeps/` before it.
         out: The CSV file.
         frames: A folder of crops `00001.jpg` ... of one video.
-        split: A split of the dataset; one of `frames` and `split` is given.
+        split: A split of the dataset.
+        example: The organisers' example file: its videos, e.g. those of the test set.
 
     Returns:
         The number of frames predicted.
 
     Raises:
-        SettingsError: Both or neither of `frames` and `split`, or an ambiguous name.
-        NotThereError: There is no such model or trial.
+        SettingsError: Not exactly one of `frames`, `split` and `example`, or an ambiguous name.
+        NotThereError: There is no such model or trial, or no crop of a video of the example.
+        DataError: The folder or the example file is not what it should be.
     """
-    if (frames is None) == (split is None):
+    if sum(source is not None for source in (frames, split, example)) != 1:
         raise SettingsError(
-            "predict takes one of --frames and --split.",
-            "--split validation, --split train, or --frames DIR",
+            "predict takes one of --frames, --split and --example.",
+            "--split validation, --frames DIR of crops, or --example FILE of the organisers",
             "Say what to predict.",
         )
-    chosen = parse_split(split) if split is not None else None
+    chosen = Split.VALIDATION if split is None else parse_split(split)
     bundle = load_bundle(store, resolve(store, model))
-    if chosen is not None:
-        predictions = predict_split(store, bundle, chosen)
-    else:
-        assert frames is not None
+    if frames is not None:
         predictions = [predict_folder(store, bundle, frames)]
+    elif example is not None:
+        lengths = example_lengths(bundle.config.task, example)
+        predictions = predict_videos(store, bundle, lengths)
+    else:
+        predictions = predict_split(store, bundle, chosen)
     write_predictions(out, bundle.config.task, predictions)
     return sum(len(each.frames) for each in predictions)
 
@@ -76,8 +92,7 @@ def resolve(store: Store, name: str) -> str:
     if is_sweep:
         return _trial(store, name)
     if not is_model:
-        models = [other for other in store.names(MODELS)]
-        sweeps = [other for other in store.names(SWEEPS)]
+        models, sweeps = store.names(MODELS), store.names(SWEEPS)
         raise NotThereError(
             f"The store {store.uri} holds no model and no sweep {name!r}.",
             f"models: {', '.join(models) or 'none'}; sweeps: {', '.join(sweeps) or 'none'}",
@@ -120,6 +135,3 @@ def predict_folder(store: Store, bundle: ModelBundle, folder: Path) -> VideoPred
     values = predict_features(bundle, features, frames, length)
     name = folder.resolve().name
     return VideoPredictions(name, np.arange(1, length + 1, dtype=np.int32), values)
-
-
-__all__ = ["Split", "predict_folder", "predict_to_file", "resolve"]

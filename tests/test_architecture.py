@@ -16,15 +16,16 @@ RAY_ADAPTERS = {
     "engine.py",
     "affwild2/prepare.py",
     "clip/finetune.py",
-    "clip/extract.py",
     "clip/ingest.py",
     "clip/mail.py",
     "clip/workers.py",
+    "clip/extract.py",
     "temporal/distributed.py",
     "sweep/searcher.py",
     "sweep/scheduler.py",
     "sweep/trial.py",
     "sweep/execution.py",
+    "sweep/workers.py",
 }
 LAYERS = {
     "errors": 0,

@@ -21,13 +21,9 @@ def test_an_error_survives_pickling():
 
 
 def test_it_is_found_below_other_errors():
-    try:
-        try:
-            raise DataError("Got x.")
-        except DataError as inner:
-            raise RuntimeError("wrapper") from inner
-    except RuntimeError as outer:
-        assert str(find_user_error(outer)) == "Got x."
+    outer = RuntimeError("wrapper")
+    outer.__cause__ = DataError("Got x.")
+    assert str(find_user_error(outer)) == "Got x."
 
 
 def test_a_bug_is_not_a_user_error():

@@ -17,6 +17,7 @@ from raffect.affwild2.annotations import digest_annotations, find_annotations, r
 from raffect.affwild2.labels import VideoLabels, count_labels, labels_file, to_parquet
 from raffect.affwild2.scan import Scan, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
+from raffect.affwild2.synthetic import is_synthetic
 from raffect.affwild2.tasks import Task, image_location
 from raffect.engine import connect
 from raffect.errors import RaffectError, SettingsError
@@ -83,7 +84,9 @@ def prepare(
         },
         "labels": count_labels(labels, readable),
     }
-    return stage.finish(written, counts, _notes(crops, labels, unreadable))
+    notes = _notes(crops, labels, unreadable)
+    notes["synthetic"] = any(is_synthetic(root) for root in (*images, annotations))
+    return stage.finish(written, counts, notes)
 
 
 def _read_annotations(root: Path) -> tuple[Labels, dict[str, Any]]:

@@ -47,6 +47,18 @@ def write_submission(
     return len(names)
 
 
+def example_lengths(task: Task, example: Path) -> dict[str, int]:
+    """The videos that an example file names, and the last frame of each that it wants.
+
+    Raises:
+        DataError: The example is of another task or damaged.
+    """
+    _, _, rows = _read_example(task, example)
+    last = np.zeros(len(rows.videos), dtype=np.int64)
+    np.maximum.at(last, rows.codes, rows.frames)
+    return dict(zip(rows.videos, last.tolist(), strict=True))
+
+
 def _read_example(task: Task, path: Path) -> tuple[str, list[str], Locations]:
     """The header verbatim, the rows' names verbatim, and the frames they name."""
     allowed = f"{header_of(task)}, then a row for each frame, e.g. video/00001.jpg"

@@ -107,6 +107,11 @@ def write_synthetic(
     return _finish(root, parameters, counts)
 
 
+def is_synthetic(folder: Path) -> bool:
+    """Whether a folder of crops or annotations is part of a tree that `write_synthetic` wrote."""
+    return any((place / MARKER).is_file() for place in (folder, folder.absolute().parent))
+
+
 def _check(videos: int, frames: int, seed: int) -> None:
     if videos < _MIN_VIDEOS or frames < _MIN_FRAMES or seed < 0:
         raise SettingsError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
-import click
 import typer
 
 from raffect import __version__
@@ -54,15 +54,15 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(args=arguments, prog_name="raffect", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
-        return _interrupted()
+    except typer.TyperException as error:
+        # Errors of usage show themselves; the class that declares it is private to typer.
+        show: Callable[[], None] = getattr(error, "show", lambda: sys.stderr.write(f"{error}\n"))
+        show()
+        return int(getattr(error, "exit_code", RaffectError.exit_code))
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return 0

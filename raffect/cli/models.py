@@ -95,18 +95,25 @@ def predict(
     split: Annotated[
         str | None, typer.Option("--split", help="train or validation, of the store's dataset.")
     ] = None,
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            "--example", metavar="FILE", help="The organisers' example file: its videos."
+        ),
+    ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
     address: UnusedAddress = None,
 ) -> None:
-    """Predict every frame of a split, or of a folder of crops, into a CSV file."""
+    """Predict every frame of a split, a folder of crops, or the test set into a CSV file."""
     from raffect.cli.screen import Screen
     from raffect.predict import predict_to_file
     from raffect.store import Store
 
     screen = Screen(quiet)
     with screen.stage(f"Predicting with {model}") as bar:
-        rows = predict_to_file(Store.open(store), model, out, frames=frames, split=split)
+        target = Store.open(store)
+        rows = predict_to_file(target, model, out, frames=frames, split=split, example=example)
         bar.tell(f"{rows:,} frames")
     screen.path(f"{out} is ready.")
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 DTYPE = np.dtype("<f2")
 
 
-def to_parquet(videos: list[str], frames: NDArray[np.int32], values: NDArray[np.floating]) -> bytes:
+def to_parquet(
+    videos: list[str], frames: NDArray[np.int32], values: NDArray[np.floating]
+) -> bytes:
     """A features file.
 
     Args:

@@ -19,7 +19,9 @@ from raffect.sweep.scheduler import StudyScheduler, StudyStopper
 from raffect.sweep.searcher import StudySearcher
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.trial import SweepTrial, TrialHome
+from raffect.sweep.workers import SweepTrialOnWorkers
 from raffect.temporal.data import TaskData
+from raffect.temporal.distributed import cpus_per_worker
 
 MAX_LOSSES = 2
 """How often a trial whose process was lost gets another one; it goes on from its checkpoint."""
@@ -33,11 +35,13 @@ class Execution:
         concurrent: Trials at a time.
         cpus: Cores of a trial.
         gpus: GPUs of a trial; several may share one.
+        workers: Processes that train a trial's model together, beside the trial's own.
     """
 
     concurrent: int
     cpus: float
     gpus: float
+    workers: int = 1
 
 
 def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
@@ -52,6 +56,8 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     """
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    if settings.workers_per_trial > 1:
+        return _plan_workers(settings, cpus, gpus)
     wanted = settings.gpus_per_trial
     per_trial = wanted if wanted is not None else min(1.0, gpus)
     if per_trial > gpus and is_local:
@@ -67,16 +73,42 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     return Execution(concurrent, share, per_trial)
 
 
+def _plan_workers(settings: SweepSettings, cpus: float, gpus: float) -> Execution:
+    """Trials that only wait for workers of their own.
+
+    The trial takes next to nothing, and no more trials run than have room for all their workers:
+    otherwise trials hold what the workers of others wait for, and none goes on.
+    """
+    if settings.gpus_per_trial:
+        raise SettingsError(
+            f"Each trial wants {settings.gpus_per_trial:g} GPUs and "
+            f"{settings.workers_per_trial} workers.",
+            "--workers-per-trial, each worker with a GPU of its own, or --gpus-per-trial",
+            "Leave one of the two out.",
+        )
+    workers = settings.workers_per_trial
+    fitting = math.floor((cpus - 0.1) / (workers * cpus_per_worker(workers, cpus)))
+    if gpus >= workers:
+        fitting = min(fitting, math.floor(gpus / workers))
+    fitting = max(1, fitting)
+    return Execution(min(settings.concurrent or fitting, fitting), 0.01, 0.0, workers)
+
+
 def execute(ledger: Ledger, data: TaskData, home: TrialHome, execution: Execution) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
     Tune keeps nothing that is needed afterwards: its folder is temporary.
     """
     searcher = StudySearcher(ledger)
-    trainable = tune.with_resources(
-        tune.with_parameters(SweepTrial, data=data, home=home),
-        {"cpu": execution.cpus, "gpu": execution.gpus},
-    )
+    # In a list, so that the engine does not resolve it: each trial decides what to do with it.
+    shared = [ray.put(data)]
+    if execution.workers == 1:
+        trainable = tune.with_parameters(SweepTrial, data=shared, home=home)
+    else:
+        trainable = tune.with_parameters(
+            SweepTrialOnWorkers, data=shared, home=home, workers=execution.workers
+        )
+    trainable = tune.with_resources(trainable, {"cpu": execution.cpus, "gpu": execution.gpus})
     with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm():
         tune.Tuner(
             trainable,

@@ -112,7 +112,8 @@ class SweepStudy:
         self._journal = journal_of(store, name)
         self._journal.merge()
         self._live: dict[int, Trial] = {}
-        self._steps: dict[int, int] = {}
+        # Epochs and best score of the running trials.
+        self._recorded: dict[int, tuple[int, float]] = {}
         with self._writing():
             self._storage = JournalStorage(self._journal)
             self._study = optuna.create_study(
@@ -182,13 +183,17 @@ class SweepStudy:
         )
         row = self._rows()[number]
         trial.set_user_attr("continued", row.user_attrs.get("continued", 0) + 1)
-        return self._assign(trial, recorded=row.last_step or 0)
+        if row.last_step is None:
+            return self._assign(trial)
+        return self._assign(trial, row.last_step, row.intermediate_values[row.last_step])
 
     def _ask(self) -> Assignment | None:
         self._unasked -= 1
         return self._assign(self._study.ask())
 
-    def _assign(self, trial: Trial, recorded: int = 0) -> Assignment | None:
+    def _assign(
+        self, trial: Trial, recorded: int = 0, best: float = float("-inf")
+    ) -> Assignment | None:
         try:
             config = self._space.configure(trial, self._base)
         except Exception as error:
@@ -197,7 +202,7 @@ class SweepStudy:
         trial.set_user_attr("config_hash", config.digest())
         trial.set_user_attr("seed", config.run.seed)
         self._live[trial.number] = trial
-        self._steps[trial.number] = recorded
+        self._recorded[trial.number] = (recorded, best)
         return Assignment(trial.number, config, recorded)
 
     def report(
@@ -211,7 +216,7 @@ class SweepStudy:
 
         Args:
             number: The trial.
-            history: All its epochs so far (fields of EpochResult); known ones are not repeated.
+            history: Its epochs (fields of EpochResult); known ones are not repeated.
             facts: Attributes of the trial, e.g. its number of parameters.
         """
         trial = self._live[number]
@@ -229,7 +234,7 @@ class SweepStudy:
         """Record a trial that used its full budget."""
         with self._writing():
             self._record(self._live[number], history, facts or {})
-            self._study.tell(number, max(epoch["score"] for epoch in history))
+            self._study.tell(number, self._recorded[number][1])
         self._forget(number)
 
     def fail(
@@ -246,24 +251,19 @@ class SweepStudy:
             self._tell_failed(trial, reason)
         self._forget(number)
 
-    def is_live(self, number: int) -> bool:
-        """Whether the trial has not been told how it ended."""
-        return number in self._live
-
     def _record(self, trial: Trial, history: History, facts: Mapping[str, Any]) -> bool:
         """Add what is new; returns whether an epoch is."""
         for key, value in facts.items():
             if trial.user_attrs.get(key) != value:
                 trial.set_user_attr(key, value)
-        best = float("-inf")
-        known = self._steps[trial.number]
+        known, best = self._recorded[trial.number]
         for epoch in history:
-            best = max(best, epoch["score"])
             if epoch["epoch"] > known:
+                best = max(best, epoch["score"])
                 trial.set_user_attr(f"{EPOCH}{epoch['epoch']:03d}", dict(epoch))
                 trial.report(best, epoch["epoch"])
-                self._steps[trial.number] = epoch["epoch"]
-        return self._steps[trial.number] > known
+                self._recorded[trial.number] = (epoch["epoch"], best)
+        return self._recorded[trial.number][0] > known
 
     def _tell_failed(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr(REASON, reason)
@@ -271,7 +271,7 @@ class SweepStudy:
 
     def _forget(self, number: int) -> None:
         self._live.pop(number, None)
-        self._steps.pop(number, None)
+        self._recorded.pop(number, None)
 
     def close(self) -> None:
         """Leave one object behind."""

@@ -6,11 +6,12 @@ import contextlib
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from raffect.config import TemporalConfig, build
@@ -19,7 +20,6 @@ from raffect.store import Store
 from raffect.store.layout import trial_folder
 from raffect.sweep.reasons import reason_of
 from raffect.temporal.checkpoints import CheckpointFolder
-from raffect.temporal.data import TaskData
 from raffect.temporal.device import choose_device
 from raffect.temporal.prediction import measure_latency
 from raffect.temporal.state import MODEL_FILES
@@ -53,6 +53,14 @@ class TrialHome:
         """The trial's checkpoints."""
         return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}")
 
+    def write_model(self, number: int, trainer: Trainer) -> None:
+        """Write the trial's model; the metrics, which say what it is, last."""
+        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
+            trainer.write_model(Path(local))
+            for name in MODEL_FILES:
+                data = (Path(local) / name).read_bytes()
+                self.store.write_bytes(f"{self.folder(number)}/{name}", data)
+
 
 class SweepTrial(tune.Trainable):
     """Trains a trial's model epoch by epoch.
@@ -62,10 +70,16 @@ class SweepTrial(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # tune.with_parameters passes the last two
-        self, config: dict[str, Any], data: TaskData, home: TrialHome
+        self, config: dict[str, Any], data: Sequence[Any], home: TrialHome
     ) -> None:
-        """Take the first trial; `data` is shared by all actors of a node."""
-        self._data = data
+        """Take the first trial.
+
+        Args:
+            config: Number and settings of the trial.
+            data: A reference to the TaskData, which all processes of a node share.
+            home: Where trials leave what they make.
+        """
+        self._data = data[0]
         self._home = home
         self._resident: dict[str, ResidentData] = {}
         self._trainer: Trainer | None = None
@@ -73,6 +87,7 @@ class SweepTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial; the one before has been told how it ended."""
+        self.cleanup()
         with contextlib.suppress(StoreError):
             self._home.checkpoints(self._number).clear()
         self._take(new_config)
@@ -112,7 +127,7 @@ class SweepTrial(tune.Trainable):
         if done:
             self._latency = measure_latency(trainer.model, trainer.config)
         if done or trainer.epoch in self._home.rungs:
-            self._write_model(trainer)
+            self._home.write_model(self._number, trainer)
         if not done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             self._home.checkpoints(self._number).save(trainer)
             self._saved_at = time.monotonic()
@@ -122,15 +137,10 @@ class SweepTrial(tune.Trainable):
         device = choose_device(self._config.run.device)
         resident = self._resident.get(device.type)
         if resident is None:
-            resident = self._resident[device.type] = ResidentData(self._data, device)
+            resident = self._resident[device.type] = ResidentData(ray.get(self._data), device)
         trainer = Trainer(self._config, resident)
         self._home.checkpoints(self._number).restore_latest(trainer)
         return trainer
-
-    def _write_model(self, trainer: Trainer) -> None:
-        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-            trainer.write_model(Path(local))
-            write_model(self._home, self._number, Path(local))
 
     def _result(self, trainer: Trainer, done: bool) -> dict[str, Any]:
         """What ledger.py reads; Tune flattens the dictionaries of a result, but no lists."""
@@ -146,20 +156,19 @@ class SweepTrial(tune.Trainable):
     def _failed(self, reason: str) -> dict[str, Any]:
         trainer, self._trainer = self._trainer, None
         history: list[EpochResult] = trainer.history if trainer is not None else []
-        return {
-            "epoch": len(history),
-            "score": max((epoch.score for epoch in history), default=None),
-            "history": [asdict(epoch) for epoch in history],
-            "facts": [("host", platform.node())],
-            "failure": reason,
-            "done": True,
-        }
+        return failure(reason, history)
 
 
-def write_model(home: TrialHome, number: int, local: Path) -> None:
-    """Copy a model's files into the trial's folder; the metrics, which say what it is, last."""
-    for name in MODEL_FILES:
-        home.store.write_bytes(f"{home.folder(number)}/{name}", (local / name).read_bytes())
+def failure(reason: str, history: Sequence[EpochResult]) -> dict[str, Any]:
+    """The result of a trial that can't go on."""
+    return {
+        "epoch": len(history),
+        "score": max((epoch.score for epoch in history), default=None),
+        "history": [asdict(epoch) for epoch in history],
+        "facts": [("host", platform.node())],
+        "failure": reason,
+        "done": True,
+    }
 
 
 def describe(trainer: Trainer, latency: float | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from raffect.config import Device, TemporalConfig, build
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Manifest, Store, features_folder, read_manifest
 from raffect.store.layout import MODELS
-from raffect.temporal.data import load_sources, load_split
+from raffect.temporal.data import load_sources, load_split, read_features
 from raffect.temporal.device import choose_device
 from raffect.temporal.model import TemporalModel
 from raffect.temporal.prediction import predict
@@ -94,6 +95,48 @@ def predict_split(store: Store, bundle: ModelBundle, split: Split) -> list[Video
         NotThereError: The store lacks the features that the model was trained on, or the labels.
         ConflictError: Other features have their name now.
     """
+    _check_features(store, bundle)
+    features, timelines = load_split(store, bundle.features, bundle.config.task, split)
+    predictions = predict(bundle.model, bundle.config, features, timelines)
+    pairs = zip(timelines.videos, predictions, strict=True)
+    return [_of_video(video, values) for video, values in pairs]
+
+
+def predict_videos(
+    store: Store, bundle: ModelBundle, lengths: Mapping[str, int]
+) -> list[VideoPredictions]:
+    """Predictions of videos of the dataset, annotated or not, e.g. those of a test set.
+
+    Args:
+        store: The store of the features.
+        bundle: The model.
+        lengths: Per video the last frame that is wanted; longer where there are later crops.
+
+    Raises:
+        NotThereError: The store lacks the features, or they have no crop of some of the videos.
+        ConflictError: Other features have their name now.
+    """
+    _check_features(store, bundle)
+    features, crops = read_features(store, bundle.features, lengths)
+    missing = sorted(set(lengths) - set(crops))
+    if missing:
+        raise NotThereError(
+            f"The features {bundle.features!r} have no crop of {len(missing)} of {len(lengths)}"
+            f" videos: {', '.join(missing[:5])}",
+            "videos that were prepared and extracted",
+            "Prepare their crops, too (one more --images), then extract; or correct the names.",
+        )
+    predictions = []
+    for video, wanted in lengths.items():
+        frames, rows = crops[video]
+        length = max(wanted, int(frames.max()))
+        predictions.append(
+            _of_video(video, predict_features(bundle, features[rows], frames, length))
+        )
+    return predictions
+
+
+def _check_features(store: Store, bundle: ModelBundle) -> None:
     folder = features_folder(bundle.features)
     trained_on = bundle.lineage["sources"][folder]
     if load_sources(store, bundle.features)[folder] != trained_on:
@@ -102,13 +145,9 @@ def predict_split(store: Store, bundle: ModelBundle, split: Split) -> list[Video
             f"features with the digest {trained_on[:12]}",
             "Train a model on the features as they are now, or extract the former ones again.",
         )
-    features, timelines = load_split(store, bundle.features, bundle.config.task, split)
-    predictions = predict(bundle.model, bundle.config, features, timelines)
-    pairs = zip(timelines.videos, predictions, strict=True)
-    return [_of_video(video, values) for video, values in pairs]
 
 
-def _of_video(video: str, values: NDArray[np.float32]) -> VideoPredictions:
+def _of_video(video: str, values: NDArray[np.floating]) -> VideoPredictions:
     frames = np.arange(1, len(values) + 1, dtype=np.int32)
     return VideoPredictions(video, frames, values.astype(np.float64))
 

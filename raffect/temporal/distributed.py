@@ -135,6 +135,8 @@ def train_on_workers(
             _tell(board, config, on_epoch)
     except Exception:
         board.stop.remote()
+        # Ray frees the workers' resources only when the run ends by itself.
+        thread.join()
         raise
     finally:
         if not thread.is_alive():
@@ -178,10 +180,13 @@ def _scaling(config: TemporalConfig, workers: int) -> ScalingConfig:
             "auto, cpu, or as many GPUs as workers",
             "Leave run.device at auto, give fewer --workers, or add nodes with GPUs.",
         )
-    share = min(_CPUS_PER_WORKER, 0.5 * resources.get("CPU", 1) / workers)
-    return ScalingConfig(
-        num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": round(share, 3)}
-    )
+    share = cpus_per_worker(workers, resources.get("CPU", 1))
+    return ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": share})
+
+
+def cpus_per_worker(workers: int, cpus: float) -> float:
+    """Cores that each of the workers takes of a cluster with so many."""
+    return round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3)
 
 
 def _engine_folder(checkpoints: CheckpointFolder) -> str:

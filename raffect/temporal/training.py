@@ -130,6 +130,7 @@ class Trainer:
 
     def _make_losses(self) -> WeightedLosses:
         labels = self.data.train.labels
+        assert set(self._tasks) <= set(labels), "load_task_data was not given the auxiliary tasks"
         losses = {task: task_loss(task, self.config.losses, labels[task]) for task in self._tasks}
         weights = {self.config.task: 1.0, **auxiliary_weights(self.config)}
         return WeightedLosses(losses, weights, self._reducer).to(self._device)

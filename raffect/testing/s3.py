@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 START_TIMEOUT_S = 30.0
 _POLICY = {
@@ -44,7 +45,7 @@ class S3Server:
     def new_bucket(self) -> str:
         """Create an empty bucket and return its name."""
         name = f"raffect-{uuid.uuid4().hex[:12]}"
-        self._client("s3", self.access_key, self.secret_key).create_bucket(Bucket=name)
+        _client(self.endpoint, "s3", self.access_key, self.secret_key).create_bucket(Bucket=name)
         return name
 
     def stop(self) -> None:
@@ -52,11 +53,8 @@ class S3Server:
         self.process.kill()
         self.process.wait(timeout=10)
 
-    def _client(self, service: str, key: str, secret: str) -> object:
-        return _client(self.endpoint, service, key, secret)
 
-
-def _client(endpoint: str, service: str, key: str, secret: str) -> object:
+def _client(endpoint: str, service: str, key: str, secret: str) -> Any:
     import boto3
 
     return boto3.client(
@@ -105,11 +103,9 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
 
 def _create_user(endpoint: str) -> tuple[str, str]:
     iam = _client(endpoint, "iam", "admin", "admin")
-    iam.create_user(UserName="raffect")  # type: ignore[attr-defined]
-    iam.put_user_policy(  # type: ignore[attr-defined]
-        UserName="raffect", PolicyName="s3", PolicyDocument=json.dumps(_POLICY)
-    )
-    answer = iam.create_access_key(UserName="raffect")  # type: ignore[attr-defined]
+    iam.create_user(UserName="raffect")
+    iam.put_user_policy(UserName="raffect", PolicyName="s3", PolicyDocument=json.dumps(_POLICY))
+    answer = iam.create_access_key(UserName="raffect")
     # From here on the server checks every signature and policy.
     request = urllib.request.Request(
         f"{endpoint}/moto-api/reset-auth",

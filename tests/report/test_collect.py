@@ -213,5 +213,5 @@ def test_an_unknown_sweep_is_the_user_s_mistake(store: Store):
 def test_commands_are_quoted_for_a_shell():
     data = assemble(view(ROWS, name="s", manifest=FINISHED), "/a b/store")
     assert data.commands[0].text == (
-        "raffect predict s --split validation --out s-validation.csv --store '/a b/store'"
+        "raffect predict sweeps/s --split validation --out s-validation.csv --store '/a b/store'"
     )

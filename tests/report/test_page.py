@@ -118,7 +118,7 @@ def test_every_section_is_there(one: str):
     for heading in HEADINGS:
         assert heading in text, heading
     assert "chosen on that same set" in text
-    assert "raffect predict va --split validation" in text
+    assert "raffect predict sweeps/va --split validation" in text
     assert "Synthetic data" not in text
 
 

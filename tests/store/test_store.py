@@ -112,4 +112,3 @@ def test_a_dead_server_is_one_message():
             store.read_bytes("k")
         with pytest.raises(StoreError, match="does not answer"):
             Store(store.uri).exists("k")
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,6 @@ from raffect.affwild2.tasks import Split, Task
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
 from raffect.store import Store
 from raffect.store.layout import trial_folder
-from raffect.sweep import trial as trial_module
 from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
 from raffect.sweep.ledger import SweepProgress
 from raffect.sweep.run import tune
@@ -135,11 +135,7 @@ def test_a_sweep_from_start_to_extension(ray_local: None, filled: Store, space: 
     with pytest.raises(ConflictError, match=r"base\.optimiser\.epochs: 4 -> 5"):
         sweep(filled, space, 8, base=tiny.base(optimiser__epochs=5))
     Path(space).write_text(SPACE.replace("1e-2", "2e-2"))
-    with pytest.raises(
-        ConflictError,
-        match=r"space\.ranges\.optimiser\.lr: .*space\.code|"
-        r"(?s)space\.code.*space\.ranges\.optimiser\.lr",
-    ):
+    with pytest.raises(ConflictError, match=r"(?s)space\.code.*space\.ranges\.optimiser\.lr"):
         sweep(filled, space, 8)
     Path(space).write_text(f"# a remark\n{SPACE}")
     assert len(sweep(filled, space, 8).rows) == 8
@@ -192,44 +188,40 @@ def test_a_sweep_in_which_every_trial_fails_says_why(
 
 
 def test_a_lost_process_is_replaced_and_the_trial_goes_on(
-    ray_local: None, filled: Store, tmp_path: Path, space: str
+    ray_local: None, filled: Store, space: str
 ) -> None:
-    """The space's module kills the actor once: settings travel, so the kill is in the data."""
-    killed = []
+    killed: list[int] = []
 
     def kill_once(progress: SweepProgress) -> None:
         if progress.event == "epoch" and progress.epoch == 2 and not killed:
-            killed.append(progress.trial)
-            import ray
-            from ray.util.state import list_actors  # noqa: F401
-
-            for pid in trial_pids():
+            killed.extend(own_trial_processes())
+            for pid in killed:
                 os.kill(pid, signal.SIGKILL)
-            assert ray.is_initialized()
 
     view = sweep(
         filled, space, 2, on_update=kill_once, pruning="none", concurrent=1, checkpoint_seconds=0
     )
-    assert killed == [0]
-    assert finished(view)[0][0::2] == ("COMPLETE", 4)
-    assert [epoch["epoch"] for epoch in view.rows[0].curve] == [1, 2, 3, 4]
+    assert len(killed) == 1
     assert view.counts == {"COMPLETE": 2}
+    assert all([e["epoch"] for e in row.curve] == [1, 2, 3, 4] for row in view.rows)
 
 
-def trial_pids() -> list[int]:
-    """Processes of this session's trials."""
-    found = []
+def own_trial_processes() -> list[int]:
+    """Processes of trials below this one; other sessions of this machine have theirs."""
+    parents, titles = {}, {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            try:
-                title = (folder / "cmdline").read_bytes()
-                parent = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            if b"ray::" in title and trial_module.SweepTrial.__name__.encode() in title:
-                found.append((int(folder.name), parent))
-    session = os.environ.get("RAY_JOB_ID", "")
-    return [pid for pid, environ in found if session.encode() in environ]
+            with contextlib.suppress(OSError):
+                stat = (folder / "stat").read_text().rsplit(")")[-1].split()
+                parents[int(folder.name)] = int(stat[1])
+                titles[int(folder.name)] = (folder / "cmdline").read_bytes()
+
+    def is_own(pid: int) -> bool:
+        while pid > 1 and pid != os.getpid():
+            pid = parents.get(pid, 0)
+        return pid == os.getpid()
+
+    return [pid for pid, title in titles.items() if b"SweepTrial" in title and is_own(pid)]
 
 
 def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raffect.affwild2.labels import load_labels
+from raffect.affwild2.tasks import Task
+from raffect.clip.encoder import load_encoder
+from raffect.clip.finetune import finetune
+from raffect.errors import ConflictError, NotThereError, SettingsError
+from raffect.store import DATASET, Store, read_manifest
+from tests.clip.clip_data import tiny_config
+
+pytestmark = pytest.mark.ray
+
+
+class Interruption(Exception):
+    pass
+
+
+def test_two_workers_learn_and_an_interrupted_run_goes_on(ray_local: None, dataset: Store):
+    config = tiny_config(epochs=3)
+    seen: list[int] = []
+
+    def interrupt(facts: dict[str, Any]) -> None:
+        seen.append(facts["epoch"])
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        finetune(dataset, "clip", config, workers=2, on_epoch=interrupt)
+    with pytest.raises(NotThereError):
+        load_encoder(dataset, "clip")
+    manifest = finetune(
+        dataset, "clip", config, workers=2, on_epoch=lambda facts: seen.append(facts["epoch"])
+    )
+    assert seen == [1, 2, 3]
+    metrics = dataset.read_json("encoders/clip/metrics.json")
+    assert [facts["epoch"] for facts in metrics["history"]] == [1, 2, 3]
+    assert metrics["macro_f1"] == max(facts["macro_f1"] for facts in metrics["history"])
+    assert metrics["macro_f1"] > 0.3
+    assert metrics["frames"] == {"train": 144, "validation": 54}
+    assert manifest.sources == {DATASET: read_manifest(dataset, DATASET).digest()}
+    assert manifest.config == {**config.canonical(), "workers": 2}
+    assert dataset.names("encoders/clip") == [
+        "config.json", "encoder.safetensors", "manifest.json", "metrics.json", "plan.json"
+    ]  # fmt: skip
+    assert load_encoder(dataset, "clip").dim == 64
+    assert finetune(dataset, "clip", config, workers=2) == manifest
+    with pytest.raises(ConflictError, match="lr"):
+        finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=2)
+
+
+def test_a_diverged_run_is_one_message_and_leaves_no_encoder(ray_local: None, dataset: Store):
+    with pytest.raises(SettingsError, match="diverged") as caught:
+        finetune(dataset, "clip", tiny_config(lr=1e20))
+    assert "lr" in caught.value.next_step
+    with pytest.raises(NotThereError):
+        read_manifest(dataset, "encoders/clip")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"encoder.model": "ViT-B16"}, {"encoder.pretrained": "openai"}, {"run.device": "cuda"}],
+    ids=str,
+)
+def test_wrong_settings_leave_nothing_behind(
+    ray_local: None, dataset: Store, changes: dict[str, Any]
+):
+    with pytest.raises(SettingsError):
+        finetune(dataset, "clip", tiny_config(**changes))
+    assert dataset.names("encoders") == []
+
+
+def test_a_store_without_a_dataset_says_what_makes_one(store: Store):
+    with pytest.raises(NotThereError, match="raffect prepare"):
+        finetune(store, "clip", tiny_config())
+    with pytest.raises(NotThereError):
+        load_labels(store, Task.EXPR)
