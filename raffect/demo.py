@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -188,10 +189,10 @@ class Demo:
 
     def next_commands(self) -> list[str]:
         """What to try next."""
-        store = f"--store {self.folder / 'store'}"
+        store = f"--store {shlex.quote(str(self.folder / 'store'))}"
+        annotations = shlex.quote(str(self.raw / "annotations"))
         return [
-            f"raffect trials va {store}",
-            f"raffect tune va --trials {2 * self.trials} {store} ...",
-            f"raffect predict va --split validation --out va.csv {store}",
-            f"raffect evaluate va va.csv --annotations {self.raw / 'annotations'}",
+            f"raffect predict sweeps/va --split validation --out va.csv {store}",
+            f"raffect evaluate va va.csv --annotations {annotations}",
+            f"raffect demo --keep {shlex.quote(str(self.folder))} --trials {2 * self.trials}",
         ]

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         return _interrupted()
     except typer.TyperException as error:
         # Errors of usage show themselves; the class that declares it is private to typer.
-        show: Callable[[], None] = getattr(error, "show", lambda: sys.stderr.write(f"{error}\n"))
+        show: Callable[[], object] = getattr(error, "show", lambda: sys.stderr.write(f"{error}\n"))
         show()
         return int(getattr(error, "exit_code", RaffectError.exit_code))
     except BrokenPipeError:

@@ -7,16 +7,11 @@ stacked projection as a whole.
 
 from __future__ import annotations
 
-import copy
-from typing import TypeVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from raffect.errors import SettingsError
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class LowRank(nn.Module):
@@ -57,12 +52,17 @@ def add_lora(tower: nn.Module, rank: int) -> None:
         parametrize.register_parametrization(module, name, adapter)
 
 
-def merged(model: M) -> M:
-    """A copy whose adapted weights are plain weights again."""
-    plain = copy.deepcopy(model)
-    for module in list(plain.modules()):
-        if isinstance(module, LowRank) or not parametrize.is_parametrized(module):
-            continue
-        for name in list(module.parametrizations):  # type: ignore[arg-type]
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return plain
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state of the model with its adapters merged, under the names it has without them.
+
+    Torch's own way to take parametrisations off acts on the class that a copy shares with its
+    original, so that it would break the model that is still being trained.
+    """
+    adapted = {
+        f"{prefix}.{name}": getattr(module, name).detach()
+        for prefix, module in model.named_modules()
+        if parametrize.is_parametrized(module)
+        for name in module.parametrizations  # type: ignore[union-attr]
+    }
+    kept = {k: v for k, v in model.state_dict().items() if ".parametrizations." not in k}
+    return kept | adapted

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from raffect.clip.augment import augment
 from raffect.clip.encoder import CLASSES, FrameEncoder, to_images
-from raffect.clip.lora import add_lora, merged
+from raffect.clip.lora import add_lora, plain_state
 from raffect.clip.losses import class_weights, expression_loss
 from raffect.clip.optimiser import (
     average,
@@ -118,7 +118,7 @@ class Finetuner:
         self.history.append(facts)
         if self.best is None or facts["macro_f1"] > self.best["macro_f1"]:
             self.best = facts
-            self.best_state = _to_cpu(merged(self.mean).state_dict())
+            self.best_state = _to_cpu(plain_state(self.mean))
         return facts
 
     def _rate(self, step: int) -> float:

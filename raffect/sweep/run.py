@@ -192,10 +192,11 @@ def run_trials(
     execute(ledger, data, home, execution)
     if ledger.error is not None:
         raise ledger.error
-    if ledger.live:
-        raise KeyboardInterrupt
     if ledger.gave_up:
         raise _all_failed(home.sweep, ledger.reasons)
+    if ledger.live or study.remaining:
+        # Tune has taken the signal and ended in order.
+        raise KeyboardInterrupt
 
 
 def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
@@ -207,10 +208,10 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
     finished = study.finished()
     if not any(row.value is not None for row in finished):
         raise _all_failed(name, list(_failures(finished).values()))
-    checkpoints = f"/{CHECKPOINT}/"
-    for key in stage.store.files(f"{stage.folder}/trials"):
-        if checkpoints in key:
-            stage.store.delete(key)
+    inside = f"/{CHECKPOINT}/"
+    files = stage.store.files(f"{stage.folder}/trials")
+    for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
+        stage.store.delete(folder)
     study.close()
     best = max((row for row in finished if row.value is not None), key=lambda row: row.value or 0)
     counts = {

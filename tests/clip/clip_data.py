@@ -15,7 +15,7 @@ from raffect.config import FinetuneConfig, override
 from raffect.store import DATASET, Stage, Store
 
 TINY = {
-    "encoder.model": "raffect-tiny",
+    "encoder.model": "raffect-tiny-vit",
     "encoder.pretrained": None,
     "epochs": 2,
     "batch_size": 16,

@@ -15,7 +15,7 @@ from tests.clip.clip_data import tiny_config
 pytestmark = pytest.mark.ray
 
 
-class Interruption(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -25,9 +25,9 @@ def test_two_workers_learn_and_an_interrupted_run_goes_on(ray_local: None, datas
 
     def interrupt(facts: dict[str, Any]) -> None:
         seen.append(facts["epoch"])
-        raise Interruption
+        raise InterruptionError
 
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         finetune(dataset, "clip", config, workers=2, on_epoch=interrupt)
     with pytest.raises(NotThereError):
         load_encoder(dataset, "clip")

@@ -71,8 +71,8 @@ def test_the_score_is_the_macro_f1_of_the_averaged_weights(
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"encoder.model": "raffect-tiny-vit", "lora_rank": 2, "head": "prompt"}],
-    ids=["all weights", "lora and prompt"],
+    [{}, {"encoder.model": "raffect-tiny"}, {"lora_rank": 2, "head": "prompt"}],
+    ids=["transformer", "convolutions", "lora and prompt"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
     tmp_path: Path, train: list[Batch], validation: list[Batch], changes: dict[str, Any]
@@ -96,11 +96,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
 def test_the_best_epochs_plain_weights_are_in_the_checkpoint(
     tmp_path: Path, train: list[Batch], validation: list[Batch]
 ):
-    finetuner = make(lora_rank=2, **{"encoder.model": "raffect-tiny-vit"})
+    finetuner = make(lora_rank=2)
     finetuner.run_epoch(train, validation)
     finetuner.save(tmp_path)
     weights, facts = read_best(tmp_path)
-    encoder = build_encoder(tiny_config(**{"encoder.model": "raffect-tiny-vit"}).encoder)
+    encoder = build_encoder(tiny_config().encoder)
     encoder.load_state_dict(weights)
     images = to_images(validation[0][0])
     with torch.no_grad():

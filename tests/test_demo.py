@@ -1,0 +1,104 @@
+"""`raffect demo`: interrupted, given again, and everything it promises at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.store import Store
+from raffect.sweep.leaderboard import load_sweep
+
+TRIALS = 3
+COMMAND = [sys.executable, "-m", "raffect", "demo", "--trials", str(TRIALS)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo that was killed in its first sweep, and then given again."""
+    place = tmp_path_factory.mktemp("demo")
+    first = subprocess.Popen(
+        COMMAND, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    study = place / "raffect-demo" / "store" / "sweeps" / "va" / "study"
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and not any(study.glob("*")):
+        assert first.poll() is None
+        time.sleep(0.5)
+    time.sleep(5)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(timeout=10)
+    done = subprocess.run([*COMMAND, "--json"], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (place / "summary.json").write_text(done.stdout)
+    return place
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_every_sweep_reaches_its_budget_exactly(folder: Path):
+    store = Store(str(folder / "raffect-demo" / "store"))
+    for task in Task:
+        view = load_sweep(store, task.value)
+        states = [row.state for row in view.rows]
+        assert len(states) == TRIALS
+        assert set(states) <= {"COMPLETE", "PRUNED"}
+
+
+def test_the_best_trial_lies_between_the_baseline_and_what_can_be_reached(folder: Path):
+    scores = json.loads((folder / "summary.json").read_text())["scores"]
+    assert set(scores) == {task.value for task in Task}
+    for numbers in scores.values():
+        assert numbers["baseline"] < numbers["best"] < numbers["reachable"]
+
+
+def test_the_report_is_one_file_that_says_what_the_data_is(folder: Path):
+    report = Path(json.loads((folder / "summary.json").read_text())["report"])
+    text = report.read_text(encoding="utf-8")
+    assert "ynthetic" in text
+    assert report.stat().st_size < 6 * 2**20
+
+
+def test_predicting_again_gives_the_leaderboards_score(folder: Path):
+    scores = json.loads((folder / "summary.json").read_text())["scores"]
+    for task in Task:
+        run(folder, f"predict sweeps/{task.value} --split validation --out {task.value}.csv"
+                    " --store raffect-demo/store")  # fmt: skip
+        told = run(folder, f"evaluate {task.value} {task.value}.csv --json"
+                           " --annotations raffect-demo/raw/annotations")  # fmt: skip
+        assert json.loads(told)["score"] == pytest.approx(scores[task.value]["best"], abs=1e-6)
+
+
+def test_given_again_it_says_the_same_at_once(folder: Path):
+    began = time.monotonic()
+    again = json.loads(run(folder, f"demo --trials {TRIALS} --json"))
+    before = json.loads((folder / "summary.json").read_text())
+    assert again["scores"] == before["scores"]
+    assert time.monotonic() - began < 60
+
+
+def test_its_commands_to_try_next_work(folder: Path):
+    shown = run(folder, f"demo --trials {TRIALS}")
+    commands = [line.strip() for line in shown.splitlines() if line.startswith("  raffect ")]
+    assert len(commands) >= 3
+    for command in commands:
+        run(folder, command.removeprefix("raffect "))
+
+
+def run(folder: Path, command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "raffect", *shlex.split(command)],
+        cwd=folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
