@@ -6,6 +6,9 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -50,31 +53,46 @@ def connect(address: str | None = None) -> None:
     else:
         # A Ray that only this process uses, on loopback, ends with it: no token to keep.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=runtime,
-        )
+        with _hushed():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=runtime,
+            )
     _calm()
 
 
 def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
     try:
         _knock(address)
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=runtime,
-        )
+        with _hushed():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=runtime,
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise RaffectError(
             f"No Ray cluster answers at {address}: {_first_line(error)}",
             "the address of a running cluster, or none for this machine alone",
             "Check --address or RAY_ADDRESS, and `ray status` on the cluster.",
         ) from None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Nothing on standard error: the C++ core says there that it was told to be quiet."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _knock(address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -60,8 +60,7 @@ def run(arguments: list[str]) -> int:
         return _interrupted()
     except typer.TyperException as error:
         # Errors of usage show themselves; the class that declares it is private to typer.
-        show: Callable[[], object] = getattr(error, "show", lambda: sys.stderr.write(f"{error}\n"))
-        show()
+        getattr(error, "show", partial(sys.stderr.write, f"{error}\n"))()
         return int(getattr(error, "exit_code", RaffectError.exit_code))
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

@@ -61,10 +61,12 @@ class Screen:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in columns:
             right = column.startswith(">")
+            title = column.lstrip(">")
             table.add_column(
-                column.lstrip(">"),
+                title,
                 justify="right" if right else "left",
                 overflow="fold",
+                min_width=max(map(len, title.split()), default=0),
             )
         for row in rows:
             table.add_row(*row)

@@ -108,6 +108,7 @@ def tune(
             address=address,
             on_update=on_update,
         )
+        bar.tell(describe_sweep(view))
     show_leaderboard(screen, view)
     screen.say("Next:")
     screen.path(f"  raffect report {view.name} --store {target.uri}")
@@ -209,11 +210,18 @@ def _show_sweeps(screen: Screen, views: list[SweepView], uri: str) -> None:
             view.name,
             view.task.value,
             score_text(view.rows[0].score if view.rows else None),
-            " ".join(f"{count} {state.lower()}" for state, count in view.counts.items() if count),
+            ", ".join(f"{count} {state.lower()}" for state, count in view.counts.items()),
         ]
         for view in views
     ]
     screen.table(["sweep", "task", ">best", "trials"], rows)
+
+
+def describe_sweep(view: SweepView) -> str:
+    """One short line: the best trial and how the others ended."""
+    states = ", ".join(f"{count} {state.lower()}" for state, count in view.counts.items())
+    best = view.rows[0]
+    return f"best {best.score:.4f} (trial {best.number}); {states}"
 
 
 def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
@@ -250,6 +258,8 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
 # What a sweep is about; the rest is in `trials --json` and in the report.
 _SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
 
+_HEADINGS = {"model.tcn.depth": "TCN depth"}
+
 
 def _shown_settings(rows: list[TrialRow]) -> list[str]:
     keys = dict.fromkeys(key for row in rows for key in row.params if key.startswith(_SHOWN))
@@ -257,6 +267,5 @@ def _shown_settings(rows: list[TrialRow]) -> list[str]:
 
 
 def _heading(key: str) -> str:
-    parts = key.split(".")
-    words = parts[-2:] if parts[0] == "model" or "auxiliary" in parts else parts[-1:]
-    return ">" + " ".join(words).replace("_", " ")
+    words = key.split(".")[-1] if key not in _HEADINGS else _HEADINGS[key]
+    return ">" + words.replace("_", " ")

@@ -62,7 +62,7 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
         f"{prefix}.{name}": getattr(module, name).detach()
         for prefix, module in model.named_modules()
         if parametrize.is_parametrized(module)
-        for name in module.parametrizations  # type: ignore[union-attr]
+        for name in module.parametrizations
     }
     kept = {k: v for k, v in model.state_dict().items() if ".parametrizations." not in k}
     return kept | adapted

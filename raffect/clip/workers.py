@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.fs
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ CHECKPOINTS = "train"
 # Half a core each: two workers and the tasks that decode for them then fit on two cores.
 CPUS_PER_WORKER = 0.5
 POLL_S = 0.2
+STOP_S = 30
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
@@ -203,8 +205,18 @@ class _Trainer(ray.train.torch.TorchTrainer):
         self.controller = controller
 
     def stop(self) -> None:
-        """End the run and its workers; what was reported stays."""
-        if self.controller is not None:
+        """End the run and its workers; what was reported stays.
+
+        A controller that is merely killed leaves its placement group behind, and with it the
+        workers' cores, where Ray's dashboard does not run (ray.md, section 1).
+        """
+        if self.controller is None:
+            return
+        try:
+            ray.get(self.controller.abort.remote(), timeout=STOP_S)
+        except ray.exceptions.RayActorError:
+            return
+        except ray.exceptions.GetTimeoutError:
             ray.kill(self.controller)
 
 

@@ -68,6 +68,9 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
         )
     fitting = math.floor(gpus / per_trial + 1e-9) if per_trial else math.floor(cpus)
     concurrent = settings.concurrent or max(1, min(fitting, math.floor(cpus)))
+    if per_trial and is_local:
+        # Trials that wait for a GPU would be asked for before the study knows more.
+        concurrent = min(concurrent, fitting)
     # More trials than cores share them; an actor that asks for more than there is never starts.
     share = min(1.0, math.floor(100 * cpus / concurrent) / 100)
     return Execution(concurrent, share, per_trial)

@@ -320,9 +320,13 @@ def test_auxiliary_losses_need_labels(ray_local: None, store: Store) -> None:
 @pytest.mark.slow
 def test_trials_on_several_workers(ray_local: None, filled: Store, space: str) -> None:
     """Dashboard off, more trials than places, pruning: what stalls an inner run of its own."""
-    view = sweep(filled, space, 3, workers_per_trial=2, checkpoint_seconds=0)
-    assert [row.number for row in view.rows if row.state == "COMPLETE"][:1] == [0]
-    assert view.counts["PRUNED"] >= 1
+    # Trial 1 learns nothing, and is stopped at the first rung with its workers on the way.
+    slow_first = SPACE.replace("lr}", "1e-7 if trial.number == 1 else lr}")
+    Path(space).write_text(slow_first)
+    base = tiny.base(optimiser__lr=1e-2)
+    view = sweep(filled, space, 2, base=base, workers_per_trial=2, checkpoint_seconds=0)
+    assert [(row.number, row.state) for row in view.rows] == [(0, "COMPLETE"), (1, "PRUNED")]
+    assert view.rows[1].epochs == 1
     labels = load_labels(filled, Task.VA)
     for row in view.rows:
         assert row.attributes["workers"] == 2

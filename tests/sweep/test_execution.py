@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+from raffect.errors import SettingsError
+from raffect.sweep.execution import Execution, plan_execution
+from raffect.sweep.settings import SweepSettings
+
+
+@pytest.mark.parametrize(
+    ("cluster", "settings", "expected"),
+    [
+        ({"CPU": 2}, {}, (2, 1.0, 0.0, 1)),
+        ({"CPU": 2}, {"concurrent": 1}, (1, 1.0, 0.0, 1)),
+        ({"CPU": 2}, {"concurrent": 3}, (3, 0.66, 0.0, 1)),
+        ({"CPU": 16, "GPU": 1}, {}, (1, 1.0, 1.0, 1)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.25}, (8, 1.0, 0.25, 1)),
+        ({"CPU": 16, "GPU": 2}, {"concurrent": 5}, (2, 1.0, 1.0, 1)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.1}, (16, 1.0, 0.1, 1)),
+        ({"CPU": 16, "GPU": 4}, {"gpus_per_trial": 0.0}, (16, 1.0, 0.0, 1)),
+        ({"CPU": 2}, {"workers_per_trial": 2}, (1, 0.01, 0.0, 2)),
+        ({"CPU": 2}, {"workers_per_trial": 8}, (1, 0.01, 0.0, 8)),
+        ({"CPU": 16}, {"workers_per_trial": 2}, (15, 0.01, 0.0, 2)),
+        ({"CPU": 16}, {"workers_per_trial": 2, "concurrent": 3}, (3, 0.01, 0.0, 2)),
+        ({"CPU": 16, "GPU": 8}, {"workers_per_trial": 4, "concurrent": 9}, (2, 0.01, 0.0, 4)),
+    ],
+)
+def test_trials_fit_the_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: dict[str, float],
+    settings: dict[str, Any],
+    expected: tuple[int, float, float, int],
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
+    found = plan_execution(SweepSettings(**settings), is_local=True)
+    assert found == Execution(*expected)
+    assert found.concurrent * found.cpus <= cluster["CPU"] + 1e-9
+
+
+def test_what_this_machine_never_has_is_refused_and_a_cluster_may_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2})
+    wanted = SweepSettings(gpus_per_trial=1.0)
+    with pytest.raises(SettingsError, match="wants 1 GPUs; this machine has 0"):
+        plan_execution(wanted, is_local=True)
+    assert plan_execution(wanted, is_local=False).gpus == 1.0

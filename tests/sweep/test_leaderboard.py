@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.errors import NotThereError
+from raffect.store import Stage, Store
+from raffect.sweep.leaderboard import list_sweeps, load_sweep
+from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.space import Space
+from raffect.sweep.study import SweepStudy
+from tests.sweep import tiny
+
+
+def draw(trial: Any) -> dict[str, Any]:
+    return {"optimiser.lr": trial.suggest_float("optimiser.lr", 1e-4, 1e-2)}
+
+
+SPACE = Space("test", draw, "code", 1)
+
+
+def epochs(*scores: float) -> list[dict[str, Any]]:
+    return [
+        {"epoch": i + 1, "score": s, "loss": 0.5, "parts": {}, "seconds": 0.25}
+        for i, s in enumerate(scores)
+    ]
+
+
+def begin(store: Store, name: str, trials: int) -> tuple[Stage, SweepStudy]:
+    base = tiny.base()
+    config = {"task": "va", "base": base.canonical()}
+    stage = Stage(store, f"sweeps/{name}", "sweep", config, {}, False)
+    study = SweepStudy(store, name, SPACE, base, SweepSettings(trials=trials, pruning="none"))
+    study.enqueue(derive_recipe(SPACE, base))
+    return stage, study
+
+
+def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
+    stage, study = begin(store, "s", 7)
+    assert [row.state for row in load_sweep(store, "s").rows] == ["WAITING"]
+    assert load_sweep(store, "s").rows[0].params == {"optimiser.lr": 1e-3}
+    for _ in range(6):
+        study.next()
+    study.describe({"baseline": {"score": 0.05, "parts": {"valence": 0.1}}})
+    study.complete(0, epochs(0.2, 0.6, 0.6, 0.1), {"parameters": 12, "host": "h"})
+    study.fail(1, "nan: The loss is nan.", epochs(0.9))
+    study.complete(3, epochs(0.7))
+    study.complete(4, epochs(0.6))
+    study.report(5, epochs(0.8, 0.3))
+    view = load_sweep(store, "s")
+    assert [row.number for row in view.rows] == [3, 0, 4, 1, 2, 5]
+    assert [row.score for row in view.rows] == [0.7, 0.6, 0.6, None, None, 0.8]
+    assert [row.model for row in view.rows] == ["s:3", "s:0", "s:4", None, None, None]
+    assert view.counts == {"COMPLETE": 3, "FAIL": 1, "RUNNING": 2}
+    best = view.rows[1]
+    assert (best.best_epoch, best.epochs, best.seconds, best.parameters) == (2, 4, 1.0, 12)
+    assert best.attributes["host"] == "h"
+    assert not any(key.startswith("epoch.") for key in best.attributes)
+    assert view.rows[3].reason == "nan: The loss is nan."
+    assert (view.task, view.target, view.baseline["score"]) == (Task.VA, 7, 0.05)
+    assert view.config["model"]["width"] == 8
+    assert view.manifest is None
+    stage.finish([], counts={"trials": 7})
+    finished = load_sweep(store, "s").manifest
+    assert finished is not None
+    assert finished.counts == {"trials": 7}
+
+
+def test_sweeps_are_listed_by_name_and_a_bare_plan_is_none(store: Store) -> None:
+    assert list_sweeps(store) == []
+    begin(store, "b", 1)
+    begin(store, "a", 1)
+    Stage(store, "sweeps/c", "sweep", {"task": "va", "base": {}}, {}, False)
+    assert [view.name for view in list_sweeps(store)] == ["a", "b"]
+
+
+def test_a_sweep_that_is_not_there_is_told_with_those_that_are(store: Store) -> None:
+    begin(store, "a", 1)
+    with pytest.raises(NotThereError, match="sweeps in this store: a"):
+        load_sweep(store, "b")
+
+
+def test_a_sweep_in_s3_reads_the_same(s3_store: Store) -> None:
+    _, study = begin(s3_store, "s", 2)
+    study.next()
+    study.complete(0, epochs(0.5))
+    view = load_sweep(s3_store, "s")
+    assert [(row.number, row.state, row.score) for row in view.rows] == [(0, "COMPLETE", 0.5)]
+    _, again = begin(s3_store, "s", 2)
+    assert again.remaining == 1
