@@ -33,7 +33,7 @@ class Trial:
         epochs: Epochs it ran.
         best_so_far: The sweep's best score when trials up to this number are counted.
         parameters: Number of weights of its model.
-        recipe: It has the published recipe's settings (trial 0).
+        recipe: It has the base settings, by default the published recipe (trial 0).
     """
 
     number: int

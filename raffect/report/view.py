@@ -85,7 +85,7 @@ class SweepText:
         if trial is None or trial.score is None or trial.state not in SCORED:
             return ""
         rank = self.data.ranking.index(trial.number) + 1
-        return f"trial {trial.number}, the published settings; rank {rank}"
+        return f"trial {trial.number}, the settings that the sweep began with; rank {rank}"
 
     @property
     def baseline_note(self) -> str:
