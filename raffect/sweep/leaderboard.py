@@ -13,7 +13,7 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.sweep.study import EPOCH, REASON, open_study
+from raffect.sweep.study import EPOCH, FILES, REASON, open_study
 
 _SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -125,6 +125,7 @@ def read_row(store: Store, sweep: str, trial: FrozenTrial) -> TrialRow:
     """A trial of the study as a row."""
     attributes = dict(trial.user_attrs)
     curve = [attributes.pop(key) for key in sorted(attributes) if key.startswith(EPOCH)]
+    attributes.pop(FILES, None)
     # max() gives the first of equals, as training does.
     best = max(curve, key=lambda epoch: float(epoch["score"]), default=None)
     return TrialRow(

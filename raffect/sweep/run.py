@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial
 from raffect import engine
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.config import TemporalConfig, override, recipe
+from raffect.config import TemporalConfig, build, override, recipe
 from raffect.errors import NotThereError, RaffectError
-from raffect.store import Stage, Store, sweep_folder
+from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.layout import MANIFEST
+from raffect.store.stage import Part
 from raffect.sweep.execution import Execution, execute, plan_execution
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate, SweepProgress
@@ -22,7 +23,7 @@ from raffect.sweep.reasons import summarise
 from raffect.sweep.recipe import Recipe, derive_recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space, load_space
-from raffect.sweep.study import REASON, SweepStudy
+from raffect.sweep.study import FILES, REASON, SweepStudy
 from raffect.sweep.trial import CHECKPOINT, TrialHome
 from raffect.temporal.baseline import trivial_score
 from raffect.temporal.data import TaskData, load_sources, load_task_data
@@ -219,8 +220,26 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
         "states": dict(Counter(row.state.name for row in finished)),
         "best": {"trial": best.number, "score": best.value},
     }
-    stage.finish([], counts=counts, notes={"failures": _failures(finished)})
+    stage.finish(
+        [*_models(finished), *_study_files(stage)],
+        counts=counts,
+        notes={"failures": _failures(finished)},
+    )
     return load_sweep(stage.store, name)
+
+
+def _models(finished: Sequence[FrozenTrial]) -> list[Part]:
+    """Files of the trials' models, with the digests of when they were written."""
+    entries = [entry for row in finished for entry in row.user_attrs.get(FILES, ())]
+    return [Part(entry=build(FileEntry, entry)) for entry in entries]
+
+
+def _study_files(stage: Stage) -> list[Part]:
+    parts = []
+    for key in stage.store.files(f"{stage.folder}/study"):
+        name = key.removeprefix(f"{stage.folder}/")
+        parts.append(Part(entry=FileEntry.of(name, stage.store.read_bytes(key))))
+    return parts
 
 
 def _failures(finished: Sequence[FrozenTrial]) -> dict[str, str]:

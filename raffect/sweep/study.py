@@ -32,6 +32,8 @@ from raffect.sweep.space import Space
 EPOCH = "epoch."
 """Prefix of the trial attributes with what each epoch gave: `epoch.001`, ..."""
 REASON = "reason"
+FILES = "files"
+"""Trial attribute with the files of the trial's model, as the sweep's manifest lists them."""
 History = Sequence[Mapping[str, Any]]
 """Epochs of a trial, as the fields of EpochResult."""
 _STARTUP = (4, 10)

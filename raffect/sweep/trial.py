@@ -16,9 +16,10 @@ from ray import tune
 
 from raffect.config import TemporalConfig, build
 from raffect.errors import StoreError
-from raffect.store import Store
+from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import trial_folder
 from raffect.sweep.reasons import reason_of
+from raffect.sweep.study import FILES
 from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.device import choose_device
 from raffect.temporal.prediction import measure_latency
@@ -53,13 +54,22 @@ class TrialHome:
         """The trial's checkpoints."""
         return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}")
 
-    def write_model(self, number: int, trainer: Trainer) -> None:
-        """Write the trial's model; the metrics, which say what it is, last."""
+    def write_model(self, number: int, trainer: Trainer) -> list[dict[str, Any]]:
+        """Write the trial's model; the metrics, which say what it is, last.
+
+        Returns:
+            Its files, for the sweep's manifest.
+        """
+        entries = []
+        below = sweep_folder(self.sweep)
         with tempfile.TemporaryDirectory(prefix="raffect-") as local:
             trainer.write_model(Path(local))
             for name in MODEL_FILES:
                 data = (Path(local) / name).read_bytes()
-                self.store.write_bytes(f"{self.folder(number)}/{name}", data)
+                key = f"{self.folder(number)}/{name}"
+                self.store.write_bytes(key, data)
+                entries.append(FileEntry.of(key.removeprefix(f"{below}/"), data).canonical())
+        return entries
 
 
 class SweepTrial(tune.Trainable):
@@ -103,6 +113,7 @@ class SweepTrial(tune.Trainable):
         self._trainer = None
         self._saved_at = time.monotonic()
         self._latency: float | None = None
+        self._files: list[dict[str, Any]] = []
 
     def __repr__(self) -> str:
         """How Ray's dashboard calls the actor."""
@@ -127,7 +138,7 @@ class SweepTrial(tune.Trainable):
         if done:
             self._latency = measure_latency(trainer.model, trainer.config)
         if done or trainer.epoch in self._home.rungs:
-            self._home.write_model(self._number, trainer)
+            self._files = self._home.write_model(self._number, trainer)
         if not done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             self._home.checkpoints(self._number).save(trainer)
             self._saved_at = time.monotonic()
@@ -149,7 +160,7 @@ class SweepTrial(tune.Trainable):
             "epoch": trainer.epoch,
             "score": trainer.best.score,
             "history": [asdict(epoch) for epoch in trainer.history],
-            "facts": list(describe(trainer, self._latency).items()),
+            "facts": list(describe(trainer, self._latency, self._files).items()),
             "done": done,
         }
 
@@ -171,9 +182,12 @@ def failure(reason: str, history: Sequence[EpochResult]) -> dict[str, Any]:
     }
 
 
-def describe(trainer: Trainer, latency: float | None) -> dict[str, Any]:
+def describe(
+    trainer: Trainer, latency: float | None, files: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Attributes of a trial that has begun."""
-    facts = {
+    facts: dict[str, Any] = {
+        FILES: files,
         "host": platform.node(),
         "device": str(next(trainer.model.parameters()).device),
         "parameters": trainer.parameter_count,

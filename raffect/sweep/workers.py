@@ -101,8 +101,8 @@ class TrialCheckpoints(CheckpointFolder):
             before = [rung for rung in self._home.rungs if self._first < rung < trainer.epoch]
             if before and not self._goes_on_after(before[-1]):
                 return
-            self._home.write_model(self._number, trainer)
-            ray.get(self._gate.describe.remote(describe(trainer, None)))
+            files = self._home.write_model(self._number, trainer)
+            ray.get(self._gate.describe.remote(describe(trainer, None, files)))
         elif time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             super().save(trainer)
             self._saved_at = time.monotonic()
