@@ -34,14 +34,14 @@ SMALL_FINETUNE: dict[str, Any] = {
     "encoder.model": "raffect-tiny",
     "encoder.pretrained": None,
     "epochs": 6,
-    "batch_size": 128,
-    "lr": 1e-3,
+    "batch_size": 64,
+    "lr": 2e-3,
     "layer_decay": 1.0,
     "ema_decay": 0.98,
 }
 SMALL_TEMPORAL: dict[str, Any] = {
     "segments.window": 64,
-    "segments.stride": 48,
+    "segments.stride": 24,
     "model.tcn.channels": [64, 64, 32],
     "model.width": 64,
     "model.transformer.layers": 1,

@@ -27,7 +27,7 @@ def demo(
         Path,
         typer.Option("--keep", metavar="DIR", help="Raw tree in DIR/raw, store in DIR/store."),
     ] = DEFAULT_FOLDER,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 8,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     store: UnusedStore = None,
