@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
-from raffect.errors import DataError, NotThereError, SettingsError
-from raffect.store import Store, features_folder, model_folder, read_manifest, sweep_folder
+from raffect.errors import ConflictError, NotThereError, SettingsError
+from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
 from raffect.store.layout import MODELS, PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
 from raffect.temporal.bundle import (
@@ -24,6 +25,14 @@ from raffect.temporal.bundle import (
 BEST = "best"
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Frames that were predicted, and files of a folder that could not be used, with why."""
+
+    frames: int
+    skipped: tuple[str, ...]
+
+
 def predict_to_file(
     store: Store,
     model: str,
@@ -31,7 +40,7 @@ def predict_to_file(
     frames: Path | None = None,
     split: str | None = None,
     example: Path | None = None,
-) -> int:
+) -> Predicted:
     """Predict a split, a folder of crops, or what an example file names, into a predictions file.
 
     Args:
@@ -41,9 +50,6 @@ def predict_to_file(
         frames: A folder of crops `00001.jpg` ... of one video.
         split: A split of the dataset.
         example: The organisers' example file: its videos, e.g. those of the test set.
-
-    Returns:
-        The number of frames predicted.
 
     Raises:
         SettingsError: Not exactly one of `frames`, `split` and `example`, or an ambiguous name.
@@ -58,15 +64,16 @@ def predict_to_file(
         )
     chosen = Split.VALIDATION if split is None else parse_split(split)
     bundle = load_bundle(store, resolve(store, model))
+    skipped: list[str] = []
     if frames is not None:
-        predictions = [predict_folder(store, bundle, frames)]
+        predictions = [predict_folder(store, bundle, frames, skipped)]
     elif example is not None:
         lengths = example_lengths(bundle.config.task, example)
         predictions = predict_videos(store, bundle, lengths)
     else:
         predictions = predict_split(store, bundle, chosen)
     write_predictions(out, bundle.config.task, predictions)
-    return sum(len(each.frames) for each in predictions)
+    return Predicted(sum(len(each.frames) for each in predictions), tuple(skipped))
 
 
 def resolve(store: Store, name: str) -> str:
@@ -118,20 +125,31 @@ def _trial(store: Store, name: str) -> str:
     )
 
 
-def predict_folder(store: Store, bundle: ModelBundle, folder: Path) -> VideoPredictions:
+def predict_folder(
+    store: Store, bundle: ModelBundle, folder: Path, skipped: list[str]
+) -> VideoPredictions:
     """Predictions of every frame of a folder of crops, up to the last crop.
 
-    The encoder is the one whose features the model was trained on.
+    The encoder is the one whose features the model was trained on. `skipped` takes the files that
+    are no crop or do not decode.
+
+    Raises:
+        DataError: The folder has no crop that can be read.
+        ConflictError: Another encoder has that name now.
     """
     from raffect.clip.crops import encode_folder
     from raffect.clip.encoder import load_encoder
 
-    manifest = read_manifest(store, features_folder(bundle.features))
-    encoder = load_encoder(store, manifest.config["encoder"])
-    frames, features = encode_folder(encoder, folder)
-    if not len(frames):
-        raise DataError(f"{folder} holds no crop that can be read.", "00001.jpg, 00002.jpg, ...")
+    name = str(bundle.lineage["encoder"])
+    trained_on = bundle.lineage["sources"].get(encoder_folder(name))
+    if read_manifest(store, encoder_folder(name)).digest() != trained_on:
+        raise ConflictError(
+            f"The encoder {name!r} is not the one whose features this model was trained on.",
+            "the same encoder",
+            "Train a model on features of the encoder as it is now.",
+        )
+    frames, features = encode_folder(load_encoder(store, name), folder, skipped)
     length = int(frames.max())
     values = predict_features(bundle, features, frames, length)
-    name = folder.resolve().name
-    return VideoPredictions(name, np.arange(1, length + 1, dtype=np.int32), values)
+    numbers = np.arange(1, length + 1, dtype=np.int32)
+    return VideoPredictions(folder.resolve().name, numbers, values)

@@ -113,8 +113,12 @@ def predict(
     screen = Screen(quiet)
     with screen.stage(f"Predicting with {model}") as bar:
         target = Store.open(store)
-        rows = predict_to_file(target, model, out, frames=frames, split=split, example=example)
-        bar.tell(f"{rows:,} frames")
+        done = predict_to_file(target, model, out, frames=frames, split=split, example=example)
+        bar.tell(f"{done.frames:,} frames")
+    for file in done.skipped[:10]:
+        screen.say(f"  skipped {file}")
+    if len(done.skipped) > 10:
+        screen.say(f"  and {len(done.skipped) - 10} more files")
     screen.path(f"{out} is ready.")
 
 

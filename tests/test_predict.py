@@ -1,0 +1,152 @@
+"""Naming models as users do, and predicting with them: splits, example files, folders of crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raffect.affwild2.predictions import read_predictions
+from raffect.affwild2.tasks import Task
+from raffect.clip.encoder import build_encoder
+from raffect.config import EncoderConfig
+from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
+from raffect.predict import predict_to_file, resolve
+from raffect.store import Store, encoder_folder, features_folder
+from raffect.store import features as feature_files
+from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest
+from raffect.sweep.run import tune
+from raffect.sweep.settings import SweepSettings
+from raffect.temporal.train import train
+from tests.builders import jpeg
+from tests.sweep import tiny
+
+
+@pytest.fixture
+def trained(store: Store) -> Store:
+    tiny.fill(store)
+    train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
+    return store
+
+
+def test_a_model_is_found_by_its_name(trained: Store):
+    assert resolve(trained, "mine") == resolve(trained, "models/mine") == "models/mine"
+
+
+@pytest.mark.parametrize("name", ["other", "models/other", "sweeps/other", "other:3"])
+def test_what_is_not_there_is_said(trained: Store, name: str):
+    with pytest.raises(NotThereError):
+        predict_to_file(trained, name, Path("x.csv"), split="validation")
+
+
+@pytest.mark.ray
+def test_a_sweeps_trials_are_found_by_number(trained: Store, ray_local: None, tmp_path: Path):
+    base = tiny.base(optimiser__epochs=1)
+    view = tune(trained, Task.VA, "clip", "mine", SweepSettings(trials=2), base)
+    best = view.rows[0].number
+    assert resolve(trained, "sweeps/mine") == f"sweeps/mine/trials/{best:05d}"
+    assert resolve(trained, "mine:best") == f"sweeps/mine/trials/{best:05d}"
+    assert resolve(trained, "mine:1") == "sweeps/mine/trials/00001"
+    with pytest.raises(NotThereError, match="0, 1"):
+        resolve(trained, "mine:7")
+    with pytest.raises(SettingsError, match="a model and a sweep"):
+        resolve(trained, "mine")
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [{}, {"split": "validation", "frames": Path()}, {"frames": Path(), "example": Path()}],
+)
+def test_exactly_one_source_is_taken(trained: Store, sources: dict):
+    with pytest.raises(SettingsError, match="one of"):
+        predict_to_file(trained, "mine", Path("x.csv"), **sources)
+
+
+def test_a_split_is_predicted_frame_by_frame(trained: Store, tmp_path: Path):
+    done = predict_to_file(trained, "mine", tmp_path / "va.csv", split="validation")
+    found = read_predictions(tmp_path / "va.csv", Task.VA)
+    assert done.frames == sum(len(video.frames) for video in found.values()) == 120
+
+
+def test_an_example_file_says_how_long_its_videos_are(trained: Store, tmp_path: Path):
+    rows = "".join(f"v0/{n:05d}.jpg,\n" for n in range(1, 71))
+    (tmp_path / "example.txt").write_text("image_location,valence,arousal\n" + rows)
+    out = tmp_path / "test.csv"
+    assert predict_to_file(trained, "mine", out, example=tmp_path / "example.txt").frames == 70
+    assert read_predictions(out, Task.VA)["v0"].frames[-1] == 70
+
+
+def test_an_example_of_unknown_videos_is_refused(trained: Store, tmp_path: Path):
+    (tmp_path / "example.txt").write_text("image_location,valence,arousal\nw/00001.jpg,\n")
+    with pytest.raises(NotThereError, match="1 of 1 videos: w"):
+        predict_to_file(trained, "mine", tmp_path / "x", example=tmp_path / "example.txt")
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    folder = tmp_path / "someone"
+    folder.mkdir()
+    for frame in (2, 3, 6):
+        (folder / f"{frame:05d}.jpg").write_bytes(jpeg(frame))
+    (folder / "00004.jpg").write_bytes(b"cut")
+    return folder
+
+
+@pytest.fixture
+def with_encoder(store: Store) -> Store:
+    """A model on features that a real encoder of the store could have made."""
+    from raffect.clip.encoder import CONFIG, WEIGHTS, to_bytes
+
+    tiny.fill(store)
+    encoder = build_encoder(EncoderConfig(model="raffect-tiny", pretrained=None))
+    folder = encoder_folder("clip")
+    store.write_bytes(f"{folder}/{WEIGHTS}", to_bytes(encoder))
+    store.write_json(f"{folder}/{CONFIG}", encoder.describe())
+    entry = FileEntry.of(WEIGHTS, store.read_bytes(f"{folder}/{WEIGHTS}"))
+    manifest = make_manifest("encoder", {}, {}, [entry])
+    write_manifest(store, folder, manifest)
+    names = [name for name in (f"v{i}" for i in range(6)) for _ in range(60)]
+    frames = np.tile(np.arange(1, 61, dtype=np.int32), 6)
+    values = np.random.default_rng(0).normal(size=(360, encoder.dim))
+    data = feature_files.to_parquet(names, frames, values)
+    store.write_bytes(f"{features_folder('clip')}/00000.parquet", data)
+    write_manifest(
+        store,
+        features_folder("clip"),
+        make_manifest(
+            "features",
+            {"encoder": "clip"},
+            {"dataset": read_manifest(store, "dataset").digest(), folder: manifest.digest()},
+            [FileEntry.of("00000.parquet", data)],
+            {"rows": 360, "dim": encoder.dim},
+        ),
+    )
+    train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
+    return store
+
+
+def test_a_folder_of_crops_is_predicted_up_to_its_last_crop(
+    with_encoder: Store, crops: Path, tmp_path: Path
+):
+    done = predict_to_file(with_encoder, "mine", tmp_path / "x.csv", frames=crops)
+    found = read_predictions(tmp_path / "x.csv", Task.VA)
+    assert list(found["someone"].frames) == [1, 2, 3, 4, 5, 6]
+    assert np.abs(found["someone"].values).max() <= 1
+    assert len(done.skipped) == 1
+    assert done.skipped[0].startswith("00004.jpg")
+
+
+def test_another_encoder_under_the_same_name_is_refused(
+    with_encoder: Store, crops: Path, tmp_path: Path
+):
+    folder = encoder_folder("clip")
+    write_manifest(with_encoder, folder, make_manifest("encoder", {"other": 1}, {}, []))
+    with pytest.raises(ConflictError, match="not the one"):
+        predict_to_file(with_encoder, "mine", tmp_path / "x.csv", frames=crops)
+
+
+def test_a_folder_without_crops_is_refused(with_encoder: Store, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no crop"):
+        predict_to_file(with_encoder, "mine", tmp_path / "x.csv", frames=tmp_path / "empty")
