@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export RAY_DISABLE_IMPORT_WARNING := 1
+# Files of tests side by side: much of their time is spent waiting for Ray to start.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: install demo test quick lint format bench clean
 
@@ -21,10 +22,10 @@ demo: install
 	@$(BIN)/raffect demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations 10
 
 quick: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

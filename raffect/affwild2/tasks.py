@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raffect.errors import SettingsError
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class Task(StrEnum):
@@ -125,14 +128,7 @@ def parse_task(text: str) -> Task:
     Raises:
         SettingsError: No task has that name.
     """
-    try:
-        return Task(text.lower())
-    except ValueError:
-        raise SettingsError(
-            f"There is no task {text!r}.",
-            ", ".join(task.value for task in Task),
-            "Give one of them, e.g. `raffect tune va`.",
-        ) from None
+    return _parse(Task, "task", text, "Give one of them, e.g. `raffect tune va`.")
 
 
 def parse_split(text: str) -> Split:
@@ -141,14 +137,15 @@ def parse_split(text: str) -> Split:
     Raises:
         SettingsError: No split has that name.
     """
+    return _parse(Split, "split", text, "Give one of them with --split.")
+
+
+def _parse(kind: type[E], noun: str, text: str, next_step: str) -> E:
     try:
-        return Split(text.lower())
+        return kind(text.lower())
     except ValueError:
-        raise SettingsError(
-            f"There is no split {text!r}.",
-            ", ".join(split.value for split in Split),
-            "Give one of them with --split.",
-        ) from None
+        names = ", ".join(member.value for member in kind)
+        raise SettingsError(f"There is no {noun} {text!r}.", names, next_step) from None
 
 
 def source_of(video: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from functools import partial
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -46,14 +48,34 @@ def _root(
 
 def main() -> None:
     """Run a command; exit 0 done, 2 the user's mistake, 1 a bug or a failed engine."""
+    signal.signal(signal.SIGINT, _Interrupt())
     sys.exit(run(sys.argv[1:]))
+
+
+class _Interrupt:
+    """Ctrl-C ends the command in order; pressed again, at once.
+
+    An interruption that meets the engine in a callback can be lost there, or leave a lock behind.
+    Nothing is at risk either way: what was not finished is not taken for whole.
+    """
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._pressed:
+            os._exit(EXIT_INTERRUPTED)
+        self._pressed = True
+        raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
     """Run a command with these arguments and return its exit code."""
     try:
         result = app(args=arguments, prog_name="raffect", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        # typer turns Ctrl-C into this code, without a word.
+        return _interrupted() if code == EXIT_INTERRUPTED else code
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -71,6 +93,7 @@ def run(arguments: list[str]) -> int:
 
 def _interrupted() -> int:
     sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
+    sys.stderr.flush()
     return EXIT_INTERRUPTED
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FixedTrial
 
-from raffect.config import TemporalConfig
+from raffect.config import TemporalConfig, flatten
 from raffect.errors import RaffectError, SettingsError
 from raffect.sweep.space import Space, space_failed
 
@@ -67,7 +67,7 @@ class _BaseValueTrial(FixedTrial):
     def __init__(self, base: TemporalConfig) -> None:
         super().__init__({})
         self.problems: list[str] = []
-        self._values = _leaves(base.canonical())
+        self._values = flatten(base.canonical())
         self._taken: dict[str, Any] = {}
         self._ranges: dict[str, BaseDistribution] = {}
 
@@ -133,15 +133,7 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
     return free or abs(steps - round(steps)) < 1e-9
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        found |= _leaves(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return found
-
-
 def _changed(base: TemporalConfig, config: TemporalConfig) -> str:
-    before, after = _leaves(base.canonical()), _leaves(config.canonical())
+    before, after = flatten(base.canonical()), flatten(config.canonical())
     changed = [f"{k} = {before[k]} becomes {after[k]}" for k in after if before[k] != after[k]]
     return "; ".join(changed)
