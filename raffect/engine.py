@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import warnings
 from collections.abc import Iterator
@@ -51,8 +52,7 @@ def connect(address: str | None = None) -> None:
     if address:
         _join(address, runtime)
     else:
-        # A Ray that only this process uses, on loopback, ends with it: no token to keep.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        _protect()
         with _hushed():
             ray.init(
                 address="local",
@@ -80,6 +80,17 @@ def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
             "the address of a running cluster, or none for this machine alone",
             "Check --address or RAY_ADDRESS, and `ray status` on the cluster.",
         ) from None
+
+
+def _protect() -> None:
+    """Let nobody else in: even a Ray for this process alone listens on all interfaces.
+
+    ray.init() turns token authentication on where RAY_AUTH_MODE is not set (and only it can: the
+    mode is read when ray is imported), and takes the token from here instead of leaving a file in
+    the home folder, which would change how later clusters start.
+    """
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextmanager

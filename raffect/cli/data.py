@@ -97,8 +97,8 @@ def check(
     from raffect.store import Store
 
     screen = Screen(quiet, as_json)
-    with screen.stage("Verifying the dataset"):
-        counts = run(Store.open(store))
+    with screen.stage("Verifying the dataset") as bar:
+        counts = run(Store.open(store), progress=bar.tick)
     if as_json:
         screen.json(counts)
     else:
