@@ -72,7 +72,7 @@ def tune(
     from raffect.cli.screen import Screen
     from raffect.cli.settings import settings
     from raffect.config import build, recipe
-    from raffect.store import Store
+    from raffect.store import Store, sweep_folder
     from raffect.sweep.run import SweepProgress
     from raffect.sweep.run import tune as run
     from raffect.sweep.settings import SweepSettings
@@ -110,6 +110,8 @@ def tune(
         )
         bar.tell(describe_sweep(view))
     show_leaderboard(screen, view)
+    if view.manifest is not None:
+        screen.ready(target.where(sweep_folder(view.name)), view.manifest)
     screen.say("Next:")
     screen.path(f"  raffect report {view.name} --store {target.uri}")
     screen.path(
