@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -180,8 +179,6 @@ def _scaling(job: Job) -> ray.train.ScalingConfig:
 
 
 def _run_config(store: Store, folder: str, mailbox: Any) -> Any:
-    # Ray Train asks its workers how they are every 2 s; short runs spend most of their time so.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     handler = pyarrow.fs.FSSpecHandler(store.filesystem)
     # Its stubs are those of Train V1.
     make: Any = ray.train.RunConfig
