@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,5 +75,7 @@ def _show_results(screen: Screen, show: Demo) -> None:
     screen.say("\nReport:")
     screen.path(f"  {show.report.resolve()}")
     screen.say("Try next:")
+    if shutil.which("raffect") is None:
+        screen.path(f"  source {Path(sys.prefix) / 'bin' / 'activate'}")
     for command in show.next_commands():
         screen.path(f"  {command}")
