@@ -12,7 +12,7 @@ from raffect.affwild2.tasks import SPECS, Split, Task
 IMAGE_ROOTS = ("cropped_aligned", "cropped_aligned_new_50_vids")
 """The real crops ship in batches, so that there are several roots."""
 
-# Shortest, quantiles and longest video relative to the median: field.md section 1, with the tails
+# Shortest, quantiles and longest video relative to the median, with the tails
 # drawn in (the real ones are 0.02 and 12 medians), so that a small set is not one long video.
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _LENGTHS = (0.125, 0.2, 0.63, 1.0, 1.45, 2.4, 3.0)

@@ -50,7 +50,7 @@ UNITS = {name.removeprefix("AU"): i for i, name in enumerate(SPECS[Task.AU].colu
 _CENTRES = np.array([_PROTOTYPES[name][:3] for name in _NAMES])
 _RADII = np.array([_PROTOTYPES[name][3] for name in _NAMES])
 _STRENGTHS = np.array([[_PROTOTYPES[name][6].get(unit, 0.0) for unit in UNITS] for name in _NAMES])
-# Set so that the positive rates lie near the real ones (field.md section 1), the rare ones at 4 %.
+# Set so that the positive rates lie near the real ones, the rare ones at 4 %.
 _THRESHOLDS = np.array([0.76, 0.61, 0.62, 0.37, 0.38, 0.26, 0.25, 0.69, 0.54, 0.7, 0.28, 0.52])
 
 

@@ -205,7 +205,7 @@ class _Trainer(ray.train.torch.TorchTrainer):
         """End the run and its workers; what was reported stays.
 
         A controller that is merely killed leaves its placement group behind, and with it the
-        workers' cores, where Ray's dashboard does not run (ray.md, section 1).
+        workers' cores, where Ray's dashboard does not run.
         """
         if self.controller is None:
             return

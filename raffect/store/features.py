@@ -1,6 +1,6 @@
 """Features on disk: float16 rows as fixed-size binary, the fastest layout that is plain Parquet.
 
-Measured (ray.md section 4): fixed_size_binary decodes at 2.7 GB/s per thread, a FixedSizeList at
+Measured: fixed_size_binary decodes at 2.7 GB/s per thread, a FixedSizeList at
 0.1 to 0.35. Any reader of Parquet sees rows of `2 * dim` bytes, little-endian IEEE float16:
 
     table = pyarrow.parquet.read_table(path)

@@ -17,7 +17,7 @@ import fsspec
 from raffect.errors import SettingsError
 
 # Many servers that are not AWS answer 411 to the checksums that new clients send by default;
-# read by botocore and by pyarrow when their first client is made (ray.md section 3).
+# read by botocore and by pyarrow when their first client is made.
 _CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",

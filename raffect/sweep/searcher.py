@@ -2,7 +2,7 @@
 
 Tune's own OptunaSearch is not used. It records pruned trials as COMPLETE with the value of a part
 of their budget, leaves a trial with a NaN RUNNING for ever, and a restored run repeats trials that
-were in flight (ray.md section 2). Patching that means its private members; the public interfaces
+were in flight. Patching that means its private members; the public interfaces
 of both libraries need the few lines below.
 """
 

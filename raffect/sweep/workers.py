@@ -1,6 +1,6 @@
 """One trial of a sweep on several workers: the trial's actor waits, an inner run trains.
 
-What the engine makes hard (ray.md section 1) is closed here: the actor takes next to no CPU; the
+What the engine makes hard is closed here: the actor takes next to no CPU; the
 inner run is always left to end by itself, because only then are its workers' places free; and the
 workers, who run ahead of the study's verdict, never write a model over the one that it judges.
 """

@@ -1,6 +1,6 @@
 """The temporal model of the recipe: TCN, 1x1 convolution, Transformer encoder, MLP heads.
 
-Source: Zhou et al., ABAW6 (field.md section 3). The VA head is plain, as the recipe's heads are:
+Source: Zhou et al., ABAW6. The VA head is plain, as the recipe's heads are:
 the CCC loss then sees every error, and predictions are clipped to [-1, 1] afterwards (`activate`).
 """
 

@@ -46,7 +46,7 @@ def test_expression_floor_is_the_class_most_frequent_in_train():
 
 
 def test_the_field_s_own_floors():
-    """Always-Other on the class counts that field.md gives, and all action units active."""
+    """Always-Other on the class counts of the real set, and all action units active."""
     counts = np.array([82258, 6126, 5296, 8408, 34511, 25157, 12332, 106444])
     values = np.repeat(np.arange(8), counts)[:, None].astype(np.float32)
     train = {"t": VideoLabels("t", Split.TRAIN, np.full((2, 1), 7, np.float32), np.ones(2, bool))}
