@@ -293,8 +293,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(
-            f"{path} can't be read as YAML: {error}", "a YAML file of settings"
+            f"{path} can't be read as YAML: {error}",
+            "a YAML file of settings",
+            "Correct --config or the file.",
         ) from None
     if not isinstance(tree, dict):
-        raise SettingsError(f"{path} holds no mapping.", "a YAML mapping of settings")
+        raise SettingsError(
+            f"{path} holds no mapping.", "a YAML mapping of settings", "Correct the file."
+        )
     return tree

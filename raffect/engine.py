@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ray
 
-from raffect.errors import RaffectError
+from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
 
 # Workers of one machine would each take all cores for torch and slow one another down.
@@ -62,6 +62,23 @@ def connect(address: str | None = None) -> None:
                 runtime_env=runtime,
             )
     _calm()
+
+
+def check_room(workers: int, address: str | None) -> None:
+    """Refuse more workers than this machine has cores: they would wait for one another for ever.
+
+    A cluster is asked nothing: it may grow.
+
+    Raises:
+        SettingsError: This machine has fewer cores.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if not (address or os.environ.get("RAY_ADDRESS")) and workers > cores:
+        raise SettingsError(
+            f"{workers} workers do not fit on this machine, which has {cores} cores.",
+            f"at most {cores} workers, or a cluster",
+            "Lower --workers, or give a cluster's --address.",
+        )
 
 
 def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:

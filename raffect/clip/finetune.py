@@ -17,7 +17,7 @@ from raffect.clip.ingest import Wanted, choose_frames, read_shares
 from raffect.clip.training import read_best
 from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, check_device, run_workers
 from raffect.config import FinetuneConfig
-from raffect.engine import connect
+from raffect.engine import check_room, connect
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
 from raffect.store.manifest import has_manifest
 
@@ -52,6 +52,7 @@ def finetune(
         DataError: There are no labelled crops.
         ConflictError: An encoder of that name was begun or made with other settings.
     """
+    check_room(workers, address)
     folder = encoder_folder(name)
     sources = {DATASET: read_manifest(store, DATASET).digest()}
     # What can be wrong with the settings is found before anything is written.

@@ -128,7 +128,7 @@ class Store:
         with translated(self.uri):
             try:
                 found = self.filesystem.ls(self.path(folder), detail=False)
-            except (FileNotFoundError, NotADirectoryError):
+            except FileNotFoundError:
                 return []
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
         # A folder marker of object storage, and files that a killed writer left beside its target.

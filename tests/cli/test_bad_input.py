@@ -184,6 +184,18 @@ def test_an_interruption_says_that_the_command_continues(raw: Path, tmp_path: Pa
     assert subprocess.run(words, capture_output=True).returncode == 0
 
 
+def test_more_workers_than_cores(tell, tmp_path: Path):
+    told = tell("finetune", "--workers", "1000", "--store", tmp_path / "store")
+    assert told.code == 2
+    assert "1000 workers" in told.message
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_that_is_a_file(tell, tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    assert tell("trials", "--store", tmp_path / "file").code == 2
+
+
 def test_predict_needs_to_know_what(tell, tmp_path: Path):
     told = tell("predict", "va", "--out", tmp_path / "x.csv", "--store", tmp_path)
     assert told.code == 2
