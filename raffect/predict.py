@@ -12,7 +12,7 @@ from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
-from raffect.store.layout import MODELS, PLAN, SWEEPS, trial_folder
+from raffect.store.layout import MODELS, PLAN, SWEEPS
 from raffect.store.manifest import has_manifest
 from raffect.temporal.bundle import (
     ModelBundle,
@@ -109,15 +109,15 @@ def resolve(store: Store, name: str) -> str:
 
 
 def _trial(store: Store, name: str) -> str:
-    from raffect.sweep.leaderboard import load_sweep
+    from raffect.sweep.leaderboard import load_sweep, model_folder_of
 
     sweep, _, wanted = name.partition(":")
-    rows = [row for row in load_sweep(store, sweep).rows if row.model is not None]
-    numbers = [row.number for row in rows]
+    rows = {row.number: row for row in load_sweep(store, sweep).rows if row.model is not None}
+    numbers = list(rows)
     if rows and wanted in ("", BEST):
-        return trial_folder(sweep, numbers[0])
-    if wanted.isdigit() and int(wanted) in numbers:
-        return trial_folder(sweep, int(wanted))
+        return model_folder_of(rows[numbers[0]])
+    if wanted.isdigit() and int(wanted) in rows:
+        return model_folder_of(rows[int(wanted)])
     raise NotThereError(
         f"The sweep {sweep!r} has no model of trial {wanted or BEST!r}.",
         f"trials with a model: {', '.join(map(str, sorted(numbers))) or 'none yet'}",

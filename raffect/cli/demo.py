@@ -57,7 +57,7 @@ def demo(
 
 
 def _show_results(screen: Screen, show: Demo) -> None:
-    from raffect.cli.sweeps import show_leaderboard
+    from raffect.cli.leaderboard import show_leaderboard
 
     for view in show.views():
         screen.say("")

@@ -25,8 +25,9 @@ from raffect.report.data import (
 from raffect.report.importance import Distributions, guess_distribution, importance
 from raffect.report.lineage import is_synthetic, lineage, sources_of
 from raffect.store import Store
-from raffect.sweep.leaderboard import SweepView, TrialRow, load_sweep
+from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.reasons import kind_of
+from raffect.sweep.rows import TrialRow
 from raffect.sweep.study import open_study
 
 DEPTH_NAMES = ("tcn.depth", "tcn_depth")

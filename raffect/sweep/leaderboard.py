@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import stdev
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.sweep.study import EPOCH, FILES, REASON, open_study
-
-_SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    """One trial.
-
-    Attributes:
-        number: Its number; 0 is the recipe.
-        state: COMPLETE (full budget), PRUNED, FAIL, RUNNING or WAITING.
-        score: That of its best epoch on validation so far; None when it failed.
-        epochs: Epochs it ran.
-        seconds: Time of those epochs.
-        params: What the space chose, by dotted key.
-        reason: Why it failed.
-        model: `SWEEP:NUMBER` when it left a model.
-        best_epoch: 1-based epoch of the score.
-        curve: Per epoch its `epoch`, `score`, `loss`, `parts`, `seconds` and `lr`.
-        parameters: Trained values of its model.
-        attributes: What else is recorded: host, device, seed, config_hash, latency_ms (per 1,000
-            frames).
-    """
-
-    number: int
-    state: str
-    score: float | None
-    epochs: int
-    seconds: float
-    params: dict[str, Any]
-    reason: str | None
-    model: str | None
-    best_epoch: int | None
-    curve: list[dict[str, Any]]
-    parameters: int | None
-    attributes: dict[str, Any]
+from raffect.sweep.rows import TrialRow, rank, read_row
+from raffect.sweep.seeds import read_seeds
+from raffect.sweep.settings import Objective
+from raffect.sweep.study import SPENT, open_study
 
 
 @dataclass(frozen=True)
@@ -61,10 +30,16 @@ class SweepView:
         task: Its task.
         rows: Trials, best first: those with a final score, then the rest by number.
         config: The base configuration, as JSON.
-        counts: Number of trials by state.
-        target: Trials that were asked for.
+        counts: Number of trials by state, without those taken over from other sweeps.
+        target: Trials that were asked for, the same.
         baseline: `score` and `parts` of the trivial prediction.
         manifest: None as long as trials are missing.
+        objectives: What is searched for; the score comes first.
+        settings: What else the sweep's name is bound to: sampler, pruning, seed, constraints.
+        ranges: The searched ranges by parameter, for people.
+        hours: Hours of all runs of the command together.
+        device_hours: Hours of devices that its trials' epochs took.
+        changed: When a trial last ended, ISO 8601; None before.
     """
 
     name: str
@@ -75,6 +50,18 @@ class SweepView:
     target: int
     baseline: dict[str, Any]
     manifest: Manifest | None
+    objectives: tuple[Objective, ...] = ("score",)
+    settings: dict[str, Any] = field(default_factory=dict)
+    ranges: dict[str, str] = field(default_factory=dict)
+    hours: float = 0.0
+    device_hours: float = 0.0
+    changed: str | None = None
+
+    @property
+    def best(self) -> TrialRow | None:
+        """The best trial that meets the constraints; None as long as there is none."""
+        first = self.rows[0] if self.rows else None
+        return first if first and first.model and not first.violations else None
 
 
 def load_sweep(store: Store, name: str) -> SweepView:
@@ -85,7 +72,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
     """
     folder = sweep_folder(name)
     try:
-        plan = store.read_json(f"{folder}/{PLAN}")
+        plan = store.read_json(f"{folder}/{PLAN}")["config"]
     except FileNotFoundError:
         known = ", ".join(store.names(SWEEPS))
         raise NotThereError(
@@ -96,17 +83,59 @@ def load_sweep(store: Store, name: str) -> SweepView:
     study = open_study(store, name)
     trials = study.get_trials(deepcopy=False)
     attributes = study.user_attrs
-    rows = sorted((read_row(store, name, trial) for trial in trials), key=_rank)
+    bound = plan.get("sweep", {})
+    objectives: tuple[Objective, ...] = tuple(bound.get("objectives", ("score",)))
+    front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else set()
+    rows = _rows(name, trials, objectives, front, read_seeds(store, name))
+    own = [row for row in rows if row.origin is None]
     return SweepView(
         name=name,
-        task=Task(plan["config"]["task"]),
+        task=Task(plan["task"]),
         rows=rows,
-        config=plan["config"]["base"],
-        counts=dict(Counter(row.state for row in rows)),
-        target=attributes.get("target", len(rows)),
+        config=plan["base"],
+        counts=dict(Counter(row.state for row in own)),
+        target=attributes.get("target", len(own)),
         baseline=attributes.get("baseline", {"score": 0.0, "parts": {}}),
         manifest=read_manifest(store, folder) if has_manifest(store, folder) else None,
+        objectives=objectives,
+        settings=bound,
+        ranges=plan.get("space", {}).get("ranges", {}),
+        hours=sum(attributes.get(SPENT, {}).values()) / 3600,
+        device_hours=sum(row.device_seconds for row in rows) / 3600,
+        changed=max((row.finished for row in rows if row.finished), default=None),
     )
+
+
+def _rows(
+    name: str,
+    trials: Sequence[FrozenTrial],
+    objectives: tuple[Objective, ...],
+    front: set[int],
+    seeds: dict[int, dict[int, float]],
+) -> list[TrialRow]:
+    rows = [
+        read_row(name, trial, objectives, seeds.get(trial.number), trial.number in front)
+        for trial in trials
+    ]
+    return mark_ties(sorted(rows, key=rank))
+
+
+def mark_ties(rows: list[TrialRow]) -> list[TrialRow]:
+    """Mark the trials whose score is within the spread over seeds of the best trial's.
+
+    The spread is the sample standard deviation of the best trial's scores under several seeds;
+    without these no trial is marked.
+
+    Args:
+        rows: Sorted, the best first.
+    """
+    if not rows or len(rows[0].seeds) < 2 or rows[0].score is None:
+        return rows
+    least = rows[0].score - stdev(rows[0].seeds.values())
+    return [
+        replace(row, tied=row.model is not None and row.score is not None and row.score >= least)
+        for row in rows
+    ]
 
 
 def list_sweeps(store: Store) -> list[SweepView]:
@@ -121,47 +150,8 @@ def list_sweeps(store: Store) -> list[SweepView]:
     return views
 
 
-def read_row(store: Store, sweep: str, trial: FrozenTrial) -> TrialRow:
-    """A trial of the study as a row."""
-    attributes = dict(trial.user_attrs)
-    curve = [attributes.pop(key) for key in sorted(attributes) if key.startswith(EPOCH)]
-    attributes.pop(FILES, None)
-    # max() gives the first of equals, as training does.
-    best = max(curve, key=lambda epoch: float(epoch["score"]), default=None)
-    return TrialRow(
-        number=trial.number,
-        state=trial.state.name,
-        score=_score(trial, best),
-        epochs=len(curve),
-        seconds=sum(epoch["seconds"] for epoch in curve),
-        params=_params(trial),
-        reason=attributes.pop(REASON, None),
-        model=f"{sweep}:{trial.number}" if trial.state in _SCORED else None,
-        best_epoch=best["epoch"] if best else None,
-        curve=curve,
-        parameters=attributes.pop("parameters", None),
-        attributes=attributes,
-    )
-
-
-def model_folder_of(view: SweepView, number: int) -> str:
-    """The folder of a trial's model, for load_bundle."""
-    return trial_folder(view.name, number)
-
-
-def _score(trial: FrozenTrial, best: dict[str, Any] | None) -> float | None:
-    if trial.state in _SCORED:
-        return trial.value
-    return float(best["score"]) if best and trial.state is TrialState.RUNNING else None
-
-
-def _params(trial: FrozenTrial) -> dict[str, Any]:
-    if trial.state is TrialState.WAITING:
-        return dict(trial.system_attrs.get("fixed_params", {}))
-    return dict(trial.params)
-
-
-def _rank(row: TrialRow) -> tuple[int, float, int]:
-    if row.model is None or row.score is None:
-        return 1, 0.0, row.number
-    return 0, -row.score, row.number
+def model_folder_of(row: TrialRow) -> str:
+    """The folder of a trial's model, for load_bundle; that of the sweep that trained it."""
+    assert row.model is not None
+    sweep, _, number = row.model.rpartition(":")
+    return trial_folder(sweep, int(number))

@@ -184,7 +184,7 @@ def run_trials(
     ledger = Ledger(
         study=study,
         epochs=epochs,
-        max_failures=settings.max_failures,
+        max_failures=settings.max_failures or 5,
         on_update=on_update,
         finished=len(finished),
         best=None if best is None else scored[best],

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from raffect.config import Config, Count, NonNegative
+from raffect.config import Config, Count, NonNegative, Positive
+
+Objective = Literal["score", "latency", "parameters"]
+Sampler = Literal["tpe", "gp", "cmaes", "random", "nsga2"]
+Pruning = Literal["asha", "hyperband", "median", "none"]
+DIRECTIONS: dict[Objective, str] = {
+    "score": "maximize",
+    "latency": "minimize",
+    "parameters": "minimize",
+}
+"""What is better: score on validation, milliseconds per 1,000 frames, trained values."""
 
 
 class SweepSettings(Config):
@@ -25,23 +35,49 @@ class SweepSettings(Config):
         None, description="0.25: four trials share a GPU; none: one each where there are GPUs"
     )
     workers_per_trial: Count = 1
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Sampler = "tpe"
     seed: int = Field(0, ge=0, lt=2**31)
-    pruning: Literal["asha", "none"] = "asha"
+    pruning: Pruning | None = Field(None, description="none given: asha, or none for a front")
     min_epochs: int | None = Field(None, ge=1, description="epochs before the first comparison")
     reduction_factor: int = Field(3, ge=2, description="one of so many goes on at a comparison")
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("score",)
+    max_params: int | None = Field(None, ge=1, description="most trained values of a model")
+    max_latency_ms: Positive | None = Field(None, description="most, per 1,000 frames")
+    max_hours: Positive | None = Field(None, description="of all runs of the command together")
+    max_device_hours: Positive | None = Field(None, description="GPU hours; slots without GPUs")
+    warm_start: tuple[str, ...] = Field((), description="sweeps to begin with")
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between checkpoints")
-    max_failures: Count = Field(5, description="end when so many fail and none succeeds")
+    max_failures: int | None = Field(
+        None, ge=1, description="of a run; none: 5 if there is no success among them"
+    )
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> SweepSettings:
+        several = len(self.objectives) > 1
+        if self.objectives[0] != "score" or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives: score first, and each once, e.g. score,latency")
+        if several and self.pruning not in (None, "none"):
+            raise ValueError("pruning compares one objective; with several it must be none")
+        if several and self.sampler == "cmaes":
+            raise ValueError("cmaes knows one objective; allowed with several: tpe, gp, nsga2")
+        return self
+
+    @property
+    def pruner(self) -> Pruning:
+        """How trials are pruned; not at all when they are compared in several objectives."""
+        return self.pruning or ("asha" if len(self.objectives) == 1 else "none")
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
         """Epochs after which trials are compared, for a budget of `epochs`."""
-        if self.pruning == "none":
+        if self.pruner == "none":
             return ()
-        rung = self.first_rung(epochs)
+        first = self.first_rung(epochs)
+        if self.pruner == "median":
+            return tuple(range(first, epochs, first))
         rungs = []
-        while rung < epochs:
-            rungs.append(rung)
-            rung *= self.reduction_factor
+        while first < epochs:
+            rungs.append(first)
+            first *= self.reduction_factor
         return tuple(rungs)
 
     def first_rung(self, epochs: int) -> int:
@@ -54,5 +90,9 @@ class SweepSettings(Config):
 
     def binding(self) -> dict[str, Any]:
         """What may not change under the same name; the rest only says how much and how fast."""
-        kept = ("sampler", "seed", "pruning", "min_epochs", "reduction_factor")
-        return {name: value for name, value in self.canonical().items() if name in kept}
+        kept = (
+            "sampler", "seed", "min_epochs", "reduction_factor", "objectives", "max_params",
+            "max_latency_ms",
+        )  # fmt: skip
+        bound = {name: value for name, value in self.canonical().items() if name in kept}
+        return {**bound, "pruning": self.pruner}

@@ -34,6 +34,12 @@ EPOCH = "epoch."
 REASON = "reason"
 FILES = "files"
 """Trial attribute with the files of the trial's model, as the sweep's manifest lists them."""
+ORIGIN = "origin"
+"""Trial attribute `SWEEP:NUMBER` of a result that was taken over from another sweep."""
+DEVICES = "devices"
+"""Trial attribute with the devices that it took."""
+SPENT = "spent"
+"""Study attribute with the seconds of each run of the command."""
 History = Sequence[Mapping[str, Any]]
 """Epochs of a trial, as the fields of EpochResult."""
 _STARTUP = (4, 10)
@@ -294,7 +300,7 @@ def make_sampler(settings: SweepSettings, rows: int) -> BaseSampler:
 
 def make_pruner(settings: SweepSettings, epochs: int) -> BasePruner:
     """Asynchronous successive halving in epochs; its rungs are kept in the study itself."""
-    if not settings.rungs(epochs):
+    if settings.pruner == "none":
         return NopPruner()
     return SuccessiveHalvingPruner(
         min_resource=settings.first_rung(epochs), reduction_factor=settings.reduction_factor

@@ -12,7 +12,8 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import recipe
 from raffect.store import Manifest
 from raffect.store.manifest import make_manifest
-from raffect.sweep.leaderboard import SweepView, TrialRow
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.rows import TrialRow
 
 FINISHED = make_manifest("sweep", {}, {"dataset": "d" * 64, "features/clip": "f" * 64}, [])
 

@@ -13,9 +13,9 @@ from optuna.samplers import RandomSampler, TPESampler
 from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store
-from raffect.sweep.leaderboard import TrialRow, read_row
 from raffect.sweep.ledger import Ledger
 from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.rows import TrialRow, read_row
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import Assignment, SweepStudy, make_sampler, open_study
@@ -41,7 +41,7 @@ def open_driver(store: Store, trials: int, base: TemporalConfig, **settings: Any
 
 def rows(store: Store) -> list[TrialRow]:
     trials = open_study(store, "s").get_trials(deepcopy=False)
-    return [read_row(store, "s", trial) for trial in trials]
+    return [read_row("s", trial) for trial in trials]
 
 
 def epochs(*scores: float) -> list[dict[str, Any]]:
