@@ -174,6 +174,10 @@ class OptimiserConfig(Config):
     weight_decay: NonNegative = 1e-5
     warmup_epochs: NonNegative = 1.0
     clip_norm: float | None = Field(None, gt=0.0, description="none: gradients are not clipped")
+    accumulation: int = Field(1, ge=1, le=64, description="parts of a batch; same gradient")
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better score after which to stop; none: never"
+    )
 
 
 class TemporalConfig(Config):

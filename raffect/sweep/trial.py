@@ -131,10 +131,9 @@ class SweepTrial(tune.Trainable):
 
     def _advance(self) -> dict[str, Any]:
         trainer = self._trainer = self._trainer or self._begin()
-        budget = self._config.optimiser.epochs
-        if trainer.epoch < budget:
+        if not trainer.done:
             trainer.run_epoch()
-        done = trainer.epoch >= budget
+        done = trainer.done
         if done:
             self._latency = measure_latency(trainer.model, trainer.config)
         if done or trainer.epoch in self._home.rungs:

@@ -19,7 +19,7 @@ import ray
 from raffect.sweep.trial import CHECKPOINT, SweepTrial, TrialHome, describe, failure
 from raffect.temporal.checkpoints import CheckpointFolder, Saveable
 from raffect.temporal.distributed import train_on_workers
-from raffect.temporal.training import EpochResult, Trainer
+from raffect.temporal.training import EpochResult, Trainer, is_done
 
 _POLL_S = 0.1
 
@@ -96,8 +96,7 @@ class TrialCheckpoints(CheckpointFolder):
     def save(self, trainer: Saveable) -> None:
         """Write the model at rungs and at the end; a checkpoint when it is time."""
         assert isinstance(trainer, Trainer)
-        is_last = trainer.epoch >= trainer.config.optimiser.epochs
-        if is_last or trainer.epoch in self._home.rungs:
+        if trainer.done or trainer.epoch in self._home.rungs:
             before = [rung for rung in self._home.rungs if self._first < rung < trainer.epoch]
             if before and not self._goes_on_after(before[-1]):
                 return
@@ -184,7 +183,7 @@ class SweepTrialOnWorkers(SweepTrial):
                     raise self._error or RuntimeError("the inner run ended early") from None
 
     def _result_of(self, history: Sequence[EpochResult]) -> dict[str, Any]:
-        done = history[-1].epoch >= self._config.optimiser.epochs
+        done = is_done(self._config.optimiser, history)
         if done and self._thread is not None:
             self._thread.join()
         facts = {**ray.get(self._gate.facts.remote()), "workers": self._workers}

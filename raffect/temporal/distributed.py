@@ -213,7 +213,7 @@ def _train_worker(setup: dict[str, Work]) -> None:
     try:
         trainer = Trainer(work.config, ray.get(work.data), reducer, device)
         work.checkpoints.restore_latest(trainer)
-        while trainer.epoch < work.config.optimiser.epochs:
+        while not trainer.done:
             result = trainer.run_epoch()
             if not _keep(work, trainer, result, reducer, device):
                 return

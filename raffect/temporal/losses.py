@@ -172,6 +172,7 @@ class WeightedLosses(nn.Module):
         self.weights = dict(weights)
         self.reducer = reducer
         self._ordered = list(losses.items())
+        self._sizes: list[int] = []
 
     def forward(
         self,
@@ -180,13 +181,28 @@ class WeightedLosses(nn.Module):
         known: Mapping[Task, Tensor],
     ) -> Tensor:
         """The loss of the global batch, the same on every worker."""
+        return self.value(self.reducer.sum(self.statistics(outputs, values, known)))
+
+    def statistics(
+        self,
+        outputs: Mapping[Task, Tensor],
+        values: Mapping[Task, Tensor],
+        known: Mapping[Task, Tensor],
+    ) -> Tensor:
+        """The sums of all tasks one after the other, of this worker's frames."""
         own = [
             loss.statistics(outputs[task], values[task], known[task])
             for task, loss in self._ordered
         ]
-        summed = torch.split(self.reducer.sum(torch.cat(own)), [len(part) for part in own])
+        self._sizes = [len(part) for part in own]
+        return torch.cat(own)
+
+    def value(self, statistics: Tensor) -> Tensor:
+        """The loss of the frames that the sums belong to."""
         terms = [
             self.weights[task] * loss.value(part)
-            for (task, loss), part in zip(self._ordered, summed, strict=True)
+            for (task, loss), part in zip(
+                self._ordered, torch.split(statistics, self._sizes), strict=True
+            )
         ]
         return torch.stack(terms).sum()

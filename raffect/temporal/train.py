@@ -100,7 +100,7 @@ def run_epochs(
     """Train to the last epoch from the newest checkpoint, leaving one after each epoch."""
     checkpoints.restore_latest(trainer)
     total = trainer.config.optimiser.epochs
-    while trainer.epoch < total:
+    while not trainer.done:
         result = trainer.run_epoch()
         checkpoints.save(trainer)
         if on_epoch is not None:

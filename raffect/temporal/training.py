@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raffect.affwild2.tasks import SPECS
-from raffect.config import OptimiserConfig, TemporalConfig
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.config import OptimiserConfig, TemporalConfig, build, override
+from raffect.temporal.accumulation import backward
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
 from raffect.temporal.device import autocast, choose_device, seeded
@@ -140,6 +141,11 @@ class Trainer:
         """Optimiser steps per epoch; the last batch may be smaller."""
         return math.ceil(len(self._segments) / self.config.optimiser.batch_size)
 
+    @property
+    def done(self) -> bool:
+        """Whether the budget is used up, or the settings say that it is not worth going on."""
+        return is_done(self.config.optimiser, self.history)
+
     def run_epoch(self) -> EpochResult:
         """Train one epoch, then validate.
 
@@ -168,8 +174,8 @@ class Trainer:
     def _train_epoch(self) -> float:
         self._wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for step, batch in enumerate(self._batches()):
-            total += self._step(step, batch)
+        for step, parts in enumerate(self._batches()):
+            total += self._step(step, parts)
             if step % _CHECK_EVERY == 0 and not torch.isfinite(total):
                 break
         mean = float(total) / self.steps_per_epoch
@@ -180,31 +186,37 @@ class Trainer:
             raise NotFiniteError(f"Weights are not finite after epoch {self.epoch + 1}.")
         return mean
 
-    def _step(self, step: int, batch: Batch) -> Tensor:
+    def _step(self, step: int, parts: list[Batch]) -> Tensor:
         settings = self.config.optimiser
         done = self.epoch * self.steps_per_epoch + step
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(settings, done, self.steps_per_epoch)
-        with autocast(self.config.run, self._device):
-            outputs = self._wrapped(batch.x, batch.present, batch.real)
-        loss: Tensor = self._losses(outputs, batch.values, batch.known)
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = backward(self._forward, self._losses, parts)
         if settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self._optimiser.step()
-        return loss.detach()
+        return loss
 
-    def _batches(self) -> Iterator[Batch]:
+    def _forward(self, batch: Batch) -> dict[Task, Tensor]:
+        with autocast(self.config.run, self._device):
+            outputs: dict[Task, Tensor] = self._wrapped(batch.x, batch.present, batch.real)
+        return outputs
+
+    def _batches(self) -> Iterator[list[Batch]]:
         """This worker's part of each global batch, in an order that the seed and epoch decide."""
         size = self.config.optimiser.batch_size
         key = (self.config.run.seed, _SHUFFLE, self.epoch)
         order = np.random.default_rng(key).permutation(len(self._segments))
         for first in range(0, len(order), size):
-            yield self._own_part(order[first : first + size])
+            index = order[first : first + size]
+            own = index[self._reducer.rank :: self._reducer.size]
+            split = np.array_split(own, self.config.optimiser.accumulation)
+            if self._reducer.size == 1:
+                split = [part for part in split if len(part)]
+            yield [self._part(part, index) for part in split]
 
-    def _own_part(self, index: NDArray[np.int64]) -> Batch:
-        own = index[self._reducer.rank :: self._reducer.size]
+    def _part(self, own: NDArray[np.int64], index: NDArray[np.int64]) -> Batch:
         if len(own):
             return self._gather(self._segments.take(own))
         # A worker left over by the last batch takes part in its sums, with no label that counts.
@@ -253,7 +265,8 @@ class Trainer:
             ValueError: It was written for other settings or data.
         """
         weights, facts = read_state(folder)
-        if (facts["config"], facts["data"]) != (self.config.canonical(), self.data.digest):
+        before = build(TemporalConfig, facts["config"])
+        if (_numbers(before), facts["data"]) != (_numbers(self.config), self.data.digest):
             raise ValueError(f"{folder} was saved with other settings or data")
         self.model.load_state_dict(weights["model"])
         self._best_weights = weights["best"]
@@ -299,6 +312,21 @@ class Trainer:
             "data": self.data.digest,
             "history": [asdict(result) for result in self.history],
         }
+
+
+def is_done(settings: OptimiserConfig, history: Sequence[EpochResult]) -> bool:
+    """Whether a run with these epochs has used its budget, or its patience."""
+    if len(history) >= settings.epochs:
+        return True
+    if settings.patience is None or not history:
+        return False
+    best = max(history, key=lambda result: result.score)
+    return len(history) - best.epoch >= settings.patience
+
+
+def _numbers(config: TemporalConfig) -> TemporalConfig:
+    """The settings without the one that only decides how much memory a step takes."""
+    return override(config, {"optimiser.accumulation": 1})
 
 
 def learning_rate(settings: OptimiserConfig, step: int, steps_per_epoch: int) -> float:

@@ -32,8 +32,8 @@ CASES = {
 }
 
 
-def first_gradients(store: Store, task: Task, reducer) -> dict:
-    config = small_config(task, **CASES[task])
+def first_gradients(store: Store, task: Task, reducer, parts: int = 1) -> dict:
+    config = small_config(task, **CASES[task], optimiser__accumulation=parts)
     data = load_task_data(store, "clip", task, tuple(Task))
     trainer = Trainer(config, data, reducer)
     trainer._train_epoch()
@@ -50,18 +50,20 @@ def first_gradients(store: Store, task: Task, reducer) -> dict:
     }
 
 
-def work(rank: int, size: int, folder: str, uri: str) -> None:
+def work(rank: int, size: int, folder: str, uri: str, parts: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
     )
-    found = {task: first_gradients(Store(uri), task, GroupReducer()) for task in Task}
+    found = {task: first_gradients(Store(uri), task, GroupReducer(), parts) for task in Task}
     torch.save(found, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_train_as_one(small_store, tmp_path):
-    mp.spawn(work, (2, str(tmp_path), small_store.uri), nprocs=2)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_workers_train_as_one(small_store, tmp_path, parts):
+    """Also where each passes its share of a batch in parts."""
+    mp.spawn(work, (2, str(tmp_path), small_store.uri, parts), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
     for task in Task:
         alone = first_gradients(small_store, task, LOCAL)

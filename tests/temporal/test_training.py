@@ -11,7 +11,14 @@ from raffect.config import OptimiserConfig
 from raffect.errors import SettingsError
 from raffect.temporal.metrics import score
 from raffect.temporal.prediction import predict
-from raffect.temporal.training import NotFiniteError, ResidentData, Trainer, learning_rate
+from raffect.temporal.training import (
+    EpochResult,
+    NotFiniteError,
+    ResidentData,
+    Trainer,
+    is_done,
+    learning_rate,
+)
 from tests.temporal.builders import small_config
 
 
@@ -192,3 +199,29 @@ def test_a_rate_without_warm_up_starts_at_its_peak_and_a_fractional_one_never_ex
     assert min(rates) > 0
     only_warm_up = OptimiserConfig(epochs=2, warmup_epochs=5, lr=0.3)
     assert learning_rate(only_warm_up, 19, 10) == pytest.approx(0.3 * 20 / 50)
+
+
+def test_a_checkpoint_serves_a_run_whose_batches_come_in_parts(task_data, tmp_path):
+    data = task_data(Task.VA)
+    run(Trainer(small_config(Task.VA), data), 1).save(tmp_path)
+    parted = Trainer(small_config(Task.VA, optimiser__accumulation=2), data)
+    parted.restore(tmp_path)
+    assert parted.run_epoch().epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "done"),
+    [
+        ([], 1, False),
+        ([0.1], 1, False),
+        ([0.1, 0.1], 1, True),
+        ([0.1, 0.2, 0.1], 2, False),
+        ([0.1, 0.2, 0.1, 0.2], 2, True),
+        ([0.1, 0.2, 0.1, 0.3], 2, False),
+        ([0.3, 0.1, 0.1, 0.1], None, False),
+        ([0.1] * 5, None, True),
+    ],
+)
+def test_a_run_ends_at_its_budget_or_when_its_patience_does(scores, patience, done):
+    history = [EpochResult(i + 1, 1.0, value, {}, 0.1, 1e-3) for i, value in enumerate(scores)]
+    assert is_done(OptimiserConfig(epochs=5, patience=patience), history) is done
