@@ -23,7 +23,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 
 from raffect.report.data import SCORED, Importance, Trial
-from raffect.sweep.study import quiet
+from raffect.sweep.quiet import quiet
 
 FEWEST_TRIALS = 8
 # The paper's share of best trials; Optuna advises at least 5 of them for a stable estimate, but of

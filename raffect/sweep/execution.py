@@ -36,12 +36,14 @@ class Execution:
         cpus: Cores of a trial.
         gpus: GPUs of a trial; several may share one.
         workers: Processes that train a trial's model together, beside the trial's own.
+        devices: GPUs that a trial takes in all; without GPUs its slots.
     """
 
     concurrent: int
     cpus: float
     gpus: float
     workers: int = 1
+    devices: float = 1.0
 
 
 def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
@@ -73,7 +75,7 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
         concurrent = min(concurrent, fitting)
     # More trials than cores share them; an actor that asks for more than there is never starts.
     share = min(1.0, math.floor(100 * cpus / concurrent) / 100)
-    return Execution(concurrent, share, per_trial)
+    return Execution(concurrent, share, per_trial, devices=per_trial or 1.0)
 
 
 def _plan_workers(settings: SweepSettings, cpus: float, gpus: float) -> Execution:
@@ -94,7 +96,8 @@ def _plan_workers(settings: SweepSettings, cpus: float, gpus: float) -> Executio
     if gpus >= workers:
         fitting = min(fitting, math.floor(gpus / workers))
     fitting = max(1, fitting)
-    return Execution(min(settings.concurrent or fitting, fitting), 0.01, 0.0, workers)
+    concurrent = min(settings.concurrent or fitting, fitting)
+    return Execution(concurrent, 0.01, 0.0, workers, float(workers))
 
 
 def execute(ledger: Ledger, data: TaskData, home: TrialHome, execution: Execution) -> None:

@@ -15,10 +15,11 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
+from raffect.sweep.attributes import SPENT
 from raffect.sweep.rows import TrialRow, rank, read_row
 from raffect.sweep.seeds import read_seeds
 from raffect.sweep.settings import Objective
-from raffect.sweep.study import SPENT, open_study
+from raffect.sweep.study import open_study
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ hold this ledger; neither keeps anything of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from raffect.sweep.budget import Budget
 from raffect.sweep.study import Assignment, SweepStudy
 
 T = TypeVar("T")
@@ -33,6 +35,12 @@ class SweepProgress:
         target: Trials that were asked for.
         best: The best score of the sweep so far.
         best_trial: Its trial.
+        best_params: What the space chose for it.
+        states: Trials that ended by state, and those that run, in all drivers' runs.
+        seconds: Of this run of the command.
+        rate: Trials that ended per hour of this run.
+        device_hours: Of all runs.
+        note: What was done to save the trial.
     """
 
     event: Event
@@ -46,6 +54,18 @@ class SweepProgress:
     target: int
     best: float | None
     best_trial: int | None
+    best_params: Mapping[str, Any]
+    states: Mapping[str, int]
+    seconds: float
+    rate: float
+    device_hours: float
+    note: str | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last trial ends, at the rate so far; None before the first has ended."""
+        left = self.target - self.finished
+        return 3600 * left / self.rate if self.rate else None
 
     def describe(self) -> str:
         """One line for people."""
@@ -53,9 +73,12 @@ class SweepProgress:
         where = f"epoch {self.epoch} of {self.epochs}" if self.state == "RUNNING" else ""
         ended = f"{self.state.lower()} after {self.epoch} epochs"
         best = "" if self.best is None else f"; best {self.best:.4f} (trial {self.best_trial})"
-        return f"trial {self.trial}: {where or self.reason or ended}{score}{best}"
+        note = f" ({self.note})" if self.note else ""
+        return f"trial {self.trial}: {where or self.reason or ended}{note}{score}{best}"
 
 
+_HOPELESS = 5
+"""Failures without a success after which a sweep is given up, unless the user says more."""
 OnUpdate = Callable[[SweepProgress], None]
 
 
@@ -66,7 +89,9 @@ class Ledger:
     Attributes:
         study: Where everything is written.
         epochs: A trial's full budget.
-        max_failures: Failures without a success after which no trial is begun any more.
+        budget: What may be spent, and what was.
+        max_failures: Failures of this run after which no trial is begun any more; None: so many
+            that no trial may ever succeed.
         on_update: Called after each event.
         error: What ended the sweep from within a callback, e.g. a store that is down; Tune logs
             some of its callbacks' errors and goes on, so that they are kept here.
@@ -75,15 +100,22 @@ class Ledger:
 
     study: SweepStudy
     epochs: int
-    max_failures: int
+    budget: Budget = field(default_factory=Budget)
+    max_failures: int | None = None
     on_update: OnUpdate | None = None
-    finished: int = 0
     best: float | None = None
     best_trial: int | None = None
+    best_params: Mapping[str, Any] = field(default_factory=dict)
+    states: Counter[str] = field(default_factory=Counter)
     error: BaseException | None = None
     reasons: list[str] = field(default_factory=list)
     succeeded: int = 0
+    ended: int = 0
     live: dict[str, Assignment] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.study.clock = lambda: self.budget.run_seconds
 
     def guard(self, action: Callable[[], T], otherwise: T) -> T:
         """The action's value; `otherwise` after an error, which is kept and ends the sweep."""
@@ -101,12 +133,19 @@ class Ledger:
 
     @property
     def gave_up(self) -> bool:
-        """Whether all trials of this run failed, and that often enough."""
-        return not self.succeeded and len(self.reasons) >= self.max_failures
+        """Whether too many trials of this run failed."""
+        if self.max_failures is None:
+            return not self.succeeded and len(self.reasons) >= _HOPELESS
+        return len(self.reasons) >= self.max_failures
+
+    @property
+    def finished(self) -> int:
+        """Trials that ended, in all drivers' runs."""
+        return sum(self.states.values())
 
     def begin(self, key: str) -> Assignment | None:
         """The next trial under the engine's key; None when there is none."""
-        if self.gave_up:
+        if self.gave_up or self.budget.exhausted:
             return None
         assignment = self.study.next()
         if assignment is not None:
@@ -123,7 +162,14 @@ class Ledger:
             self._fail(key, str(result["failure"]), result)
             return True
         history, facts = result["history"], dict(result["facts"])
-        if result["epoch"] >= self.epochs:
+        self.budget.use(key, sum(epoch["seconds"] for epoch in history))
+        if facts.get("note"):
+            self.notes[key] = facts["note"]
+        if result.get("refusal"):
+            self.study.refuse(assignment.number, str(result["refusal"]), facts)
+            self._succeed(key, "PRUNED", result, str(result["refusal"]))
+            return True
+        if result["done"]:
             self.study.complete(assignment.number, history, facts)
             self._succeed(key, "COMPLETE", result)
             return True
@@ -143,17 +189,28 @@ class Ledger:
         history, facts = result.get("history", ()), dict(result.get("facts", ()))
         self.study.fail(assignment.number, reason, history, facts)
         self.reasons.append(reason)
-        self.finished += 1
+        self._settle(key, "FAIL")
         epoch, score = result.get("epoch", 0), result.get("score")
-        self._update("finished", assignment, epoch, score, "FAIL", reason)
+        note = self.notes.pop(key, None)
+        self._update("finished", assignment, epoch, score, "FAIL", reason, note)
 
-    def _succeed(self, key: str, state: str, result: Mapping[str, Any]) -> None:
+    def _succeed(
+        self, key: str, state: str, result: Mapping[str, Any], reason: str | None = None
+    ) -> None:
         assignment = self.live.pop(key)
-        self.succeeded += 1
-        self.finished += 1
-        if self.best is None or result["score"] > self.best:
-            self.best, self.best_trial = result["score"], assignment.number
-        self._update("finished", assignment, result["epoch"], result["score"], state)
+        score = result["score"]
+        self.succeeded += score is not None
+        self._settle(key, state)
+        if score is not None and (self.best is None or score > self.best):
+            self.best, self.best_trial = score, assignment.number
+            self.best_params = assignment.params
+        note = self.notes.pop(key, None)
+        self._update("finished", assignment, result["epoch"], score, state, reason, note)
+
+    def _settle(self, key: str, state: str) -> None:
+        self.states[state] += 1
+        self.ended += 1
+        self.budget.settle(key)
 
     def _update(
         self,
@@ -163,9 +220,11 @@ class Ledger:
         score: float | None,
         state: str,
         reason: str | None = None,
+        note: str | None = None,
     ) -> None:
         if self.on_update is None:
             return
+        seconds = self.budget.run_seconds
         self.on_update(
             SweepProgress(
                 event=event,
@@ -179,5 +238,11 @@ class Ledger:
                 target=self.study.target,
                 best=self.best,
                 best_trial=self.best_trial,
+                best_params=self.best_params,
+                states={**self.states, "RUNNING": len(self.live)},
+                seconds=seconds,
+                rate=3600 * self.ended / seconds if seconds else 0.0,
+                device_hours=self.budget.all_device_seconds / 3600,
+                note=note,
             )
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from raffect.errors import SettingsError
+from raffect.errors import SettingsError, StoreError
 
 NAN = "nan"
 BAD_CONFIG = "bad-config"
 OUT_OF_MEMORY = "oom"
 LOST_ACTOR = "lost-actor"
+STORAGE = "storage"
 EXCEPTION = "exception"
 _LONGEST = 300
 _HOST_MEMORY = "running low on memory"
@@ -29,6 +30,8 @@ def reason_of(error: BaseException) -> str:
         return _reason(BAD_CONFIG, error.got)
     if isinstance(error, OutOfMemoryError | MemoryError):
         return _reason(OUT_OF_MEMORY, str(error))
+    if isinstance(error, StoreError):
+        return _reason(STORAGE, error.got)
     return _reason(EXCEPTION, f"{type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""Trial 0 of a sweep: the base configuration, expressed in the space's own parameters."""
+"""What a sweep begins with: the base configuration as trial 0, then points known to be good."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FixedTrial
+from optuna.trial import FixedTrial, FrozenTrial
 
-from raffect.config import TemporalConfig, flatten
+from raffect.config import TemporalConfig, flatten, override
 from raffect.errors import RaffectError, SettingsError
 from raffect.sweep.space import Space, space_failed
 
@@ -32,6 +32,22 @@ class Recipe:
         return {name: str(found) for name, found in sorted(self.distributions.items())}
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """The first trials of a new study.
+
+    Attributes:
+        points: Parameters to try first, in order, each with the trial's attributes; parameters
+            that a point leaves out are sampled.
+        results: Trials of other studies that count as this one's.
+        facts: Attributes of the study.
+    """
+
+    points: list[tuple[dict[str, Any], dict[str, Any]]]
+    results: list[FrozenTrial] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
 def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
     """Run the space with the base configuration's own values.
 
@@ -39,7 +55,38 @@ def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
         SettingsError: A parameter is no setting, the base's value lies outside of its range (all
             are listed), or the space itself fails.
     """
-    trial = _BaseValueTrial(base)
+    return derive_point(space, base, base, "The base configuration")
+
+
+def derive_points(space: Space, base: TemporalConfig) -> list[Recipe]:
+    """The space's known-good points, in its parameters.
+
+    Raises:
+        SettingsError: A point is outside of the space, or changes what the space does not search.
+    """
+    found = []
+    for point in space.points:
+        try:
+            what = f"The known-good point {dict(point)}"
+            found.append(derive_point(space, base, override(base, point), what))
+        except SettingsError as error:
+            raise SettingsError(
+                error.got,
+                "points of the space that change what it searches",
+                "Correct POINTS in the space.",
+            ) from None
+    return found
+
+
+def derive_point(
+    space: Space, base: TemporalConfig, wanted: TemporalConfig, what: str = "This configuration"
+) -> Recipe:
+    """The parameters with which the space makes `wanted` of `base`.
+
+    Raises:
+        SettingsError: There are none; or the space itself fails.
+    """
+    trial = _ConfigTrial(wanted)
     try:
         config = space.configure(trial, base)
     except RaffectError:
@@ -49,20 +96,41 @@ def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
         if not trial.problems:
             raise space_failed(space.name, error) from error
     else:
-        if not trial.problems and config != base:
-            trial.problems.append("  " + _changed(base, config))
+        if not trial.problems and config != wanted:
+            trial.problems.append("  " + _changed(wanted, config))
     if trial.problems:
         raise SettingsError(
-            f"The base configuration is no point of the space {space.name}:\n"
-            + "\n".join(trial.problems),
+            f"{what} is no point of the space {space.name}:\n" + "\n".join(trial.problems),
             "a space in which trial 0 is the base configuration; parameters named by dotted keys",
             "Change the base with --set, or use a space that contains it (--space).",
         )
     return Recipe(trial.params, trial.distributions)
 
 
-class _BaseValueTrial(FixedTrial):
-    """Answers each parameter with the base configuration's value of that key."""
+def nearest_point(space: Space, base: TemporalConfig, wanted: TemporalConfig) -> dict[str, Any]:
+    """Those values of `wanted` that the space contains, by parameter.
+
+    Raises:
+        SettingsError: The space fails on the way.
+    """
+    trial = _ConfigTrial(wanted)
+    try:
+        space.configure(trial, base)
+    except SettingsError:
+        if not trial.problems:
+            raise
+    except Exception as error:
+        raise space_failed(space.name, error) from error
+    return trial.params
+
+
+class _ConfigTrial(FixedTrial):
+    """Answers each parameter with a configuration's value of that key.
+
+    Attributes:
+        problems: Lines on values that the space does not contain; a value of the range was
+            answered in their place.
+    """
 
     def __init__(self, base: TemporalConfig) -> None:
         super().__init__({})

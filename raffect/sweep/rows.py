@@ -8,8 +8,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from raffect.sweep.attributes import DEVICES, EPOCH, FILES, ORIGIN, REASON
 from raffect.sweep.settings import Objective
-from raffect.sweep.study import DEVICES, EPOCH, FILES, ORIGIN, REASON
 
 _SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
 

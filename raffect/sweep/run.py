@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
-
-from optuna.trial import FrozenTrial
 
 from raffect import engine
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.config import TemporalConfig, build, override, recipe
-from raffect.errors import NotThereError, RaffectError
-from raffect.store import FileEntry, Stage, Store, sweep_folder
+from raffect.config import TemporalConfig, override, recipe
+from raffect.errors import NotThereError, SettingsError
+from raffect.store import Stage, Store, sweep_folder
 from raffect.store.layout import MANIFEST
-from raffect.store.stage import Part
+from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, WARM
+from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import Execution, execute, plan_execution
+from raffect.sweep.finish import finish, score_of, seconds_of, too_many_failed
 from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.lease import OnWait, held
 from raffect.sweep.ledger import Ledger, OnUpdate, SweepProgress
-from raffect.sweep.reasons import summarise
-from raffect.sweep.recipe import Recipe, derive_recipe
+from raffect.sweep.limits import Limits
+from raffect.sweep.recipe import Beginning, Recipe, derive_points, derive_recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space, load_space
-from raffect.sweep.study import FILES, REASON, SweepStudy
-from raffect.sweep.trial import CHECKPOINT, TrialHome
+from raffect.sweep.study import SweepStudy
+from raffect.sweep.trial import TrialHome
+from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.baseline import trivial_score
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.model import auxiliary_weights, check_model
@@ -32,6 +35,7 @@ from raffect.temporal.model import auxiliary_weights, check_model
 __all__ = ["SweepProgress", "tune"]
 
 _AUXILIARY = "losses.auxiliary."
+LEASE = "lease"
 
 
 def tune(
@@ -44,6 +48,7 @@ def tune(
     overwrite: bool = False,
     address: str | None = None,
     on_update: OnUpdate | None = None,
+    on_wait: OnWait | None = None,
 ) -> SweepView:
     """Search the best model of a task.
 
@@ -61,14 +66,15 @@ def tune(
         overwrite: Replace a sweep of this name that was made otherwise.
         address: The Ray cluster.
         on_update: Called when a trial begins, finishes an epoch, or ends.
+        on_wait: Told once when another command may still be at the sweep.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
             the other.
         NotThereError: No such features, or no labels of a task that is trained on.
-        ConflictError: A sweep of this name was made with other settings, or another command has
-            taken it over.
-        RaffectError: All trials fail.
+        ConflictError: A sweep of this name was made with other settings, or another command is at
+            it.
+        RaffectError: Too many trials fail.
     """
     settings, base = settings or SweepSettings(), base or recipe(task)
     space = load_space(settings.space or f"tune_spaces.{task.value}")
@@ -76,38 +82,59 @@ def tune(
     base = override(base, {"optimiser.epochs": settings.max_epochs or base.optimiser.epochs})
     assert base.task is task
     check_model(base)
-    first = derive_recipe(space, base)
+    first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
-    stage = Stage(
-        store,
-        sweep_folder(name),
-        "sweep",
-        plan(task, features, base, space, first, settings),
-        sources,
-        overwrite,
-    )
-    if stage.finished is not None and settings.trials is not None:
+    config = plan(task, features, base, space, first, settings)
+    stage = Stage(store, sweep_folder(name), "sweep", config, sources, overwrite)
+    if stage.finished is not None:
         view = load_sweep(store, name)
-        if len(view.rows) >= settings.trials:
+        if is_enough(view, settings):
             return view
         # It is unfinished again; the plan keeps guarding its settings.
         store.delete(f"{stage.folder}/{MANIFEST}")
     engine.connect(address)
     execution = plan_execution(settings, is_local=not address)
-    study = SweepStudy(store, name, space, base, settings)
-    study.enqueue(first)
-    if study.remaining:
-        data = load_task_data(store, features, task, auxiliary_tasks(base, first))
-        check_auxiliary(data)
-        study.describe({"baseline": baseline(store, task)})
-        home = TrialHome(
-            store,
-            name,
-            settings.rungs(base.optimiser.epochs),
-            settings.checkpoint_seconds,
+    with held(store, f"{stage.folder}/{LEASE}", on_wait):
+        study = SweepStudy(store, name, space, base, settings)
+        target = Target(config, sources, space, base, first, settings)
+        if study.is_new:
+            study.begin(beginning(store, name, target, points))
+        check_warm_start(study, settings.warm_start)
+        if study.remaining:
+            data = load_task_data(store, features, task, auxiliary_tasks(base, first))
+            check_auxiliary(data)
+            study.describe({"baseline": baseline(store, task)})
+            run_trials(study, data, stage, settings, execution, base, on_update)
+        return finish(stage, study, name)
+
+
+def is_enough(view: SweepView, settings: SweepSettings) -> bool:
+    """Whether a finished sweep has all that is asked for, or has spent what it may."""
+    assert settings.trials is not None
+    ended = sum(view.counts.values())
+    spent = exhausted(settings.max_hours, settings.max_device_hours, view.hours, view.device_hours)
+    return ended >= settings.trials or spent is not None
+
+
+def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe]) -> Beginning:
+    """The first trials of a new sweep: the recipe, known-good points, what other sweeps bring.
+
+    Raises:
+        NotThereError: The store holds no sweep that is named to begin with.
+        SettingsError: It is this very one, or named twice.
+    """
+    known: list[tuple[dict[str, Any], dict[str, Any]]] = [(target.first.params, {"recipe": True})]
+    known += [(point.params, {"point": target.space.name}) for point in points]
+    wanted = target.settings.warm_start
+    if name in wanted:
+        raise SettingsError(
+            f"The sweep {name!r} can't begin with itself.",
+            "other sweeps",
+            "Give the same command without --warm-start: it continues.",
         )
-        run_trials(study, data, home, base.optimiser.epochs, settings, execution, on_update)
-    return finish(stage, study, name)
+    warm = warm_start(store, wanted, target)
+    facts = {WARM: [asdict(overlap) for overlap in warm.overlaps]}
+    return Beginning([*known, *warm.points], warm.results, facts)
 
 
 def plan(
@@ -163,95 +190,79 @@ def baseline(store: Store, task: Task) -> dict[str, Any]:
     return {"score": found.value, "parts": found.parts}
 
 
+def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
+    """Refuse to begin again with other sweeps than those that this one began with.
+
+    Raises:
+        SettingsError: A sweep is named that this one did not begin with.
+    """
+    had = [overlap["sweep"] for overlap in study.facts.get(WARM, ())]
+    if set(wanted) - set(had):
+        raise SettingsError(
+            f"This sweep was begun with {', '.join(had) or 'no other sweep'}; now with"
+            f" {', '.join(wanted)}.",
+            "--warm-start when a sweep begins",
+            "Leave it out, or begin another sweep from this one: --branch NEW.",
+        )
+
+
 def run_trials(
     study: SweepStudy,
     data: TaskData,
-    home: TrialHome,
-    epochs: int,
+    stage: Stage,
     settings: SweepSettings,
     execution: Execution,
+    base: TemporalConfig,
     on_update: OnUpdate | None,
 ) -> None:
     """Run what is missing.
 
     Raises:
-        RaffectError: Every trial of this run failed.
+        RaffectError: Too many trials of this run failed.
         KeyboardInterrupt: The user stopped it; running trials are left to be continued.
     """
-    finished = study.finished()
-    scored = {row.number: row.value for row in finished if row.value is not None}
-    best = max(scored, key=lambda number: scored[number], default=None)
-    ledger = Ledger(
-        study=study,
-        epochs=epochs,
-        max_failures=settings.max_failures or 5,
-        on_update=on_update,
-        finished=len(finished),
-        best=None if best is None else scored[best],
-        best_trial=best,
+    name = stage.folder.rpartition("/")[2]
+    epochs = base.optimiser.epochs
+    home = TrialHome(
+        stage.store,
+        name,
+        settings.rungs(epochs),
+        settings.checkpoint_seconds,
+        Limits.of(settings),
+        execution.devices,
     )
+    ledger = open_ledger(study, epochs, settings, execution, on_update)
     execute(ledger, data, home, execution)
     if ledger.error is not None:
         raise ledger.error
     if ledger.gave_up:
-        raise _all_failed(home.sweep, ledger.reasons)
-    if ledger.live or study.remaining:
+        raise too_many_failed(name, ledger.reasons, settings.max_failures, ledger.succeeded)
+    if ledger.live or (study.remaining and not ledger.budget.exhausted):
         # Tune has taken the signal and ended in order.
         raise KeyboardInterrupt
+    study.describe({ENDED: ledger.budget.exhausted})
 
 
-def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
-    """Make the sweep exist: checkpoints away, the study in one object, the manifest last.
-
-    Raises:
-        RaffectError: There is no model in it.
-    """
-    finished = study.finished()
-    if not any(row.value is not None for row in finished):
-        raise _all_failed(name, list(_failures(finished).values()))
-    inside = f"/{CHECKPOINT}/"
-    files = stage.store.files(f"{stage.folder}/trials")
-    for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
-        stage.store.delete(folder)
-    study.close()
-    best = max((row for row in finished if row.value is not None), key=lambda row: row.value or 0)
-    counts = {
-        "trials": len(finished),
-        "states": dict(Counter(row.state.name for row in finished)),
-        "best": {"trial": best.number, "score": best.value},
-    }
-    stage.finish(
-        [*_models(finished), *_study_files(stage)],
-        counts=counts,
-        notes={"failures": _failures(finished)},
-    )
-    return load_sweep(stage.store, name)
-
-
-def _models(finished: Sequence[FrozenTrial]) -> list[Part]:
-    """Files of the trials' models, with the digests of when they were written."""
-    entries = [entry for row in finished for entry in row.user_attrs.get(FILES, ())]
-    return [Part(entry=build(FileEntry, entry)) for entry in entries]
-
-
-def _study_files(stage: Stage) -> list[Part]:
-    parts = []
-    for key in stage.store.files(f"{stage.folder}/study"):
-        name = key.removeprefix(f"{stage.folder}/")
-        parts.append(Part(entry=FileEntry.of(name, stage.store.read_bytes(key))))
-    return parts
-
-
-def _failures(finished: Sequence[FrozenTrial]) -> dict[str, str]:
-    """Reasons by trial number."""
-    failed = (row for row in finished if REASON in row.user_attrs)
-    return {str(row.number): row.user_attrs[REASON] for row in failed}
-
-
-def _all_failed(name: str, reasons: list[str]) -> RaffectError:
-    return RaffectError(
-        f"All {len(reasons)} trials of the sweep {name!r} failed:\n{summarise(reasons)}",
-        "a base configuration and a space in which trials can run",
-        "Change what the reason names with --set or --space, and give another --name or "
-        "--overwrite.",
+def open_ledger(
+    study: SweepStudy,
+    epochs: int,
+    settings: SweepSettings,
+    execution: Execution,
+    on_update: OnUpdate | None,
+) -> Ledger:
+    """The ledger of this run, which goes on from what the study knows."""
+    finished = [row for row in study.finished() if ORIGIN not in row.user_attrs]
+    scored = [row for row in finished if row.values]
+    best = max(scored, key=score_of, default=None)
+    spent = sum(seconds_of(row) * row.user_attrs.get(DEVICES, 1.0) for row in finished)
+    return Ledger(
+        study=study,
+        epochs=epochs,
+        budget=Budget.of(settings, study.seconds_before, spent, execution.devices),
+        max_failures=settings.max_failures,
+        on_update=on_update,
+        best=None if best is None else score_of(best),
+        best_trial=None if best is None else best.number,
+        best_params={} if best is None else best.params,
+        states=Counter(row.state.name for row in finished),
     )

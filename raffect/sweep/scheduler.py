@@ -13,7 +13,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import Stopper
 
-from raffect.sweep.reasons import reason_of, reason_of_loss
+from raffect.sweep.attributes import ACCUMULATION
+from raffect.sweep.reasons import OUT_OF_MEMORY, kind_of, reason_of, reason_of_loss
 from raffect.sweep.searcher import StudySearcher
 
 
@@ -36,8 +37,13 @@ class StudyScheduler(FIFOScheduler):
         return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Note why a process was lost; Tune may give the trial another one."""
-        self._searcher.losses[trial.trial_id] = _reason(trial)
+        """Note why a process was lost; Tune may give the trial another one.
+
+        One that had filled the machine's memory goes on with half a batch at a time.
+        """
+        reason = self._searcher.losses[trial.trial_id] = _reason(trial)
+        if kind_of(reason) == OUT_OF_MEMORY:
+            trial.set_config({**trial.config, ACCUMULATION: 2})  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles what it is given into a folder that nobody reads."""

@@ -12,7 +12,7 @@ from raffect.config import Config, Count, NonNegative, Positive
 Objective = Literal["score", "latency", "parameters"]
 Sampler = Literal["tpe", "gp", "cmaes", "random", "nsga2"]
 Pruning = Literal["asha", "hyperband", "median", "none"]
-DIRECTIONS: dict[Objective, str] = {
+DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "score": "maximize",
     "latency": "minimize",
     "parameters": "minimize",

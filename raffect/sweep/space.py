@@ -20,6 +20,7 @@ SpaceFunction = Callable[[Any], Mapping[str, Any]]
 _PACKAGE = "tune_spaces"
 _BUDGET = "TRIALS"
 _DEFAULT_TRIALS = 50
+_POINTS = "POINTS"
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class Space:
         function: Takes an Optuna trial, returns changes of the base configuration by dotted key.
         code: SHA-256 of what the module and the spaces it imports do; comments don't count.
         trials: The module's own budget.
+        points: Known-good points, as changes of the base configuration by dotted key; they are
+            tried after the recipe.
     """
 
     name: str
     function: SpaceFunction
     code: str
     trials: int
+    points: tuple[Mapping[str, Any], ...] = ()
 
     def configure(self, trial: Any, base: TemporalConfig) -> TemporalConfig:
         """The configuration of a trial, which is asked for its parameters on the way.
@@ -72,7 +76,13 @@ def load_space(reference: str) -> Space:
     trials = getattr(module, _BUDGET, _DEFAULT_TRIALS)
     if not isinstance(trials, int) or trials < 1:
         raise SettingsError(f"{_BUDGET} of {reference} is {trials!r}.", "a whole number from 1 on")
-    return Space(reference, function, _fingerprint(module), trials)
+    points = getattr(module, _POINTS, ())
+    if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
+        raise SettingsError(
+            f"{_POINTS} of {reference} is {points!r}.",
+            "a list of dictionaries of dotted keys and values, e.g. [{'model.tcn.depth': 3}]",
+        )
+    return Space(reference, function, _fingerprint(module), trials, tuple(points))
 
 
 def _import(reference: str) -> ModuleType:

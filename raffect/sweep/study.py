@@ -7,43 +7,40 @@ asks for those that are missing.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from raffect.config import TemporalConfig
+from raffect.config import TemporalConfig, override
 from raffect.errors import NotThereError
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import SWEEPS
+from raffect.sweep.attributes import (
+    ACCUMULATION,
+    EPOCH,
+    MARGINS,
+    ORIGIN,
+    REASON,
+    SPENT,
+)
 from raffect.sweep.journal import StoreJournal
+from raffect.sweep.quiet import quiet
 from raffect.sweep.reasons import reason_of
-from raffect.sweep.recipe import Recipe
-from raffect.sweep.settings import SweepSettings
+from raffect.sweep.recipe import Beginning
+from raffect.sweep.samplers import make_pruner, make_sampler
+from raffect.sweep.settings import DIRECTIONS, Objective, SweepSettings
 from raffect.sweep.space import Space
 
-EPOCH = "epoch."
-"""Prefix of the trial attributes with what each epoch gave: `epoch.001`, ..."""
-REASON = "reason"
-FILES = "files"
-"""Trial attribute with the files of the trial's model, as the sweep's manifest lists them."""
-ORIGIN = "origin"
-"""Trial attribute `SWEEP:NUMBER` of a result that was taken over from another sweep."""
-DEVICES = "devices"
-"""Trial attribute with the devices that it took."""
-SPENT = "spent"
-"""Study attribute with the seconds of each run of the command."""
 History = Sequence[Mapping[str, Any]]
 """Epochs of a trial, as the fields of EpochResult."""
-_STARTUP = (4, 10)
-"""Fewest and most random trials before TPE; Optuna's own figure is 10, for larger budgets."""
+_VALUES: dict[Objective, str] = {"latency": "latency_ms", "parameters": "parameters"}
+"""Trial attributes with the values of the objectives beside the score."""
 
 
 def journal_of(store: Store, name: str) -> StoreJournal:
@@ -73,19 +70,6 @@ def open_study(store: Store, name: str) -> optuna.Study:
             ) from None
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """None of Optuna's notes on the screen."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
 @dataclass(frozen=True)
 class Assignment:
     """A trial to run: its number, its settings, and the epochs that are already recorded."""
@@ -93,6 +77,7 @@ class Assignment:
     number: int
     config: TemporalConfig
     recorded: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SweepStudy:
@@ -117,27 +102,34 @@ class SweepStudy:
         assert settings.trials is not None
         self._space = space
         self._base = base
+        self._objectives = settings.objectives
         self._journal = journal_of(store, name)
         self._journal.merge()
         self._live: dict[int, Trial] = {}
         # Epochs and best score of the running trials.
         self._recorded: dict[int, tuple[int, float]] = {}
+        self._run = uuid.uuid4().hex[:8]
+        self.clock: Callable[[], float] = lambda: 0.0
+        """Seconds of this run, recorded whenever a trial ends."""
         with self._writing():
             self._storage = JournalStorage(self._journal)
             self._study = optuna.create_study(
                 storage=self._storage,
                 study_name=name,
-                direction="maximize",
+                directions=[DIRECTIONS[objective] for objective in self._objectives],
                 load_if_exists=True,
                 pruner=make_pruner(settings, base.optimiser.epochs),
             )
             rows = self._rows()
             self._study.sampler = make_sampler(settings, len(rows))
-            self.target = max(settings.trials, len(rows))
+            own = [row for row in rows if ORIGIN not in row.user_attrs]
+            self.target = max(settings.trials, len(own))
             self._study.set_user_attr("target", self.target)
-        self._unasked = self.target - len(rows)
-        self._interrupted = [row.number for row in rows if row.state == TrialState.RUNNING]
-        self._unasked += sum(row.state == TrialState.WAITING for row in rows)
+            spent: dict[str, float] = self._study.user_attrs.get(SPENT, {})
+        self._spent = spent
+        self._unasked = self.target - len(own)
+        self._interrupted = [row.number for row in own if row.state == TrialState.RUNNING]
+        self._unasked += sum(row.state == TrialState.WAITING for row in own)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -154,11 +146,33 @@ class SweepStudy:
             for key, value in facts.items():
                 self._study.set_user_attr(key, value)
 
-    def enqueue(self, recipe: Recipe) -> None:
-        """Make the recipe trial 0 of a new study; does nothing when there are trials."""
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no trial yet."""
         with self._writing():
-            if not self._rows():
-                self._study.enqueue_trial(recipe.params, user_attrs={"recipe": True})
+            return not self._rows()
+
+    def begin(self, beginning: Beginning) -> None:
+        """Give a new study its first trials, the recipe as trial 0; does nothing to an old one."""
+        with self._writing():
+            if self._rows():
+                return
+            for params, attributes in beginning.points[: self.target]:
+                self._study.enqueue_trial(params, user_attrs=attributes)
+            self._study.add_trials(beginning.results)
+            for key, value in beginning.facts.items():
+                self._study.set_user_attr(key, value)
+
+    @property
+    def seconds_before(self) -> float:
+        """Seconds of the command's earlier runs."""
+        return sum(self._spent.values())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of the sweep as a whole."""
+        with self._writing():
+            return dict(self._study.user_attrs)
 
     @property
     def remaining(self) -> int:
@@ -189,11 +203,10 @@ class SweepStudy:
             self._study,
             self._storage.get_trial_id_from_study_id_trial_number(study_id, number),
         )
-        row = self._rows()[number]
-        trial.set_user_attr("continued", row.user_attrs.get("continued", 0) + 1)
-        if row.last_step is None:
-            return self._assign(trial)
-        return self._assign(trial, row.last_step, row.intermediate_values[row.last_step])
+        known = trial.user_attrs
+        trial.set_user_attr("continued", known.get("continued", 0) + 1)
+        scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
+        return self._assign(trial, len(scores), max(scores, default=float("-inf")))
 
     def _ask(self) -> Assignment | None:
         self._unasked -= 1
@@ -204,6 +217,8 @@ class SweepStudy:
     ) -> Assignment | None:
         try:
             config = self._space.configure(trial, self._base)
+            parts = trial.user_attrs.get(ACCUMULATION, config.optimiser.accumulation)
+            config = override(config, {"optimiser.accumulation": parts})
         except Exception as error:
             self._tell_failed(trial, reason_of(error))
             return None
@@ -211,7 +226,7 @@ class SweepStudy:
         trial.set_user_attr("seed", config.run.seed)
         self._live[trial.number] = trial
         self._recorded[trial.number] = (recorded, best)
-        return Assignment(trial.number, config, recorded)
+        return Assignment(trial.number, config, recorded, trial.params)
 
     def report(
         self, number: int, history: History, facts: Mapping[str, Any] | None = None
@@ -230,10 +245,9 @@ class SweepStudy:
         trial = self._live[number]
         with self._writing():
             new = self._record(trial, history, facts or {})
-            if not new or not trial.should_prune():
+            if not new or len(self._objectives) > 1 or not trial.should_prune():
                 return False
-            self._study.tell(number, state=TrialState.PRUNED)
-        self._forget(number)
+            self._end(number, TrialState.PRUNED)
         return True
 
     def complete(
@@ -241,9 +255,22 @@ class SweepStudy:
     ) -> None:
         """Record a trial that used its full budget."""
         with self._writing():
-            self._record(self._live[number], history, facts or {})
-            self._study.tell(number, self._recorded[number][1])
-        self._forget(number)
+            trial = self._live[number]
+            self._record(trial, history, facts or {})
+            attributes = trial.user_attrs
+            rest = [float(attributes[_VALUES[name]]) for name in self._objectives[1:]]
+            self._end(number, TrialState.COMPLETE, [self._recorded[number][1], *rest])
+
+    def refuse(self, number: int, reason: str, facts: Mapping[str, Any]) -> None:
+        """Record a trial whose model is beyond a limit: pruned before its first epoch.
+
+        The margins among the facts are what samplers learn from.
+        """
+        with self._writing():
+            trial = self._live[number]
+            self._record(trial, (), facts)
+            trial.set_user_attr(REASON, reason)
+            self._end(number, TrialState.PRUNED)
 
     def fail(
         self,
@@ -257,51 +284,44 @@ class SweepStudy:
         with self._writing():
             self._record(trial, history, facts or {})
             self._tell_failed(trial, reason)
-        self._forget(number)
 
     def _record(self, trial: Trial, history: History, facts: Mapping[str, Any]) -> bool:
         """Add what is new; returns whether an epoch is."""
+        attributes = trial.user_attrs
         for key, value in facts.items():
-            if trial.user_attrs.get(key) != value:
+            if key == MARGINS:
+                self._constrain(trial, value)
+            elif attributes.get(key) != value:
                 trial.set_user_attr(key, value)
         known, best = self._recorded[trial.number]
         for epoch in history:
             if epoch["epoch"] > known:
                 best = max(best, epoch["score"])
                 trial.set_user_attr(f"{EPOCH}{epoch['epoch']:03d}", dict(epoch))
-                trial.report(best, epoch["epoch"])
+                if len(self._objectives) == 1:
+                    # Optuna keeps no intermediate values of several objectives.
+                    trial.report(best, epoch["epoch"])
                 self._recorded[trial.number] = (epoch["epoch"], best)
         return self._recorded[trial.number][0] > known
 
+    @staticmethod
+    def _constrain(trial: Trial, margins: Mapping[str, float]) -> None:
+        known = trial.constraints
+        for name, margin in margins.items():
+            if name not in known:
+                trial.set_constraint(name, margin)
+
     def _tell_failed(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr(REASON, reason)
-        self._study.tell(trial.number, state=TrialState.FAIL)
+        self._end(trial.number, TrialState.FAIL)
 
-    def _forget(self, number: int) -> None:
+    def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        self._study.tell(number, values, state)
+        spent = {**self._spent, self._run: round(self.clock(), 3)}
+        self._study.set_user_attr(SPENT, spent)
         self._live.pop(number, None)
         self._recorded.pop(number, None)
 
     def close(self) -> None:
         """Leave one object behind."""
         self._journal.merge()
-
-
-def make_sampler(settings: SweepSettings, rows: int) -> BaseSampler:
-    """The sampler; a driver that follows another one must not repeat its random numbers."""
-    seed = settings.seed + rows
-    if settings.sampler == "random":
-        return RandomSampler(seed=seed)
-    fewest, most = _STARTUP
-    startup = min(most, max(fewest, (settings.trials or most) // 3))
-    with quiet():
-        # Groups: parameters that a branch of the space leaves out are learned where they occur.
-        return TPESampler(seed=seed, n_startup_trials=startup, group=True)
-
-
-def make_pruner(settings: SweepSettings, epochs: int) -> BasePruner:
-    """Asynchronous successive halving in epochs; its rungs are kept in the study itself."""
-    if settings.pruner == "none":
-        return NopPruner()
-    return SuccessiveHalvingPruner(
-        min_resource=settings.first_rung(epochs), reduction_factor=settings.reduction_factor
-    )

@@ -7,21 +7,23 @@ import platform
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from raffect.config import TemporalConfig, build
+from raffect.config import TemporalConfig, build, override
 from raffect.errors import StoreError
 from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import trial_folder
-from raffect.sweep.reasons import reason_of
-from raffect.sweep.study import FILES
+from raffect.sweep.attributes import ACCUMULATION, DEVICES, FILES, MARGINS
+from raffect.sweep.limits import Limits
+from raffect.sweep.reasons import OUT_OF_MEMORY, kind_of, reason_of
 from raffect.temporal.checkpoints import CheckpointFolder
-from raffect.temporal.device import choose_device
+from raffect.temporal.device import choose_device, free_memory
+from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.prediction import measure_latency
 from raffect.temporal.state import MODEL_FILES
 from raffect.temporal.training import EpochResult, ResidentData, Trainer
@@ -39,12 +41,16 @@ class TrialHome:
         rungs: Epochs after which the study may prune: the model is written before, so that a
             trial that is told PRUNED has one.
         checkpoint_seconds: Least time between two checkpoints.
+        limits: Constraints on the trials' models.
+        devices: Devices that a trial takes, to be recorded.
     """
 
     store: Store
     sweep: str
     rungs: tuple[int, ...]
     checkpoint_seconds: float
+    limits: Limits = field(default_factory=Limits)
+    devices: float = 1.0
 
     def folder(self, number: int) -> str:
         """The trial's folder."""
@@ -110,6 +116,9 @@ class SweepTrial(tune.Trainable):
     def _take(self, config: Mapping[str, Any]) -> None:
         self._number = int(config["number"])
         self._config = build(TemporalConfig, config["settings"])
+        self._note: str | None = None
+        if config.get(ACCUMULATION):
+            self._halve()
         self._trainer = None
         self._saved_at = time.monotonic()
         self._latency: float | None = None
@@ -127,15 +136,31 @@ class SweepTrial(tune.Trainable):
             # Not this trial's fault: the engine gives it another try.
             raise
         except Exception as error:
-            return self._failed(reason_of(error))
+            reason = reason_of(error)
+            if kind_of(reason) != OUT_OF_MEMORY or self._config.optimiser.accumulation > 1:
+                return self._failed(reason)
+        # Outside of the handler: the error holds the frames, and they what filled the memory.
+        self.cleanup()
+        self._halve()
+        free_memory()
+        return self.step()
+
+    def _halve(self) -> None:
+        """Go on from the last checkpoint with half a batch at a time; its gradient is the same."""
+        self._config = override(self._config, {"optimiser.accumulation": 2})
+        self._note = "half a batch at a time after it ran out of memory"
 
     def _advance(self) -> dict[str, Any]:
-        trainer = self._trainer = self._trainer or self._begin()
+        if self._trainer is None:
+            self._trainer = self._begin()
+            if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
+                return refusal(why, self._facts(self._trainer))
+        trainer = self._trainer
         if not trainer.done:
             trainer.run_epoch()
         done = trainer.done
         if done:
-            self._latency = measure_latency(trainer.model, trainer.config)
+            self._latency = self._latency or measure_latency(trainer.model, trainer.config)
         if done or trainer.epoch in self._home.rungs:
             self._files = self._home.write_model(self._number, trainer)
         if not done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
@@ -152,6 +177,26 @@ class SweepTrial(tune.Trainable):
         self._home.checkpoints(self._number).restore_latest(trainer)
         return trainer
 
+    def _refuse(self, model: TemporalModel) -> str:
+        """Which limit a model is beyond, in words; it is then not trained."""
+        limits = self._home.limits
+        if limits.latency_ms is not None:
+            self._latency = measure_latency(model, self._config)
+        return limits.describe(count_parameters(self._config, model.feature_dim), self._latency)
+
+    def _facts(self, trainer: Trainer) -> dict[str, Any]:
+        """Attributes of a trial that has begun."""
+        facts = describe(trainer, self._latency, self._files)
+        facts[MARGINS] = self._home.limits.margins(trainer.parameter_count, self._latency)
+        facts[DEVICES] = self._home.devices
+        return {**facts, **self._saved()}
+
+    def _saved(self) -> dict[str, Any]:
+        """What was done to save the trial from its memory."""
+        if self._note is None:
+            return {}
+        return {ACCUMULATION: self._config.optimiser.accumulation, "note": self._note}
+
     def _result(self, trainer: Trainer, done: bool) -> dict[str, Any]:
         """What ledger.py reads; Tune flattens the dictionaries of a result, but no lists."""
         assert trainer.best is not None
@@ -159,24 +204,38 @@ class SweepTrial(tune.Trainable):
             "epoch": trainer.epoch,
             "score": trainer.best.score,
             "history": [asdict(epoch) for epoch in trainer.history],
-            "facts": list(describe(trainer, self._latency, self._files).items()),
+            "facts": list(self._facts(trainer).items()),
             "done": done,
         }
 
     def _failed(self, reason: str) -> dict[str, Any]:
         trainer, self._trainer = self._trainer, None
         history: list[EpochResult] = trainer.history if trainer is not None else []
-        return failure(reason, history)
+        return failure(reason, history, self._saved())
 
 
-def failure(reason: str, history: Sequence[EpochResult]) -> dict[str, Any]:
+def failure(
+    reason: str, history: Sequence[EpochResult], facts: Mapping[str, Any]
+) -> dict[str, Any]:
     """The result of a trial that can't go on."""
     return {
         "epoch": len(history),
         "score": max((epoch.score for epoch in history), default=None),
         "history": [asdict(epoch) for epoch in history],
-        "facts": [("host", platform.node())],
+        "facts": [("host", platform.node()), *facts.items()],
         "failure": reason,
+        "done": True,
+    }
+
+
+def refusal(why: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a trial whose model is beyond a limit."""
+    return {
+        "epoch": 0,
+        "score": None,
+        "history": [],
+        "facts": list(facts.items()),
+        "refusal": why,
         "done": True,
     }
 

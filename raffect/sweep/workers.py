@@ -16,9 +16,14 @@ from typing import Any
 
 import ray
 
-from raffect.sweep.trial import CHECKPOINT, SweepTrial, TrialHome, describe, failure
+from raffect.sweep.attributes import DEVICES, MARGINS
+from raffect.sweep.limits import Limits
+from raffect.sweep.trial import CHECKPOINT, SweepTrial, TrialHome, describe, failure, refusal
 from raffect.temporal.checkpoints import CheckpointFolder, Saveable
+from raffect.temporal.device import choose_device
 from raffect.temporal.distributed import train_on_workers
+from raffect.temporal.model import TemporalModel, count_parameters
+from raffect.temporal.prediction import measure_latency
 from raffect.temporal.training import EpochResult, Trainer, is_done
 
 _POLL_S = 0.1
@@ -101,7 +106,8 @@ class TrialCheckpoints(CheckpointFolder):
             if before and not self._goes_on_after(before[-1]):
                 return
             files = self._home.write_model(self._number, trainer)
-            ray.get(self._gate.describe.remote(describe(trainer, None, files)))
+            latency = measure_latency(trainer.model, trainer.config) if trainer.done else None
+            ray.get(self._gate.describe.remote(describe(trainer, latency, files)))
         elif time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             super().save(trainer)
             self._saved_at = time.monotonic()
@@ -131,6 +137,7 @@ class SweepTrialOnWorkers(SweepTrial):
         self._history: list[EpochResult] = []
         self._error: BaseException | None = None
         self._stopping = False
+        self._margins: dict[str, float] = {}
 
     def cleanup(self) -> None:
         """Let the inner run end after the epoch that it is at."""
@@ -142,6 +149,8 @@ class SweepTrialOnWorkers(SweepTrial):
 
     def _advance(self) -> dict[str, Any]:
         if self._thread is None:
+            if not self._history and (found := self._refused()):
+                return found
             self._gate: Any = ray.remote(Gate).options(num_cpus=0).remote()
             self._thread = threading.Thread(target=self._train, daemon=True)
             self._thread.start()
@@ -152,6 +161,27 @@ class SweepTrialOnWorkers(SweepTrial):
             self._history = ray.get(self._gate.history.remote())
         self._history.append(result)
         return self._result_of(self._history)
+
+    def _refused(self) -> dict[str, Any] | None:
+        """The result of a model that is beyond a limit: told from one that nobody trains."""
+        limits = self._home.limits
+        if limits == Limits():
+            return None
+        features = ray.get(self._data).features.shape[1]
+        model = TemporalModel(self._config, features).to(choose_device(self._config.run.device))
+        why = self._refuse(model)
+        count = count_parameters(self._config, features)
+        self._margins = limits.margins(count, self._latency)
+        return refusal(why, {**self._known(), "parameters": count}) if why else None
+
+    def _known(self) -> dict[str, Any]:
+        """Attributes that the trial's own process knows."""
+        return {
+            **self._saved(),
+            MARGINS: self._margins,
+            DEVICES: self._home.devices,
+            "workers": self._workers,
+        }
 
     def _train(self) -> None:
         try:
@@ -186,7 +216,7 @@ class SweepTrialOnWorkers(SweepTrial):
         done = is_done(self._config.optimiser, history)
         if done and self._thread is not None:
             self._thread.join()
-        facts = {**ray.get(self._gate.facts.remote()), "workers": self._workers}
+        facts = {**ray.get(self._gate.facts.remote()), **self._known()}
         return {
             "epoch": history[-1].epoch,
             "score": max(epoch.score for epoch in history),
@@ -196,7 +226,14 @@ class SweepTrialOnWorkers(SweepTrial):
         }
 
     def _failed(self, reason: str) -> dict[str, Any]:
-        return failure(reason, self._history)
+        return failure(reason, self._history, self._saved())
+
+    def _halve(self) -> None:
+        super()._halve()
+        self._history = []
+        self._results = queue.Queue()
+        self._error = None
+        self._stopping = False
 
 
 def _keep_nothing(trainer: Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -46,3 +47,10 @@ def seeded(device: torch.device, *key: int) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
         yield
+
+
+def free_memory() -> None:
+    """Give back what PyTorch keeps of a GPU for later, e.g. after an error for want of memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -167,6 +167,8 @@ def _raise_failure(errors: list[BaseException], diverged: str | None) -> None:
             user = find_user_error(cause)
             if user is not None:
                 raise user from error
+            if isinstance(getattr(cause, "cause", cause), torch.OutOfMemoryError):
+                raise torch.OutOfMemoryError(str(cause)) from error
         raise error
 
 

@@ -22,7 +22,12 @@ from raffect.temporal.data import TaskData
 from raffect.temporal.device import autocast, choose_device, seeded
 from raffect.temporal.losses import WeightedLosses, task_loss
 from raffect.temporal.metrics import Score, score
-from raffect.temporal.model import TemporalModel, auxiliary_weights, check_model, model_tasks
+from raffect.temporal.model import (
+    TemporalModel,
+    auxiliary_weights,
+    check_model,
+    model_tasks,
+)
 from raffect.temporal.prediction import predict_resident
 from raffect.temporal.reduce import LOCAL, Reducer
 from raffect.temporal.segments import Segments, index_segments

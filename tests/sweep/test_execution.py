@@ -36,7 +36,8 @@ def test_trials_fit_the_cluster(
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
     found = plan_execution(SweepSettings(**settings), is_local=True)
-    assert found == Execution(*expected)
+    devices = expected[2] or float(expected[3])
+    assert found == Execution(*expected, devices)
     assert found.concurrent * found.cpus <= cluster["CPU"] + 1e-9
 
 

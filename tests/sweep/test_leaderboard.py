@@ -8,7 +8,7 @@ from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Stage, Store
 from raffect.sweep.leaderboard import list_sweeps, load_sweep
-from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.recipe import Beginning, derive_recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import SweepStudy
@@ -34,7 +34,7 @@ def begin(store: Store, name: str, trials: int) -> tuple[Stage, SweepStudy]:
     config = {"task": "va", "base": base.canonical()}
     stage = Stage(store, f"sweeps/{name}", "sweep", config, {}, False)
     study = SweepStudy(store, name, SPACE, base, SweepSettings(trials=trials, pruning="none"))
-    study.enqueue(derive_recipe(SPACE, base))
+    study.begin(Beginning([(derive_recipe(SPACE, base).params, {"recipe": True})]))
     return stage, study
 
 

@@ -10,45 +10,14 @@ import numpy as np
 import pytest
 from optuna.samplers import RandomSampler, TPESampler
 
-from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store
-from raffect.sweep.ledger import Ledger
-from raffect.sweep.recipe import derive_recipe
-from raffect.sweep.rows import TrialRow, read_row
+from raffect.sweep.samplers import make_sampler
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Assignment, SweepStudy, make_sampler, open_study
+from raffect.sweep.study import Assignment, SweepStudy, open_study
 from tests.sweep import tiny
-
-
-def draw(trial: Any) -> dict[str, Any]:
-    return {
-        "optimiser.lr": trial.suggest_float("optimiser.lr", 1e-4, 1e-2, log=True),
-        "model.transformer.heads": trial.suggest_categorical("model.transformer.heads", [2, 4]),
-    }
-
-
-SPACE = Space("test", draw, "code", 1)
-
-
-def open_driver(store: Store, trials: int, base: TemporalConfig, **settings: Any) -> SweepStudy:
-    chosen = SweepSettings(trials=trials, **settings)
-    study = SweepStudy(store, "s", SPACE, base, chosen)
-    study.enqueue(derive_recipe(SPACE, base))
-    return study
-
-
-def rows(store: Store) -> list[TrialRow]:
-    trials = open_study(store, "s").get_trials(deepcopy=False)
-    return [read_row("s", trial) for trial in trials]
-
-
-def epochs(*scores: float) -> list[dict[str, Any]]:
-    return [
-        {"epoch": i + 1, "score": s, "loss": 1 - s, "parts": {"valence": s}, "seconds": 0.5}
-        for i, s in enumerate(scores)
-    ]
+from tests.sweep.drivers import epochs, open_driver, rows
 
 
 class Asha:
@@ -256,76 +225,6 @@ def test_samplers_depend_on_the_seed_and_never_repeat_after_a_restart(
 )
 def test_rungs(epochs: int, settings: dict[str, Any], expected: tuple[int, ...]) -> None:
     assert SweepSettings(**settings).rungs(epochs) == expected
-
-
-def result(number_of_epochs: int, score: float, **more: Any) -> dict[str, Any]:
-    history = epochs(*[score] * number_of_epochs)
-    return {"epoch": number_of_epochs, "score": score, "history": history, "facts": [], **more}
-
-
-def test_the_ledger_tells_each_end_once_and_reports_what_happened(store: Store) -> None:
-    events = []
-    study = open_driver(store, 4, tiny.base(), min_epochs=1)
-    ledger = Ledger(study, epochs=4, max_failures=9, on_update=events.append)
-    for key in "abcd":
-        assert ledger.begin(key) is not None
-    assert ledger.begin("e") is None
-    assert not ledger.result("a", result(1, 0.5))
-    assert ledger.result("b", result(1, 0.4))
-    assert ledger.result("b", result(1, 0.4)), "Tune settles a stopped trial a second time"
-    assert ledger.result("c", result(1, 0.6, failure="nan: The loss is nan.", done=True))
-    assert ledger.result("a", result(4, 0.7, done=True))
-    ledger.lose("d", "lost-actor: gone")
-    ledger.lose("d", "lost-actor: gone")
-    states = [(row.state, row.score, row.reason, row.model) for row in rows(store)]
-    assert states == [
-        ("COMPLETE", 0.7, None, "s:0"),
-        ("PRUNED", 0.4, None, "s:1"),
-        ("FAIL", None, "nan: The loss is nan.", None),
-        ("FAIL", None, "lost-actor: gone", None),
-    ]
-    ends = [(e.trial, e.state, e.finished, e.best) for e in events if e.event == "finished"]
-    assert ends == [
-        (1, "PRUNED", 1, 0.4),
-        (2, "FAIL", 2, 0.4),
-        (0, "COMPLETE", 3, 0.7),
-        (3, "FAIL", 4, 0.7),
-    ]
-    assert events[-1].describe() == "trial 3: lost-actor: gone; best 0.7000 (trial 0)"
-    assert (events[0].event, events[0].target) == ("started", 4)
-
-
-def test_a_sweep_in_which_all_fails_waits_for_the_rest_and_ends(store: Store) -> None:
-    study = open_driver(store, 20, tiny.base())
-    ledger = Ledger(study, epochs=4, max_failures=3)
-    for key in "abcd":
-        ledger.begin(key)
-    for key in "abc":
-        ledger.result(key, {"epoch": 0, "failure": "oom: no memory", "history": []})
-    assert ledger.must_wait
-    ledger.lose("d", "lost-actor")
-    assert ledger.gave_up
-    assert not ledger.must_wait
-    assert ledger.begin("e") is None
-
-
-def test_one_success_keeps_a_sweep_with_failures_going(store: Store) -> None:
-    study = open_driver(store, 20, tiny.base(), pruning="none")
-    ledger = Ledger(study, epochs=4, max_failures=3)
-    for key in "abcd":
-        ledger.begin(key)
-    for key in "abc":
-        ledger.lose(key, "lost-actor")
-    ledger.result("d", result(4, 0.1))
-    assert not ledger.gave_up
-    assert ledger.begin("e") is not None
-
-
-def test_the_ledger_keeps_an_error_of_a_callback_and_calls_nothing_after_it(store: Store) -> None:
-    ledger = Ledger(open_driver(store, 1, tiny.base()), epochs=4, max_failures=3)
-    assert ledger.guard(lambda: 1 // 0, -1) == -1
-    assert isinstance(ledger.error, ZeroDivisionError)
-    assert ledger.guard(lambda: 1, -1) == -1
 
 
 def test_the_readers_of_a_study_that_is_not_there_are_told(store: Store) -> None:

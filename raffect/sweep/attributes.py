@@ -1,0 +1,23 @@
+"""Names of what a study records of its trials and of itself beside what Optuna does."""
+
+from __future__ import annotations
+
+EPOCH = "epoch."
+"""Prefix of the trial attributes with what each epoch gave: `epoch.001`, ..."""
+REASON = "reason"
+FILES = "files"
+"""Trial attribute with the files of the trial's model, as the sweep's manifest lists them."""
+ORIGIN = "origin"
+"""Trial attribute `SWEEP:NUMBER` of a result that was taken over from another sweep."""
+DEVICES = "devices"
+"""Trial attribute with the devices that it took."""
+WARM = "warm"
+"""Study attribute: what other sweeps brought to it (warmstart.py)."""
+ENDED = "ended"
+"""Study attribute: why it ended before all trials were run."""
+SPENT = "spent"
+"""Study attribute with the seconds of each run of the command."""
+MARGINS = "margins"
+"""Fact about a trial: by how much its model misses each limit (limits.py)."""
+ACCUMULATION = "accumulation"
+"""Trial attribute: parts of a batch, since the trial was out of memory."""

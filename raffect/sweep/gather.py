@@ -1,0 +1,238 @@
+"""The journals of all sweeps of a store as one, for tools that take a single Optuna storage.
+
+Each sweep has a journal of its own (journal.py). Entries name studies and trials by numbers that
+Optuna's replay gives in the order of their creation, so that entries of several journals can't
+just be put one after the other: here each gets the numbers that the common log will give. An
+entry keeps its place once it was read, because the reader goes on from where it was; a sweep that
+was deleted or made anew is therefore ended with an entry of its own, and begun again behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+
+from raffect.errors import ConflictError, SettingsError, StoreError
+from raffect.store import Store, sweep_folder
+from raffect.store.layout import SWEEPS
+from raffect.sweep.journal import StoreJournal
+from raffect.sweep.study import journal_of
+
+REFRESH_S = 2.0
+"""optuna-dashboard asks for a page several times a second, and redraws a small study this often;
+each look costs a request per sweep on object storage."""
+PATIENCE_S = 30.0
+"""Longest time between two looks at a sweep in which nothing happens."""
+_CREATE_STUDY, _DELETE_STUDY, _CREATE_TRIAL = 0, 1, 4
+"""Optuna's codes of the entries that give and take numbers (JournalOperation)."""
+
+
+@dataclass
+class _Source:
+    """One sweep's journal, as far as it is read; numbers of the common log by its own."""
+
+    name: str
+    journal: StoreJournal
+    objects: list[str] = field(default_factory=list)
+    first: dict[str, Any] | None = None
+    read: int = 0
+    changed: float = 0.0
+    looked: float = 0.0
+    created: int = 0
+    names: dict[int, str] = field(default_factory=dict)
+    studies: dict[int, int] = field(default_factory=dict)
+    trials: dict[int, int] = field(default_factory=dict)
+
+    def is_due(self, now: float) -> bool:
+        """Whether to look again: soon at a sweep that runs, seldom at an old one."""
+        quiet = (now - self.changed) / 10
+        return now - self.looked >= min(PATIENCE_S, quiet)
+
+
+class GatheredJournal(BaseJournalBackend):
+    """Reads the journals of a store's sweeps as one log, which grows while they do.
+
+    Args:
+        store: The store.
+        sweeps: Names of the sweeps; all, also those that are yet to come, by default.
+        refresh_s: Least seconds between two looks at the store.
+        on_trouble: Told when the store does not answer; what is known is shown meanwhile.
+        clock: Seconds.
+
+    Raises:
+        StoreError: The store can't be read at all.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sweeps: Sequence[str] | None = None,
+        refresh_s: float = REFRESH_S,
+        on_trouble: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._sweeps = sweeps
+        self._refresh_s = refresh_s
+        self._on_trouble = on_trouble
+        self._clock = clock
+        self._sources: dict[str, _Source] = {}
+        # As text: entries as dictionaries take five times the memory.
+        self._lines: list[str] = []
+        self._studies = 0
+        self._trials = 0
+        self._troubled = False
+        self._refresh()
+        self._refreshed = clock()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Entries of the common log from a number on."""
+        if self._clock() - self._refreshed >= self._refresh_s:
+            self._try_refresh()
+            self._refreshed = self._clock()
+        for line in self._lines[log_number_from:]:
+            yield json.loads(line)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse: a sweep is changed by its own driver only.
+
+        Raises:
+            ConflictError: Always.
+        """
+        raise read_only()
+
+    def _try_refresh(self) -> None:
+        try:
+            self._refresh()
+            self._troubled = False
+        except StoreError as error:
+            if not self._troubled and self._on_trouble is not None:
+                self._on_trouble(error.got)
+            self._troubled = True
+
+    def _refresh(self) -> None:
+        found = self._store.names(SWEEPS)
+        wanted = [name for name in found if self._sweeps is None or name in self._sweeps]
+        for name in set(self._sources) - set(wanted):
+            self._end(self._sources.pop(name))
+        for name in wanted:
+            self._look(name)
+
+    def _look(self, name: str) -> None:
+        """Take in what is new of a sweep."""
+        now = self._clock()
+        try:
+            source = self._sources.get(name) or _Source(name, journal_of(self._store, name))
+            if name in self._sources and not source.is_due(now):
+                return
+            objects = self._store.names(f"{sweep_folder(name)}/study")
+        except SettingsError:
+            # Not a sweep's name: something else that lies there.
+            return
+        if objects != source.objects:
+            if _is_another(source, objects):
+                self._end(source)
+                source = _Source(name, journal_of(self._store, name))
+            self._read(source)
+            source.objects, source.changed = objects, now
+        source.looked = now
+        self._sources[name] = source
+
+    def _read(self, source: _Source) -> None:
+        for entry in source.journal.read_logs(source.read):
+            source.first = source.first or dict(entry)
+            source.read += 1
+            taken = self._take(source, entry)
+            if taken is not None:
+                self._lines.append(json.dumps(taken, separators=(",", ":")))
+
+    def _take(self, source: _Source, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """The entry with the common log's numbers; None if Optuna's replay passes over it."""
+        if entry["op_code"] == _CREATE_STUDY:
+            return self._create_study(source, entry)
+        if "trial_id" in entry:
+            trial = source.trials.get(entry["trial_id"])
+            return None if trial is None else {**entry, "trial_id": trial}
+        study = source.studies.get(entry.get("study_id", -1))
+        if study is None:
+            return None
+        if entry["op_code"] == _DELETE_STUDY:
+            del source.studies[entry["study_id"]], source.names[entry["study_id"]]
+        elif entry["op_code"] == _CREATE_TRIAL:
+            source.trials[len(source.trials)] = self._trials
+            self._trials += 1
+        return {**entry, "study_id": study}
+
+    def _create_study(self, source: _Source, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """A study by the name of its sweep; one that is there already is only opened again."""
+        name = entry["study_name"]
+        if name in source.names.values():
+            return None
+        source.names[source.created] = name
+        source.studies[source.created] = self._studies
+        source.created += 1
+        self._studies += 1
+        # The folder of a sweep may have been copied; no sweep's name holds a slash.
+        known = name if name == source.name else f"{source.name}/{name}"
+        return {**entry, "study_name": known}
+
+    def _end(self, source: _Source) -> None:
+        for study in source.studies.values():
+            entry = {"op_code": _DELETE_STUDY, "worker_id": "", "study_id": study}
+            self._lines.append(json.dumps(entry))
+
+
+def gather(
+    store: Store,
+    sweeps: Sequence[str] | None = None,
+    on_trouble: Callable[[str], None] | None = None,
+) -> JournalStorage:
+    """The studies of a store's sweeps in one storage, for reading.
+
+    Args:
+        store: The store.
+        sweeps: Names of the sweeps; all by default.
+        on_trouble: Told when the store does not answer.
+
+    Raises:
+        StoreError: The store can't be read.
+    """
+    return JournalStorage(GatheredJournal(store, sweeps, on_trouble=on_trouble))
+
+
+def read_only() -> ConflictError:
+    """What to tell who wants to change a sweep from outside."""
+    return ConflictError(
+        "Sweeps are only shown here: their study is written by the command that runs them.",
+        "reading",
+        "Change a sweep with `raffect tune`, or delete its folder in the store.",
+    )
+
+
+def _is_another(source: _Source, objects: Sequence[str]) -> bool:
+    """Whether a journal was begun anew since it was read, by its objects' names (journal.py).
+
+    In a living one the numbers grow, and merged objects give way to larger ones only.
+    """
+    if not source.read:
+        return False
+    if _reach(objects) < _reach(source.objects):
+        return True
+    if _is_merged(source.objects) and not _is_merged(objects):
+        return True
+    return next(source.journal.read_logs(0), None) != source.first
+
+
+def _reach(objects: Sequence[str]) -> int:
+    return max((int(number) for name in objects for number in re.findall(r"\d+", name)), default=0)
+
+
+def _is_merged(objects: Sequence[str]) -> bool:
+    return any("-" in name for name in objects)

@@ -1,0 +1,254 @@
+"""Beginning a sweep with what others have found.
+
+A finished trial of another sweep counts as this one's result when it is the very trial that this
+sweep would have run: the same task, data, objectives and budget, and a configuration that this
+space makes of this base. Of all others only their parameters are worth something: the best of
+them are tried first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna import create_trial
+from optuna.trial import FrozenTrial, TrialState
+
+from raffect.config import TemporalConfig, build, flatten, hash_json, override
+from raffect.errors import NotThereError, SettingsError
+from raffect.store import Store, sweep_folder
+from raffect.store.layout import PLAN, SWEEPS
+from raffect.sweep.attributes import FILES, ORIGIN
+from raffect.sweep.limits import Limits
+from raffect.sweep.recipe import Recipe, derive_point, nearest_point
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.space import Space
+from raffect.sweep.study import open_study
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_POINTS_SHARE = 4
+"""One of so many trials at most is spent on points of other sweeps."""
+_RUNG = "completed_rung_"
+"""Prefix of the attributes in which Optuna's successive halving keeps its rungs."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What one sweep brought to another.
+
+    Attributes:
+        sweep: The sweep that was begun with.
+        results: Trials taken over as results.
+        points: Trials of which only the parameters are tried.
+        comparable: Its trials may count as results.
+        shared: Parameters with the same range in both.
+        narrowed: Parameters whose ranges differ.
+        unknown: Parameters that this space does not search.
+        added: Parameters that only this space searches.
+    """
+
+    sweep: str
+    results: int
+    points: int
+    comparable: bool
+    shared: tuple[str, ...] = ()
+    narrowed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+
+@dataclass
+class WarmStart:
+    """Trials of other sweeps, as this one takes them.
+
+    Attributes:
+        results: Finished trials for the study.
+        points: Parameters to try, the best first, with the trials' attributes.
+        overlaps: What each sweep brought.
+    """
+
+    results: list[FrozenTrial] = field(default_factory=list)
+    points: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    overlaps: list[Overlap] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The sweep that begins.
+
+    Attributes:
+        plan: Its settings, as its plan has them.
+        sources: Digests of what it is made from.
+        space: Its space.
+        base: Its base configuration.
+        first: Its recipe, with the ranges that it met.
+        settings: Its other settings, with `trials` set.
+    """
+
+    plan: Mapping[str, Any]
+    sources: Mapping[str, str]
+    space: Space
+    base: TemporalConfig
+    first: Recipe
+    settings: SweepSettings
+
+
+def warm_start(store: Store, names: Sequence[str], target: Target) -> WarmStart:
+    """What the named sweeps bring to a new one.
+
+    Raises:
+        NotThereError: The store holds no such sweep.
+        SettingsError: One is named twice.
+    """
+    if len(set(names)) < len(names):
+        raise SettingsError(
+            f"A sweep is named twice: {', '.join(names)}.", "each sweep once", "Name it once."
+        )
+    trials = target.settings.trials or 0
+    found = WarmStart()
+    seen: set[str] = set()
+    share = max(1, trials // _POINTS_SHARE // max(1, len(names)))
+    for name in names:
+        _add(store, name, target, found, seen, share)
+    return found
+
+
+def _add(
+    store: Store, name: str, target: Target, found: WarmStart, seen: set[str], share: int
+) -> None:
+    plan = _plan(store, name)
+    base = build(TemporalConfig, plan["config"]["base"])
+    trials = [t for t in open_study(store, name).get_trials(deepcopy=False) if _has_score(t)]
+    trials.sort(key=lambda trial: -trial.values[0])
+    comparable = _comparable(plan, target)
+    results, points = 0, 0
+    for trial in trials:
+        config = _config(base, trial)
+        key = "" if config is None else hash_json(config.canonical())
+        if config is None or key in seen:
+            continue
+        taken = _as_result(name, trial, config, target, plan) if comparable else None
+        if taken is not None:
+            found.results.append(taken)
+            results += 1
+        elif points < share and (params := _as_point(config, target)):
+            found.points.append((params, {"point": f"{name}:{trial.number}"}))
+            points += 1
+        else:
+            continue
+        seen.add(key)
+    ranges: dict[str, str] = plan["config"].get("space", {}).get("ranges", {})
+    found.overlaps.append(_overlap(name, results, points, comparable, ranges, target))
+
+
+def _plan(store: Store, name: str) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = store.read_json(f"{sweep_folder(name)}/{PLAN}")
+    except FileNotFoundError:
+        raise NotThereError(
+            f"The store {store.uri} holds no sweep {name!r} to begin with.",
+            ", ".join(store.names(SWEEPS)) or "",
+            "Correct the name; `raffect trials` lists the sweeps.",
+        ) from None
+    return plan
+
+
+def _has_score(trial: FrozenTrial) -> bool:
+    return trial.state in _FINISHED and bool(trial.values)
+
+
+def _comparable(plan: Mapping[str, Any], target: Target) -> bool:
+    """Whether a score means the same in both: task, data, objectives and a trial's budget."""
+    config, own = plan["config"], target.plan
+    return bool(
+        plan["sources"] == dict(target.sources)
+        and config["task"] == own["task"]
+        and config["features"] == own["features"]
+        and config["sweep"].get("objectives") == own["sweep"].get("objectives")
+        and config["base"]["optimiser"]["epochs"] == own["base"]["optimiser"]["epochs"]
+    )
+
+
+def _config(base: TemporalConfig, trial: FrozenTrial) -> TemporalConfig | None:
+    """The settings of another sweep's trial, as far as its parameters are named by their keys."""
+    known = flatten(base.canonical())
+    if any(name not in known for name in trial.params):
+        return None
+    try:
+        return override(base, trial.params)
+    except SettingsError:
+        return None
+
+
+def _as_result(
+    name: str,
+    trial: FrozenTrial,
+    config: TemporalConfig,
+    target: Target,
+    plan: Mapping[str, Any],
+) -> FrozenTrial | None:
+    """The trial in the terms of the new sweep's space; None if it would not run the same."""
+    try:
+        point = derive_point(target.space, target.base, config)
+    except SettingsError:
+        return None
+    attributes = {key: value for key, value in trial.user_attrs.items() if key != FILES}
+    attributes.setdefault(ORIGIN, f"{name}:{trial.number}")
+    attributes.pop("recipe", None)
+    same_rungs = _rung_settings(plan["config"]) == _rung_settings(target.plan)
+    return create_trial(
+        state=trial.state,
+        values=list(trial.values),
+        params=point.params,
+        distributions=point.distributions,
+        user_attrs=attributes,
+        system_attrs={
+            key: value
+            for key, value in trial.system_attrs.items()
+            if same_rungs and key.startswith(_RUNG)
+        },
+        intermediate_values=trial.intermediate_values,
+        constraints=_margins(attributes, Limits.of(target.settings)),
+    )
+
+
+def _margins(attributes: Mapping[str, Any], limits: Limits) -> dict[str, float]:
+    """What the trial misses of this sweep's limits; a pruned trial's latency is not known."""
+    return limits.margins(attributes.get("parameters", 0), attributes.get("latency_ms"))
+
+
+def _rung_settings(config: Mapping[str, Any]) -> list[Any]:
+    keys = ("pruning", "min_epochs", "reduction_factor")
+    return [config["sweep"].get(key) for key in keys]
+
+
+def _as_point(config: TemporalConfig, target: Target) -> dict[str, Any]:
+    """What of a configuration the new space contains."""
+    wanted = override(config, {"task": target.base.task, "run": target.base.run.canonical()})
+    try:
+        return nearest_point(target.space, target.base, wanted)
+    except SettingsError:
+        return {}
+
+
+def _overlap(
+    name: str,
+    results: int,
+    points: int,
+    comparable: bool,
+    ranges: Mapping[str, str],
+    target: Target,
+) -> Overlap:
+    own = target.first.describe()
+    both = [key for key in own if key in ranges]
+    return Overlap(
+        sweep=name,
+        results=results,
+        points=points,
+        comparable=comparable,
+        shared=tuple(key for key in both if own[key] == ranges[key]),
+        narrowed=tuple(key for key in both if own[key] != ranges[key]),
+        unknown=tuple(sorted(set(ranges) - set(own))),
+        added=tuple(sorted(set(own) - set(ranges))),
+    )

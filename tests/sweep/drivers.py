@@ -1,0 +1,42 @@
+"""A driver's hold on a small study, without an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raffect.config import TemporalConfig
+from raffect.store import Store
+from raffect.sweep.recipe import Beginning, derive_recipe
+from raffect.sweep.rows import TrialRow, read_row
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.space import Space
+from raffect.sweep.study import SweepStudy, open_study
+
+
+def draw(trial: Any) -> dict[str, Any]:
+    return {
+        "optimiser.lr": trial.suggest_float("optimiser.lr", 1e-4, 1e-2, log=True),
+        "model.transformer.heads": trial.suggest_categorical("model.transformer.heads", [2, 4]),
+    }
+
+
+SPACE = Space("test", draw, "code", 1)
+
+
+def open_driver(store: Store, trials: int, base: TemporalConfig, **settings: Any) -> SweepStudy:
+    chosen = SweepSettings(trials=trials, **settings)
+    study = SweepStudy(store, "s", SPACE, base, chosen)
+    study.begin(Beginning([(derive_recipe(SPACE, base).params, {"recipe": True})]))
+    return study
+
+
+def rows(store: Store) -> list[TrialRow]:
+    trials = open_study(store, "s").get_trials(deepcopy=False)
+    return [read_row("s", trial) for trial in trials]
+
+
+def epochs(*scores: float) -> list[dict[str, Any]]:
+    return [
+        {"epoch": i + 1, "score": s, "loss": 1 - s, "parts": {"valence": s}, "seconds": 0.5}
+        for i, s in enumerate(scores)
+    ]

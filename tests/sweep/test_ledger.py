@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raffect.store import Store
+from raffect.sweep.attributes import MARGINS, SPENT
+from raffect.sweep.budget import Budget
+from raffect.sweep.ledger import Ledger, SweepProgress
+from tests.sweep import tiny
+from tests.sweep.drivers import epochs, open_driver, rows
+
+
+def result(number_of_epochs: int, score: float, **more: Any) -> dict[str, Any]:
+    history = epochs(*[score] * number_of_epochs)
+    found = {"epoch": number_of_epochs, "score": score, "history": history, "facts": []}
+    return {"done": False, **found, **more}
+
+
+def test_the_ledger_tells_each_end_once_and_reports_what_happened(store: Store) -> None:
+    events = []
+    study = open_driver(store, 4, tiny.base(), min_epochs=1)
+    ledger = Ledger(study, epochs=4, max_failures=9, on_update=events.append)
+    for key in "abcd":
+        assert ledger.begin(key) is not None
+    assert ledger.begin("e") is None
+    assert not ledger.result("a", result(1, 0.5))
+    assert ledger.result("b", result(1, 0.4))
+    assert ledger.result("b", result(1, 0.4)), "Tune settles a stopped trial a second time"
+    assert ledger.result("c", result(1, 0.6, failure="nan: The loss is nan.", done=True))
+    assert ledger.result("a", result(4, 0.7, done=True))
+    ledger.lose("d", "lost-actor: gone")
+    ledger.lose("d", "lost-actor: gone")
+    states = [(row.state, row.score, row.reason, row.model) for row in rows(store)]
+    assert states == [
+        ("COMPLETE", 0.7, None, "s:0"),
+        ("PRUNED", 0.4, None, "s:1"),
+        ("FAIL", None, "nan: The loss is nan.", None),
+        ("FAIL", None, "lost-actor: gone", None),
+    ]
+    ends = [(e.trial, e.state, e.finished, e.best) for e in events if e.event == "finished"]
+    assert ends == [
+        (1, "PRUNED", 1, 0.4),
+        (2, "FAIL", 2, 0.4),
+        (0, "COMPLETE", 3, 0.7),
+        (3, "FAIL", 4, 0.7),
+    ]
+    assert events[-1].describe() == "trial 3: lost-actor: gone; best 0.7000 (trial 0)"
+    assert (events[0].event, events[0].target) == ("started", 4)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "failures", "succeeds", "gave_up"),
+    [
+        (None, 4, False, False),
+        (None, 5, False, True),
+        (None, 9, True, False),
+        (3, 2, False, False),
+        (3, 3, False, True),
+        (3, 3, True, True),
+    ],
+)
+def test_a_sweep_is_given_up_after_so_many_failures(
+    store: Store, allowed: int | None, failures: int, succeeds: bool, gave_up: bool
+) -> None:
+    study = open_driver(store, 20, tiny.base(), pruning="none")
+    ledger = Ledger(study, epochs=4, max_failures=allowed)
+    for i in range(failures + 2):
+        ledger.begin(str(i))
+    if succeeds:
+        ledger.result("0", result(4, 0.1, done=True))
+    for i in range(1, failures + 1):
+        ledger.result(str(i), {"epoch": 0, "failure": "oom: no memory", "history": []})
+    assert ledger.gave_up is gave_up
+    assert ledger.must_wait is gave_up
+    assert (ledger.begin("x") is None) is gave_up
+
+
+def test_the_ledger_keeps_an_error_of_a_callback_and_calls_nothing_after_it(store: Store) -> None:
+    ledger = Ledger(open_driver(store, 1, tiny.base()), epochs=4, max_failures=3)
+    assert ledger.guard(lambda: 1 // 0, -1) == -1
+    assert isinstance(ledger.error, ZeroDivisionError)
+    assert ledger.guard(lambda: 1, -1) == -1
+
+
+def test_a_model_beyond_a_limit_is_pruned_before_its_first_epoch(store: Store) -> None:
+    study = open_driver(store, 2, tiny.base(), max_params=10)
+    events: list[SweepProgress] = []
+    ledger = Ledger(study, epochs=4, on_update=events.append)
+    ledger.begin("a")
+    facts = [("parameters", 14), (MARGINS, {"parameters": 4.0})]
+    refusal = {"epoch": 0, "score": None, "history": [], "facts": facts, "done": True}
+    assert ledger.result("a", {**refusal, "refusal": "14 parameters of at most 10"})
+    (row,) = rows(store)
+    assert (row.state, row.score, row.epochs, row.model) == ("PRUNED", None, 0, None)
+    assert (row.reason, row.violations) == ("14 parameters of at most 10", {"parameters": 4.0})
+    assert events[-1].describe() == "trial 0: 14 parameters of at most 10"
+    assert ledger.succeeded == 0
+    assert ledger.begin("b") is not None
+
+
+def test_budgets_end_the_asking_and_let_finish_what_runs(store: Store) -> None:
+    now = [0.0]
+    budget = Budget(hours=1.0, device_hours=2.0, before=600, devices=2.0, clock=lambda: now[0])
+    events: list[SweepProgress] = []
+    study = open_driver(store, 9, tiny.base(), pruning="none")
+    ledger = Ledger(study, 4, budget, on_update=events.append)
+    ledger.begin("a")
+    now[0] = 2990.0
+    assert ledger.begin("b") is not None
+    now[0] = 3000.0
+    assert budget.exhausted == "1.00 of 1 hours are spent"
+    assert ledger.begin("c") is None
+    ledger.result("a", result(4, 0.5, done=True))
+    assert list(study.facts[SPENT].values()) == [3000.0]
+    assert events[-1].rate == pytest.approx(1.2)
+    assert events[-1].seconds_left == pytest.approx(8 * 3000)
+    assert open_driver(store, 9, tiny.base()).seconds_before == 3000.0
+
+
+def test_device_hours_count_epochs_times_devices_in_all_runs(store: Store) -> None:
+    budget = Budget(device_hours=1.0, devices=0.5, device_seconds=3598.0)
+    ledger = Ledger(open_driver(store, 9, tiny.base(), pruning="none"), 4, budget)
+    ledger.begin("a")
+    assert not ledger.result("a", result(2, 0.5, done=False))
+    assert budget.all_device_seconds == 3598.5
+    assert ledger.begin("b") is not None
+    ledger.result("a", result(4, 0.5, done=True))
+    ledger.result("b", result(4, 0.5, done=True))
+    assert budget.exhausted == "1.00 of 1 device hours are spent"
+    assert ledger.begin("c") is None
