@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,56 +10,113 @@ if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
     from raffect.sweep.rows import TrialRow
 
-
-def describe_sweep(view: SweepView) -> str:
-    """One short line: the best trial and how the others ended."""
-    states = ", ".join(f"{count} {state.lower()}" for state, count in view.counts.items())
-    best = view.rows[0]
-    return f"best {best.score:.4f} (trial {best.number}); {states}"
+SETTINGS_SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
+"""What a sweep is about; the rest is in `trials --json` and in the report."""
+_NAMES = {"model.tcn.depth": "TCN depth"}
+_MOST_SETTINGS = 7
+"""Columns of settings and objectives that fit beside the others."""
+_UNITS = {"latency": "ms", "parameters": "weights"}
 
 
 def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     """Print the best trials of a sweep, and what the scores are to be compared with."""
-    from raffect.affwild2.tasks import SPECS
-    from raffect.report.naming import duration, score_text, short_value
+    from rich.markup import escape
 
-    keys = _shown_settings(view.rows)
+    from raffect.affwild2.tasks import SPECS
+    from raffect.report.naming import duration, score_text
+
+    keys = _shown_settings(view.rows)[: _MOST_SETTINGS - len(view.objectives)]
     rows = [
         [
             str(row.number),
-            score_text(row.score),
+            score_text(row.score) + _mark(row),
+            *_objectives(view, row),
             f"{row.best_epoch or '–'}/{row.epochs}",
-            row.state.lower() if row.reason is None else f"{row.state.lower()}: {row.reason}",
+            escape(_state(row)),
             duration(row.seconds),
-            *(short_value(row.params[key]) if key in row.params else "–" for key in keys),
+            *(_value(row, key) for key in keys),
         ]
         for row in view.rows[:most]
     ]
-    columns = [">trial", ">score", ">epoch", "state", ">time", *(_heading(key) for key in keys)]
+    extra = [f">{_UNITS[name]}" for name in view.objectives[1:]]
+    names = [">" + setting_name(key) for key in keys]
+    columns = [">trial", ">score", *extra, ">epoch", "state", ">time", *names]
     screen.say(
         f"[bold]{view.task.value.upper()}[/] sweep {view.name!r}: {SPECS[view.task].score_name},"
         " best epoch on validation"
     )
     screen.table(columns, rows)
-    left = len(view.rows) - most
+    for line in _notes(view, len(view.rows) - most):
+        screen.say(f"[dim]{line}[/]")
+
+
+def _mark(row: TrialRow) -> str:
+    return "*" if row.pareto else "=" if row.tied else ""
+
+
+def _state(row: TrialRow) -> str:
+    from raffect.sweep.reasons import kind_of
+
+    state = row.state.lower() + (f" ({row.origin})" if row.origin else "")
+    return state if row.reason is None else f"{state}: {kind_of(row.reason)}"
+
+
+def _objectives(view: SweepView, row: TrialRow) -> list[str]:
+    from raffect.report.naming import count_text, short_value
+
+    found = []
+    for name in view.objectives[1:]:
+        value = row.objectives.get(name)
+        if value is not None and name == "parameters":
+            found.append(count_text(int(value)))
+        else:
+            found.append("–" if value is None else short_value(value))
+    return found
+
+
+def _value(row: TrialRow, key: str) -> str:
+    from raffect.report.naming import short_value
+
+    return short_value(row.params[key]) if key in row.params else "–"
+
+
+def _notes(view: SweepView, left: int) -> list[str]:
+    from rich.markup import escape
+
+    from raffect.sweep.reasons import summarise
+
     more = f"{left} more trials. " if left > 0 else ""
-    screen.say(
-        f"[dim]{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base"
-        " configuration.[/]"
-    )
+    lines = [
+        f"{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base configuration."
+    ]
+    reasons = summarise(row.reason for row in view.rows if row.reason)
+    lines += [escape(line) for line in reasons.splitlines()]
+    if any(row.pareto for row in view.rows):
+        lines.append(
+            "* no other trial is better in one objective and as good in the others:"
+            f" {sum(row.pareto for row in view.rows)} trials."
+        )
+    best = view.best
+    if best is not None and len(best.seeds) > 1:
+        scores = list(best.seeds.values())
+        tied = sum(row.tied for row in view.rows) - 1
+        lines.append(
+            f"Trial {best.number} over {len(scores)} seeds: {mean(scores):.4f} ± "
+            f"{stdev(scores):.4f}; = marks {tied} other trials within that of its score."
+        )
+    return lines
 
 
-# What a sweep is about; the rest is in `trials --json` and in the report.
-_SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
-
-_HEADINGS = {"model.tcn.depth": "TCN depth"}
+def setting_name(key: str) -> str:
+    """A setting's name in a table's head."""
+    return _NAMES.get(key, key.split(".")[-1].replace("_", " "))
 
 
 def _shown_settings(rows: list[TrialRow]) -> list[str]:
-    keys = dict.fromkeys(key for row in rows for key in row.params if key.startswith(_SHOWN))
-    return sorted(keys, key=lambda key: next(i for i, s in enumerate(_SHOWN) if key.startswith(s)))
-
-
-def _heading(key: str) -> str:
-    words = key.split(".")[-1] if key not in _HEADINGS else _HEADINGS[key]
-    return ">" + words.replace("_", " ")
+    keys = dict.fromkeys(
+        key for row in rows for key in row.params if key.startswith(SETTINGS_SHOWN)
+    )
+    return sorted(
+        keys,
+        key=lambda key: next(i for i, start in enumerate(SETTINGS_SHOWN) if key.startswith(start)),
+    )

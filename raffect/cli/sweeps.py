@@ -1,15 +1,16 @@
-"""tune, retrain: making sweeps."""
+"""tune, retrain: making sweeps, and seeing how sure their scores are."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raffect.cli.leaderboard import describe_sweep, show_leaderboard
+from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.options import (
     AddressOption,
     ConfigOption,
+    JsonOption,
     OverwriteOption,
     QuietOption,
     SetOption,
@@ -17,12 +18,18 @@ from raffect.cli.options import (
     TaskArgument,
 )
 
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
+    from raffect.sweep.leaderboard import SweepView
+    from raffect.sweep.retrain import Retraining, SeedResult
+
 PANEL = "Sweeps"
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (tune,):
+    for command in (tune, retrain):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -44,6 +51,16 @@ def tune(
         int | None,
         typer.Option(min=1, help="Epochs of a full trial.", show_default="the recipe's"),
     ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(help="Begin no trial after that, all runs counted.")
+    ] = None,
+    max_device_hours: Annotated[
+        float | None, typer.Option(help="The same in hours of GPUs (or slots without).")
+    ] = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop at so many.", show_default="5 without a success"),
+    ] = None,
     concurrent: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time.", show_default="what fits")
     ] = None,
@@ -53,7 +70,45 @@ def tune(
     workers_per_trial: Annotated[
         int, typer.Option(min=1, help="Data-parallel workers of each trial.")
     ] = 1,
+    sampler: Annotated[str, typer.Option(help="tpe, gp, cmaes, random or nsga2")] = "tpe",
+    pruning: Annotated[
+        str | None,
+        typer.Option(
+            help="asha, hyperband, median or none", show_default="asha; none for two objectives"
+        ),
+    ] = None,
+    min_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Epochs before the first comparison.", show_default="a ninth of them"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 0,
+    objective: Annotated[
+        str, typer.Option(help="score, or a front: score,latency or score,parameters")
+    ] = "score",
+    max_params: Annotated[
+        int | None, typer.Option(min=1, help="Most trained values of a model.")
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Most per 1,000 frames on the trial's device.")
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SWEEP", help="Begin with its trials; may be repeated."),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(metavar="NEW", help="Begin another sweep, NEW, with the trials of this one."),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TRACKER",
+            help="tensorboard, mlflow, wandb or none; may be repeated.",
+            show_default="tensorboard",
+        ),
+    ] = None,
     config: ConfigOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -63,52 +118,139 @@ def tune(
 ) -> None:
     """Search the best model of a task (Ray Tune, Optuna); given again, it continues."""
     from raffect.affwild2.tasks import parse_task
+    from raffect.cli.progress import SweepTable
     from raffect.cli.screen import Screen
     from raffect.cli.settings import settings
     from raffect.config import build, recipe
-    from raffect.store import Store, sweep_folder
-    from raffect.sweep.run import SweepProgress
+    from raffect.store import Store
     from raffect.sweep.run import tune as run
     from raffect.sweep.settings import SweepSettings
 
     chosen = parse_task(task)
     options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
     base = settings(recipe(chosen), config, changes, options)
+    called = name or chosen.value
     wanted: dict[str, Any] = {
         "trials": trials,
         "max_epochs": base.optimiser.epochs,
+        "max_hours": max_hours,
+        "max_device_hours": max_device_hours,
+        "max_failures": max_failures,
         "concurrent": concurrent,
         "gpus_per_trial": gpus_per_trial,
         "workers_per_trial": workers_per_trial,
-        "space": space,
+        "sampler": sampler,
+        "pruning": pruning,
+        "min_epochs": min_epochs,
         "seed": seed,
+        "objectives": tuple(part.strip() for part in objective.split(",")),
+        "max_params": max_params,
+        "max_latency_ms": max_latency_ms,
+        "space": space,
+        "warm_start": ([called] if branch else []) + (warm_start or []),
+        "trackers": [one for one in track or ["tensorboard"] if one != "none"],
     }
     target = Store.open(store)
     screen = Screen(quiet)
-    with screen.stage(f"Sweeping {chosen.value.upper()}") as bar:
-
-        def on_update(progress: SweepProgress) -> None:
-            bar.tick(progress.finished, progress.target)
-            bar.tell(progress.describe())
-
+    with SweepTable(screen, f"Sweeping {chosen.value.upper()}") as table:
         view = run(
             target,
             chosen,
             features,
-            name or chosen.value,
+            branch or called,
             build(SweepSettings, wanted),
             base,
             overwrite=overwrite,
             address=address,
-            on_update=on_update,
+            on_update=table.update,
+            on_note=table.say,
         )
-        bar.tell(describe_sweep(view))
+    show_end(screen, target, view)
+
+
+def show_end(screen: Screen, store: Store, view: SweepView) -> None:
+    """Print what a sweep has found and spent, and what to do next."""
+    from raffect.report.naming import duration
+    from raffect.store import sweep_folder
+
     show_leaderboard(screen, view)
+    spent = f"{duration(3600 * view.hours)}, {duration(3600 * view.device_hours)} of devices"
+    ended = f" It ended early: {view.ended}." if view.ended else ""
+    screen.say(f"[dim]Spent: {spent}.{ended}[/]")
     if view.manifest is not None:
-        screen.ready(target.where(sweep_folder(view.name)), view.manifest)
+        screen.ready(store.where(sweep_folder(view.name)), view.manifest)
     screen.say("Next:")
-    screen.path(f"  raffect report {view.name} --store {target.uri}")
-    screen.path(
-        f"  raffect predict sweeps/{view.name} --split validation --out {view.name}.csv"
-        f" --store {target.uri}"
+    for command in (
+        f"raffect report {view.name}",
+        f"raffect retrain {view.name} --seeds 5",
+        f"raffect predict sweeps/{view.name} --split validation --out {view.name}.csv",
+    ):
+        screen.path(f"  {command} --store {store.uri}")
+
+
+def retrain(
+    trial: Annotated[str, typer.Argument(metavar="SWEEP[:TRIAL]", help="Its best, or a trial.")],
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many: the trial's own, and those after it.")
+    ] = 5,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a trial's configuration again, under its own seed and others."""
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
+    from raffect.sweep.retrain import find_trial
+    from raffect.sweep.retrain import retrain as run
+
+    target = Store.open(store)
+    wanted = find_trial(target, trial)
+    screen = Screen(quiet, as_json)
+    with screen.stage(f"Training trial {wanted.row.number} of {wanted.sweep} again") as bar:
+        done: list[SeedResult] = []
+
+        def on_seed(result: SeedResult) -> None:
+            done.append(result)
+            bar.tick(len(done), seeds)
+            bar.tell(f"seed {result.seed}: {result.score:.4f}")
+
+        found = run(target, wanted, wanted.seeds(seeds), address, on_seed)
+    _show_seeds(screen, wanted, found, target.uri)
+    if as_json:
+        screen.json(_seeds_json(wanted, found))
+
+
+def _show_seeds(screen: Screen, wanted: Retraining, found: list[SeedResult], uri: str) -> None:
+    from statistics import mean, stdev
+
+    rows = [
+        [str(one.seed), f"{one.score:.4f}", str(one.best_epoch), one.model, _same(one.same)]
+        for one in found
+    ]
+    screen.table([">seed", ">score", ">epoch", "model", ""], rows)
+    scores = [one.score for one in found]
+    spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
+    assert wanted.row.score is not None
+    screen.say(
+        f"Mean {mean(scores):.4f}{spread} over {len(scores)} seeds; on the leaderboard:"
+        f" {wanted.row.score:.4f} [dim](best epoch on validation, each)[/]"
     )
+    screen.path(f"  raffect trials {wanted.sweep} --store {uri}")
+
+
+def _same(same: bool | None) -> str:
+    if same is None:
+        return ""
+    return "the trial's own: same to the bit" if same else "the trial's own: not the same numbers"
+
+
+def _seeds_json(wanted: Retraining, found: list[SeedResult]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "sweep": wanted.sweep,
+        "trial": wanted.row.number,
+        "score": wanted.row.score,
+        "seeds": [asdict(one) for one in found],
+    }

@@ -22,6 +22,8 @@ from raffect.store.manifest import (
 )
 from raffect.store.store import Store
 
+_BRANCH = "--branch NEW to begin another sweep from it, "
+
 
 class Part(Config):
     """A finished shard: its file, and what the stage wants to know of it for the manifest."""
@@ -148,7 +150,8 @@ def _conflict(
     return ConflictError(
         f"{store.where(folder)} was {state} with other settings:\n" + "\n".join(differences),
         "the same settings (the command then continues), or another name",
-        "Give another --name, or --overwrite to make it anew.",
+        f"Give {_BRANCH if plan['kind'] == 'sweep' else ''}another --name, or --overwrite to make"
+        " it anew.",
     )
 
 

@@ -15,7 +15,7 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.sweep.attributes import SPENT
+from raffect.sweep.attributes import ENDED, SPENT
 from raffect.sweep.rows import TrialRow, rank, read_row
 from raffect.sweep.seeds import read_seeds
 from raffect.sweep.settings import Objective
@@ -41,6 +41,7 @@ class SweepView:
         hours: Hours of all runs of the command together.
         device_hours: Hours of devices that its trials' epochs took.
         changed: When a trial last ended, ISO 8601; None before.
+        ended: Why it ended before all trials were run.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SweepView:
     hours: float = 0.0
     device_hours: float = 0.0
     changed: str | None = None
+    ended: str | None = None
 
     @property
     def best(self) -> TrialRow | None:
@@ -103,6 +105,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         ranges=plan.get("space", {}).get("ranges", {}),
         hours=sum(attributes.get(SPENT, {}).values()) / 3600,
         device_hours=sum(row.device_seconds for row in rows) / 3600,
+        ended=attributes.get(ENDED),
         changed=max((row.finished for row in rows if row.finished), default=None),
     )
 

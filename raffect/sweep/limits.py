@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raffect.sweep.reasons import LIMIT
 from raffect.sweep.settings import SweepSettings
 
 PARAMETERS = "parameters"
@@ -46,4 +47,4 @@ class Limits:
             found.append(f"{parameters:,} parameters of at most {self.parameters:,}")
         if self.latency_ms is not None and latency_ms is not None and latency_ms > self.latency_ms:
             found.append(f"{latency_ms:.2f} ms per 1,000 frames of at most {self.latency_ms:g}")
-        return "; ".join(found)
+        return f"{LIMIT}: {'; '.join(found)}" if found else ""

@@ -12,6 +12,7 @@ BAD_CONFIG = "bad-config"
 OUT_OF_MEMORY = "oom"
 LOST_ACTOR = "lost-actor"
 STORAGE = "storage"
+LIMIT = "limit"
 EXCEPTION = "exception"
 _LONGEST = 300
 _HOST_MEMORY = "running low on memory"

@@ -1,4 +1,4 @@
-"""What a sweep begins with: the base configuration as trial 0, then points known to be good."""
+"""Configurations in a space's own parameters: the base as trial 0, points known to be good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial
 
 from raffect.config import TemporalConfig, flatten, override
 from raffect.errors import RaffectError, SettingsError
@@ -30,22 +30,6 @@ class Recipe:
     def describe(self) -> dict[str, str]:
         """The ranges met on the recipe's way through the space, for people and for comparison."""
         return {name: str(found) for name, found in sorted(self.distributions.items())}
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """The first trials of a new study.
-
-    Attributes:
-        points: Parameters to try first, in order, each with the trial's attributes; parameters
-            that a point leaves out are sampled.
-        results: Trials of other studies that count as this one's.
-        facts: Attributes of the study.
-    """
-
-    points: list[tuple[dict[str, Any], dict[str, Any]]]
-    results: list[FrozenTrial] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from raffect import engine
@@ -14,15 +13,16 @@ from raffect.config import TemporalConfig, override, recipe
 from raffect.errors import NotThereError, SettingsError
 from raffect.store import Stage, Store, sweep_folder
 from raffect.store.layout import MANIFEST
-from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, WARM
+from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, RECIPE, WARM
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import Execution, execute, plan_execution
 from raffect.sweep.finish import finish, score_of, seconds_of, too_many_failed
 from raffect.sweep.leaderboard import SweepView, load_sweep
-from raffect.sweep.lease import OnWait, held
+from raffect.sweep.lease import held
 from raffect.sweep.ledger import Ledger, OnUpdate, SweepProgress
 from raffect.sweep.limits import Limits
-from raffect.sweep.recipe import Beginning, Recipe, derive_points, derive_recipe
+from raffect.sweep.recipe import Recipe, derive_points, derive_recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import SweepStudy
@@ -36,6 +36,7 @@ __all__ = ["SweepProgress", "tune"]
 
 _AUXILIARY = "losses.auxiliary."
 LEASE = "lease"
+OnNote = Callable[[str], None]
 
 
 def tune(
@@ -48,7 +49,7 @@ def tune(
     overwrite: bool = False,
     address: str | None = None,
     on_update: OnUpdate | None = None,
-    on_wait: OnWait | None = None,
+    on_note: OnNote | None = None,
 ) -> SweepView:
     """Search the best model of a task.
 
@@ -66,7 +67,8 @@ def tune(
         overwrite: Replace a sweep of this name that was made otherwise.
         address: The Ray cluster.
         on_update: Called when a trial begins, finishes an epoch, or ends.
-        on_wait: Told once when another command may still be at the sweep.
+        on_note: Told what a user should know on the way: another command that may still be at
+            the sweep, a tracker that does not work.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
@@ -94,11 +96,11 @@ def tune(
         store.delete(f"{stage.folder}/{MANIFEST}")
     engine.connect(address)
     execution = plan_execution(settings, is_local=not address)
-    with held(store, f"{stage.folder}/{LEASE}", on_wait):
+    with held(store, f"{stage.folder}/{LEASE}", on_note):
         study = SweepStudy(store, name, space, base, settings)
         target = Target(config, sources, space, base, first, settings)
         if study.is_new:
-            study.begin(beginning(store, name, target, points))
+            begin(study, beginning(store, name, target, points), on_note)
         check_warm_start(study, settings.warm_start)
         if study.remaining:
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
@@ -106,6 +108,14 @@ def tune(
             study.describe({"baseline": baseline(store, task)})
             run_trials(study, data, stage, settings, execution, base, on_update)
         return finish(stage, study, name)
+
+
+def begin(study: SweepStudy, first: Beginning, on_note: OnNote | None) -> None:
+    """Give a new study its first trials, and say what other sweeps brought."""
+    study.begin(first)
+    if on_note is not None:
+        for line in (line for overlap in first.overlaps for line in overlap.describe()):
+            on_note(line)
 
 
 def is_enough(view: SweepView, settings: SweepSettings) -> bool:
@@ -123,8 +133,6 @@ def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe])
         NotThereError: The store holds no sweep that is named to begin with.
         SettingsError: It is this very one, or named twice.
     """
-    known: list[tuple[dict[str, Any], dict[str, Any]]] = [(target.first.params, {"recipe": True})]
-    known += [(point.params, {"point": target.space.name}) for point in points]
     wanted = target.settings.warm_start
     if name in wanted:
         raise SettingsError(
@@ -133,8 +141,11 @@ def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe])
             "Give the same command without --warm-start: it continues.",
         )
     warm = warm_start(store, wanted, target)
-    facts = {WARM: [asdict(overlap) for overlap in warm.overlaps]}
-    return Beginning([*known, *warm.points], warm.results, facts)
+    known: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    if not any(trial.user_attrs[RECIPE] for trial in warm.results):
+        known.append((target.first.params, {RECIPE: True}))
+    known += [(point.params, {"point": target.space.name}) for point in points]
+    return Beginning([*known, *warm.points], warm.results, warm.overlaps)
 
 
 def plan(

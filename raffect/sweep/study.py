@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
@@ -27,12 +27,14 @@ from raffect.sweep.attributes import (
     MARGINS,
     ORIGIN,
     REASON,
+    RECIPE,
     SPENT,
+    WARM,
 )
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.journal import StoreJournal
 from raffect.sweep.quiet import quiet
 from raffect.sweep.reasons import reason_of
-from raffect.sweep.recipe import Beginning
 from raffect.sweep.samplers import make_pruner, make_sampler
 from raffect.sweep.settings import DIRECTIONS, Objective, SweepSettings
 from raffect.sweep.space import Space
@@ -157,11 +159,14 @@ class SweepStudy:
         with self._writing():
             if self._rows():
                 return
+            own_first = beginning.results[:1] and beginning.results[0].user_attrs[RECIPE]
+            early = beginning.results[: int(bool(own_first))]
+            self._study.add_trials(early)
             for params, attributes in beginning.points[: self.target]:
                 self._study.enqueue_trial(params, user_attrs=attributes)
-            self._study.add_trials(beginning.results)
-            for key, value in beginning.facts.items():
-                self._study.set_user_attr(key, value)
+            self._study.add_trials(beginning.results[len(early) :])
+            warm = [asdict(overlap) for overlap in beginning.overlaps]
+            self._study.set_user_attr(WARM, warm)
 
     @property
     def seconds_before(self) -> float:

@@ -19,7 +19,8 @@ from raffect.config import TemporalConfig, build, flatten, hash_json, override
 from raffect.errors import NotThereError, SettingsError
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS
-from raffect.sweep.attributes import FILES, ORIGIN
+from raffect.sweep.attributes import FILES, ORIGIN, RECIPE
+from raffect.sweep.beginning import Overlap
 from raffect.sweep.limits import Limits
 from raffect.sweep.recipe import Recipe, derive_point, nearest_point
 from raffect.sweep.settings import SweepSettings
@@ -31,31 +32,6 @@ _POINTS_SHARE = 4
 """One of so many trials at most is spent on points of other sweeps."""
 _RUNG = "completed_rung_"
 """Prefix of the attributes in which Optuna's successive halving keeps its rungs."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What one sweep brought to another.
-
-    Attributes:
-        sweep: The sweep that was begun with.
-        results: Trials taken over as results.
-        points: Trials of which only the parameters are tried.
-        comparable: Its trials may count as results.
-        shared: Parameters with the same range in both.
-        narrowed: Parameters whose ranges differ.
-        unknown: Parameters that this space does not search.
-        added: Parameters that only this space searches.
-    """
-
-    sweep: str
-    results: int
-    points: int
-    comparable: bool
-    shared: tuple[str, ...] = ()
-    narrowed: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
 
 
 @dataclass
@@ -111,6 +87,7 @@ def warm_start(store: Store, names: Sequence[str], target: Target) -> WarmStart:
     share = max(1, trials // _POINTS_SHARE // max(1, len(names)))
     for name in names:
         _add(store, name, target, found, seen, share)
+    found.results.sort(key=lambda trial: not trial.user_attrs[RECIPE])
     return found
 
 
@@ -195,7 +172,7 @@ def _as_result(
         return None
     attributes = {key: value for key, value in trial.user_attrs.items() if key != FILES}
     attributes.setdefault(ORIGIN, f"{name}:{trial.number}")
-    attributes.pop("recipe", None)
+    attributes[RECIPE] = point.params == target.first.params
     same_rungs = _rung_settings(plan["config"]) == _rung_settings(target.plan)
     return create_trial(
         state=trial.state,

@@ -6,7 +6,8 @@ from typing import Any
 
 from raffect.config import TemporalConfig
 from raffect.store import Store
-from raffect.sweep.recipe import Beginning, derive_recipe
+from raffect.sweep.beginning import Beginning
+from raffect.sweep.recipe import derive_recipe
 from raffect.sweep.rows import TrialRow, read_row
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space

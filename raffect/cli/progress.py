@@ -1,0 +1,149 @@
+"""A running sweep on the screen: one live table, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from raffect.cli.leaderboard import SETTINGS_SHOWN, setting_name
+from raffect.report.naming import duration, short_value
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.sweep.ledger import SweepProgress
+
+_MOST_RUNNING = 8
+_MOST_SETTINGS = 5
+_LINE_EVERY_S = 2.0
+"""Least time between plain lines; a new best and a failure are always told."""
+
+
+class SweepTable:
+    """Shows a sweep while it runs; a context manager.
+
+    Args:
+        screen: Where to.
+        title: What runs, e.g. `VA sweep 'va'`.
+    """
+
+    def __init__(self, screen: Screen, title: str) -> None:
+        self._screen = screen
+        self._title = title
+        self._last: SweepProgress | None = None
+        self._running: dict[int, SweepProgress] = {}
+        self._told = 0.0
+        self._best: float | None = None
+        self._spinner = Spinner("dots")
+        self._live: Live | None = None
+        if screen.console.is_terminal and not screen.silent:
+            self._live = Live(
+                get_renderable=self.render,
+                console=screen.console,
+                refresh_per_second=4,
+                transient=True,
+            )
+
+    def __enter__(self) -> SweepTable:
+        if self._live is not None:
+            self._live.start()
+        else:
+            self._screen.say(f"[dim]… {escape(self._title)}[/]")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self._screen.path(text)
+
+    def update(self, progress: SweepProgress) -> None:
+        """Take in what happened."""
+        self._last = progress
+        if progress.event == "finished":
+            self._running.pop(progress.trial, None)
+        else:
+            self._running[progress.trial] = progress
+        if progress.note and progress.event == "finished":
+            self.say(f"trial {progress.trial}: went on with {progress.note}")
+        if self._live is None:
+            self._tell(progress)
+
+    def _tell(self, progress: SweepProgress) -> None:
+        if progress.event != "finished":
+            return
+        news = progress.best != self._best or progress.state == "FAIL"
+        self._best = progress.best
+        if not news and time.monotonic() - self._told < _LINE_EVERY_S:
+            return
+        self._told = time.monotonic()
+        count = f"{progress.finished}/{progress.target}"
+        self._screen.path(f"{count}  {progress.describe()}{_left(progress)}")
+
+    def render(self) -> RenderableType:
+        """The table as it is now."""
+        last = self._last
+        if last is None:
+            return _beside(self._spinner, Text(self._title))
+        bar = ProgressBar(total=last.target, completed=last.finished, width=24)
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            self._spinner, self._title, bar, f"{last.finished}/{last.target}", _pace(last)
+        )
+        lines: list[RenderableType] = [head, _states(last)]
+        if last.best is not None:
+            lines.append(_best_line(last.best, last.best_trial, last.best_params))
+        lines += [_running_line(one) for one in list(self._running.values())[:_MOST_RUNNING]]
+        if len(self._running) > _MOST_RUNNING:
+            lines.append(Text(f"  and {len(self._running) - _MOST_RUNNING} more", style="dim"))
+        return Group(*lines)
+
+
+def _beside(spinner: Spinner, text: Text) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(spinner, text)
+    return grid
+
+
+def _pace(last: SweepProgress) -> Text:
+    parts = [duration(last.seconds)]
+    if last.rate:
+        parts.append(f"{last.rate:,.0f} trials/h")
+    return Text(" · ".join(parts) + _left(last), style="dim")
+
+
+def _left(last: SweepProgress) -> str:
+    left = last.seconds_left
+    return f" · about {duration(left)} left" if left else ""
+
+
+def _states(last: SweepProgress) -> Text:
+    found = [f"{count} {state.lower()}" for state, count in last.states.items() if count]
+    return Text(f"  {', '.join(found)} · {last.device_hours:.2f} device hours", style="dim")
+
+
+def _best_line(best: float, trial: int | None, params: Mapping[str, Any]) -> Text:
+    shown = [key for key in params if key.startswith(SETTINGS_SHOWN)][:_MOST_SETTINGS]
+    chosen = ", ".join(f"{setting_name(key)} {short_value(params[key])}" for key in shown)
+    return Text.assemble("  best ", (f"{best:.4f}", "bold"), f" (trial {trial})  {chosen}")
+
+
+def _running_line(one: SweepProgress) -> Text:
+    score = "" if one.score is None else f"  {one.score:.4f}"
+    return Text(f"  trial {one.trial}: epoch {one.epoch} of {one.epochs}{score}", style="dim")

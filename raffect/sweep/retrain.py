@@ -1,0 +1,155 @@
+"""Training a trial's configuration again under several seeds, as tasks on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from raffect import engine
+from raffect.config import TemporalConfig, build, override
+from raffect.errors import NotThereError, find_user_error
+from raffect.store import Store, model_folder
+from raffect.store.layout import check_name
+from raffect.sweep.leaderboard import load_sweep, model_folder_of
+from raffect.sweep.rows import TrialRow
+from raffect.sweep.seeds import write_seed
+from raffect.temporal.state import CONFIG, METRICS
+from raffect.temporal.train import train
+
+OnSeed = Callable[["SeedResult"], None]
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """A trial's configuration, trained to the end under one seed.
+
+    Attributes:
+        seed: The seed.
+        model: Name of the model in the store.
+        score: That of its best epoch on validation.
+        best_epoch: That epoch.
+        same: For the trial's own seed: whether every epoch that the trial had gave the very same
+            score again; None for other seeds.
+    """
+
+    seed: int
+    model: str
+    score: float
+    best_epoch: int
+    same: bool | None
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What `retrain` is about.
+
+    Attributes:
+        row: The trial.
+        features: Name of the features it was trained on.
+        config: Its settings.
+        sweep: The sweep that was asked for.
+    """
+
+    row: TrialRow
+    features: str
+    config: TemporalConfig
+    sweep: str
+
+    def seeds(self, count: int) -> list[int]:
+        """The trial's own seed and those after it."""
+        own = self.config.run.seed
+        return [own + i for i in range(count)]
+
+    def model(self, seed: int) -> str:
+        """Name of the model of a seed."""
+        return check_name(f"{self.sweep}-{self.row.number}-seed{seed}")
+
+
+def find_trial(store: Store, name: str) -> Retraining:
+    """The trial named `SWEEP` (its best) or `SWEEP:TRIAL`.
+
+    Raises:
+        NotThereError: There is no such sweep, or no model of that trial.
+    """
+    sweep, _, wanted = name.removeprefix("sweeps/").partition(":")
+    rows = {row.number: row for row in load_sweep(store, sweep).rows if row.model is not None}
+    numbers = ", ".join(map(str, sorted(rows))) or "none yet"
+    chosen = next(iter(rows.values()), None) if not wanted else None
+    if wanted.isdigit():
+        chosen = rows.get(int(wanted))
+    if chosen is None:
+        raise NotThereError(
+            f"The sweep {sweep!r} has no model of trial {wanted or 'best'!r}.",
+            f"trials with a model: {numbers}",
+            f"See `raffect trials {sweep}`.",
+        )
+    described = store.read_json(f"{model_folder_of(chosen)}/{CONFIG}")
+    config = build(TemporalConfig, described["config"])
+    return Retraining(chosen, described["lineage"]["features"], config, sweep)
+
+
+def retrain(
+    store: Store,
+    wanted: Retraining,
+    seeds: Sequence[int],
+    address: str | None = None,
+    on_seed: OnSeed | None = None,
+) -> list[SeedResult]:
+    """Train the configuration under each seed, as many at a time as the cluster has room for.
+
+    Each is a model of its own in the store; those that are there already are not trained again.
+    Scores are kept beside the sweep, whose leaderboard shows their spread.
+
+    Args:
+        store: The store.
+        wanted: The trial.
+        seeds: Seeds.
+        address: The Ray cluster.
+        on_seed: Called with each result, in the order in which they come.
+
+    Raises:
+        ConflictError: A model's name is taken by something else.
+        RaffectError: Training diverged.
+    """
+    engine.connect(address)
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus = 1 if resources.get("GPU", 0) >= 1 and wanted.config.run.device != "cpu" else 0
+    remote = ray.remote(_train_seed).options(num_cpus=1, num_gpus=gpus, max_retries=2)
+    waiting = {remote.remote(store, wanted, seed): seed for seed in seeds}
+    found: dict[int, SeedResult] = {}
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        seed = waiting.pop(done)
+        try:
+            found[seed] = ray.get(done)
+        except Exception as error:
+            user = find_user_error(error)
+            raise user or error from None
+        if on_seed is not None:
+            on_seed(found[seed])
+    return [found[seed] for seed in seeds]
+
+
+def _train_seed(store: Store, wanted: Retraining, seed: int) -> SeedResult:
+    name = wanted.model(seed)
+    config = override(wanted.config, {"run.seed": seed})
+    train(store, config, wanted.features, name)
+    metrics: dict[str, Any] = store.read_json(f"{model_folder(name)}/{METRICS}")
+    write_seed(store, wanted.sweep, wanted.row.number, seed, metrics["score"])
+    own = seed == wanted.config.run.seed
+    return SeedResult(
+        seed=seed,
+        model=name,
+        score=metrics["score"],
+        best_epoch=metrics["best_epoch"],
+        same=same_curve(wanted.row.curve, metrics["history"]) if own else None,
+    )
+
+
+def same_curve(trial: Sequence[dict[str, Any]], again: Sequence[dict[str, Any]]) -> bool:
+    """Whether the epochs of a trial, which may have been pruned, came out the same to the bit."""
+    pairs = zip(trial, again, strict=False)
+    return len(again) >= len(trial) and all(a["score"] == b["score"] for a, b in pairs)
