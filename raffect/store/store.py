@@ -80,7 +80,8 @@ class Store:
         """Write a key only if it is absent, atomically; False if it was there.
 
         On object storage this is a conditional write (If-None-Match), so that of two writers
-        exactly one succeeds.
+        exactly one succeeds, if their data differ: a client whose answer got lost sends the write
+        again and is refused by its own object, which it knows by the content.
         """
         with translated(self.uri):
             try:
@@ -94,7 +95,13 @@ class Store:
                     temporary.unlink()
                 return True
             except FileExistsError:
-                return False
+                return not self.is_local and self._holds(key, data)
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.read_bytes(key) == data
+        except FileNotFoundError:
+            return False
 
     def _write_beside(self, key: str, data: bytes) -> Path:
         target = Path(self.path(key))

@@ -10,9 +10,10 @@ was deleted or made anew is therefore ended with an entry of its own, and begun 
 from __future__ import annotations
 
 import json
-import re
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,11 +45,16 @@ class _Source:
     first: dict[str, Any] | None = None
     read: int = 0
     changed: float = 0.0
-    looked: float = 0.0
+    looked: float = -math.inf
     created: int = 0
     names: dict[int, str] = field(default_factory=dict)
     studies: dict[int, int] = field(default_factory=dict)
     trials: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Where the journal lies."""
+        return f"{sweep_folder(self.name)}/study"
 
     def is_due(self, now: float) -> bool:
         """Whether to look again: soon at a sweep that runs, seldom at an old one."""
@@ -88,17 +94,24 @@ class GatheredJournal(BaseJournalBackend):
         self._lines: list[str] = []
         self._studies = 0
         self._trials = 0
+        self._refreshed: float | None = None
         self._troubled = False
-        self._refresh()
-        self._refreshed = clock()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Entries of the common log from a number on."""
-        if self._clock() - self._refreshed >= self._refresh_s:
-            self._try_refresh()
-            self._refreshed = self._clock()
+        """Entries of the common log from a number on.
+
+        Raises:
+            StoreError: The store can't be read, and never could.
+        """
         for line in self._lines[log_number_from:]:
             yield json.loads(line)
+        now = self._clock()
+        if self._refreshed is not None and now - self._refreshed < self._refresh_s:
+            return
+        for entry in self._new():
+            if len(self._lines) > log_number_from:
+                yield entry
+        self._refreshed = self._clock()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Refuse: a sweep is changed by its own driver only.
@@ -108,50 +121,67 @@ class GatheredJournal(BaseJournalBackend):
         """
         raise read_only()
 
-    def _try_refresh(self) -> None:
+    def _new(self) -> Iterator[dict[str, Any]]:
+        """What the store has beyond the known entries; each becomes one of these."""
         try:
-            self._refresh()
+            for entry in self._look():
+                self._lines.append(json.dumps(entry, separators=(",", ":")))
+                yield entry
             self._troubled = False
         except StoreError as error:
+            if self._refreshed is None:
+                raise
             if not self._troubled and self._on_trouble is not None:
                 self._on_trouble(error.got)
             self._troubled = True
 
-    def _refresh(self) -> None:
+    def _look(self) -> Iterator[dict[str, Any]]:
         found = self._store.names(SWEEPS)
         wanted = [name for name in found if self._sweeps is None or name in self._sweeps]
-        for name in set(self._sources) - set(wanted):
-            self._end(self._sources.pop(name))
+        for name in sorted(set(self._sources) - set(wanted)):
+            yield from _end(self._sources.pop(name))
         for name in wanted:
-            self._look(name)
-
-    def _look(self, name: str) -> None:
-        """Take in what is new of a sweep."""
-        now = self._clock()
-        try:
-            source = self._sources.get(name) or _Source(name, journal_of(self._store, name))
-            if name in self._sources and not source.is_due(now):
-                return
-            objects = self._store.names(f"{sweep_folder(name)}/study")
-        except SettingsError:
             # Not a sweep's name: something else that lies there.
+            with suppress(SettingsError):
+                yield from self._look_at(name)
+
+    def _look_at(self, name: str) -> Iterator[dict[str, Any]]:
+        now = self._clock()
+        source = self._sources.get(name) or self._open(name)
+        if not source.is_due(now):
             return
+        objects = self._store.names(source.folder)
         if objects != source.objects:
-            if _is_another(source, objects):
-                self._end(source)
-                source = _Source(name, journal_of(self._store, name))
-            self._read(source)
+            if self._is_another(source, objects):
+                yield from _end(source)
+                source = self._open(name)
+            for entry in source.journal.read_logs(source.read):
+                source.first = source.first or entry
+                source.read += 1
+                taken = self._take(source, entry)
+                if taken is not None:
+                    yield taken
             source.objects, source.changed = objects, now
         source.looked = now
-        self._sources[name] = source
 
-    def _read(self, source: _Source) -> None:
-        for entry in source.journal.read_logs(source.read):
-            source.first = source.first or dict(entry)
-            source.read += 1
-            taken = self._take(source, entry)
-            if taken is not None:
-                self._lines.append(json.dumps(taken, separators=(",", ":")))
+    def _is_another(self, source: _Source, objects: Sequence[str]) -> bool:
+        """Whether a journal was begun anew since it was read.
+
+        Its first entry then is another one: each holds the id of the process that wrote it. The
+        first object is small until it is merged, and is read once after that.
+        """
+        if not source.read or (objects[:1] == source.objects[:1] and "-" in objects[0]):
+            return False
+        try:
+            head = self._store.read_bytes(f"{source.folder}/{objects[0]}")
+        except (IndexError, FileNotFoundError):
+            # Deleted, or merged after the list was made; the next look will tell.
+            return not objects
+        return bool(json.loads(head.split(b"\n", 1)[0]) != source.first)
+
+    def _open(self, name: str) -> _Source:
+        source = self._sources[name] = _Source(name, journal_of(self._store, name))
+        return source
 
     def _take(self, source: _Source, entry: dict[str, Any]) -> dict[str, Any] | None:
         """The entry with the common log's numbers; None if Optuna's replay passes over it."""
@@ -183,11 +213,6 @@ class GatheredJournal(BaseJournalBackend):
         known = name if name == source.name else f"{source.name}/{name}"
         return {**entry, "study_name": known}
 
-    def _end(self, source: _Source) -> None:
-        for study in source.studies.values():
-            entry = {"op_code": _DELETE_STUDY, "worker_id": "", "study_id": study}
-            self._lines.append(json.dumps(entry))
-
 
 def gather(
     store: Store,
@@ -216,23 +241,7 @@ def read_only() -> ConflictError:
     )
 
 
-def _is_another(source: _Source, objects: Sequence[str]) -> bool:
-    """Whether a journal was begun anew since it was read, by its objects' names (journal.py).
-
-    In a living one the numbers grow, and merged objects give way to larger ones only.
-    """
-    if not source.read:
-        return False
-    if _reach(objects) < _reach(source.objects):
-        return True
-    if _is_merged(source.objects) and not _is_merged(objects):
-        return True
-    return next(source.journal.read_logs(0), None) != source.first
-
-
-def _reach(objects: Sequence[str]) -> int:
-    return max((int(number) for name in objects for number in re.findall(r"\d+", name)), default=0)
-
-
-def _is_merged(objects: Sequence[str]) -> bool:
-    return any("-" in name for name in objects)
+def _end(source: _Source) -> Iterator[dict[str, Any]]:
+    """The entries that take a sweep's studies away."""
+    for study in source.studies.values():
+        yield {"op_code": _DELETE_STUDY, "worker_id": "", "study_id": study}

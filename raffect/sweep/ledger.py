@@ -145,13 +145,19 @@ class Ledger:
 
     def begin(self, key: str) -> Assignment | None:
         """The next trial under the engine's key; None when there is none."""
-        if self.gave_up or self.budget.exhausted:
-            return None
-        assignment = self.study.next()
-        if assignment is not None:
-            self.live[key] = assignment
-            self._update("started", assignment, assignment.recorded, None, "RUNNING")
-        return assignment
+        while self.study.remaining and not self.gave_up and not self.budget.exhausted:
+            assignment = self.study.next(self._note_bad)
+            if assignment is not None:
+                self.live[key] = assignment
+                self._update("started", assignment, assignment.recorded, None, "RUNNING")
+                return assignment
+        return None
+
+    def _note_bad(self, reason: str) -> None:
+        """A trial failed before it began."""
+        self.reasons.append(reason)
+        self.states["FAIL"] += 1
+        self.ended += 1
 
     def result(self, key: str, result: Mapping[str, Any]) -> bool:
         """Take a result in; returns whether the trial is to stop."""

@@ -51,7 +51,7 @@ def make_sampler(settings: SweepSettings, rows: int) -> BaseSampler:
             population = min(most, max(fewest, math.isqrt(trials) * 2))
             return NSGAIISampler(seed=seed, population_size=population)
         # Groups: parameters that a branch of the space leaves out are learned where they occur.
-        return TPESampler(seed=seed, n_startup_trials=startup, group=True)
+        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)
 
 
 def _cmaes(seed: int, startup: int) -> BaseSampler:

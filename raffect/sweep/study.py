@@ -189,19 +189,19 @@ class SweepStudy:
         with self._writing():
             return [row for row in self._rows() if row.state.is_finished()]
 
-    def next(self) -> Assignment | None:
+    def next(self, on_bad: Callable[[str], None] = lambda reason: None) -> Assignment | None:
         """The next trial: one that a dead driver left, else a new one; None when there is none.
 
-        A trial whose parameters make no valid configuration is told FAIL, and the next is taken.
+        Args:
+            on_bad: Told the reason when a trial's parameters make no valid configuration; the
+                trial is FAIL then, and the result None, although there may be others.
         """
-        while self.remaining:
-            with self._writing():
-                found = self._continue() if self._interrupted else self._ask()
-            if found is not None:
-                return found
-        return None
+        if not self.remaining:
+            return None
+        with self._writing():
+            return self._continue(on_bad) if self._interrupted else self._ask(on_bad)
 
-    def _continue(self) -> Assignment | None:
+    def _continue(self, on_bad: Callable[[str], None]) -> Assignment | None:
         number = self._interrupted.pop(0)
         study_id = self._storage.get_study_id_from_name(self._study.study_name)
         trial = Trial(
@@ -211,21 +211,27 @@ class SweepStudy:
         known = trial.user_attrs
         trial.set_user_attr("continued", known.get("continued", 0) + 1)
         scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
-        return self._assign(trial, len(scores), max(scores, default=float("-inf")))
+        return self._assign(trial, on_bad, len(scores), max(scores, default=float("-inf")))
 
-    def _ask(self) -> Assignment | None:
+    def _ask(self, on_bad: Callable[[str], None]) -> Assignment | None:
         self._unasked -= 1
-        return self._assign(self._study.ask())
+        return self._assign(self._study.ask(), on_bad)
 
     def _assign(
-        self, trial: Trial, recorded: int = 0, best: float = float("-inf")
+        self,
+        trial: Trial,
+        on_bad: Callable[[str], None],
+        recorded: int = 0,
+        best: float = float("-inf"),
     ) -> Assignment | None:
         try:
             config = self._space.configure(trial, self._base)
             parts = trial.user_attrs.get(ACCUMULATION, config.optimiser.accumulation)
             config = override(config, {"optimiser.accumulation": parts})
         except Exception as error:
-            self._tell_failed(trial, reason_of(error))
+            reason = reason_of(error)
+            self._tell_failed(trial, reason)
+            on_bad(reason)
             return None
         trial.set_user_attr("config_hash", config.digest())
         trial.set_user_attr("seed", config.run.seed)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,14 +25,10 @@ from raffect.temporal.data import load_task_data
 from raffect.temporal.evaluation import evaluate
 from raffect.temporal.training import Trainer
 from tests.sweep import tiny
+from tests.sweep.sweeps import SPACE, sweep
 
 pytestmark = pytest.mark.ray
 
-SPACE = """
-def space(trial):
-    lr = trial.suggest_float("optimiser.lr", 1e-4, 1e-2, log=True)
-    return {"optimiser.lr": lr}
-"""
 # Trials 1, 2 and 3 fail each in their own way; the rest are as above.
 FAILING = """
 def space(trial):
@@ -50,26 +45,6 @@ def space(trial):
         changes["model.tcn.depth"] = 65
     return changes
 """
-
-
-@pytest.fixture
-def filled(store: Store) -> Store:
-    return tiny.fill(store)
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> str:
-    path = tmp_path / "space.py"
-    path.write_text(SPACE)
-    return str(path)
-
-
-def sweep(store: Store, space: str, trials: int, task: Task = Task.VA, **more: Any) -> SweepView:
-    base = more.pop("base", tiny.base(task))
-    on_update = more.pop("on_update", None)
-    settings = SweepSettings(**{"trials": trials, "concurrent": 2, "min_epochs": 1, **more})
-    settings = settings.model_copy(update={"space": space})
-    return tune(store, task, "clip", "s", settings, base, on_update=on_update)
 
 
 def finished(view: SweepView) -> dict[int, tuple[str, float | None, int]]:

@@ -177,10 +177,12 @@ def test_parameters_that_make_no_model_are_told_and_the_next_is_asked(store: Sto
 
     settings = SweepSettings(trials=6)
     study = SweepStudy(store, "s", Space("t", space, "c", 1), tiny.base(), settings)
-    numbers = []
-    while (given := study.next()) is not None:
-        numbers.append(given.number)
-    assert numbers == [0, 4, 5]
+    numbers, reasons = [], []
+    while study.remaining:
+        given = study.next(reasons.append)
+        numbers.append(None if given is None else given.number)
+    assert numbers == [0, None, None, None, 4, 5]
+    assert [reason.partition(":")[0] for reason in reasons] == ["bad-config"] * 2 + ["exception"]
     failed = rows(store)[1:4]
     assert [row.state for row in failed] == ["FAIL"] * 3
     assert failed[0].reason is not None

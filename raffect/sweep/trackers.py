@@ -1,0 +1,187 @@
+"""Experiment trackers beside the study, by Tune's own callbacks: TensorBoard, MLflow, W&B.
+
+A tracker is there to be looked at: whatever happens to it, no trial waits for it or fails by it.
+Each runs in a thread of its own, so that a server which does not answer holds nobody up; the
+first error is said, and the tracker is left out from there on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from raffect.errors import SettingsError
+from raffect.store import Store
+from raffect.sweep.loggers import Logger, MLflow, TensorBoard, WandB
+from raffect.sweep.tracked import TrackedSweep
+
+FINISH_S = 60.0
+"""Longest time that the end of a sweep waits for a tracker; a dead server must not take longer."""
+_IDLE_S = 5.0
+OnTrouble = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A tracker: what runs it, and the packages that it needs."""
+
+    title: str
+    make: Callable[[TrackedSweep], Logger]
+    package: str
+    extra: str | None = None
+
+
+_KINDS = {
+    "tensorboard": _Kind("TensorBoard", TensorBoard, "tensorboardX"),
+    "mlflow": _Kind("MLflow", MLflow, "mlflow", "mlflow"),
+    "wandb": _Kind("W&B", WandB, "wandb", "wandb"),
+}
+TRACKERS = tuple(_KINDS)
+
+
+def make_callbacks(
+    trackers: Sequence[str], store: Store, sweep: str, task: str, on_trouble: OnTrouble
+) -> list[tune.Callback]:
+    """Callbacks for Tune's run; nothing is sent yet.
+
+    Args:
+        trackers: Names out of TRACKERS.
+        store: The sweep's store.
+        sweep: The sweep, planned.
+        task: Its task.
+        on_trouble: Told, from another thread, why a tracker is left out; once for each.
+
+    Raises:
+        SettingsError: There is no such tracker, or its package is not installed.
+    """
+    of = TrackedSweep(store, sweep, task)
+    kinds = [_kind(name) for name in dict.fromkeys(trackers)]
+    return [Tracker(kind.title, kind.make(of), on_trouble) for kind in kinds]
+
+
+def _kind(name: str) -> _Kind:
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise SettingsError(
+            f"There is no tracker {name!r}.", ", ".join(TRACKERS), "Correct the tracker's name."
+        )
+    if importlib.util.find_spec(kind.package) is None:
+        what = f"'raffect[{kind.extra}]'" if kind.extra else kind.package
+        raise SettingsError(
+            f"{kind.title} is not installed.",
+            "trackers whose package is there",
+            f"pip install {what}, or leave {name} out.",
+        )
+    return kind
+
+
+class Tracker(tune.Callback):
+    """Passes what happens to the trials on to a logger, in its thread.
+
+    Args:
+        title: The tracker's name for people.
+        logger: What it drives.
+        on_trouble: Told once why the tracker is left out.
+    """
+
+    def __init__(self, title: str, logger: Logger, on_trouble: OnTrouble) -> None:
+        self._title = title
+        self._logger = logger
+        self._on_trouble = on_trouble
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._left_out = threading.Event()
+        self._failed: set[int] = set()
+        self._thread = threading.Thread(
+            target=self._work, daemon=True, name=f"raffect-{title.lower()}"
+        )
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """Begin."""
+        self._thread.start()
+        self._post(self._logger.setup)
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial has a process; also the second one, after it lost its first."""
+        number, settings = int(trial.config["number"]), trial.config["settings"]
+        self._post(lambda: self._logger.start(number, settings))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """An epoch more, or several: a trial that was continued tells all that it has had."""
+        number, history = int(trial.config["number"]), result.get("history", ())
+        if result.get("failure"):
+            self._failed.add(number)
+        self._post(lambda: self._logger.epochs(number, history))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial ended, also by pruning or by a failure of its own."""
+        number = int(trial.config["number"])
+        failed = number in self._failed
+        self._post(lambda: self._logger.end(number, failed))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial lost its process for good."""
+        number = int(trial.config["number"])
+        self._post(lambda: self._logger.end(number, True))
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Wait until all is passed on, but not for ever."""
+        if not self._thread.is_alive():
+            return
+        self._post(self._logger.finish)
+        self._jobs.put(None)
+        self._thread.join(FINISH_S)
+        if self._thread.is_alive():
+            self._leave_out(f"it does not keep up: {self._jobs.qsize()} events are not passed on")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given into a folder that nobody reads."""
+        return {}
+
+    def _post(self, job: Callable[[], None]) -> None:
+        if not self._left_out.is_set():
+            self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=_IDLE_S)
+            except queue.Empty:
+                job = self._logger.idle
+            if job is None:
+                return
+            if not self._left_out.is_set():
+                try:
+                    job()
+                except Exception as error:
+                    self._leave_out(_first_line(error))
+
+    def _leave_out(self, why: str) -> None:
+        self._left_out.set()
+        self._on_trouble(f"{self._title} is left out from here on, the trials go on: {why}")
+
+
+def _first_line(error: Exception) -> str:
+    # Ray's own errors hold that of the other process, and are a traceback as text.
+    error = getattr(error, "cause", None) or error
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0][:200]}"

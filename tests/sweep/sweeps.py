@@ -1,0 +1,28 @@
+"""Whole sweeps of trials that take hundredths of a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raffect.affwild2.tasks import Task
+from raffect.store import Store
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.run import tune
+from raffect.sweep.settings import SweepSettings
+from tests.sweep import tiny
+
+SPACE = """
+def space(trial):
+    lr = trial.suggest_float("optimiser.lr", 1e-4, 1e-2, log=True)
+    return {"optimiser.lr": lr}
+"""
+
+
+def sweep(store: Store, space: str, trials: int, task: Task = Task.VA, **more: Any) -> SweepView:
+    """The sweep `s` of a filled store, or that named `name`; other arguments are settings."""
+    base = more.pop("base", tiny.base(task))
+    name = more.pop("name", "s")
+    calls = {key: more.pop(key, None) for key in ("on_update", "on_note")}
+    settings = SweepSettings(**{"trials": trials, "concurrent": 2, "min_epochs": 1, **more})
+    settings = settings.model_copy(update={"space": space})
+    return tune(store, task, "clip", name, settings, base, **calls)
