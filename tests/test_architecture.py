@@ -26,6 +26,9 @@ RAY_ADAPTERS = {
     "sweep/trial.py",
     "sweep/execution.py",
     "sweep/workers.py",
+    "sweep/retrain.py",
+    "sweep/trackers.py",
+    "sweep/loggers.py",
 }
 LAYERS = {
     "errors": 0,

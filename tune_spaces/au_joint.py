@@ -15,6 +15,8 @@ from tune_spaces.common import auxiliary
 TRIALS = 80
 """As for one task, and some for the two weights."""
 
+POINTS = au.POINTS
+
 
 def space(trial: Trial) -> dict[str, Any]:
     """The task's own space and the weights of the others' losses."""

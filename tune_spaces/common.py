@@ -12,6 +12,9 @@ from typing import Any
 
 from optuna import Trial
 
+# Found on small sets: one layer learns at thirty times the rate that eight bear.
+SHALLOW: dict[str, Any] = {"model.transformer.layers": 1, "optimiser.lr": 1e-3}
+
 
 def architecture(trial: Trial) -> dict[str, Any]:
     """TCN, Transformer encoder and head."""

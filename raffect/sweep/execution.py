@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -100,10 +100,23 @@ def _plan_workers(settings: SweepSettings, cpus: float, gpus: float) -> Executio
     return Execution(concurrent, 0.01, 0.0, workers, float(workers))
 
 
-def execute(ledger: Ledger, data: TaskData, home: TrialHome, execution: Execution) -> None:
+def execute(
+    ledger: Ledger,
+    data: TaskData,
+    home: TrialHome,
+    execution: Execution,
+    callbacks: Sequence[tune.Callback] = (),
+) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
     Tune keeps nothing that is needed afterwards: its folder is temporary.
+
+    Args:
+        ledger: Gives the trials, and takes what they report.
+        data: The task's data.
+        home: Where trials leave what they make.
+        execution: How many trials run at a time, and on what.
+        callbacks: Trackers (trackers.py).
     """
     searcher = StudySearcher(ledger)
     # In a list, so that the engine does not resolve it: each trial decides what to do with it.
@@ -132,6 +145,7 @@ def execute(ledger: Ledger, data: TaskData, home: TrialHome, execution: Executio
                 storage_path=local,
                 verbose=0,
                 stop=StudyStopper(searcher),
+                callbacks=list(callbacks),
                 failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False

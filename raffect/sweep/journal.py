@@ -27,6 +27,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
+from raffect.store.patience import patiently
 
 MERGE_AFTER = 256
 """Small objects after which a batch merges them: about 0.3 s of requests on S3, once in 256."""
@@ -99,7 +100,8 @@ class StoreJournal(BaseJournalBackend):
         finally:
             # Also after an error: Optuna's copy in memory has these entries already.
             held, self._held = self._held, None
-            if held and not self._append(held):
+            # What a store that is down for a moment has taken in already is known again.
+            if held and not patiently(lambda: self._append(held)):
                 raise _taken_over(self._store.where(self._folder))
         if len(self._small) >= MERGE_AFTER:
             self.merge()

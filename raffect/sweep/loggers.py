@@ -8,6 +8,8 @@ twice, gets the same run id.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import tempfile
 import time
@@ -146,7 +148,7 @@ class TensorBoard(Logger):
             return
         now = time.monotonic()
         for path in sorted(Path(self.place(number)).glob("*")):
-            copied, size = self._copied.get(str(path), (0.0, -1))
+            copied, size = self._copied.get(str(path), (-math.inf, -1))
             content = path.read_bytes()
             if len(content) > size and now - copied >= wait_s:
                 self.sweep.store.write_bytes(f"{self._key(number)}/{path.name}", content)
@@ -160,6 +162,8 @@ class MLflow(Logger):
         """Tune's callback."""
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+        # It tells of each table that it makes in a new database.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", f"raffect/{self.sweep.name}")
         callback: LoggerCallback = MLflowLoggerCallback(experiment_name=name)
         return callback

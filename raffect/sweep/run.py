@@ -26,6 +26,7 @@ from raffect.sweep.recipe import Recipe, derive_points, derive_recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import SweepStudy
+from raffect.sweep.trackers import Tracker, make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.baseline import trivial_score
@@ -94,6 +95,7 @@ def tune(
             return view
         # It is unfinished again; the plan keeps guarding its settings.
         store.delete(f"{stage.folder}/{MANIFEST}")
+    trackers = make_callbacks(settings.trackers, store, name, task.value, on_note or _unheard)
     engine.connect(address)
     execution = plan_execution(settings, is_local=not address)
     with held(store, f"{stage.folder}/{LEASE}", on_note):
@@ -106,7 +108,9 @@ def tune(
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
             check_auxiliary(data)
             study.describe({"baseline": baseline(store, task)})
-            run_trials(study, data, stage, settings, execution, base, on_update)
+            ledger = open_ledger(study, settings, base, execution, on_update)
+            home = home_of(stage, settings, base, execution)
+            run_trials(ledger, data, home, execution, trackers)
         return finish(stage, study, name)
 
 
@@ -144,7 +148,11 @@ def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe])
     known: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if not any(trial.user_attrs[RECIPE] for trial in warm.results):
         known.append((target.first.params, {RECIPE: True}))
-    known += [(point.params, {"point": target.space.name}) for point in points]
+    known += [
+        (point.params, {"point": target.space.name})
+        for point in points
+        if point.params != target.first.params
+    ]
     return Beginning([*known, *warm.points], warm.results, warm.overlaps)
 
 
@@ -217,14 +225,26 @@ def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
         )
 
 
+def home_of(
+    stage: Stage, settings: SweepSettings, base: TemporalConfig, execution: Execution
+) -> TrialHome:
+    """Where the trials leave what they make, and the rules that they keep."""
+    return TrialHome(
+        stage.store,
+        stage.folder.rpartition("/")[2],
+        settings.rungs(base.optimiser.epochs),
+        settings.checkpoint_seconds,
+        Limits.of(settings),
+        execution.devices,
+    )
+
+
 def run_trials(
-    study: SweepStudy,
+    ledger: Ledger,
     data: TaskData,
-    stage: Stage,
-    settings: SweepSettings,
+    home: TrialHome,
     execution: Execution,
-    base: TemporalConfig,
-    on_update: OnUpdate | None,
+    trackers: Sequence[Tracker],
 ) -> None:
     """Run what is missing.
 
@@ -232,32 +252,25 @@ def run_trials(
         RaffectError: Too many trials of this run failed.
         KeyboardInterrupt: The user stopped it; running trials are left to be continued.
     """
-    name = stage.folder.rpartition("/")[2]
-    epochs = base.optimiser.epochs
-    home = TrialHome(
-        stage.store,
-        name,
-        settings.rungs(epochs),
-        settings.checkpoint_seconds,
-        Limits.of(settings),
-        execution.devices,
-    )
-    ledger = open_ledger(study, epochs, settings, execution, on_update)
-    execute(ledger, data, home, execution)
+    execute(ledger, data, home, execution, trackers)
     if ledger.error is not None:
         raise ledger.error
     if ledger.gave_up:
-        raise too_many_failed(name, ledger.reasons, settings.max_failures, ledger.succeeded)
-    if ledger.live or (study.remaining and not ledger.budget.exhausted):
+        raise too_many_failed(home.sweep, ledger.reasons, ledger.max_failures, ledger.succeeded)
+    if ledger.live or (ledger.study.remaining and not ledger.budget.exhausted):
         # Tune has taken the signal and ended in order.
         raise KeyboardInterrupt
-    study.describe({ENDED: ledger.budget.exhausted})
+    ledger.study.describe({ENDED: ledger.budget.exhausted})
+
+
+def _unheard(note: str) -> None:
+    """Where nobody is to be told."""
 
 
 def open_ledger(
     study: SweepStudy,
-    epochs: int,
     settings: SweepSettings,
+    base: TemporalConfig,
     execution: Execution,
     on_update: OnUpdate | None,
 ) -> Ledger:
@@ -268,7 +281,7 @@ def open_ledger(
     spent = sum(seconds_of(row) * row.user_attrs.get(DEVICES, 1.0) for row in finished)
     return Ledger(
         study=study,
-        epochs=epochs,
+        epochs=base.optimiser.epochs,
         budget=Budget.of(settings, study.seconds_before, spent, execution.devices),
         max_failures=settings.max_failures,
         on_update=on_update,

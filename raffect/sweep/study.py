@@ -123,6 +123,8 @@ class SweepStudy:
                 pruner=make_pruner(settings, base.optimiser.epochs),
             )
             rows = self._rows()
+            if not rows:
+                self._study.set_metric_names(list(self._objectives))
             self._study.sampler = make_sampler(settings, len(rows))
             own = [row for row in rows if ORIGIN not in row.user_attrs]
             self.target = max(settings.trials, len(own))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ class TrackedSweep:
     name: str
     task: str
 
+    @cached_property
+    def _plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = self.store.read_json(f"{sweep_folder(self.name)}/{PLAN}")
+        return dict(plan["config"])
+
     def trial(self, number: int, settings: Mapping[str, Any], local: str) -> TrackedTrial:
         """A trial.
 
@@ -66,13 +72,12 @@ class TrackedSweep:
             settings: Its whole configuration, as JSON.
             local: A local folder for files.
         """
-        plan = self.store.read_json(f"{sweep_folder(self.name)}/{PLAN}")["config"]
         known = [self.store.uri, self.name, number, dict(settings)]
         return TrackedTrial(
             number=number,
             task=self.task,
             trial_id=f"{number:05d}-{hash_json(known)[:12]}",
-            config=parameters(settings, plan["base"], plan["space"]["ranges"]),
+            config=parameters(settings, self._plan["base"], self._plan["space"]["ranges"]),
             local_path=local,
             experiment_dir_name=self.name,
         )
@@ -84,7 +89,7 @@ def trial_name(number: int) -> str:
 
 
 def parameters(
-    settings: Mapping[str, Any], base: Mapping[str, Any], searched: Sequence[str]
+    settings: Mapping[str, Any], base: Mapping[str, Any], searched: Container[str]
 ) -> dict[str, Any]:
     """A trial's settings as far as they matter: those that are searched, or are not the base's.
 

@@ -48,7 +48,7 @@ TRACKERS = tuple(_KINDS)
 
 def make_callbacks(
     trackers: Sequence[str], store: Store, sweep: str, task: str, on_trouble: OnTrouble
-) -> list[tune.Callback]:
+) -> list[Tracker]:
     """Callbacks for Tune's run; nothing is sent yet.
 
     Args:

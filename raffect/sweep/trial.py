@@ -18,6 +18,7 @@ from raffect.config import TemporalConfig, build, override
 from raffect.errors import StoreError
 from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import trial_folder
+from raffect.store.patience import patiently
 from raffect.sweep.attributes import ACCUMULATION, DEVICES, FILES, MARGINS
 from raffect.sweep.limits import Limits
 from raffect.sweep.reasons import OUT_OF_MEMORY, kind_of, reason_of
@@ -120,6 +121,7 @@ class SweepTrial(tune.Trainable):
         if config.get(ACCUMULATION):
             self._halve()
         self._trainer = None
+        self._trained = False
         self._saved_at = time.monotonic()
         self._latency: float | None = None
         self._files: list[dict[str, Any]] = []
@@ -131,7 +133,7 @@ class SweepTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch; a failure of the trial's own is a result, so that the actor lives on."""
         try:
-            return self._advance()
+            return patiently(self._advance)
         except StoreError:
             # Not this trial's fault: the engine gives it another try.
             raise
@@ -148,6 +150,7 @@ class SweepTrial(tune.Trainable):
     def _halve(self) -> None:
         """Go on from the last checkpoint with half a batch at a time; its gradient is the same."""
         self._config = override(self._config, {"optimiser.accumulation": 2})
+        self._trained = False
         self._note = "half a batch at a time after it ran out of memory"
 
     def _advance(self) -> dict[str, Any]:
@@ -156,8 +159,10 @@ class SweepTrial(tune.Trainable):
             if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
                 return refusal(why, self._facts(self._trainer))
         trainer = self._trainer
-        if not trainer.done:
+        # Not again when only the store failed: the study has to judge each rung.
+        if not trainer.done and not self._trained:
             trainer.run_epoch()
+            self._trained = True
         done = trainer.done
         if done:
             self._latency = self._latency or measure_latency(trainer.model, trainer.config)
@@ -166,6 +171,7 @@ class SweepTrial(tune.Trainable):
         if not done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             self._home.checkpoints(self._number).save(trainer)
             self._saved_at = time.monotonic()
+        self._trained = False
         return self._result(trainer, done)
 
     def _begin(self) -> Trainer:

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from raffect.errors import StoreError
 from raffect.sweep.attributes import DEVICES, MARGINS
 from raffect.sweep.limits import Limits
 from raffect.sweep.trial import CHECKPOINT, SweepTrial, TrialHome, describe, failure, refusal
@@ -210,7 +211,10 @@ class SweepTrialOnWorkers(SweepTrial):
                 return self._results.get(timeout=_POLL_S)
             except queue.Empty:
                 if not alive:
-                    raise self._error or RuntimeError("the inner run ended early") from None
+                    error = self._error or RuntimeError("the inner run ended early")
+                    if isinstance(error, StoreError):
+                        self._forget_run()
+                    raise error from None
 
     def _result_of(self, history: Sequence[EpochResult]) -> dict[str, Any]:
         done = is_done(self._config.optimiser, history)
@@ -230,6 +234,11 @@ class SweepTrialOnWorkers(SweepTrial):
 
     def _halve(self) -> None:
         super()._halve()
+        self._forget_run()
+
+    def _forget_run(self) -> None:
+        """The next step begins an inner run, which goes on from the last checkpoint."""
+        self._thread = None
         self._history = []
         self._results = queue.Queue()
         self._error = None

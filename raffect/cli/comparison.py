@@ -1,0 +1,176 @@
+"""Lists of sweeps, and sweeps side by side, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from raffect.report.naming import duration, score_text, short_names, short_value
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.sweep.comparison import Comparison, Marks, Searched, Step
+    from raffect.sweep.leaderboard import SweepView
+
+HEIGHT = 10
+"""Lines of a chart."""
+_AGO = ((86400, "day"), (3600, "h"), (60, "min"))
+
+
+def show_sweeps(screen: Screen, views: Sequence[SweepView], now: datetime | None = None) -> None:
+    """Print a line for each sweep."""
+    rows = [
+        [
+            view.name,
+            view.task.value,
+            score_text(view.best.score if view.best else None),
+            _states(view),
+            duration(view.device_hours * 3600),
+            ago(view.changed, now or datetime.now(UTC)),
+        ]
+        for view in views
+    ]
+    screen.table(["sweep", "task", ">best", "trials", ">device time", ">last change"], rows)
+
+
+def ago(when: str | None, now: datetime) -> str:
+    """How long ago a time of ISO 8601 was, in its largest unit."""
+    if when is None:
+        return "–"
+    seconds = (now - datetime.fromisoformat(when)).total_seconds()
+    for size, unit in _AGO:
+        count = int(seconds // size)
+        if count > 0:
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
+    return "just now"
+
+
+def show_comparison(screen: Screen, views: Sequence[SweepView], comparison: Comparison) -> None:
+    """Print sweeps side by side; curves are drawn on a terminal, and are a table anywhere."""
+    show_sweeps(screen, views)
+    for remark in comparison.remarks:
+        screen.say(f"[yellow]{remark}[/]")
+    _show_marks(screen, comparison, comparison.by_trials, "trials", str)
+    _show_chart(screen, comparison, "trials", lambda step: float(step.trials), _count)
+    _show_marks(screen, comparison, comparison.by_cost, "device time", _whole)
+    _show_chart(screen, comparison, "device time", lambda step: step.device_seconds, duration)
+    _show_spaces(screen, comparison)
+    _show_settings(screen, views, comparison)
+
+
+def _states(view: SweepView) -> str:
+    states = ", ".join(f"{count} {state.lower()}" for state, count in view.counts.items())
+    missing = view.target - sum(view.counts.values())
+    return f"{states}, {missing} to come" if missing > 0 else states
+
+
+def _show_marks(
+    screen: Screen,
+    comparison: Comparison,
+    marks: Marks,
+    title: str,
+    write: Callable[[int], str],
+) -> None:
+    _heading(screen, f"Best score so far, by {title}")
+    rows = [
+        [name, *map(score_text, best), score_text(steps[-1].best)]
+        for name, best, steps in zip(comparison.names, marks.best, comparison.curves, strict=True)
+    ]
+    screen.table(["sweep", *(f">{write(mark)}" for mark in marks.at), ">in the end"], rows)
+
+
+def _show_chart(
+    screen: Screen,
+    comparison: Comparison,
+    title: str,
+    at: Callable[[Step], float],
+    write: Callable[[float], str],
+) -> None:
+    if screen.silent or not screen.console.is_terminal:
+        return
+    from raffect.cli.plot import Curve, draw_steps
+
+    curves = [
+        Curve(name, [(at(s), s.best) for s in steps if s.best is not None], at(steps[-1]))
+        for name, steps in zip(comparison.names, comparison.curves, strict=True)
+    ]
+    if any(curve.points for curve in curves):
+        chart = draw_steps(curves, screen.console.width - 2, HEIGHT, write, score_text)
+        screen.console.print(chart)
+
+
+def _show_spaces(screen: Screen, comparison: Comparison) -> None:
+    apart = [found for found in comparison.searched if found.kind != "shared"]
+    shared = [found for found in comparison.searched if found.kind == "shared"]
+    short = short_names([found.name for found in comparison.searched])
+    _heading(screen, "Spaces")
+    if apart:
+        rows = [
+            [short[found.name], _kind(found, comparison.names), *map(_range, found.ranges)]
+            for found in apart
+        ]
+        screen.table(["parameter", "", *comparison.names], rows)
+    names = ", ".join(short[found.name] for found in shared) or "none"
+    screen.say(f"[dim]Searched alike in all:[/] {names}")
+
+
+def _kind(found: Searched, names: tuple[str, ...]) -> str:
+    if found.kind == "narrowed" and found.narrowest is not None:
+        return f"narrowed in {names[found.narrowest]}"
+    if found.kind == "partial":
+        own = [n for n, text in zip(names, found.ranges, strict=True) if text is not None]
+        return f"only in {' and '.join(own)}"
+    return found.kind
+
+
+def _range(text: str | None) -> str:
+    """A range in few characters: its bounds, or its choices."""
+    from raffect.sweep.ranges import parse_range
+
+    if not text:
+        return "–" if text is None else "in some trials"
+    found = parse_range(text)
+    if found is None:
+        return escape(text)
+    if found.choices:
+        return escape(", ".join(map(short_value, found.choices)))
+    notes = " log" if found.log else f" by {short_value(found.step)}" if found.step else ""
+    return f"{short_value(found.low)} – {short_value(found.high)}{notes}"
+
+
+def _show_settings(screen: Screen, views: Sequence[SweepView], comparison: Comparison) -> None:
+    short = short_names([setting.key for setting in comparison.settings])
+    best = [f"{v.name}:{v.best.number}" if v.best else v.name for v in views]
+    _heading(screen, "Best trials")
+    rows: list[list[str]] = [
+        ["score", *(score_text(view.best.score if view.best else None) for view in views)]
+    ]
+    for setting in comparison.settings:
+        cells = [short[setting.key], *(map(_value, setting.values))]
+        rows.append([f"[dim]{cell}[/]" for cell in cells] if setting.same else cells)
+    screen.table(["setting", *best], rows)
+    if any(setting.same for setting in comparison.settings):
+        screen.say("[dim]Settings below the differences were searched, and are the same.[/]")
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else escape(short_value(value))
+
+
+def _count(value: float) -> str:
+    return f"{value:g} trials"
+
+
+def _whole(seconds: int) -> str:
+    """A time that is whole in its unit."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _heading(screen: Screen, text: str) -> None:
+    screen.say(f"\n[bold]{text}[/]")

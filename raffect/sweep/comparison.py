@@ -1,0 +1,244 @@
+"""Several sweeps side by side: how fast each got where, what each searched, and its best model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raffect.config import flatten
+from raffect.store import Store, sweep_folder
+from raffect.store.layout import PLAN
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.ranges import narrowest, parse_range
+from raffect.sweep.rows import TrialRow
+
+Kind = Literal["shared", "narrowed", "different", "partial"]
+_ENDED = ("COMPLETE", "PRUNED", "FAIL")
+_MINUTE, _HOUR = 60, 3600
+_MARKS_S = (
+    1, 2, 5, 10, 20, 30,
+    *(_MINUTE * n for n in (1, 2, 5, 10, 20, 30)),
+    *(_HOUR * n * ten for ten in (1, 10, 100, 1000) for n in (1, 2, 5)),
+)  # fmt: skip
+"""Device seconds at which sweeps are compared."""
+_MOST_MARKS = 7
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a sweep had found when one more of its trials had ended.
+
+    Attributes:
+        trials: Ended trials of its own, failed ones too.
+        device_seconds: Of all of these.
+        best: The best score, results taken over from other sweeps included; None before there is
+            one.
+    """
+
+    trials: int
+    device_seconds: float
+    best: float | None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Best scores at the same cost.
+
+    Attributes:
+        at: Trials, or device seconds.
+        best: For each sweep the score at each of these; None if the sweep has not come so far.
+    """
+
+    at: tuple[int, ...]
+    best: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A parameter in the spaces of the sweeps.
+
+    Attributes:
+        name: Its dotted key.
+        kind: shared: the same range in all; narrowed: one's range lies in those of the others;
+            different: no such one; partial: not all search it.
+        ranges: For each sweep the range in Optuna's words; empty where the plan does not tell it,
+            since the recipe does not meet it; None where it is not searched.
+        narrowest: Index of the sweep whose range lies in the others'.
+    """
+
+    name: str
+    kind: Kind
+    ranges: tuple[str | None, ...]
+    narrowest: int | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the best trials.
+
+    Attributes:
+        key: Its dotted key.
+        values: For each sweep its value; None too where there is no best trial.
+        same: Whether all best trials agree.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+    same: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several sweeps side by side; what is by sweep has the order of `names`.
+
+    Attributes:
+        names: The sweeps.
+        curves: Best so far of each, from before its first trial on.
+        by_trials: At the same number of trials.
+        by_cost: At the same device time.
+        searched: All parameters, those that are not shared first.
+        settings: Of the best trials: what differs, then what was searched and is the same.
+        remarks: Why the scores may mean different things.
+    """
+
+    names: tuple[str, ...]
+    curves: tuple[tuple[Step, ...], ...]
+    by_trials: Marks
+    by_cost: Marks
+    searched: tuple[Searched, ...]
+    settings: tuple[Setting, ...]
+    remarks: tuple[str, ...]
+
+
+def compare(
+    views: Sequence[SweepView], sources: Sequence[Mapping[str, str]] | None = None
+) -> Comparison:
+    """Compare sweeps; reads nothing.
+
+    Args:
+        views: The sweeps.
+        sources: What each was made from, with digests (read_sources).
+    """
+    curves = tuple(curve(view) for view in views)
+    return Comparison(
+        names=tuple(view.name for view in views),
+        curves=curves,
+        by_trials=_by_trials(curves),
+        by_cost=_by_cost(curves),
+        searched=_searched(views),
+        settings=_settings(views),
+        remarks=tuple(_remarks(views, sources or [])),
+    )
+
+
+def read_sources(store: Store, sweep: str) -> dict[str, str]:
+    """Digests of what a sweep was made from, by folder."""
+    plan = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
+    return dict(plan.get("sources", {}))
+
+
+def curve(view: SweepView) -> tuple[Step, ...]:
+    """The best score so far, trial by trial in the order in which they ended.
+
+    A trial counts when it ended, with all of its time; what was taken over from other sweeps is
+    known before the first one, and has cost nothing.
+    """
+    ended = [row for row in view.rows if row.state in _ENDED]
+    ended.sort(key=lambda row: (row.finished or "", row.number))
+    best = max((s for row in ended if row.origin and (s := _score(row)) is not None), default=None)
+    steps = [Step(0, 0.0, best)]
+    seconds = 0.0
+    for row in ended:
+        if row.origin is None:
+            seconds += row.device_seconds
+            scores = [score for score in (best, _score(row)) if score is not None]
+            best = max(scores, default=None)
+            steps.append(Step(len(steps), seconds, best))
+    return tuple(steps)
+
+
+def _score(row: TrialRow) -> float | None:
+    """The score of a trial that may be the best."""
+    return row.score if row.model is not None and not row.violations else None
+
+
+def _by_trials(curves: Sequence[tuple[Step, ...]]) -> Marks:
+    most = max(steps[-1].trials for steps in curves)
+    ladder = [n * 10**power for power in range(len(str(most))) for n in (1, 2, 5)]
+    at = tuple(mark for mark in ladder if mark <= most)[-_MOST_MARKS:]
+    best = [[steps[mark].best if mark < len(steps) else None for mark in at] for steps in curves]
+    return Marks(at, tuple(map(tuple, best)))
+
+
+def _by_cost(curves: Sequence[tuple[Step, ...]]) -> Marks:
+    most = max(steps[-1].device_seconds for steps in curves)
+    at = tuple(mark for mark in _MARKS_S if mark <= most)[-_MOST_MARKS:]
+    return Marks(at, tuple(tuple(_best_at(steps, mark) for mark in at) for steps in curves))
+
+
+def _best_at(steps: tuple[Step, ...], seconds: int) -> float | None:
+    if seconds > steps[-1].device_seconds:
+        return None
+    return [step for step in steps if step.device_seconds <= seconds][-1].best
+
+
+def _searched(views: Sequence[SweepView]) -> tuple[Searched, ...]:
+    found = []
+    tried = [{name for row in view.rows for name in row.params} for view in views]
+    names = sorted({name for view in views for name in view.ranges}.union(*tried))
+    for name in names:
+        ranges = tuple(
+            view.ranges.get(name, "" if name in own else None)
+            for view, own in zip(views, tried, strict=True)
+        )
+        found.append(_overlap(name, ranges))
+    order: list[Kind] = ["narrowed", "different", "partial", "shared"]
+    return tuple(sorted(found, key=lambda of: (order.index(of.kind), of.name)))
+
+
+def _overlap(name: str, ranges: tuple[str | None, ...]) -> Searched:
+    if None in ranges:
+        return Searched(name, "partial", ranges)
+    if len(set(ranges)) == 1:
+        return Searched(name, "shared", ranges)
+    inner = narrowest([parse_range(text or "") for text in ranges])
+    return Searched(name, "different" if inner is None else "narrowed", ranges, inner)
+
+
+def _settings(views: Sequence[SweepView]) -> tuple[Setting, ...]:
+    configs = [_best_config(view) for view in views]
+    known = [config for config in configs if config]
+    searched = {name for view in views for row in view.rows for name in row.params}
+    found = []
+    for key in dict.fromkeys(key for config in known for key in config):
+        values = [config.get(key) for config in known]
+        same = all(value == values[0] for value in values)
+        if key != "task" and (not same or key in searched):
+            found.append(Setting(key, tuple(config.get(key) for config in configs), same))
+    return tuple(sorted(found, key=lambda setting: (setting.same, setting.key)))
+
+
+def _best_config(view: SweepView) -> dict[str, Any]:
+    """All settings of the best trial; empty when there is none."""
+    return {} if view.best is None else {**flatten(view.config), **view.best.params}
+
+
+def _remarks(views: Sequence[SweepView], sources: Sequence[Mapping[str, str]]) -> list[str]:
+    remarks = []
+    tasks = list(dict.fromkeys(view.task.value for view in views))
+    if len(tasks) > 1:
+        remarks.append(f"Different tasks ({', '.join(tasks)}): scores do not compare.")
+    keys = sorted({key for of in sources for key in of})
+    different = [key for key in keys if len({of.get(key) for of in sources}) > 1]
+    if different:
+        remarks.append(f"Different data ({', '.join(different)}): scores may not compare.")
+    budgets = list(dict.fromkeys(view.config["optimiser"]["epochs"] for view in views))
+    if len(budgets) > 1:
+        of = ", ".join(map(str, budgets))
+        remarks.append(
+            f"Different budgets ({of} epochs): the longer trials have the better chances."
+        )
+    if len({view.objectives for view in views}) > 1:
+        remarks.append("Different objectives: only the score is compared.")
+    return remarks
