@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,29 +9,27 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.report.commands import next_commands
-from raffect.report.data import (
-    SCORED,
-    Ancestor,
-    Axis,
-    Epoch,
-    Failure,
-    Grid,
-    Part,
-    ReportData,
-    Slice,
-    Trial,
-)
+from raffect.report.cost import cost_of, spent_of
+from raffect.report.data import Ancestor, Axis, Failure, Grid, Part, ReportData, Slice, Trial
 from raffect.report.importance import Distributions, guess_distribution, importance
-from raffect.report.lineage import is_synthetic, lineage, sources_of
+from raffect.report.judged import Judged
+from raffect.report.lineage import (
+    features_of,
+    has_own_space,
+    is_synthetic,
+    lineage,
+    sources_of,
+)
+from raffect.report.trials import finite, is_candidate, scored, trials_of
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.reasons import kind_of
-from raffect.sweep.rows import TrialRow
 from raffect.sweep.study import open_study
 
 DEPTH_NAMES = ("tcn.depth", "tcn_depth")
 LAYERS_NAMES = ("transformer.layers", "transformer_layers")
 UNKNOWN = "unknown"
+NOT_JUDGED = "The best model's predictions were not asked for."
 
 
 def collect(store: Store, sweep: str) -> ReportData:
@@ -42,6 +39,9 @@ def collect(store: Store, sweep: str) -> ReportData:
         NotThereError: The store holds no such sweep.
         StoreError: The store can't be read.
     """
+    # Torch takes seconds to load, and whoever assembles numbers needs none of it.
+    from raffect.report.predictions import judge
+
     view = load_sweep(store, sweep)
     ancestors = lineage(store, sources_of(store, view.name, view.manifest))
     return assemble(
@@ -50,6 +50,8 @@ def collect(store: Store, sweep: str) -> ReportData:
         distributions=_distributions(store, sweep),
         ancestors=ancestors,
         synthetic=is_synthetic(store),
+        judged=judge(store, view),
+        own_space=has_own_space(store, view),
     )
 
 
@@ -59,6 +61,8 @@ def assemble(
     distributions: Mapping[int, Distributions] | None = None,
     ancestors: tuple[Ancestor, ...] = (),
     synthetic: bool = False,
+    judged: Judged | str = NOT_JUDGED,
+    own_space: bool = False,
 ) -> ReportData:
     """The numbers of a report from a leaderboard; reads nothing.
 
@@ -68,9 +72,11 @@ def assemble(
         distributions: The study's distributions by trial number; guessed where missing.
         ancestors: What the sweep was made from.
         synthetic: The dataset is a synthetic one.
+        judged: What the best model predicts, or why that is unknown.
+        own_space: The space is not the task's default.
     """
     trials = trials_of(view.rows)
-    best = next((row.number for row in view.rows if _is_scored(row)), None)
+    best = next((row.number for row in view.rows if is_candidate(row)), None)
     searched = tuple(dict.fromkeys(name for trial in trials for name in trial.params))
     return ReportData(
         name=view.name,
@@ -79,7 +85,7 @@ def assemble(
         synthetic=synthetic,
         finished=view.manifest is not None,
         target=view.target,
-        baseline=_finite(view.baseline.get("score")),
+        baseline=finite(view.baseline.get("score")),
         reachable=None,
         trials=trials,
         ranking=tuple(row.number for row in view.rows),
@@ -91,51 +97,14 @@ def assemble(
         parts=_parts(view, best),
         failures=failures(trials),
         lineage=ancestors,
-        commands=next_commands(view.name, view.task, store, best is not None),
+        commands=next_commands(view, store, best, features_of(ancestors), own_space),
+        cost=cost_of(view.rows, view.config["optimiser"]["epochs"], view.hours),
+        objectives=tuple(view.objectives),
+        spent=spent_of(view.rows),
+        judged=judged if isinstance(judged, Judged) else None,
+        unjudged=judged if isinstance(judged, str) else "",
+        ended=view.ended,
     )
-
-
-def trials_of(rows: Sequence[TrialRow]) -> tuple[Trial, ...]:
-    """The trials by number, each with the best score of the sweep so far."""
-    so_far: float | None = None
-    trials = []
-    for row in sorted(rows, key=lambda row: row.number):
-        score = _finite(row.score)
-        if _is_scored(row) and score is not None:
-            so_far = score if so_far is None else max(so_far, score)
-        trials.append(
-            Trial(
-                number=row.number,
-                state=row.state,
-                score=score,
-                epochs=row.epochs,
-                seconds=row.seconds,
-                params=dict(row.params),
-                reason=row.reason,
-                best_epoch=row.best_epoch,
-                curve=tuple(_epoch(entry) for entry in row.curve),
-                parameters=row.parameters,
-                best_so_far=so_far,
-                recipe=bool(row.attributes.get("recipe")),
-            )
-        )
-    return tuple(trials)
-
-
-def _epoch(entry: Mapping[str, Any]) -> Epoch:
-    return Epoch(int(entry["epoch"]), _finite(entry.get("score")), _finite(entry.get("loss")))
-
-
-def _is_scored(row: TrialRow) -> bool:
-    return row.state in SCORED and _finite(row.score) is not None
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _scored(trials: tuple[Trial, ...]) -> list[tuple[Trial, float]]:
-    return [(t, t.score) for t in trials if t.state in SCORED and t.score is not None]
 
 
 def grid(trials: tuple[Trial, ...], searched: Sequence[str]) -> Grid | None:
@@ -145,7 +114,7 @@ def grid(trials: tuple[Trial, ...], searched: Sequence[str]) -> Grid | None:
     if x_name is None or y_name is None:
         return None
     cells: dict[tuple[int, int], list[float]] = {}
-    for trial, score in _scored(trials):
+    for trial, score in scored(trials):
         x, y = trial.params.get(x_name), trial.params.get(y_name)
         if isinstance(x, int) and isinstance(y, int):
             cells.setdefault((x, y), []).append(score)
@@ -174,7 +143,7 @@ def slices_of(
     """Scores against each parameter that had more than one value in the scored trials."""
     found = []
     for name in searched:
-        points = [(t, score) for t, score in _scored(trials) if name in t.params]
+        points = [(t, score) for t, score in scored(trials) if name in t.params]
         values = [t.params[name] for t, _ in points]
         if len({repr(value) for value in values}) < 2:
             continue
@@ -208,11 +177,11 @@ def _parts(view: SweepView, best: int | None) -> tuple[Part, ...]:
         return ()
     entries = [entry for entry in row.curve if entry.get("epoch") == row.best_epoch]
     parts = (entries[0].get("parts") if entries else None) or {}
-    found = {name: _finite(value) for name, value in parts.items()}
+    found = {name: finite(value) for name, value in parts.items()}
     floor = view.baseline.get("parts") or {}
     order = _order(view.task, found)
     return tuple(
-        Part(name, value, _finite(floor.get(name)))
+        Part(name, value, finite(floor.get(name)))
         for name in order
         if (value := found[name]) is not None
     )
@@ -224,10 +193,10 @@ def _order(task: Task, found: Mapping[str, Any]) -> list[str]:
 
 
 def failures(trials: tuple[Trial, ...]) -> tuple[Failure, ...]:
-    """Failed trials by the kind of their reason, the most frequent first."""
+    """Failed and refused trials by the kind of their reason, the most frequent first."""
     failed: dict[str, list[Trial]] = {}
     for trial in trials:
-        if trial.state == "FAIL":
+        if trial.state == "FAIL" or (trial.reason and trial.score is None):
             failed.setdefault(kind_of(trial.reason or UNKNOWN), []).append(trial)
     found = sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
     return tuple(

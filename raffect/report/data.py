@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raffect.affwild2.tasks import Task
+from raffect.report.judged import Judged
+from raffect.report.outlay import Cost, Spent
 
 State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
 STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
@@ -17,11 +19,12 @@ Axis = Literal["number", "log", "category"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a trial: its 1-based number, validation score and training loss."""
+    """One epoch of a trial: its 1-based number, validation score, training loss and time."""
 
     epoch: int
     score: float | None
     loss: float | None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,15 @@ class Trial:
         best_so_far: The sweep's best score when trials up to this number are counted.
         parameters: Number of weights of its model.
         recipe: It has the base settings, by default the published recipe (trial 0).
+        device_seconds: Time of its epochs, times its devices; 0 if another sweep paid for it.
+        finished: When it ended, ISO 8601.
+        latency_ms: Of its model, per 1,000 frames; only complete trials are measured.
+        pareto: It is on the front of several objectives.
+        origin: `SWEEP:NUMBER` that the result was taken over from.
+        violations: By how much it misses each constraint.
+        seeds: Scores of its settings under further seeds, by seed.
+        tied: Its score is within the spread over seeds of the best trial's.
+        batch_parts: Parts in which it took its batches, since it was out of memory.
     """
 
     number: int
@@ -48,6 +60,15 @@ class Trial:
     parameters: int | None
     best_so_far: float | None
     recipe: bool = False
+    device_seconds: float = 0.0
+    finished: str | None = None
+    latency_ms: float | None = None
+    pareto: bool = False
+    origin: str | None = None
+    violations: dict[str, float] = field(default_factory=dict)
+    seeds: dict[int, float] = field(default_factory=dict)
+    tied: bool = False
+    batch_parts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Failure:
-    """Trials that failed for one kind of reason.
+    """Trials that failed for one kind of reason, or that a limit refused.
 
     Attributes:
         kind: Of reason, e.g. `nan`.
@@ -157,6 +178,11 @@ class ReportData:
         ranking: Numbers of the trials, best first, those without a score last.
         best: Number of the best trial; None while there is no score.
         searched: Names of the searched parameters, in the order in which they were asked for.
+        objectives: What is searched for; the score comes first.
+        spent: The ended trials, in the order in which they ended.
+        judged: What the best model predicts on validation.
+        unjudged: Why that is unknown; empty when it is known.
+        ended: Why it ended before all trials were run.
     """
 
     name: str
@@ -178,17 +204,34 @@ class ReportData:
     failures: tuple[Failure, ...]
     lineage: tuple[Ancestor, ...]
     commands: tuple[Command, ...]
+    cost: Cost
+    objectives: tuple[str, ...] = ("score",)
+    spent: tuple[Spent, ...] = ()
+    judged: Judged | None = None
+    unjudged: str = ""
+    ended: str | None = None
+
+    @property
+    def own(self) -> tuple[Trial, ...]:
+        """The trials that this sweep ran itself, by number."""
+        return tuple(trial for trial in self.trials if trial.origin is None)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """States that occur."""
+        found = {trial.state for trial in self.trials}
+        return tuple(state for state in STATES if state in found)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of trials in each state that occurs."""
-        states = [trial.state for trial in self.trials]
+        """Number of its own trials in each state that occurs."""
+        states = [trial.state for trial in self.own]
         return {state: states.count(state) for state in STATES if state in states}
 
     @property
     def seconds(self) -> float:
-        """Seconds of all trials together; they may have run at the same time."""
-        return sum(trial.seconds for trial in self.trials)
+        """Seconds of its own trials together; they may have run at the same time."""
+        return sum(trial.seconds for trial in self.own)
 
     @property
     def best_trial(self) -> Trial | None:

@@ -1,112 +1,116 @@
-"""Figures of the trials, drawn from the report's numbers as Plotly JSON."""
+"""Figures of the trials, drawn from the report's tables as Plotly JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from raffect.report.data import Part, ReportData, Trial
-from raffect.report.naming import duration
+from raffect.report.data import ReportData, Trial
 from raffect.report.palette import colour
 from raffect.report.style import (
+    BEST_RING,
     STATE_NAMES,
     STATE_STYLE,
     Figure,
     layout_of,
     legend_above,
     marker,
-    row_height,
-    safe,
 )
+from raffect.report.tables import Table, from_table, ranges
 
 
-def history(data: ReportData) -> Figure:
+def history(data: ReportData, trials: Table) -> Figure:
     """All trials' scores in the order of their numbers, and the best so far as a step."""
-    traces: list[dict[str, Any]] = []
-    steps = [trial for trial in data.trials if trial.best_so_far is not None]
-    traces.append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "best so far",
-            "x": [trial.number for trial in steps],
-            "y": [trial.best_so_far for trial in steps],
-            "line": {"shape": "hv", "color": colour("best"), "width": 2},
-            "hoverinfo": "skip",
-        }
-    )
-    for state in data.counts:
-        trials = [trial for trial in data.trials if trial.state == state]
-        traces.append(_points([t for t in trials if t.score is not None], state))
-        if state == "FAIL":
-            without = [trial for trial in trials if trial.score is None]
-            traces.append(_rug(without, state, shown=len(without) == len(trials)))
+    so_far = [i for i, trial in enumerate(data.trials) if trial.best_so_far is not None]
+    best = from_table(trials, {"x": "trial", "y": "best_so_far"}, ranges(so_far))
+    traces = [steps(best)] if so_far else []
+    for state in data.states:
+        own = [(i, trial) for i, trial in enumerate(data.trials) if trial.state == state]
+        with_score = [i for i, trial in own if trial.score is not None]
+        without = [i for i, trial in own if trial.score is None]
+        if with_score:
+            columns = {"x": "trial", "y": "score", "customdata": ["epochs", "seconds"]}
+            traces.append(points(from_table(trials, columns, ranges(with_score)), state))
+        if without and state in ("FAIL", "PRUNED"):
+            traces.append(_rug(trials, without, state, shown=not with_score))
     layout = layout_of(
         340,
         "trial number",
         "score",
+        xaxis={"tickformat": ",d"},
         showlegend=True,
         legend=legend_above(),
         yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
     )
-    return {"data": [trace for trace in traces if trace["x"]], "layout": layout}
+    return {"data": traces, "layout": layout}
 
 
-def _points(trials: list[Trial], state: str) -> dict[str, Any]:
+def steps(source: dict[str, Any]) -> dict[str, Any]:
+    """The best score so far."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "best so far",
+        **source,
+        "line": {"shape": "hv", "color": colour("best"), "width": 2},
+        "hoverinfo": "skip",
+    }
+
+
+def points(source: dict[str, Any], state: str) -> dict[str, Any]:
+    """Trials of one state by their scores."""
     return {
         "type": "scatter",
         "mode": "markers",
         "name": STATE_NAMES[state],
-        "x": [trial.number for trial in trials],
-        "y": [trial.score for trial in trials],
-        "customdata": [[trial.epochs, duration(trial.seconds)] for trial in trials],
+        **source,
         "marker": marker(state, 8),
         "hovertemplate": (
-            "<b>trial %{x}</b><br>score %{y:.4f}<br>%{customdata[0]} epochs, %{customdata[1]}"
-            f"<extra>{STATE_NAMES[state]}</extra>"
+            "<b>trial %{x}</b><br>score %{y:.4f}<br>%{customdata[0]} epochs, "
+            f"%{{customdata[1]:.3~s}} s<extra>{STATE_NAMES[state]}</extra>"
         ),
     }
 
 
-def _rug(trials: list[Trial], state: str, shown: bool) -> dict[str, Any]:
+def _rug(trials: Table, indices: list[int], state: str, shown: bool) -> dict[str, Any]:
     """Trials without a score: marks at the bottom, where they can't be taken for low scores."""
     return {
         "type": "scatter",
         "mode": "markers",
         "name": STATE_NAMES[state],
-        "x": [trial.number for trial in trials],
-        "y": [0.02 for _ in trials],
+        **from_table(trials, {"x": "trial", "text": "reason"}, ranges(indices)),
+        "y": [0.02 for _ in indices],
         "yaxis": "y2",
-        "text": [safe(trial.reason or "no score") for trial in trials],
         "marker": marker(state, 8),
         "showlegend": shown,
         "hovertemplate": "<b>trial %{x}</b><br>%{text}<extra></extra>",
     }
 
 
-def curves(data: ReportData) -> Figure:
+def curves(data: ReportData, epochs: Table) -> Figure:
     """Score by epoch of every trial; pruned ones end early, in an open circle."""
-    others = [trial for trial in data.trials if trial.number != data.best]
+    rows = _rows_of_trials(data.trials)
+    others = [t for t in data.trials if t.number != data.best and t.number in rows]
     traces = []
     for state in ("PRUNED", "COMPLETE", "RUNNING", "FAIL"):
-        trials = [trial for trial in others if trial.state == state and trial.curve]
+        trials = [trial for trial in others if trial.state == state]
         if trials:
-            traces.append(_bundle(trials, state))
-    ends = [trial for trial in others if trial.state == "PRUNED" and trial.curve]
+            traces.append(_bundle(epochs, trials, rows, state))
+    ends = [rows[trial.number][1] - 1 for trial in others if trial.state == "PRUNED"]
     if ends:
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": [trial.curve[-1].epoch for trial in ends],
-                "y": [trial.curve[-1].score for trial in ends],
+                **from_table(epochs, {"x": "epoch", "y": "score"}, ranges(ends)),
                 "marker": marker("PRUNED", 5),
                 "hoverinfo": "skip",
                 "showlegend": False,
             }
         )
     best = data.best_trial
-    if best is not None and best.curve:
-        traces += _best_curve(best)
+    if best is not None and best.number in rows:
+        traces += _best_curve(best, epochs, rows[best.number])
     layout = layout_of(
         340,
         "epoch",
@@ -118,6 +122,16 @@ def curves(data: ReportData) -> Figure:
     return {"data": traces, "layout": layout}
 
 
+def _rows_of_trials(trials: Sequence[Trial]) -> dict[int, list[int]]:
+    """Where each trial's epochs are in their table."""
+    rows, start = {}, 0
+    for trial in trials:
+        if trial.curve:
+            rows[trial.number] = [start, start + len(trial.curve)]
+            start += len(trial.curve)
+    return rows
+
+
 def _epoch_axis(last: int) -> dict[str, Any]:
     """From the first epoch to the last, with ticks at whole numbers only."""
     room = max(0.25, 0.03 * last)
@@ -125,41 +139,34 @@ def _epoch_axis(last: int) -> dict[str, Any]:
     return {"range": [1 - room, last + room], **ticks}
 
 
-def _bundle(trials: list[Trial], state: str) -> dict[str, Any]:
+def _bundle(
+    epochs: Table, trials: list[Trial], rows: dict[int, list[int]], state: str
+) -> dict[str, Any]:
     """Many curves as one line with gaps, which draws and hovers much faster than many lines."""
-    x: list[int | None] = []
-    y: list[float | None] = []
-    numbers: list[int | None] = []
-    for trial in trials:
-        x += [*(epoch.epoch for epoch in trial.curve), None]
-        y += [*(epoch.score for epoch in trial.curve), None]
-        numbers += [*(trial.number for _ in trial.curve), None]
     lone = any(len(trial.curve) == 1 for trial in trials) and state != "PRUNED"
     style = STATE_STYLE[state]
+    columns = {"x": "epoch", "y": "score", "customdata": ["trial"]}
     return {
         "type": "scatter",
         "mode": "lines+markers" if lone else "lines",
         "marker": {"size": 4, "color": style["color"]},
         "name": STATE_NAMES[state],
-        "x": x,
-        "y": y,
-        "customdata": numbers,
+        **from_table(epochs, columns, [rows[trial.number] for trial in trials], gaps=True),
         "line": {"color": style["color"], "width": 1.25},
         "opacity": 0.55,
         "hovertemplate": (
-            "<b>trial %{customdata}</b><br>epoch %{x}, score %{y:.4f}"
+            "<b>trial %{customdata[0]}</b><br>epoch %{x}, score %{y:.4f}"
             f"<extra>{STATE_NAMES[state]}</extra>"
         ),
     }
 
 
-def _best_curve(best: Trial) -> list[dict[str, Any]]:
+def _best_curve(best: Trial, epochs: Table, rows: list[int]) -> list[dict[str, Any]]:
     line = {
         "type": "scatter",
         "mode": "lines",
         "name": f"best: trial {best.number}",
-        "x": [epoch.epoch for epoch in best.curve],
-        "y": [epoch.score for epoch in best.curve],
+        **from_table(epochs, {"x": "epoch", "y": "score"}, [rows]),
         "line": {"color": colour("best"), "width": 3},
         "hovertemplate": f"<b>trial {best.number}</b><br>epoch %{{x}}, score %{{y:.4f}}"
         "<extra>best</extra>",
@@ -169,58 +176,8 @@ def _best_curve(best: Trial) -> list[dict[str, Any]]:
         "mode": "markers",
         "x": [best.best_epoch],
         "y": [best.score],
-        "marker": {
-            "size": 11,
-            "color": colour("best"),
-            "line": {"width": 2, "color": colour("halo")},
-        },
+        "marker": BEST_RING,
         "hoverinfo": "skip",
         "showlegend": False,
     }
     return [line, peak] if best.best_epoch is not None else [line]
-
-
-def part_bars(parts: tuple[Part, ...]) -> Figure:
-    """Parts of the best trial's score as bars, with the trivial baseline's as a mark."""
-    rows = list(reversed(parts))
-    names = [safe(part.name) for part in rows]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "name": "best trial",
-        "x": [part.score for part in rows],
-        "y": names,
-        "text": [f"{part.score:.3f}" for part in rows],
-        "textposition": "outside",
-        "textfont": {"color": colour("ink")},
-        "cliponaxis": False,
-        "marker": {"color": colour("blue")},
-        "hovertemplate": "%{y}: %{x:.4f}<extra>best trial</extra>",
-    }
-    floors = [part for part in rows if part.baseline is not None]
-    marks = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "trivial baseline",
-        "x": [part.baseline for part in floors],
-        "y": [safe(part.name) for part in floors],
-        "marker": {
-            "symbol": "line-ns-open",
-            "size": 16,
-            "color": colour("ink"),
-            "line": {"width": 2.5, "color": colour("ink")},
-        },
-        "hovertemplate": "%{y}: %{x:.4f}<extra>trivial baseline</extra>",
-    }
-    low = min([0.0, *(part.score for part in rows)])
-    layout = layout_of(
-        row_height(len(rows)) + 16,
-        "score",
-        "",
-        bargap=0.42,
-        xaxis={"range": [low * 1.15, 1.0], "showgrid": True, "nticks": 6},
-        yaxis={"showgrid": False, "tickfont": {"color": colour("ink")}},
-        showlegend=bool(floors),
-        legend=legend_above(),
-    )
-    return {"data": [bars, marks] if floors else [bars], "layout": layout}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from raffect.errors import NotThereError
 from raffect.report.data import Ancestor
 from raffect.store import DATASET, Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import PLAN
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.space import load_space
 
 _ORDER = ("dataset", "encoders", "features", "models", "sweeps")
 
@@ -16,11 +19,28 @@ def sources_of(store: Store, sweep: str, manifest: Manifest | None) -> dict[str,
     """Folders that a sweep was made from, with their digests; also of one still running."""
     if manifest is not None:
         return dict(manifest.sources)
+    return dict(_plan(store, sweep).get("sources") or {})
+
+
+def has_own_space(store: Store, view: SweepView) -> bool:
+    """Whether a sweep's space is another than its task's default, as that is now."""
+    described = _plan(store, view.name).get("config", {}).get("space", {})
+    usual = load_space(f"tune_spaces.{view.task.value}")
+    return described.get("code") not in (None, usual.code)
+
+
+def features_of(ancestors: Sequence[Ancestor]) -> str:
+    """Name of the features that a sweep was made from; those of the default if unknown."""
+    names = [of.folder.partition("/") for of in ancestors]
+    return next((name for group, _, name in names if group == "features"), "clip")
+
+
+def _plan(store: Store, sweep: str) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
     except (FileNotFoundError, ValueError):
         return {}
-    return dict(plan.get("sources") or {})
+    return plan
 
 
 def lineage(store: Store, sources: dict[str, str]) -> tuple[Ancestor, ...]:

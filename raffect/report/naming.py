@@ -55,6 +55,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def short_duration(seconds: float) -> str:
+    """A tick's time in its largest unit: 0, 30 s, 5 min, 1.5 h, 2 d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s" if seconds else "0"
+
+
 def count_text(value: int | None) -> str:
     """A count of weights: 12.3 M, 45.6 k."""
     if value is None:

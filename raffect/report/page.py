@@ -12,31 +12,42 @@ from typing import Any
 from raffect.report.collect import collect
 from raffect.report.data import ReportData
 from raffect.report.render import render
+from raffect.report.tabulate import tables_of
 from raffect.report.view import TITLES
 from raffect.store import Store, sweep_folder
 
 REPORT = "report.html"
 
 
-def write_report(store: Store, sweep: str, out: Path | None = None) -> str:
+def write_report(
+    store: Store, sweep: str, out: Path | None = None, tables: Path | None = None
+) -> str:
     """Write the report of one sweep; returns where it is.
 
     Args:
         store: The store with the sweep.
         sweep: The sweep's name.
         out: A local file; None is `report.html` in the sweep's folder of the store.
+        tables: A local folder for the numbers as CSV files, those of all trials.
 
     Raises:
         NotThereError: The store holds no such sweep.
         StoreError: The store can't be read or written.
     """
     data = collect(store, sweep)
+    if tables is not None:
+        write_tables(data, tables)
     page = sweep_page(data, datetime.now(UTC))
     if out is not None:
         return str(_write(out, page))
     key = f"{sweep_folder(sweep)}/{REPORT}"
     store.write_bytes(key, page.encode())
     return store.where(key)
+
+
+def write_tables(data: ReportData, folder: Path) -> list[Path]:
+    """Write the numbers of one sweep as CSV files; returns them."""
+    return [_write(folder / table.file, table.csv()) for table in tables_of(data).values()]
 
 
 def write_overview(
@@ -99,10 +110,10 @@ def _lede(found: Sequence[ReportData]) -> str:
     return f"{what} for {listed}, scored on the validation set as the ABAW challenge scores them."
 
 
-def _write(out: Path, page: str) -> Path:
+def _write(out: Path, text: str) -> Path:
     """Write a local file as a whole."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(page, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(out)
     return out

@@ -3,8 +3,9 @@
 Blue, orange, vermillion and green are close to those of Okabe and Ito, which stay apart in the
 common kinds of colour blindness; state is also told by the marker's shape, never by colour alone.
 Figures name colours as `var(--name)`; the page's style sheet defines them and its script resolves
-them, so that one figure serves both themes and the printer. The heat map's scale stays on the
-background's side of the middle, so that ink is legible in every cell.
+them, so that one figure serves both themes and the printer. The heat maps' scale stays on the
+background's side of the middle, so that ink is legible in every cell; the scale of lines and
+marks begins where they can just be seen.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ LIGHT = {
     "heat-2": "#a3cbeb",
     "heat-3": "#5fa5dd",
     "halo": "#ffffff",
+    "scale-0": "#cdd6e1",
+    "scale-1": "#9ec3e4",
+    "scale-2": "#5b9fd6",
+    "scale-3": "#2571b3",
+    "scale-4": "#0c4379",
+    "band-0": "#f0f3f7",
+    "band-1": "#9ec3e4",
+    "band-2": "#1b5f9e",
 }
 
 DARK = {
@@ -55,6 +64,14 @@ DARK = {
     "heat-2": "#22527f",
     "heat-3": "#296aa8",
     "halo": "#171e28",
+    "scale-0": "#3a4757",
+    "scale-1": "#35597d",
+    "scale-2": "#3f83bd",
+    "scale-3": "#6db6ee",
+    "scale-4": "#c9e5ff",
+    "band-0": "#1e2733",
+    "band-1": "#2f5f8f",
+    "band-2": "#6db6ee",
 }
 
 
@@ -62,6 +79,16 @@ def colour(name: str) -> str:
     """How figures and styles name a colour."""
     assert name in LIGHT, name
     return f"var(--{name})"
+
+
+def colour_scale(name: str) -> list[list[float | str]]:
+    """A scale of Plotly from the palette.
+
+    Args:
+        name: `heat` for cells with text, `band` for those without, `scale` for lines and marks.
+    """
+    steps = sorted(key for key in LIGHT if key.startswith(f"{name}-") and key[-1].isdigit())
+    return [[index / (len(steps) - 1), colour(step)] for index, step in enumerate(steps)]
 
 
 def declarations(palette: dict[str, str]) -> str:

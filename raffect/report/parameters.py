@@ -7,8 +7,20 @@ from typing import Any
 
 from raffect.report.data import Grid, Importance, Slice
 from raffect.report.naming import short_value
-from raffect.report.palette import colour
-from raffect.report.style import STATE_NAMES, Figure, layout_of, marker, row_height, safe
+from raffect.report.palette import colour, colour_scale
+from raffect.report.style import (
+    BEST_RING,
+    STATE_NAMES,
+    Figure,
+    layout_of,
+    marker,
+    row_height,
+    safe,
+)
+from raffect.report.tables import Table, from_table, ranges
+from raffect.report.tabulate import PREFIX
+
+SLICE_HEIGHT = 200
 
 
 def importance_bars(found: Importance, names: dict[str, str]) -> Figure:
@@ -33,7 +45,7 @@ def importance_bars(found: Importance, names: dict[str, str]) -> Figure:
         "share of the importance",
         "",
         bargap=0.42,
-        xaxis={"range": [0, top * 1.18], "tickformat": ".0%", "showgrid": True, "nticks": 6},
+        xaxis={"range": [0, top * 1.18], "tickformat": ".0%", "showgrid": True, "nticks": 4},
         yaxis={"showgrid": False, "tickfont": {"color": colour("ink")}},
     )
     return {"data": [trace], "layout": layout}
@@ -58,7 +70,7 @@ def heat_map(found: Grid) -> Figure:
         "hoverongaps": False,
         "zmin": low,
         "zmax": high if high > low else low + 1e-9,
-        "colorscale": [[index / 3, colour(f"heat-{index}")] for index in range(4)],
+        "colorscale": colour_scale("heat"),
         "colorbar": {
             "thickness": 10,
             "outlinewidth": 0,
@@ -81,43 +93,45 @@ def heat_map(found: Grid) -> Figure:
     return {"data": [trace], "layout": layout}
 
 
-def slice_plot(found: Slice, best: int | None) -> Figure:
+def slice_plot(found: Slice, best: int | None, trials: Table, height: int) -> Figure:
     """Scores against one parameter; the best trial has a ring."""
-    category = found.axis == "category"
-    values = [safe(short_value(v)) if category else v for v in found.values]
+    rows = {number: row for row, number in enumerate(trials.column("trial"))}
     traces = []
     for state in ("PRUNED", "COMPLETE"):
-        index = [i for i, s in enumerate(found.states) if s == state]
-        traces.append(_slice_points(found, values, index, state))
-    chosen = [i for i, number in enumerate(found.numbers) if number == best]
-    if chosen:
-        trace = _slice_points(found, values, chosen, "COMPLETE")
-        trace["marker"] = {
-            "size": 11,
-            "color": colour("best"),
-            "line": {"width": 2, "color": colour("halo")},
-        }
-        traces.append(trace)
+        pairs = zip(found.numbers, found.states, strict=True)
+        own = sorted(rows[number] for number, its in pairs if its == state)
+        if own:
+            traces.append(_slice_points(found, trials, own, state))
+    if best in found.numbers:
+        trace = _slice_points(found, trials, [rows[best]], "COMPLETE")
+        traces.append(trace | {"marker": BEST_RING})
+    layout = layout_of(height, "", "score", xaxis=axis_layout(found), yaxis={"nticks": 5})
+    return {"data": traces, "layout": layout}
+
+
+def axis_layout(found: Slice) -> dict[str, Any]:
+    """How an axis of one parameter's values is drawn."""
+    values = list(found.values)
     axis: dict[str, Any] = {
         "type": {"log": "log", "category": "category"}.get(found.axis, "linear")
     }
     if found.axis == "log":
-        axis |= _decades([float(v) for v in found.values])
-    elif category:
-        axis |= {"categoryorder": "array", "categoryarray": sorted(set(values))}
-    elif all(isinstance(v, int) for v in found.values):
-        axis |= {"tickmode": "array", "tickvals": _some(sorted(set(found.values)))}
-    layout = layout_of(200, "", "score", xaxis=axis, yaxis={"nticks": 5})
-    return {"data": [trace for trace in traces if trace["x"]], "layout": layout}
+        axis |= _decades([float(v) for v in values])
+    elif found.axis == "category":
+        kinds = sorted({safe(short_value(v)) for v in values})
+        axis |= {"categoryorder": "array", "categoryarray": kinds}
+    elif all(isinstance(v, int) for v in values):
+        axis |= {"tickmode": "array", "tickvals": _some(sorted(set(values)))}
+    return axis
 
 
-def _slice_points(found: Slice, values: list[Any], index: list[int], state: str) -> dict[str, Any]:
+def _slice_points(found: Slice, trials: Table, rows: list[int], state: str) -> dict[str, Any]:
+    column = f"{PREFIX}{found.name}"
+    columns = {"x": column, "y": "score", "customdata": ["trial", column]}
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [values[i] for i in index],
-        "y": [found.scores[i] for i in index],
-        "customdata": [[found.numbers[i], safe(short_value(found.values[i]))] for i in index],
+        **from_table(trials, columns, ranges(rows)),
         "marker": {**marker(state, 7), "opacity": 0.8},
         "hovertemplate": (
             "<b>trial %{customdata[0]}</b><br>%{customdata[1]}<br>score %{y:.4f}"

@@ -27,6 +27,14 @@ STATE_NAMES = {
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
+BEST_RING = {
+    "size": 11,
+    "color": colour("best"),
+    "line": {"width": 2, "color": colour("halo")},
+}
+"""The mark of the best trial."""
+
+
 def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
     """The layout that all figures share: no frame, faint grid, titles on both axes."""
     axis: dict[str, Any] = {

@@ -5,27 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.report import figures, parameters
+from raffect.report import words
 from raffect.report.data import SCORED, ReportData, Trial
+from raffect.report.drawing import Drawing, draw
 from raffect.report.naming import short_names
-from raffect.report.style import STATE_NAMES, Figure
+from raffect.report.style import STATE_NAMES
+from raffect.report.tables import ENDING, Cell
+from raffect.report.tabulate import for_page
 
 TITLES = {Task.VA: "Valence and arousal", Task.EXPR: "Expressions", Task.AU: "Action units"}
-_PARTS = {
-    Task.VA: "concordance correlation coefficient",
-    Task.EXPR: "F1 of each expression",
-    Task.AU: "F1 of each action unit",
-}
-_BASELINES = {
-    Task.VA: "always the mean of the training labels",
-    Task.EXPR: "always the most frequent expression",
-    Task.AU: "always all units active",
-}
 TOP = 10
-HONEST = (
-    "The score is that of each trial's best epoch on the validation set. Epochs, trials and this "
-    "ranking were all chosen on that same set, so expect less on videos that no choice has seen."
-)
+MOST_ROWS = 200
+"""Trials in the page's tables; more are slow to lay out."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +24,28 @@ class SweepText:
     """What the template of one sweep shows beside the numbers.
 
     Attributes:
-        figures: Plotly figures by key; absent where there is nothing to draw.
-        missing: Why a figure is absent.
-        slices: Parameter and the key of its figure.
+        data: All numbers.
+        drawn: Those of them that the figures show.
+        drawing: The figures.
         facts: Label, short text and full text of the header's facts.
     """
 
     id: str
     data: ReportData
+    drawn: ReportData
     title: str
     names: dict[str, str]
-    figures: dict[str, Figure]
-    missing: dict[str, str]
-    slices: list[tuple[str, str]]
+    drawing: Drawing
     facts: list[tuple[str, str, str]]
+
+    @property
+    def tables(self) -> dict[str, dict[str, list[Cell]]]:
+        """The numbers behind the figures, as the page's script reads them."""
+        return {name: table.by_column() for name, table in self.drawing.tables.items()}
+
+    def csv_name(self, table: str) -> str:
+        """Name of the file in which the page saves a table."""
+        return f"{self.data.name}-{table}{ENDING}"
 
     @property
     def best(self) -> Trial | None:
@@ -90,24 +89,28 @@ class SweepText:
     @property
     def baseline_note(self) -> str:
         """What the trivial prediction is."""
-        return _BASELINES[self.data.task] if self.has_baseline else "not recorded"
+        return words.BASELINES[self.data.task] if self.has_baseline else "not recorded"
 
     @property
     def honest(self) -> str:
         """What the score is, and is not."""
-        return HONEST
+        return words.HONEST
 
     @property
     def counts(self) -> str:
         """Number of trials in each state."""
-        return ", ".join(f"{n} {STATE_NAMES[state]}" for state, n in self.data.counts.items())
+        taken = len(self.data.trials) - len(self.data.own)
+        counts = [f"{n} {STATE_NAMES[state]}" for state, n in self.data.counts.items()]
+        return ", ".join(counts + [f"{taken} more from other sweeps"] * (taken > 0))
 
     @property
     def unfinished(self) -> str:
-        """A note on a sweep that has not ended."""
+        """A note on a sweep that has not run all of its trials."""
+        if self.data.ended:
+            return f"This sweep ended before all of its trials were run: {self.data.ended}."
         if self.data.finished:
             return ""
-        ended = sum(trial.state in (*SCORED, "FAIL") for trial in self.data.trials)
+        ended = sum(trial.state in (*SCORED, "FAIL") for trial in self.data.own)
         return (
             f"This sweep has not ended: {ended} of {self.data.target} trials have. It is running, "
             "or was interrupted; the same command given again continues it."
@@ -120,8 +123,71 @@ class SweepText:
 
     @property
     def rest(self) -> tuple[Trial, ...]:
-        """The trials below the leaderboard."""
-        return self.data.ranked[TOP:]
+        """The trials below the leaderboard, as many as a page shows."""
+        return self.data.ranked[TOP:MOST_ROWS]
+
+    @property
+    def hidden(self) -> int:
+        """Number of trials that no table shows."""
+        return max(0, len(self.data.trials) - MOST_ROWS)
+
+    @property
+    def has_latency(self) -> bool:
+        """Whether the model's speed was an objective or limited, so that it is worth a column."""
+        limited = any("latency" in name for t in self.data.trials for name in t.violations)
+        return limited or "latency" in self.data.objectives
+
+    @property
+    def interval(self) -> str:
+        """The best score's interval; empty if unknown."""
+        return words.interval_text(self.data.judged) if self.data.judged else ""
+
+    @property
+    def interval_note(self) -> str:
+        """What the interval is, or why there is none."""
+        return words.interval_note(self.data)
+
+    @property
+    def seeds_note(self) -> str:
+        """Spread of the best trial over seeds; empty if unknown."""
+        return words.seeds_note(self.best)
+
+    @property
+    def seeds_mean(self) -> float | None:
+        """Mean of the best trial over seeds."""
+        return words.seeds_mean(self.best) if self.best and self.best.seeds else None
+
+    @property
+    def confusion_title(self) -> str:
+        """Title of what was predicted for what."""
+        return words.CONFUSION_TITLES[self.data.task]
+
+    @property
+    def confusion_caption(self) -> str:
+        """How to read it."""
+        return words.CONFUSION_CAPTIONS[self.data.task]
+
+    @property
+    def videos(self) -> list[tuple[str, str]]:
+        """Title and figure's key of each video over time."""
+        shown = self.data.judged.shown if self.data.judged else ()
+        titles = [words.video_title(one) for one in shown]
+        return list(zip(titles, self.drawing.videos, strict=True))
+
+    @property
+    def videos_caption(self) -> str:
+        """Which videos these are, and how to read the figures."""
+        return words.videos_caption(self.data.task, self.data)
+
+    @property
+    def cost(self) -> list[str]:
+        """What the sweep took, in sentences."""
+        return words.cost_sentences(self.data.cost)
+
+    @property
+    def drawn_note(self) -> str:
+        """What of a large sweep the page does not show; empty where it shows all."""
+        return words.drawn_note(self.data, self.drawn)
 
     @property
     def importance_caption(self) -> str:
@@ -138,7 +204,7 @@ class SweepText:
     @property
     def parts_title(self) -> str:
         """Title of the parts' figure."""
-        return f"What the best score is made of: {_PARTS[self.data.task]}"
+        return f"What the best score is made of: {words.PARTS[self.data.task]}"
 
     @property
     def parts_caption(self) -> str:
@@ -156,47 +222,16 @@ def describe(data: ReportData, identity: str) -> SweepText:
         data: Its numbers.
         identity: Its element's id, unique on the page.
     """
-    names = short_names(data.searched)
-    keys = [(found.name, f"slice-{index}") for index, found in enumerate(data.slices)]
-    drawn = _draw(data, names)
-    for found, (_, key) in zip(data.slices, keys, strict=True):
-        drawn[key] = parameters.slice_plot(found, data.best)
+    drawn = for_page(data)
     return SweepText(
         id=identity,
         data=data,
+        drawn=drawn,
         title=TITLES[data.task],
-        names=names,
-        figures=drawn,
-        missing=_missing(data),
-        slices=keys,
+        names=short_names(data.searched),
+        drawing=draw(drawn),
         facts=_facts(data),
     )
-
-
-def _draw(data: ReportData, names: dict[str, str]) -> dict[str, Figure]:
-    drawn: dict[str, Figure] = {}
-    if data.trials:
-        drawn["history"] = figures.history(data)
-    if any(trial.curve for trial in data.trials):
-        drawn["curves"] = figures.curves(data)
-    if data.importance.shares:
-        drawn["importance"] = parameters.importance_bars(data.importance, names)
-    if data.grid is not None:
-        drawn["grid"] = parameters.heat_map(data.grid)
-    if data.parts:
-        drawn["parts"] = figures.part_bars(data.parts)
-    return drawn
-
-
-def _missing(data: ReportData) -> dict[str, str]:
-    return {
-        "history": "No trial has been started.",
-        "curves": "No trial has finished an epoch.",
-        "importance": data.importance.missing,
-        "grid": "Needs scored trials with different TCN depths or Transformer layers.",
-        "slices": "Needs scored trials with different parameters.",
-        "parts": "No trial has a score with parts.",
-    }
 
 
 def _facts(data: ReportData) -> list[tuple[str, str, str]]:

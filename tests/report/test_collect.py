@@ -9,12 +9,13 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raffect.affwild2.tasks import Task
+from raffect.config import recipe
 from raffect.errors import NotThereError
 from raffect.report.collect import assemble, axis_of, collect
 from raffect.report.data import Failure, Part, ReportData
 from raffect.store import Stage, Store
 from raffect.sweep.study import open_storage
-from tests.report.views import FINISHED, made_up, row, view
+from tests.report.views import made_up, row, view
 
 DEPTH, LAYERS = "model.tcn.depth", "model.transformer.layers"
 ROWS = [
@@ -133,6 +134,33 @@ def test_failures_are_counted_by_kind():
     )
 
 
+def test_trials_that_a_limit_refused_are_counted_with_the_failures():
+    refused = row(0, "PRUNED", reason="limit: 9,000 parameters of at most 5,000", model=None)
+    pruned = row(1, "PRUNED", scores=[0.1])
+    found = numbers(refused, pruned).failures
+    assert found == (Failure("limit", "9,000 parameters of at most 5,000", (0,)),)
+
+
+def test_a_trial_beyond_a_limit_is_never_the_best():
+    rows = [
+        row(0, scores=[0.9], violations={"parameters": 500.0}),
+        row(1, scores=[0.4]),
+        row(2, scores=[0.3]),
+    ]
+    found = assemble(view(rows), "store")
+    assert found.best == 1
+    assert [trial.best_so_far for trial in found.trials] == [None, 0.4, 0.4]
+    assert [one.best for one in found.spent] == [None, 0.4, 0.4]
+
+
+def test_results_of_other_sweeps_are_told_apart():
+    data = numbers(row(0, scores=[0.4], origin="other:7"), row(1, scores=[0.5]))
+    assert data.counts == {"COMPLETE": 1}
+    assert data.seconds == 2.0
+    assert [trial.origin for trial in data.trials] == ["other:7", None]
+    assert data.cost.taken_over == 1
+
+
 def test_scores_that_are_not_finite_are_no_scores():
     rows = [row(0, scores=[math.nan]), row(1, scores=[0.1])]
     data = numbers(*rows)
@@ -146,7 +174,7 @@ def test_nothing_at_all():
     assert (data.best, data.best_trial, data.grid, data.gained) == (None, None, None, None)
     assert (data.slices, data.parts, data.failures, data.ranking) == ((), (), (), ())
     assert not data.finished
-    assert [command.text.split()[1] for command in data.commands] == ["trials"]
+    assert [command.text.split()[1] for command in data.commands] == ["tune", "trials", "report"]
 
 
 def test_importance_waits_for_eight_scored_trials():
@@ -177,7 +205,8 @@ def test_a_sweep_in_the_store_with_its_lineage(store: Store):
     sources = {"dataset": dataset.digest()}
     features = Stage(store, "features/clip", "features", {}, sources).finish([])
     sources = {"features/clip": features.digest(), "encoders/clip": "e" * 64}
-    sweep = Stage(store, "sweeps/s", "sweep", {"task": "expr", "base": {}}, sources)
+    plan = {"task": "expr", "base": recipe(Task.EXPR).canonical()}
+    sweep = Stage(store, "sweeps/s", "sweep", plan, sources)
     study = optuna.create_study(
         storage=open_storage(store, "s"), study_name="s", direction="maximize"
     )
@@ -191,6 +220,8 @@ def test_a_sweep_in_the_store_with_its_lineage(store: Store):
     data = collect(store, "s")
 
     assert (data.task, data.best, data.synthetic, data.finished) == (Task.EXPR, 2, True, False)
+    assert data.judged is None
+    assert "sweeps/s/trials/00002 holds no model" in data.unjudged
     assert data.slices[0].axis == "log"
     assert data.parts == (Part("Fear", 0.5, None),)
     assert [(a.folder, a.state) for a in data.lineage] == [
@@ -208,10 +239,3 @@ def test_a_sweep_in_the_store_with_its_lineage(store: Store):
 def test_an_unknown_sweep_is_the_user_s_mistake(store: Store):
     with pytest.raises(NotThereError, match="no sweep 'nothing'"):
         collect(store, "nothing")
-
-
-def test_commands_are_quoted_for_a_shell():
-    data = assemble(view(ROWS, name="s", manifest=FINISHED), "/a b/store")
-    assert data.commands[0].text == (
-        "raffect predict sweeps/s --split validation --out s-validation.csv --store '/a b/store'"
-    )

@@ -6,10 +6,18 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from raffect.affwild2.tasks import SPECS, Task
+import numpy as np
+
+from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.predictions import VideoPredictions
+from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.config import recipe
+from raffect.report.judged import Judged
+from raffect.report.predictions import judged_of
 from raffect.store import Manifest
 from raffect.store.manifest import make_manifest
 from raffect.sweep.leaderboard import SweepView
@@ -26,8 +34,9 @@ def row(
     reason: str | None = None,
     parts: Sequence[dict[str, float]] = (),
     recipe: bool = False,
+    **more: Any,
 ) -> TrialRow:
-    """A trial with these scores by epoch, two seconds each."""
+    """A trial with these scores by epoch, two seconds each; trials end in the order of numbers."""
     curve = [
         {
             "epoch": epoch,
@@ -39,7 +48,7 @@ def row(
         for epoch, score in enumerate(scores, start=1)
     ]
     best = max(scores, default=None)
-    return TrialRow(
+    made = TrialRow(
         number=number,
         state=state,
         score=best,
@@ -50,9 +59,15 @@ def row(
         model=f"s:{number}" if state in ("COMPLETE", "PRUNED") else None,
         best_epoch=list(scores).index(best) + 1 if best is not None else None,
         curve=curve,
-        parameters=1_234_567 if curve else None,
+        parameters=1_000_000 + 1000 * number if curve else None,
         attributes={"recipe": True} if recipe else {},
+        finished=_time(number) if state in ("COMPLETE", "PRUNED", "FAIL") else None,
     )
+    return replace(made, **more)
+
+
+def _time(number: int) -> str:
+    return (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(minutes=number)).isoformat()
 
 
 def view(
@@ -62,6 +77,7 @@ def view(
     baseline: dict[str, Any] | None = None,
     manifest: Manifest | None = FINISHED,
     target: int | None = None,
+    **more: Any,
 ) -> SweepView:
     """A leaderboard of these trials, in its order."""
     ranked = [r for r in rows if r.model is not None and r.score is not None]
@@ -78,6 +94,7 @@ def view(
         target=len(rows) if target is None else target,
         baseline={"score": 0.0, "parts": {}} if baseline is None else baseline,
         manifest=manifest,
+        **more,
     )
 
 
@@ -177,3 +194,41 @@ def _response(params: dict[str, Any]) -> float:
     depth = -0.006 * (params["model.tcn.depth"] - 3) ** 2
     layers = -0.0025 * (params["model.transformer.layers"] - 4) ** 2
     return lr + depth + layers
+
+
+def made_up_videos(
+    task: Task, lengths: Sequence[int] = (40, 900, 120, 300), seed: int = 0
+) -> tuple[dict[str, VideoPredictions], dict[str, VideoLabels]]:
+    """Predictions that are right but for noise, more of it from video to video."""
+    rng = np.random.default_rng(seed)
+    predictions, labels = {}, {}
+    for index, length in enumerate(lengths):
+        name, noise = f"video{index}", 0.1 + 0.2 * index
+        latent = np.tanh(np.cumsum(rng.normal(0, 0.15, (length, 2)), axis=0))
+        values = _labels(task, latent)
+        noisy = _labels(task, latent + rng.normal(0, noise, latent.shape))
+        if task is Task.EXPR:
+            noisy = np.eye(8)[noisy[:, 0].astype(int)] * 0.9 + 0.0125
+        elif task is Task.AU:
+            noisy = np.clip(noisy * 0.8 + rng.uniform(0, 0.2, noisy.shape), 0, 1)
+        values[:: max(length // 5, 1)] = SPECS[task].invalid
+        valid = SPECS[task].valid(values)
+        labels[name] = VideoLabels(name, Split.VALIDATION, values.astype(np.float32), valid)
+        # As many predictions as there are crops: more than annotated lines.
+        frames = np.arange(1, length + 3, dtype=np.int32)
+        whole = np.concatenate([noisy, noisy[-2:]]).astype(np.float64)
+        predictions[name] = VideoPredictions(name, frames, whole)
+    return predictions, labels
+
+
+def _labels(task: Task, latent: np.ndarray) -> np.ndarray:
+    if task is Task.VA:
+        return np.clip(latent, -1, 1)
+    if task is Task.EXPR:
+        return np.digitize(latent[:, :1], np.linspace(-0.9, 0.9, 7)).astype(float)
+    return (latent[:, :1] > np.linspace(-0.5, 0.5, 12)).astype(float)
+
+
+def made_up_judged(task: Task, lengths: Sequence[int] = (40, 900, 120, 300)) -> Judged:
+    """What such predictions are worth."""
+    return judged_of(task, "s:3", *made_up_videos(task, lengths))

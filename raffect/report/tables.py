@@ -1,0 +1,119 @@
+"""Tables: the numbers behind the figures, as CSV files and as the one copy of them in the page.
+
+Figures of many points hold no numbers of their own. Their traces name columns of a table, and
+the page's script fills them in (report.js), so that what is drawn is what the CSV file says.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Cell = str | int | float | bool | None
+ENDING = ".csv"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns and their rows.
+
+    Attributes:
+        name: Of the file, without its ending.
+        columns: Names, all different.
+        rows: Cells; None is an empty field.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def file(self) -> str:
+        """Name of the CSV file."""
+        return f"{self.name}{ENDING}"
+
+    def column(self, name: str) -> list[Cell]:
+        """The cells of one column."""
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+    def by_column(self) -> dict[str, list[Cell]]:
+        """All columns by name, as the page holds them."""
+        return {name: self.column(name) for name in self.columns}
+
+    def csv(self) -> str:
+        """The table as CSV with a header; numbers keep all of their digits."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([_field(cell) for cell in row] for row in self.rows)
+        return out.getvalue()
+
+
+def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """A table of plain cells: numbers that are not finite become empty fields."""
+    plain = tuple(tuple(_plain(cell) for cell in row) for row in rows)
+    assert all(len(row) == len(columns) for row in plain), name
+    return Table(name, tuple(columns), plain)
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """A number of curves, of which a page holds many thousands, in few characters."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+def _plain(cell: Cell) -> Cell:
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return None
+    return cell
+
+
+def _field(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)
+
+
+Ranges = list[list[int]]
+"""Stretches of rows, `[start, stop]` each."""
+
+
+def ranges(indices: Iterable[int]) -> Ranges:
+    """Ascending row numbers as stretches of neighbours."""
+    found: Ranges = []
+    for index in indices:
+        if found and found[-1][1] == index:
+            found[-1][1] += 1
+        else:
+            found.append([index, index + 1])
+    return found
+
+
+def from_table(
+    source: Table,
+    columns: Mapping[str, str | Sequence[str | None]],
+    rows: Ranges | None = None,
+    gaps: bool = False,
+) -> dict[str, Any]:
+    """What a trace holds instead of its numbers.
+
+    Args:
+        source: Where they are.
+        columns: Attribute of the trace to the column, or for `customdata` and `z` to several;
+            None among these is a row of gaps.
+        rows: Which rows; None: all.
+        gaps: Leave a gap in the line between one stretch of rows and the next.
+    """
+    named = itertools.chain.from_iterable(
+        [of] if isinstance(of, str) else of for of in columns.values()
+    )
+    assert {name for name in named if name is not None} <= set(source.columns)
+    chosen: dict[str, Any] = {"table": source.name, "columns": columns}
+    if rows is not None:
+        chosen["rows"] = rows
+    return chosen | ({"gaps": True} if gaps else {})

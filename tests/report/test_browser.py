@@ -1,0 +1,255 @@
+"""The report in a real browser, offline: drawn whole, in light and dark, wide and narrow.
+
+The browser is Debian's chromium, driven by Playwright; without either the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raffect.affwild2.tasks import Task
+from raffect.report.collect import assemble, collect
+from raffect.report.page import sweep_page, write_overview, write_report
+from raffect.report.tabulate import tables_of
+from raffect.store import Store
+from tests.report.views import made_up, made_up_judged, row, view
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
+)
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+WIDE, NARROW = 1200, 390
+OVERVIEW = "overview"
+FACTS = {task.value: {"reachable": 0.99} for task in Task}
+SECTIONS = {
+    "history", "device-time", "curves", "importance", "parallel", "slices", "losses", "grid",
+    "parts", "confusion", "cost", "videos",
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="There is no chromium: apt-get install chromium"),
+]
+TASKS = [pytest.param(task.value, id=task.value) for task in Task]
+LOOKS = [
+    pytest.param(theme, width, id=f"{theme}-{width}")
+    for theme in ("light", "dark")
+    for width in (WIDE, NARROW)
+]
+MARKS = "path.point, .point path, path.js-line, .heatmaplayer image, .shapelayer path"
+PLOTS = """plots => plots.filter(plot => plot.offsetParent).map(plot => ({
+    key: plot.dataset.figure,
+    section: plot.closest("[data-section]")?.dataset.section,
+    drawn: plot.querySelectorAll("svg.main-svg").length > 0,
+    marks: plot.querySelectorAll(MARKS).length,
+    wide: plot.getBoundingClientRect().right - document.documentElement.clientWidth,
+}))""".replace("MARKS", repr(MARKS))
+# Turned labels stand apart although the boxes around them do not.
+COVERED = """plots => plots.filter(plot => plot.offsetParent).flatMap(plot =>
+    ["xtick", "ytick"].flatMap(axis => {
+        const labels = [...plot.querySelectorAll(`g.${axis} text`)]
+            .filter(text => !/rotate\\(-?[1-9]/.test(text.getAttribute("transform") ?? ""));
+        const boxes = labels.map(text => text.getBoundingClientRect());
+        return labels.flatMap((text, i) => boxes.slice(i + 1).some(other =>
+            boxes[i].left + 1 < other.right && other.left + 1 < boxes[i].right
+            && boxes[i].top + 1 < other.bottom && other.top + 1 < boxes[i].bottom)
+            ? [`${plot.dataset.figure}: ${text.textContent}`] : []);
+    }))"""
+
+
+@dataclass
+class Opened:
+    """A page in the browser, and what went wrong in it."""
+
+    page: Any
+    problems: list[str] = field(default_factory=list)
+
+    def plots(self) -> list[dict[str, Any]]:
+        return self.page.eval_on_selector_all(".plot", PLOTS)
+
+
+@pytest.fixture(scope="module")
+def files(swept: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The report of each sweep, and the page of all of them."""
+    folder = tmp_path_factory.mktemp("pages")
+    found = {task.value: folder / f"{task.value}.html" for task in Task}
+    for name, path in found.items():
+        write_report(swept, name, path)
+    return {**found, OVERVIEW: write_overview(swept, list(found), folder / "all.html", FACTS)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        found = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    """Opens a file; at the end nothing may have gone wrong, nothing asked from elsewhere."""
+    contexts, opened = [], []
+
+    def go(path: Path, theme: str = "light", width: int = WIDE, **more: Any) -> Opened:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, offline=True, **more
+        )
+        contexts.append(context)
+        found = Opened(context.new_page())
+        opened.append(found)
+        note = found.problems.append
+        found.page.on("pageerror", lambda error: note(f"error: {error}"))
+        found.page.on(
+            "console",
+            lambda said: note(said.text) if said.type in ("error", "warning") else None,
+        )
+        found.page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith(("file:", "data:", "blob:"))
+                else note(f"asks for {asked.url}")
+            ),
+        )
+        found.page.goto(path.as_uri())
+        if more.get("java_script_enabled", True):
+            found.page.wait_for_selector("html[data-drawn]", state="attached")
+        return found
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert [found.problems for found in opened] == [[] for _ in opened]
+
+
+@pytest.mark.parametrize(("theme", "width"), LOOKS)
+@pytest.mark.parametrize("name", TASKS)
+def test_every_section_is_drawn(
+    visit: Any, files: dict[str, Path], name: str, theme: str, width: int
+):
+    opened = visit(files[name], theme, width)
+    plots = opened.plots()
+    assert {plot["section"] for plot in plots} == SECTIONS
+    assert [plot["key"] for plot in plots if not plot["drawn"] or not plot["marks"]] == []
+    assert [plot["key"] for plot in plots if plot["wide"] > 0] == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.eval_on_selector_all(".plot", COVERED) == []
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_every_tab_of_several_sweeps_is_drawn(visit: Any, files: dict[str, Path], width: int):
+    opened = visit(files[OVERVIEW], width=width)
+    for link in opened.page.query_selector_all(".tabs a"):
+        link.click()
+        opened.page.wait_for_timeout(200)
+        plots = opened.plots()
+        assert {plot["section"] for plot in plots} == SECTIONS
+        assert all(plot["drawn"] and plot["marks"] for plot in plots)
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_theme_of_the_moment_is_followed(visit: Any, files: dict[str, Path]):
+    opened = visit(files["va"], "light")
+    colour = "document.querySelector('.plot .xtick text').style.fill"
+    before = opened.page.evaluate(colour)
+    opened.page.emulate_media(color_scheme="dark")
+    opened.page.wait_for_timeout(500)
+    assert opened.page.evaluate(colour) != before
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_csv_links_save_the_numbers_behind_the_figures(
+    visit: Any, files: dict[str, Path], swept: Store, name: str
+):
+    page = visit(files[name]).page
+    tables = tables_of(collect(swept, name))
+    # Once each: chromium refuses the eleventh download of a page in a row.
+    links = {link.get_attribute("data-table"): link for link in page.query_selector_all("a.csv")}
+    assert set(links) >= {
+        "trials", "epochs", "device-time", "importance", "grid", "parts", "confusion", "cost",
+        "videos-over-time",
+    }  # fmt: skip
+    for name_of_table, link in links.items():
+        table = tables[name_of_table]
+        with page.expect_download() as saving:
+            link.click()
+        assert saving.value.suggested_filename == f"{name}-{table.file}"
+        saved = Path(saving.value.path()).read_text(encoding="utf-8")
+        assert _cells(saved) == _cells(table.csv()), table.name
+
+
+def _cells(text: str) -> list[list[object]]:
+    """Numbers are compared as such: Python and the browser write 1e-05 differently."""
+    return [[_number(cell) for cell in row] for row in csv.reader(io.StringIO(text))]
+
+
+def _number(cell: str) -> object:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def test_a_large_sweep_with_a_front_is_drawn(visit: Any, tmp_path: Path):
+    """All that the small real sweeps have none of: a front, limits, ties, seeds, failures."""
+    made = made_up(Task.AU, 500)
+    ranked = [r for r in made.rows if r.model]
+    rows = [
+        replace(
+            r,
+            attributes={**r.attributes, "latency_ms": 1 + r.number % 40},
+            pareto=r.number % 40 == 0 or r is ranked[0],
+            tied=r in ranked[1:4],
+            seeds={0: 0.5, 1: 0.51} if r is ranked[0] else {},
+            origin=f"other:{r.number}" if r.number % 100 == 7 else None,
+            violations={"latency_ms": 2.0} if r in ranked[-5:] else {},
+        )
+        for r in made.rows
+    ]
+    whole = replace(made, rows=rows, objectives=("score", "latency"))
+    data = assemble(whole, "store", judged=made_up_judged(Task.AU, (5000, 9000, 47000)))
+    out = tmp_path / "large.html"
+    out.write_text(sweep_page(data, datetime.now(UTC)), encoding="utf-8")
+    for theme, width in (("light", WIDE), ("dark", NARROW)):
+        opened = visit(out, theme, width)
+        plots = opened.plots()
+        assert {plot["section"] for plot in plots} == SECTIONS | {"trade-offs"}
+        assert all(plot["drawn"] and plot["marks"] for plot in plots)
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.page.eval_on_selector_all(".plot", COVERED) == []
+
+
+def test_text_of_the_data_is_only_text(visit: Any, swept: Store, tmp_path: Path):
+    """A name that looks like a script or like Plotly's own markup neither runs nor formats."""
+    evil = "</script><img src=x onerror=alert(1)><b>x</b>"
+    rows = [
+        row(n, scores=[n / 10], params={"a": [evil, "y", "z"][n % 3], evil: n}) for n in range(9)
+    ]
+    out = tmp_path / "evil.html"
+    rows.append(row(9, "FAIL", reason=evil))
+    text = sweep_page(assemble(view(rows, name=evil), evil), datetime.now(UTC))
+    out.write_text(text, encoding="utf-8")
+    page = visit(out).page
+    assert page.query_selector("img") is None
+    labels = page.eval_on_selector_all(".plot text", "all => all.map(one => one.textContent)")
+    assert any("<b>x</b>" in label for label in labels)
+
+
+def test_without_scripts_the_numbers_are_there(visit: Any, files: dict[str, Path]):
+    page = visit(files["expr"], java_script_enabled=False).page
+    assert page.locator(".tile-value").first.is_visible()
+    assert page.locator("table.trials tbody tr").first.is_visible()
