@@ -83,6 +83,9 @@ def tune(
             min=1, help="Epochs before the first comparison.", show_default="a ninth of them"
         ),
     ] = None,
+    reduction_factor: Annotated[
+        int, typer.Option(min=2, help="One of so many goes on at a comparison.")
+    ] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 0,
     objective: Annotated[
         str, typer.Option(help="score, or a front: score,latency or score,parameters")
@@ -142,6 +145,7 @@ def tune(
         "sampler": sampler,
         "pruning": pruning,
         "min_epochs": min_epochs,
+        "reduction_factor": reduction_factor,
         "seed": seed,
         "objectives": tuple(part.strip() for part in objective.split(",")),
         "max_params": max_params,

@@ -36,9 +36,10 @@ def next_commands(
         own_space: The space is not the task's default.
     """
     name, where = shlex.quote(view.name), f"--store {shlex.quote(store)}"
+    unnamed = own_space and view.space is None
     commands = [
         Command(
-            f"Extend the sweep to twice its trials{' (put its space for SPACE)' * own_space}",
+            f"Extend the sweep to twice its trials{' (put its space for SPACE)' * unnamed}",
             " ".join([*_tune(view, features, own_space), where]),
         ),
         Command("All trials as JSON", f"raffect trials {name} --json {where}"),
@@ -75,7 +76,7 @@ def _tune(view: SweepView, features: str, own_space: bool) -> list[str]:
     words = ["raffect tune", view.task.value, "--name", shlex.quote(view.name)]
     words += ["--trials", str(2 * max(view.target, 1))]
     words += ["--features", shlex.quote(features)] if features != "clip" else []
-    words += ["--space", SPACE] if own_space else []
+    words += ["--space", shlex.quote(view.space or SPACE)] if own_space else []
     usual = {**SweepSettings().binding(), "pruning": _usual_pruning(view)}
     for key, value in view.settings.items():
         if value is not None and value != usual.get(key):

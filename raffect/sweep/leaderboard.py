@@ -15,7 +15,7 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.sweep.attributes import ENDED, SPENT
+from raffect.sweep.attributes import ENDED, SPACE, SPENT
 from raffect.sweep.rows import TrialRow, rank, read_row
 from raffect.sweep.seeds import read_seeds
 from raffect.sweep.settings import Objective
@@ -42,6 +42,7 @@ class SweepView:
         device_hours: Hours of devices that its trials' epochs took.
         changed: When a trial last ended, ISO 8601; None before.
         ended: Why it ended before all trials were run.
+        space: The space, as it was named; None if it is not known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class SweepView:
     device_hours: float = 0.0
     changed: str | None = None
     ended: str | None = None
+    space: str | None = None
 
     @property
     def best(self) -> TrialRow | None:
@@ -106,6 +108,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         hours=sum(attributes.get(SPENT, {}).values()) / 3600,
         device_hours=sum(row.device_seconds for row in rows) / 3600,
         ended=attributes.get(ENDED),
+        space=attributes.get(SPACE),
         changed=max((row.finished for row in rows if row.finished), default=None),
     )
 

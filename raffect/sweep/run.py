@@ -13,7 +13,7 @@ from raffect.config import TemporalConfig, override, recipe
 from raffect.errors import NotThereError, SettingsError
 from raffect.store import Stage, Store, sweep_folder
 from raffect.store.layout import MANIFEST
-from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, RECIPE, WARM
+from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, RECIPE, SPACE, WARM
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import Execution, execute, plan_execution
@@ -107,7 +107,7 @@ def tune(
         if study.remaining:
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
             check_auxiliary(data)
-            study.describe({"baseline": baseline(store, task)})
+            study.describe({"baseline": baseline(store, task), SPACE: space.name})
             ledger = open_ledger(study, settings, base, execution, on_update)
             home = home_of(stage, settings, base, execution)
             run_trials(ledger, data, home, execution, trackers)
