@@ -31,8 +31,8 @@ SMALLER = {
     "tune": [*SMALL_TEMPORAL, "--trials", "2"],
     "synth": ["--videos", "8", "--frames", "16"],
 }
-# Run by tests/test_demo.py, which looks closer.
-ELSEWHERE = {"demo"}
+# Run by tests/test_demo.py and tests/report/test_dashboard.py, which look closer.
+ELSEWHERE = {"demo", "dashboard"}
 
 
 def test_the_readme_names_only_make_targets_that_exist():

@@ -1,9 +1,15 @@
-"""A real S3 server (moto's) in its own process, with real keys that it checks."""
+"""A real S3 server (moto's) in its own process, with real keys that it checks.
+
+`start_s3_server` starts one whose data ends with it, `start_durable_s3_server` one that may be
+killed and started again (durable.py).
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import secrets
 import socket
 import subprocess
 import sys
@@ -13,13 +19,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from raffect.testing.durable import POLICY, USER
+
 START_TIMEOUT_S = 30.0
-_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
-}
+_PORTS = range(20_000, 32_000)
+"""Between those that Ray gives its workers and those that connections take: free after a kill."""
 
 
 @dataclass
@@ -54,6 +61,30 @@ class S3Server:
         self.process.wait(timeout=10)
 
 
+@dataclass
+class DurableS3Server(S3Server):
+    """A server whose data lies in `folder`: killed and started again, it knows what it said.
+
+    Uploads in parts (objects of more than 50 MB) are refused.
+    """
+
+    folder: Path
+
+    def kill(self) -> None:
+        """End it as kill -9 does; connections are refused from here on."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start it again, at the same endpoint, with the same keys.
+
+        Raises:
+            RuntimeError: It did not answer within START_TIMEOUT_S.
+        """
+        self.process = _launch_durable(
+            self.folder, self.endpoint, self.access_key, self.secret_key
+        )
+
+
 def _client(endpoint: str, service: str, key: str, secret: str) -> Any:
     import boto3
 
@@ -75,19 +106,61 @@ def start_s3_server() -> S3Server:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     endpoint = f"http://127.0.0.1:{port}"
+    process = _launch(["moto.server", "-H", "127.0.0.1", "-p", str(port)], endpoint)
     try:
-        _wait(endpoint, process)
         key, secret = _create_user(endpoint)
     except BaseException:
         process.kill()
         raise
     return S3Server(endpoint, key, secret, process)
+
+
+def start_durable_s3_server(folder: Path) -> DurableS3Server:
+    """Start a server that survives kill -9, on a loopback port that stays its own meanwhile.
+
+    Args:
+        folder: Where its data lies; begins empty, or as another such server left it.
+
+    Raises:
+        RuntimeError: It did not answer within START_TIMEOUT_S.
+    """
+    endpoint = f"http://127.0.0.1:{_free_port()}"
+    key, secret = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)
+    process = _launch_durable(folder, endpoint, key, secret)
+    return DurableS3Server(endpoint, key, secret, process, folder)
+
+
+def _launch_durable(folder: Path, endpoint: str, key: str, secret: str) -> subprocess.Popen[bytes]:
+    demanded = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    arguments = ["raffect.testing.durable", str(folder), endpoint.rpartition(":")[2]]
+    return _launch(arguments, endpoint, {**os.environ, **demanded})
+
+
+def _free_port() -> int:
+    for port in random.sample(_PORTS, 50):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError("No free port was found.")
+
+
+def _launch(
+    arguments: list[str], endpoint: str, variables: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Run a module that serves the endpoint; returns when it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        env=variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(endpoint, process)
+    except BaseException:
+        process.kill()
+        raise
+    return process
 
 
 def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
@@ -103,9 +176,9 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
 
 def _create_user(endpoint: str) -> tuple[str, str]:
     iam = _client(endpoint, "iam", "admin", "admin")
-    iam.create_user(UserName="raffect")
-    iam.put_user_policy(UserName="raffect", PolicyName="s3", PolicyDocument=json.dumps(_POLICY))
-    answer = iam.create_access_key(UserName="raffect")
+    iam.create_user(UserName=USER)
+    iam.put_user_policy(UserName=USER, PolicyName="s3", PolicyDocument=json.dumps(POLICY))
+    answer = iam.create_access_key(UserName=USER)
     # From here on the server checks every signature and policy.
     request = urllib.request.Request(
         f"{endpoint}/moto-api/reset-auth",

@@ -1,0 +1,211 @@
+"""moto's S3 with a log: what it has answered is there again after kill -9.
+
+A process of its own (`python -m raffect.testing.durable FOLDER PORT`, credentials that it demands
+in the environment); s3.py starts it. moto keeps everything in memory. Here each request that
+changed something is written to a file and flushed to the disk before it is answered, and the file
+is replayed at the next start, under the times of then. One request runs at a time: so the log has
+the order in which things happened, nobody reads what is not written yet, and of two conditional
+writes exactly one wins.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LOG = "requests.log"
+USER = "raffect"
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+}
+_READS = ("GET", "HEAD", "OPTIONS")
+_REFUSED = b"<Error><Code>NotImplemented</Code><Message>not logged: %s</Message></Error>"
+_LENGTHS = 16
+"""Bytes of each of the two lengths before a record."""
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+class RequestLog:
+    """Requests in a file, each whole or absent.
+
+    A record is the lengths of its two parts in hexadecimal digits, the request's head as JSON,
+    and its body. What a kill left half-written at the end was never answered, and is cut off.
+
+    Args:
+        path: The file; made when it is absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self._path = path
+        self._whole = 0
+
+    def replay(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Head and body of all requests, the oldest first."""
+        with self._path.open("rb") as file:
+            while True:
+                lengths = file.read(2 * _LENGTHS)
+                if len(lengths) < 2 * _LENGTHS:
+                    break
+                sizes = int(lengths[:_LENGTHS], 16), int(lengths[_LENGTHS:], 16)
+                head, body = file.read(sizes[0]), file.read(sizes[1])
+                if (len(head), len(body)) != sizes:
+                    break
+                self._whole = file.tell()
+                yield json.loads(head), body
+        os.truncate(self._path, self._whole)
+
+    def append(self, head: dict[str, Any], body: bytes) -> None:
+        """Add a request; it is on the disk when this returns."""
+        data = json.dumps(head).encode()
+        with self._path.open("ab") as file:
+            file.write(f"{len(data):0{_LENGTHS}x}{len(body):0{_LENGTHS}x}".encode())
+            file.write(data)
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class DurableApplication:
+    """A WSGI application whose changes are in a log.
+
+    Args:
+        application: The application, e.g. moto's; it starts empty.
+        log: The log.
+        at: Lets the application take a time (ISO 8601, UTC) for now; None ends that.
+
+    Raises:
+        RuntimeError: The application refuses a request of the log that it once granted.
+    """
+
+    def __init__(
+        self, application: Application, log: RequestLog, at: Callable[[str | None], None]
+    ) -> None:
+        self._application = application
+        self._log = log
+        self._lock = threading.Lock()
+        for head, body in log.replay():
+            at(head["time"])
+            status, _, _ = self._answer(_environ(head["environ"], body))
+            if not status.startswith("2"):
+                raise RuntimeError(f"{head['environ']['PATH_INFO']} was granted, now: {status}")
+        at(None)
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request, after it is in the log if it changed something."""
+        body = _read_body(environ)
+        if reason := _unlogged(environ):
+            start_response("501 Not Implemented", [("Content-Type", "application/xml")])
+            return [_REFUSED % reason.encode()]
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._lock:
+            now = datetime.now(UTC).isoformat()
+            # Before the application adds things of its own.
+            head = {"time": now, "environ": _plain(environ)}
+            status, headers, answer = self._answer(environ)
+            if environ["REQUEST_METHOD"] not in _READS and status.startswith("2"):
+                self._log.append(head, body)
+        start_response(status, headers)
+        return [answer]
+
+    def _answer(self, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
+        told: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], error: Any = None) -> None:
+            told[:] = [status, headers]
+
+        chunks = self._application(environ, start)
+        try:
+            answer = b"".join(chunks)
+        finally:
+            getattr(chunks, "close", lambda: None)()
+        return told[0], told[1], answer
+
+
+def _read_body(environ: Environ) -> bytes:
+    if environ.get("CONTENT_LENGTH"):
+        data: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        return data
+    return environ["wsgi.input"].read() if environ.get("wsgi.input_terminated") else b""
+
+
+def _unlogged(environ: Environ) -> str | None:
+    """What can't be replayed: uploads in parts, whose id moto draws; moto's own commands."""
+    names = {part.partition("=")[0] for part in environ.get("QUERY_STRING", "").split("&")}
+    if names & {"uploads", "uploadId"}:
+        return "uploads in parts"
+    if environ["PATH_INFO"].startswith("/moto-api") and environ["REQUEST_METHOD"] not in _READS:
+        return "moto's own commands"
+    return None
+
+
+def _plain(environ: Environ) -> dict[str, Any]:
+    """What of a request can be written down: its line and its headers."""
+    return {key: value for key, value in environ.items() if isinstance(value, str | dict)}
+
+
+def _environ(plain: dict[str, Any], body: bytes) -> Environ:
+    return {
+        **plain,
+        "wsgi.version": (1, 0),
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+
+
+def _set_time(now: str | None) -> None:
+    """Objects keep the time at which they were written."""
+    from moto.core.utils import utcnow
+    from moto.s3 import models
+
+    when = None if now is None else datetime.fromisoformat(now).replace(tzinfo=None)
+    models.utcnow = utcnow if when is None else lambda: when  # type: ignore[attr-defined]
+
+
+def _demand(key: str, secret: str) -> None:
+    """From here on only this user is let in, and every signature is checked."""
+    from moto import settings
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.iam.models import iam_backends
+
+    iam = iam_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    iam.create_user(region_name="us-east-1", user_name=USER)
+    iam.put_user_policy(USER, "s3", json.dumps(POLICY))
+    made = iam.create_access_key(USER)
+    made.access_key_id, made.secret_access_key = key, secret
+    settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+
+
+def main(folder: str, port: str) -> None:
+    """Serve what the folder's log holds."""
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import run_simple
+
+    log = RequestLog(Path(folder) / LOG)
+    moto = DomainDispatcherApplication(create_backend_app)
+    application = DurableApplication(moto, log, _set_time)
+    _demand(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    run_simple(
+        "127.0.0.1", int(port), application, threaded=True, request_handler=MotoRequestHandler
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

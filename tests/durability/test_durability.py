@@ -1,0 +1,19 @@
+"""One run of each kind; `python -m tests.durability.run` makes as many as one likes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.durability.case import run_case
+from tests.durability.faults import KINDS, Kind
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sweep_that_was_hit_and_given_again_lost_and_doubled_nothing(kind: Kind) -> None:
+    outcome = run_case(kind, seed=3)
+    assert outcome.problems == []
+    assert outcome.verdict is not None
+    assert outcome.running > 0
+    assert outcome.exits[-1] == 0
