@@ -14,7 +14,7 @@ import ray
 from ray import tune
 
 from raffect.errors import SettingsError
-from raffect.sweep.ledger import Ledger
+from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.scheduler import StudyScheduler, StudyStopper
 from raffect.sweep.searcher import StudySearcher
 from raffect.sweep.settings import SweepSettings
@@ -22,9 +22,6 @@ from raffect.sweep.trial import SweepTrial, TrialHome
 from raffect.sweep.workers import SweepTrialOnWorkers
 from raffect.temporal.data import TaskData
 from raffect.temporal.distributed import cpus_per_worker
-
-MAX_LOSSES = 2
-"""How often a trial whose process was lost gets another one; it goes on from its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,8 @@ def execute(
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=StudyScheduler(searcher),
-                num_samples=ledger.study.remaining,
+                # The searcher says when there is none; trials that it took back count twice here.
+                num_samples=-1,
                 max_concurrent_trials=execution.concurrent,
                 reuse_actors=True,
                 trial_name_creator=_name,

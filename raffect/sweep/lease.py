@@ -178,7 +178,9 @@ def _started(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    # Dead, and only kept until its parent asks how it ended, which in a container may be never.
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def _boot() -> str:

@@ -8,7 +8,7 @@ hold this ledger; neither keeps anything of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -77,6 +77,8 @@ class SweepProgress:
         return f"trial {self.trial}: {where or self.reason or ended}{note}{score}{best}"
 
 
+MAX_LOSSES = 2
+"""How often a trial whose process was lost gets another one; it goes on from its checkpoint."""
 _HOPELESS = 5
 """Failures without a success after which a sweep is given up, unless the user says more."""
 OnUpdate = Callable[[SweepProgress], None]
@@ -113,6 +115,8 @@ class Ledger:
     ended: int = 0
     live: dict[str, Assignment] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    losses: Counter[int] = field(default_factory=Counter)
+    told: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.study.clock = lambda: self.budget.run_seconds
@@ -182,13 +186,30 @@ class Ledger:
         if self.study.report(assignment.number, history, facts):
             self._succeed(key, "PRUNED", result)
             return True
-        self._update("epoch", assignment, result["epoch"], result["score"], "RUNNING")
+        if result["epoch"] > self.told.get(assignment.number, assignment.recorded):
+            self.told[assignment.number] = result["epoch"]
+            self._update("epoch", assignment, result["epoch"], result["score"], "RUNNING")
         return False
 
-    def lose(self, key: str, reason: str) -> None:
-        """A trial's process is gone for good."""
-        if key in self.live:
-            self._fail(key, reason, {})
+    def lose(self, key: str, reasons: Sequence[str]) -> None:
+        """The engine has given a trial up; it is taken back as long as it lost few processes.
+
+        Tune itself replaces only processes that were at an epoch, none that it had lent to the
+        trial and that was dead by then.
+
+        Args:
+            key: The engine's key.
+            reasons: Why it lost each of its processes.
+        """
+        if key not in self.live:
+            return
+        number = self.live[key].number
+        self.losses[number] += len(reasons)
+        if self.losses[number] > MAX_LOSSES:
+            self._fail(key, reasons[-1], {})
+        else:
+            del self.live[key]
+            self.study.take_back(number)
 
     def _fail(self, key: str, reason: str, result: Mapping[str, Any]) -> None:
         assignment = self.live.pop(key)

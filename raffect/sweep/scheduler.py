@@ -41,7 +41,8 @@ class StudyScheduler(FIFOScheduler):
 
         One that had filled the machine's memory goes on with half a batch at a time.
         """
-        reason = self._searcher.losses[trial.trial_id] = _reason(trial)
+        reason = _reason(trial)
+        self._searcher.losses.setdefault(trial.trial_id, []).append(reason)
         if kind_of(reason) == OUT_OF_MEMORY:
             trial.set_config({**trial.config, ACCUMULATION: 2})  # type: ignore[no-untyped-call]
 

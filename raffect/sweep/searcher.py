@@ -26,8 +26,8 @@ class StudySearcher(Searcher):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
         self.ledger = ledger
-        self.losses: dict[str, str] = {}
-        """Why trials of the engine lost their process, by key; the scheduler notes it."""
+        self.losses: dict[str, list[str]] = {}
+        """Why trials of the engine lost their processes, by key; the scheduler notes it."""
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait, or FINISHED."""
@@ -35,7 +35,9 @@ class StudySearcher(Searcher):
             return None
         assignment = self.ledger.guard(lambda: self.ledger.begin(trial_id), None)
         if assignment is None:
-            return Searcher.FINISHED
+            # A trial that runs may still be given back.
+            waits = self.ledger.live and self.ledger.error is None
+            return None if waits else Searcher.FINISHED
         return {"number": assignment.number, "settings": assignment.config.canonical()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -46,8 +48,8 @@ class StudySearcher(Searcher):
     ) -> None:
         """Settle a trial that said it is done, or that lost its process too often."""
         if error:
-            reason = self.losses.get(trial_id, LOST_ACTOR)
-            self.ledger.guard(lambda: self.ledger.lose(trial_id, reason), None)
+            reasons = self.losses.pop(trial_id, [LOST_ACTOR])
+            self.ledger.guard(lambda: self.ledger.lose(trial_id, reasons), None)
         elif result is not None and "history" in result:
             last = result
             self.ledger.guard(lambda: self.ledger.result(trial_id, last), True)

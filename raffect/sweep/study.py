@@ -298,6 +298,12 @@ class SweepStudy:
             self._record(trial, history, facts or {})
             self._tell_failed(trial, reason)
 
+    def take_back(self, number: int) -> None:
+        """Take back a trial whose process is gone; `next` gives it again, to be continued."""
+        self._live.pop(number)
+        self._recorded.pop(number)
+        self._interrupted.append(number)
+
     def _record(self, trial: Trial, history: History, facts: Mapping[str, Any]) -> bool:
         """Add what is new; returns whether an epoch is."""
         attributes = trial.user_attrs

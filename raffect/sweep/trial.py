@@ -158,6 +158,8 @@ class SweepTrial(tune.Trainable):
             self._trainer = self._begin()
             if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
                 return refusal(why, self._facts(self._trainer))
+            if self._trainer.epoch:
+                return self._resume(self._trainer)
         trainer = self._trainer
         # Not again when only the store failed: the study has to judge each rung.
         if not trainer.done and not self._trained:
@@ -182,6 +184,15 @@ class SweepTrial(tune.Trainable):
         trainer = Trainer(self._config, resident)
         self._home.checkpoints(self._number).restore_latest(trainer)
         return trainer
+
+    def _resume(self, trainer: Trainer) -> dict[str, Any]:
+        """Tell of the checkpoint's last epoch before the next one.
+
+        Who asked for it may have died before it was told, and the study has to judge each rung.
+        """
+        if trainer.epoch in self._home.rungs:
+            self._files = self._home.write_model(self._number, trainer)
+        return self._result(trainer, trainer.done)
 
     def _refuse(self, model: TemporalModel) -> str:
         """Which limit a model is beyond, in words; it is then not trained."""

@@ -39,7 +39,7 @@ def command(store: Store, name: str) -> list[str]:
     sizes = {**demo.SMALL_TEMPORAL, "optimiser.epochs": demo.SMALL_EPOCHS[Task.VA]}
     changes = [f"--set={key}={json.dumps(value)}" for key, value in sizes.items()]
     head = [sys.executable, "-m", "raffect", "tune", "va", "--name", name, "--store", store.uri]
-    return [*head, "--space", SPACE, "--trials", str(2 * SLOTS), *changes]
+    return [*head, "--space", SPACE, "--trials", str(SLOTS), *changes]
 
 
 def start(store: Store, name: str) -> dict[str, float]:

@@ -30,8 +30,8 @@ def test_the_ledger_tells_each_end_once_and_reports_what_happened(store: Store) 
     assert ledger.result("b", result(1, 0.4)), "Tune settles a stopped trial a second time"
     assert ledger.result("c", result(1, 0.6, failure="nan: The loss is nan.", done=True))
     assert ledger.result("a", result(4, 0.7, done=True))
-    ledger.lose("d", "lost-actor: gone")
-    ledger.lose("d", "lost-actor: gone")
+    ledger.lose("d", ["lost-actor: gone"] * 3)
+    ledger.lose("d", ["lost-actor: gone"] * 3)
     states = [(row.state, row.score, row.reason, row.model) for row in rows(store)]
     assert states == [
         ("COMPLETE", 0.7, None, "s:0"),
