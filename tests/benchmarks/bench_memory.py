@@ -3,13 +3,15 @@
     python -m tests.benchmarks.bench_memory [--quick]
 
 Sweeps with 1, 2 and 4 trials at a time on features of 200 MB, and one on features of 20 MB, each
-looked at when all its trials have had an epoch, so that they have touched every feature. `own` is
-what would be free if the process ended (USS); `shared` is what it sees of Ray's object store.
+looked at from when all its trials have had an epoch, so that they have touched every feature.
+`own` is what would be free if the process ended (USS), `shared` what it sees of Ray's object
+store, `together` all of the former and one copy of the features.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -35,7 +37,7 @@ SMALL = {
     "model.tcn.depth": 0,
     "model.transformer.layers": 0,
     "optimiser.batch_size": 32,
-    "optimiser.epochs": 2,
+    "optimiser.epochs": 4,
 }
 
 
@@ -49,14 +51,18 @@ def fill(folder: Path, videos: int) -> tuple[Store, float]:
 def sweep(store: Store, concurrent: int) -> tuple[list[float], list[float]]:
     """MB of each trial's process: its own, and what it shares."""
     seen: set[int] = set()
-    found: list[tuple[float, float]] = []
+    own: dict[int, float] = {}
+    shared: dict[int, float] = {}
 
     def on_update(progress: SweepProgress) -> None:
         if progress.epoch:
             seen.add(progress.trial)
-        if len(seen) == concurrent and not found:
-            actors = trial_actors(descendants(os.getpid()))
-            found.extend((unique_mb(pid), mapped_mb(pid, "plasma")) for pid in actors)
+        if len(seen) < concurrent:
+            return
+        for pid in trial_actors(descendants(os.getpid())):
+            # The least of several looks: in between a process holds a batch, or a model's file.
+            own[pid] = min(own.get(pid, math.inf), unique_mb(pid))
+            shared[pid] = mapped_mb(pid, "plasma")
 
     settings = SweepSettings(
         trials=concurrent,
@@ -68,8 +74,8 @@ def sweep(store: Store, concurrent: int) -> tuple[list[float], list[float]]:
     base: Any = override(workload.base(), SMALL)
     name = f"at-a-time-{concurrent}"
     tune(store, Task.VA, workload.FEATURES, name, settings, base, on_update=on_update)
-    assert len(found) == concurrent, f"{len(found)} processes of {concurrent} trials"
-    return [own for own, _ in found], [shared for _, shared in found]
+    assert len(own) == concurrent, f"{len(own)} processes of {concurrent} trials"
+    return list(own.values()), list(shared.values())
 
 
 def report(store: Store, size: float, concurrent: int) -> float:
