@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Files of tests side by side: much of their time is spent waiting for Ray to start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test quick lint format bench clean
+.PHONY: install demo test quick lint format bench durability clean
 
 install: $(READY)
 
@@ -37,7 +37,11 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done
+
+# Half an hour of kill -9 at random moments, a table of what came of it.
+durability: install
+	$(BIN)/python -m tests.durability.run --runs 28 --seed 1
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
