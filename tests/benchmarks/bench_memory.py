@@ -14,6 +14,7 @@ import argparse
 import math
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def sweep(store: Store, concurrent: int) -> tuple[list[float], list[float]]:
             return
         for pid in trial_actors(descendants(os.getpid())):
             # The least of several looks: in between a process holds a batch, or a model's file.
-            own[pid] = min(own.get(pid, math.inf), unique_mb(pid))
-            shared[pid] = mapped_mb(pid, "plasma")
+            with suppress(OSError):
+                own[pid] = min(own.get(pid, math.inf), unique_mb(pid))
+                shared[pid] = mapped_mb(pid, "plasma")
 
     settings = SweepSettings(
         trials=concurrent,
