@@ -1,6 +1,6 @@
 """Real trials for bench_quality: random points of VA's space at the demo's size, whole curves.
 
-    nice python -m tests.benchmarks.record_trials [--trials 200]
+    nice python -m tests.benchmarks.record_trials [--trials 180]
 
 Adds to data/va_trials.csv until it has so many; one trial takes about 9 s of one core. A row has
 the parameters (empty where a branch of the space leaves one out), then the score of each epoch.
@@ -63,7 +63,7 @@ def train(config: TemporalConfig, data: ResidentData) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=180)
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def main() -> None:
     FILE.parent.mkdir(exist_ok=True)
     known = len(FILE.read_text().splitlines()) - 1 if FILE.exists() else -1
     with FILE.open("a", newline="") as file:
-        writer = csv.DictWriter(file, ["number", *names, *epochs])
+        writer = csv.DictWriter(file, ["number", *names, *epochs], lineterminator="\n")
         if known < 0:
             writer.writeheader()
         for number in range(max(known, 0), chosen.trials):
