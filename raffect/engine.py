@@ -32,6 +32,9 @@ _LOCAL = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+# A cluster's dashboard then knows the runs of data-parallel training; a trial's is begun by its
+# actor. Nobody could look at them on a Ray of the command's own, which has no dashboard.
+_TRACKED = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
 
 
 def connect(address: str | None = None) -> None:
@@ -46,9 +49,11 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    for name, value in (_QUIET if address else {**_QUIET, **_LOCAL}).items():
+    own = _TRACKED if address else _LOCAL
+    for name, value in {**_QUIET, **own}.items():
         os.environ.setdefault(name, value)
-    runtime = {"env_vars": {**worker_environment(), **_THREADS}}
+    tracked = {name: os.environ[name] for name in _TRACKED if address}
+    runtime = {"env_vars": {**worker_environment(), **_THREADS, **tracked}}
     if address:
         _join(address, runtime)
     else:
@@ -64,6 +69,11 @@ def connect(address: str | None = None) -> None:
     _calm()
 
 
+def is_local(address: str | None = None) -> bool:
+    """Whether commands run on this machine alone, and not on a cluster, which may grow."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
+
+
 def check_room(workers: int, address: str | None) -> None:
     """Refuse more workers than this machine has cores: they would wait for one another for ever.
 
@@ -73,7 +83,7 @@ def check_room(workers: int, address: str | None) -> None:
         SettingsError: This machine has fewer cores.
     """
     cores = len(os.sched_getaffinity(0))
-    if not (address or os.environ.get("RAY_ADDRESS")) and workers > cores:
+    if is_local(address) and workers > cores:
         raise SettingsError(
             f"{workers} workers do not fit on this machine, which has {cores} cores.",
             f"at most {cores} workers, or a cluster",

@@ -15,13 +15,13 @@ from ray import tune
 
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
+from raffect.sweep.room import GrowingRoom, Room, fitting, resources
 from raffect.sweep.scheduler import StudyScheduler, StudyStopper
 from raffect.sweep.searcher import StudySearcher
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.trial import SweepTrial, TrialHome
 from raffect.sweep.workers import SweepTrialOnWorkers
 from raffect.temporal.data import TaskData
-from raffect.temporal.distributed import cpus_per_worker
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Execution:
         gpus: GPUs of a trial; several may share one.
         workers: Processes that train a trial's model together, beside the trial's own.
         devices: GPUs that a trial takes in all; without GPUs its slots.
+        grows: More run at a time where nodes come, and fewer where they go.
     """
 
     concurrent: int
@@ -41,6 +42,7 @@ class Execution:
     gpus: float
     workers: int = 1
     devices: float = 1.0
+    grows: bool = False
 
 
 def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
@@ -53,10 +55,10 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     Raises:
         SettingsError: Trials want GPUs that are not there and never will be.
     """
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    cpus, gpus = resources()
+    cpus = cpus or 1.0
     if settings.workers_per_trial > 1:
-        return _plan_workers(settings, cpus, gpus)
+        return _plan_workers(settings, cpus, gpus, is_local)
     wanted = settings.gpus_per_trial
     per_trial = wanted if wanted is not None else min(1.0, gpus)
     if per_trial > gpus and is_local:
@@ -65,17 +67,19 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
             f"at most {gpus:g}",
             "Lower --gpus-per-trial, or give a cluster's --address.",
         )
-    fitting = math.floor(gpus / per_trial + 1e-9) if per_trial else math.floor(cpus)
-    concurrent = settings.concurrent or max(1, min(fitting, math.floor(cpus)))
+    found = fitting(settings, cpus, gpus, per_trial)
+    concurrent = settings.concurrent or max(1, found)
     if per_trial and is_local:
         # Trials that wait for a GPU would be asked for before the study knows more.
-        concurrent = min(concurrent, fitting)
+        concurrent = min(concurrent, found)
+    grows = not is_local and settings.concurrent is None
     # More trials than cores share them; an actor that asks for more than there is never starts.
-    share = min(1.0, math.floor(100 * cpus / concurrent) / 100)
-    return Execution(concurrent, share, per_trial, devices=per_trial or 1.0)
+    # A cluster that grows brings cores with its nodes.
+    share = min(1.0, math.floor(100 * cpus / concurrent) / 100) if is_local else 1.0
+    return Execution(concurrent, share, per_trial, devices=per_trial or 1.0, grows=grows)
 
 
-def _plan_workers(settings: SweepSettings, cpus: float, gpus: float) -> Execution:
+def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: bool) -> Execution:
     """Trials that only wait for workers of their own.
 
     The trial takes next to nothing, and no more trials run than have room for all their workers:
@@ -89,12 +93,18 @@ def _plan_workers(settings: SweepSettings, cpus: float, gpus: float) -> Executio
             "Leave one of the two out.",
         )
     workers = settings.workers_per_trial
-    fitting = math.floor((cpus - 0.1) / (workers * cpus_per_worker(workers, cpus)))
-    if gpus >= workers:
-        fitting = min(fitting, math.floor(gpus / workers))
-    fitting = max(1, fitting)
-    concurrent = min(settings.concurrent or fitting, fitting)
-    return Execution(concurrent, 0.01, 0.0, workers, float(workers))
+    found = max(1, fitting(settings, cpus, gpus, 0.0))
+    concurrent = min(settings.concurrent or found, found)
+    grows = not is_local and settings.concurrent is None
+    return Execution(concurrent, 0.01, 0.0, workers, float(workers), grows)
+
+
+def room_for(settings: SweepSettings, execution: Execution) -> Room:
+    """How many trials may run at a time: a number, or what the cluster holds at each moment."""
+    if not execution.grows:
+        return lambda: execution.concurrent
+    per_trial = execution.gpus if execution.workers == 1 else 0.0
+    return GrowingRoom(settings, per_trial, execution.concurrent)
 
 
 def execute(
@@ -102,6 +112,7 @@ def execute(
     data: TaskData,
     home: TrialHome,
     execution: Execution,
+    room: Room,
     callbacks: Sequence[tune.Callback] = (),
 ) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
@@ -112,10 +123,11 @@ def execute(
         ledger: Gives the trials, and takes what they report.
         data: The task's data.
         home: Where trials leave what they make.
-        execution: How many trials run at a time, and on what.
+        execution: What a trial takes.
+        room: How many trials may run at a time, now.
         callbacks: Trackers (trackers.py).
     """
-    searcher = StudySearcher(ledger)
+    searcher = StudySearcher(ledger, room)
     # In a list, so that the engine does not resolve it: each trial decides what to do with it.
     shared = [ray.put(data)]
     if execution.workers == 1:
@@ -133,7 +145,6 @@ def execute(
                 scheduler=StudyScheduler(searcher),
                 # The searcher says when there is none; trials that it took back count twice here.
                 num_samples=-1,
-                max_concurrent_trials=execution.concurrent,
                 reuse_actors=True,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
@@ -160,6 +171,9 @@ def _name(trial: tune.experiment.Trial) -> str:
 def _calm() -> Iterator[None]:
     """Trials' errors are in the study; the engine need not print them."""
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    # The searcher says how many; Tune's own limit can't change while it runs, and without one
+    # Tune would start one process after the other.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")
     logger = logging.getLogger("ray.tune")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -16,13 +16,14 @@ from raffect.store.layout import MANIFEST
 from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, RECIPE, SPACE, WARM
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.budget import Budget, exhausted
-from raffect.sweep.execution import Execution, execute, plan_execution
+from raffect.sweep.execution import Execution, execute, plan_execution, room_for
 from raffect.sweep.finish import finish, score_of, seconds_of, too_many_failed
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.lease import held
 from raffect.sweep.ledger import Ledger, OnUpdate, SweepProgress
 from raffect.sweep.limits import Limits
 from raffect.sweep.recipe import Recipe, derive_points, derive_recipe
+from raffect.sweep.room import Room
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import SweepStudy
@@ -97,7 +98,7 @@ def tune(
         store.delete(f"{stage.folder}/{MANIFEST}")
     trackers = make_callbacks(settings.trackers, store, name, task.value, on_note or _unheard)
     engine.connect(address)
-    execution = plan_execution(settings, is_local=not address)
+    execution = plan_execution(settings, is_local=engine.is_local(address))
     with held(store, f"{stage.folder}/{LEASE}", on_note):
         study = SweepStudy(store, name, space, base, settings)
         target = Target(config, sources, space, base, first, settings)
@@ -110,7 +111,8 @@ def tune(
             study.describe({"baseline": baseline(store, task), SPACE: space.name})
             ledger = open_ledger(study, settings, base, execution, on_update)
             home = home_of(stage, settings, base, execution)
-            run_trials(ledger, data, home, execution, trackers)
+            room = room_for(settings, execution)
+            run_trials(ledger, data, home, execution, room, trackers)
         return finish(stage, study, name)
 
 
@@ -244,6 +246,7 @@ def run_trials(
     data: TaskData,
     home: TrialHome,
     execution: Execution,
+    room: Room,
     trackers: Sequence[Tracker],
 ) -> None:
     """Run what is missing.
@@ -252,7 +255,7 @@ def run_trials(
         RaffectError: Too many trials of this run failed.
         KeyboardInterrupt: The user stopped it; running trials are left to be continued.
     """
-    execute(ledger, data, home, execution, trackers)
+    execute(ledger, data, home, execution, room, trackers)
     if ledger.error is not None:
         raise ledger.error
     if ledger.gave_up:

@@ -8,6 +8,7 @@ of both libraries need the few lines below.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -21,17 +22,21 @@ class StudySearcher(Searcher):
 
     Args:
         ledger: The sweep's ledger.
+        room: How many trials may run at a time, now.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, room: Callable[[], int]) -> None:
         super().__init__()
         self.ledger = ledger
+        self._room = room
         self.losses: dict[str, list[str]] = {}
         """Why trials of the engine lost their processes, by key; the scheduler notes it."""
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait, or FINISHED."""
         if self.ledger.must_wait and self.ledger.error is None:
+            return None
+        if len(self.ledger.live) >= self._room() and self.ledger.error is None:
             return None
         assignment = self.ledger.guard(lambda: self.ledger.begin(trial_id), None)
         if assignment is None:

@@ -127,8 +127,13 @@ class SweepTrial(tune.Trainable):
         self._files: list[dict[str, Any]] = []
 
     def __repr__(self) -> str:
-        """How Ray's dashboard calls the actor."""
-        return f"{self._home.sweep} trial {self._number}"
+        """How Ray's dashboard calls the actor.
+
+        Ray asks once, when the actor has begun with its first trial; many more trials use it
+        later. That first one's number tells its slot from the others.
+        """
+        slot = vars(self).setdefault("_slot", self._number)
+        return f"{self._config.task.value} sweep {self._home.sweep}, slot {slot}"
 
     def step(self) -> dict[str, Any]:
         """One epoch; a failure of the trial's own is a result, so that the actor lives on."""

@@ -17,6 +17,7 @@ import ray.train.torch
 import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raffect.config import TemporalConfig
 from raffect.engine import connect
@@ -116,7 +117,7 @@ def train_on_workers(
     """
     connect(address)
     scaling = _scaling(config, workers)
-    board: Any = ray.remote(Board).options(num_cpus=0).remote()
+    board = _post_board()
     reference = data if isinstance(data, ray.ObjectRef) else ray.put(data)
     work = Work(config, reference, checkpoints, deliver, board)
     trainer = ray.train.torch.TorchTrainer(
@@ -142,6 +143,12 @@ def train_on_workers(
         if not thread.is_alive():
             checkpoints.store.delete(_engine_folder(checkpoints))
     _raise_failure(errors, ray.get(board.diverged.remote()))
+
+
+def _post_board() -> Any:
+    """The board, on the caller's node: it must not be lost with a node of the workers."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def _fit(trainer: Any, errors: list[BaseException]) -> None:
