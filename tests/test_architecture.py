@@ -25,6 +25,12 @@ RAY_ADAPTERS = {
     "sweep/scheduler.py",
     "sweep/trial.py",
     "sweep/execution.py",
+    "sweep/room.py",
+    "jobs/doctor/cluster.py",
+    "jobs/doctor/knock.py",
+    "jobs/board_job.py",
+    "jobs/client.py",
+    "jobs/metrics.py",
     "sweep/workers.py",
     "sweep/retrain.py",
     "sweep/trackers.py",
@@ -42,9 +48,10 @@ LAYERS = {
     "sweep": 3,
     "predict": 4,
     "report": 4,
-    "demo": 5,
-    "cli": 6,
-    "__main__": 7,
+    "jobs": 5,
+    "demo": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 # The names and labels of the tasks are settled before anything else, settings among them.
 LEAVES = {"raffect.affwild2.tasks"}

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from raffect import __version__
-from raffect.cli import data, demo, encoders, models, results, sweeps
+from raffect.cli import board, data, demo, doctor, encoders, jobs, models, results, sweeps
 from raffect.errors import RaffectError, find_user_error
 
 EXIT_BUG = 1
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (demo, data, encoders, models, sweeps, results):
+for module in (demo, data, encoders, models, sweeps, results, board, jobs, doctor):
     module.register(app)
 
 

@@ -13,10 +13,13 @@ import optuna
 def quiet() -> Iterator[None]:
     """None of Optuna's log lines and notes on experimental features."""
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if before < optuna.logging.ERROR:
+        # Not without need: to set a level empties the caches of all loggers, a millisecond each.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
     finally:
-        optuna.logging.set_verbosity(before)
+        if before < optuna.logging.ERROR:
+            optuna.logging.set_verbosity(before)

@@ -22,6 +22,7 @@ from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.lease import held
 from raffect.sweep.ledger import Ledger, OnUpdate, SweepProgress
 from raffect.sweep.limits import Limits
+from raffect.sweep.quiet import quiet
 from raffect.sweep.recipe import Recipe, derive_points, derive_recipe
 from raffect.sweep.room import Room
 from raffect.sweep.settings import SweepSettings
@@ -99,7 +100,7 @@ def tune(
     trackers = make_callbacks(settings.trackers, store, name, task.value, on_note or _unheard)
     engine.connect(address)
     execution = plan_execution(settings, is_local=engine.is_local(address))
-    with held(store, f"{stage.folder}/{LEASE}", on_note):
+    with held(store, f"{stage.folder}/{LEASE}", on_note), quiet():
         study = SweepStudy(store, name, space, base, settings)
         target = Target(config, sources, space, base, first, settings)
         if study.is_new:

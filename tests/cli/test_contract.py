@@ -35,9 +35,13 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "trials": (["[SWEEP ...]"], {"--json"}),
     "report": (["SWEEP"], {"--out", "--csv"}),
     "dashboard": (["[SWEEP]"], {"--host", "--port"}),
+    "board": ([], {"--host", "--port"}),
     "predict": (["MODEL|SWEEP[:TRIAL]"], {"--split", "--frames", "--example", "--out"}),
     "evaluate": (["TASK", "PREDICTIONS"], {"--annotations", "--split", "--json"}),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
+    "doctor": ([], {"--features", "--json"}),
+    "submit": (["-- COMMAND"], {"--wait", "--env", "--json"}),
+    "jobs": ([], {"--json"}),
 }  # fmt: skip
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -54,6 +58,13 @@ def test_arguments_and_options_are_these(name: str):
     assert names == arguments
     long = {o for p in found if p.param_type_name == "option" for o in p.opts if o[:2] == "--"}
     assert long - {"--help"} == options | EVERY
+
+
+def test_the_verbs_of_jobs_are_these():
+    verbs = COMMANDS["jobs"].commands
+    assert set(verbs) == {"follow", "stop"}
+    for verb in verbs.values():
+        assert [p.metavar for p in verb.params if p.param_type_name == "argument"] == ["JOB"]
 
 
 @pytest.mark.parametrize("name", CONTRACT)

@@ -16,7 +16,7 @@ Kind = Literal["driver", "actor", "node", "s3"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OUTAGE_S = (1.0, 15.0)
 """How long the S3 server is away."""
-_ACTOR_TIMEOUT_S = 30.0
+_ACTOR_TIMEOUT_S = 90.0
 Fault = Callable[[Place, random.Random], str]
 
 

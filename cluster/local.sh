@@ -1,0 +1,236 @@
+#!/usr/bin/env bash
+# A Ray cluster on this machine, as separate processes: a head, two workers, an S3 server,
+# Prometheus where it is installed, and raffect's board. All of it listens on loopback or asks for
+# a token. `down` ends what `up` started, and nothing else.
+#
+#   cluster/local.sh up [FOLDER]      FOLDER is ./raffect-cluster
+#   source raffect-cluster/env        for raffect and ray in this shell
+#   cluster/local.sh status [FOLDER]
+#   cluster/local.sh down [FOLDER]    what is in FOLDER/s3 stays
+set -euo pipefail
+
+verb=${1:-}
+folder=${2:-raffect-cluster}
+python=${PYTHON:-python}
+head_port=${RAFFECT_LOCAL_HEAD_PORT:-6399}
+dashboard_port=${RAFFECT_LOCAL_DASHBOARD_PORT:-8265}
+board_port=${RAFFECT_LOCAL_BOARD_PORT:-8266}
+s3_port=${RAFFECT_LOCAL_S3_PORT:-9100}
+prometheus_port=${RAFFECT_LOCAL_PROMETHEUS_PORT:-9090}
+host=127.0.0.1
+
+fail() {
+  printf 'Error: %s\n' "$1" >&2
+  exit 2
+}
+
+# start NAME COMMAND...: in a session of its own, its process noted, its output in a log.
+start() {
+  local name=$1
+  shift
+  setsid "$@" >"$folder/logs/$name.log" 2>&1 </dev/null &
+  echo "$! $(started $!)" >"$folder/processes/$name"
+}
+
+# When a process began, in the kernel's count: numbers of processes come again.
+started() {
+  sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+}
+
+is_alive() {
+  local number began
+  read -r number began <"$folder/processes/$1"
+  [ -n "$began" ] && [ "$(started "$number")" = "$began" ]
+}
+
+listens() {
+  (exec 3<>"/dev/tcp/$host/$1") 2>/dev/null
+}
+
+# await NAME PORT: until the process listens.
+await() {
+  local name=$1 port=$2
+  for _ in $(seq 240); do
+    listens "$port" && return
+    is_alive "$name" || break
+    sleep 0.25
+  done
+  tail -n 5 "$folder/logs/$name.log" >&2
+  down
+  fail "$name did not start; its log is $folder/logs/$name.log"
+}
+
+check() {
+  [ -d "$folder/processes" ] && [ -n "$(ls -A "$folder/processes")" ] &&
+    fail "$folder holds a cluster that runs, or did. Next: cluster/local.sh down $folder"
+  "$python" -c 'import raffect, ray.dashboard, moto' 2>/dev/null ||
+    fail "$python has no raffect with its test extra. Next: make install, then put .venv/bin first in PATH"
+  for port in "$head_port" "$dashboard_port" "$board_port" "$s3_port" "$prometheus_port"; do
+    listens "$port" && fail "port $port is taken. Next: end what listens there, or set RAFFECT_LOCAL_..._PORT"
+  done
+  return 0
+}
+
+secret() {
+  "$python" -c 'import secrets; print(secrets.token_hex(32))'
+}
+
+# What a shell needs, and what the nodes have; the secrets are in files of their own.
+write_environment() {
+  (
+    umask 077
+    secret >"$folder/token"
+    printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
+      "$(secret | cut -c1-20)" "$(secret)" >"$folder/credentials"
+  )
+  cat >"$folder/env" <<END
+export RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN_PATH=$folder/token
+export RAY_ADDRESS=$host:$head_port
+export RAY_API_SERVER_ADDRESS=http://$host:$dashboard_port
+export RAFFECT_STORE=s3://raffect/store
+export RAFFECT_BOARD=http://$host:$board_port
+export AWS_ENDPOINT_URL=http://$host:$s3_port
+export AWS_SHARED_CREDENTIALS_FILE=$folder/credentials
+export AWS_DEFAULT_REGION=us-east-1
+export AWS_REQUEST_CHECKSUM_CALCULATION=when_required
+export AWS_RESPONSE_CHECKSUM_VALIDATION=when_required
+END
+  # shellcheck disable=SC1091
+  source "$folder/env"
+  # The nodes are the cluster; whoever starts one with an address set joins it.
+  unset RAY_ADDRESS
+  export RAY_TRAIN_ENABLE_STATE_TRACKING=1 RAY_PROMETHEUS_HOST="http://$host:$prometheus_port"
+  export RAY_DISABLE_IMPORT_WARNING=1 RAY_USAGE_STATS_ENABLED=0
+}
+
+start_s3() {
+  local key secret
+  key=$(sed -n 's/aws_access_key_id = //p' "$folder/credentials")
+  secret=$(sed -n 's/aws_secret_access_key = //p' "$folder/credentials")
+  AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret \
+    start s3 "$python" -m raffect.testing.durable "$folder/s3" "$s3_port"
+  await s3 "$s3_port"
+  "$python" -c 'import boto3; boto3.client("s3").create_bucket(Bucket="raffect")'
+}
+
+ray_node() {
+  local name=$1
+  shift
+  start "$name" "$python" -m ray.scripts.scripts start --block --disable-usage-stats \
+    --node-ip-address "$host" "$@"
+}
+
+start_ray() {
+  ray_node head --head --port "$head_port" --num-cpus 0 --temp-dir "$temporary" \
+    --dashboard-host "$host" --dashboard-port "$dashboard_port" --include-dashboard true
+  await head "$dashboard_port"
+  for number in 1 2; do
+    ray_node "worker-$number" --address "$host:$head_port" --num-cpus "$cpus"
+  done
+}
+
+start_prometheus() {
+  command -v prometheus >/dev/null || {
+    echo "Prometheus is not installed: no metrics over time (Debian: apt-get install prometheus)."
+    return 0
+  }
+  cat >"$folder/prometheus.yml" <<END
+global: {scrape_interval: 5s, evaluation_interval: 5s}
+scrape_configs:
+  - job_name: ray
+    file_sd_configs: [{files: ["$temporary/prom_metrics_service_discovery.json"]}]
+END
+  start prometheus prometheus --config.file "$folder/prometheus.yml" \
+    --storage.tsdb.path "$folder/prometheus" --web.listen-address "$host:$prometheus_port"
+  await prometheus "$prometheus_port"
+}
+
+count_nodes='
+from ray.util.state import list_nodes
+print(sum(node.state == "ALIVE" for node in list_nodes()))
+'
+
+await_workers() {
+  for _ in $(seq 60); do
+    [ "$("$python" -c "$count_nodes" 2>/dev/null || true)" = 3 ] && return
+    sleep 0.5
+  done
+  fail "the workers did not join; see $folder/logs/worker-1.log"
+}
+
+up() {
+  mkdir -p "$folder"
+  folder=$(cd "$folder" && pwd)
+  check
+  mkdir -p "$folder/logs" "$folder/processes" "$folder/s3" "$folder/prometheus"
+  # Ray's sockets want a short path.
+  temporary=$(mktemp -d /tmp/raffect-ray-XXXXXX)
+  echo "$temporary" >"$folder/temporary"
+  # Jobs start `python` by that name.
+  PATH=$(dirname "$(command -v "$python")"):$PATH
+  cpus=$(($(nproc) / 2 > 0 ? $(nproc) / 2 : 1))
+  write_environment
+  trap 'down; exit 130' INT TERM
+  start_s3
+  start_ray
+  start_prometheus
+  start board "$python" -m raffect board --host "$host" --port "$board_port"
+  await board "$board_port"
+  await_workers
+  trap - INT TERM
+  cat <<END
+A head and two workers with $cpus CPUs each run on this machine.
+  Ray dashboard   http://$host:$dashboard_port   (asks for the token in $folder/token)
+  raffect's board http://$host:$board_port
+  Prometheus      http://$host:$prometheus_port
+  S3 server       http://$host:$s3_port
+Next:
+  source $folder/env
+  raffect doctor
+End it: cluster/local.sh down $folder
+END
+}
+
+# The last that was started first, each with what it started.
+down() {
+  local name number _
+  for name in board prometheus worker-2 worker-1 head s3; do
+    [ -e "$folder/processes/$name" ] || continue
+    if is_alive "$name"; then
+      read -r number _ <"$folder/processes/$name"
+      kill -TERM -- "-$number" 2>/dev/null || true
+      for _ in $(seq 40); do
+        is_alive "$name" || break
+        sleep 0.25
+      done
+      kill -KILL -- "-$number" 2>/dev/null || true
+    fi
+    rm -f "$folder/processes/$name"
+  done
+  if [ -e "$folder/temporary" ]; then
+    rm -rf "$(cat "$folder/temporary")"
+    rm -f "$folder/temporary" "$folder/token" "$folder/env" "$folder/credentials"
+  fi
+}
+
+status() {
+  local name
+  [ -d "$folder/processes" ] || fail "$folder holds no cluster. Next: cluster/local.sh up $folder"
+  for name in s3 head worker-1 worker-2 prometheus board; do
+    [ -e "$folder/processes/$name" ] || continue
+    if is_alive "$name"; then echo "$name runs"; else echo "$name has ended: $folder/logs/$name.log"; fi
+  done
+}
+
+case $verb in
+up) up ;;
+down)
+  [ -d "$folder" ] || fail "$folder is not there: nothing to end."
+  folder=$(cd "$folder" && pwd)
+  down
+  echo "Ended. What the S3 server holds stays in $folder/s3."
+  ;;
+status) status ;;
+*) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac

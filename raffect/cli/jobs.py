@@ -1,0 +1,265 @@
+"""submit, jobs: commands on a Ray cluster, watched from here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raffect.cli.options import JsonOption, QuietOption, StoreOption, UnusedStore
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.jobs.client import Job, JobServer
+    from raffect.jobs.order import Order
+
+PANEL = "Clusters"
+# They would show a page on the cluster's loopback, begin another job, or train on what is made up.
+NOT_SUBMITTED = ("submit", "jobs", "dashboard", "board", "demo", "synth")
+JobServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="The dashboard of its head, e.g. http://127.0.0.1:8265.",
+        show_default="$RAY_API_SERVER_ADDRESS, $RAY_ADDRESS",
+    ),
+]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="An id that `jobs` lists.")]
+
+jobs_app = typer.Typer(help="raffect's jobs on a cluster: list them, follow or stop one.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(
+        rich_help_panel=PANEL,
+        context_settings={"ignore_unknown_options": True},
+    )(submit)
+    jobs_app.callback(invoke_without_command=True)(list_jobs)
+    jobs_app.command()(follow)
+    jobs_app.command()(stop)
+    app.add_typer(jobs_app, name="jobs", rich_help_panel=PANEL)
+
+
+def submit(
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND", help="A raffect command, e.g. -- tune va --trials 50"
+        ),
+    ],
+    address: JobServerOption = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the job's log, or return at once.")
+    ] = True,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env", metavar="NAME[=VALUE]", help="A variable for the job; may be repeated."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a raffect command on a Ray cluster; ships the code, never data."""
+    from raffect.cli.screen import Screen
+    from raffect.jobs.order import make_order, parse_variables, store_uri
+    from raffect.jobs.parcel import named_code, pack
+
+    name, params = parse_command(command)
+    facts = {"command": name}
+    if params.get("task"):
+        facts["task"] = str(params["task"])
+    if name == "tune":
+        facts["sweep"] = str(params.get("branch") or params.get("name") or params["task"])
+    target = store_uri(params.get("store") or store)
+    here = Path.cwd()
+    named = named_code(here, [params.get("space"), params.get("config")])
+    parcel = pack(here, named)
+    order = make_order(without_store(command), facts, target, parse_variables(env or []))
+    screen = Screen(quiet, as_json)
+
+    from raffect.jobs.client import JobServer
+
+    server = JobServer(address)
+    server.submit(order, parcel)
+    _show_submitted(screen, order, server.address, len(parcel.files), parcel.size)
+    if wait:
+        _finish(screen, server, order.id, as_json)
+    elif as_json:
+        screen.json({"id": order.id, "status": "PENDING", "exit_code": None})
+
+
+def parse_command(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+    """The name and the options of a raffect command, which is not run.
+
+    Raises:
+        SettingsError: It is not one that a cluster can run.
+        typer.TyperException: The command would not accept these options.
+    """
+    from raffect.cli.app import app
+    from raffect.errors import SettingsError
+
+    group: Any = typer.main.get_command(app)
+    words = arguments[1:] if arguments[0] == "raffect" else arguments
+    name = words[0] if words else ""
+    known = sorted(set(group.commands) - set(NOT_SUBMITTED))
+    if name not in known:
+        raise SettingsError(
+            f"{name!r} is not a command to submit.",
+            ", ".join(known),
+            "Give it after --, e.g. raffect submit -- tune va --trials 50",
+        )
+    context = group.commands[name].make_context(f"raffect {name}", words[1:])
+    return name, dict(context.params)
+
+
+def without_store(arguments: list[str]) -> list[str]:
+    """The command without `--store`: the job gets it by its whole path in its environment."""
+    kept: list[str] = []
+    words = iter(arguments[1:] if arguments[0] == "raffect" else arguments)
+    for word in words:
+        if word == "--store":
+            next(words, None)
+        elif not word.startswith("--store="):
+            kept.append(word)
+    return kept
+
+
+def _show_submitted(screen: Screen, order: Order, address: str, files: int, size: int) -> None:
+    screen.say(f"[dim]… Shipped {files} files, {size / 2**20:.1f} MiB.[/]")
+    screen.path(f"{order.metadata['job_name']}: job {order.id}")
+    screen.path(f"Ray dashboard: {address}/#/jobs/{order.id}")
+
+
+def list_jobs(
+    context: typer.Context,
+    address: JobServerOption = None,
+    store: UnusedStore = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List raffect's jobs, with their best so far."""
+    if context.invoked_subcommand is not None:
+        return
+    from raffect.cli.screen import Screen
+    from raffect.jobs.client import JobServer
+
+    found = JobServer(address).jobs()
+    screen = Screen(quiet, as_json)
+    if as_json:
+        screen.json([_facts(job) for job in found])
+    elif not found:
+        screen.say("No job of raffect's. Submit one: raffect submit -- tune va")
+    else:
+        columns = ["job", "state", ">hours", "trials", "best"]
+        screen.table(columns, [_row(job) for job in found])
+
+
+def follow(
+    job: JobArgument,
+    address: JobServerOption = None,
+    store: UnusedStore = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Follow a job's log from its beginning; returns its exit code."""
+    from raffect.cli.screen import Screen
+    from raffect.jobs.client import JobServer
+
+    server = JobServer(address)
+    server.job(job)
+    _finish(Screen(quiet, as_json), server, job, as_json)
+
+
+def stop(
+    job: JobArgument,
+    address: JobServerOption = None,
+    store: UnusedStore = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Stop a job in order; the same submission, given again, continues its work."""
+    from raffect.cli.screen import Screen
+    from raffect.jobs.client import JobServer
+
+    server = JobServer(address)
+    screen = Screen(quiet)
+    if server.stop(job):
+        _stopped(screen, server, job)
+    else:
+        screen.path(f"Job {job} has ended already: {server.job(job).status}.")
+
+
+def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> None:
+    """Follow a job to its end, and end as it did.
+
+    Raises:
+        typer.Exit: With the job's exit code.
+    """
+    from raffect.cli.follow import JobView
+
+    try:
+        with JobView(screen, server, job_id) as view:
+            job = server.follow(job_id, view.text)
+    except KeyboardInterrupt:
+        job = _ask(screen, server, job_id)
+    if as_json:
+        screen.json(_facts(job))
+    if job.is_over and job.status not in ("SUCCEEDED", "STOPPED"):
+        screen.path(f"Job {job_id} failed, exit code {job.code}. {job.message}".rstrip())
+    raise typer.Exit(job.code if job.is_over else 0)
+
+
+def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
+    """What Ctrl-C means: the job alone goes on, or it ends."""
+    choice = "d"
+    if sys.stdin.isatty():
+        try:
+            question = "\nThe job goes on. [d]etach from it, or [s]top it?"
+            choice = typer.prompt(question, default="d", show_default=True).strip().lower()
+        except (typer.Abort, KeyboardInterrupt):
+            choice = "d"
+    if choice.startswith("s"):
+        server.stop(job_id)
+        return _stopped(screen, server, job_id)
+    screen.path(f"\nDetached; the job goes on. To see it again:\n  raffect jobs follow {job_id}")
+    screen.path(f"To stop it:\n  raffect jobs stop {job_id}")
+    return server.job(job_id)
+
+
+def _stopped(screen: Screen, server: JobServer, job_id: str) -> Job:
+    """Wait until a job that was told to stop has ended."""
+    job = server.wait(job_id)
+    screen.path(f"Job {job_id} is {job.status}. Submitted again, its command continues.")
+    return job
+
+
+def _row(job: Job) -> list[str]:
+    facts = _facts(job)
+    hours = facts["hours"]
+    return [
+        f"{job.id}",
+        job.status,
+        "" if hours is None else f"{hours:.2f}",
+        job.metadata.get("trials", ""),
+        job.metadata.get("best", ""),
+    ]
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    import time
+
+    hours = None
+    if job.started is not None:
+        hours = round(((job.ended or time.time()) - job.started) / 3600, 4)
+    return {
+        "id": job.id,
+        "status": job.status,
+        "exit_code": job.code if job.is_over else None,
+        "hours": hours,
+        "metadata": job.metadata,
+    }

@@ -1,0 +1,265 @@
+"""Ray's job server, with its errors as messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from raffect.errors import NotThereError, RaffectError, SettingsError
+from raffect.jobs.order import MARK, Order
+from raffect.jobs.parcel import Parcel
+
+UPLOAD_LIMIT = GCS_STORAGE_MAX_SIZE
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+STOPPED = 130
+FAILED = 1
+_RECONNECTS = 5
+_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of raffect's, as the cluster knows it.
+
+    Attributes:
+        id: Its id.
+        status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
+        metadata: What is known about it (order.py, board.py).
+        started: Unix time in seconds; None while it waits.
+        ended: The same of its end.
+        exit_code: Of its command, where it has ended by itself.
+        message: What Ray says of its state.
+    """
+
+    id: str
+    status: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
+    exit_code: int | None = None
+    message: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not go on."""
+        return JobStatus(self.status).is_terminal()
+
+    @property
+    def code(self) -> int:
+        """The exit code that stands for how it ended."""
+        if self.status == JobStatus.SUCCEEDED.value:
+            return 0
+        if self.status == JobStatus.STOPPED.value:
+            return STOPPED
+        return self.exit_code or FAILED
+
+
+class JobServer:
+    """A cluster's job server.
+
+    Args:
+        address: Its address, e.g. http://head:8265; None: RAY_API_SERVER_ADDRESS, RAY_ADDRESS.
+
+    Raises:
+        SettingsError: No address, or one of another kind.
+        RaffectError: Nobody answers there, or the token is refused.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = find_address(address)
+        # Ray's clients send the token in this mode only.
+        if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        with self._explained():
+            self._client = JobSubmissionClient(self.address)
+
+    def submit(self, order: Order, parcel: Parcel) -> None:
+        """Ship the code and start the job.
+
+        Raises:
+            SettingsError: The code is too large.
+            RaffectError: The cluster refuses it.
+        """
+        parcel.check(UPLOAD_LIMIT)
+        with tempfile.TemporaryDirectory(prefix="raffect-") as folder, self._explained():
+            parcel.write(Path(folder))
+            self._client.submit_job(
+                submission_id=order.id,
+                entrypoint=order.entrypoint,
+                metadata=order.metadata,
+                runtime_env={"working_dir": folder, "env_vars": order.variables},
+            )
+
+    def job(self, job_id: str) -> Job:
+        """A job as it is now.
+
+        Raises:
+            NotThereError: There is none of this id.
+        """
+        with self._explained(job_id):
+            return _job(self._client.get_job_info(job_id))
+
+    def jobs(self) -> list[Job]:
+        """raffect's jobs, the newest first."""
+        with self._explained():
+            found = [
+                _job(details) for details in self._client.list_jobs() if details.submission_id
+            ]
+        ours = [job for job in found if MARK in job.metadata]
+        return sorted(ours, key=lambda job: job.started or float("inf"), reverse=True)
+
+    def stop(self, job_id: str) -> bool:
+        """Ask a job to end in order; Ray ends it by force after its grace.
+
+        Returns:
+            Whether it was running.
+
+        Raises:
+            NotThereError: There is none of this id.
+        """
+        with self._explained(job_id):
+            return bool(self._client.stop_job(job_id))
+
+    def follow(self, job_id: str, on_text: Callable[[str], None]) -> Job:
+        """Hand over the job's log, from its beginning, until the job is over.
+
+        Raises:
+            RaffectError: The cluster stopped answering.
+        """
+        log = _Log(on_text)
+        for attempt in range(_RECONNECTS + 1):
+            try:
+                with self._explained(job_id):
+                    asyncio.run(self._tail(job_id, log))
+                return self.wait(job_id)
+            except NotThereError:
+                raise
+            except RaffectError:
+                # A network that was away for a moment: the log is asked for again.
+                if attempt == _RECONNECTS:
+                    raise
+                time.sleep(_PAUSE_S)
+        raise AssertionError
+
+    async def _tail(self, job_id: str, log: _Log) -> None:
+        log.begin()
+        async for text in self._client.tail_job_logs(job_id):
+            log.take(text)
+
+    def wait(self, job_id: str, seconds: float = 60.0) -> Job:
+        """A job that is about to end, as soon as it has, or as it is after so many seconds.
+
+        The log of a job ends a moment before its state is written; one that is told to stop has
+        the time to do so in order.
+        """
+        until = time.monotonic() + seconds
+        while not (job := self.job(job_id)).is_over and time.monotonic() < until:
+            time.sleep(0.5)
+        return job
+
+    @contextmanager
+    def _explained(self, job_id: str | None = None) -> Iterator[None]:
+        import aiohttp
+        import requests
+
+        try:
+            yield
+        except (OSError, aiohttp.ClientError, requests.RequestException) as error:
+            raise self._silent(error) from None
+        except RuntimeError as error:
+            raise self._refused(str(error), job_id) from None
+
+    def _silent(self, error: Exception) -> RaffectError:
+        return RaffectError(
+            f"No job server answers at {self.address}: {type(error).__name__}.",
+            "the dashboard's address of a running cluster, e.g. http://127.0.0.1:8265",
+            "Start the cluster (here: cluster/local.sh up), or open the tunnel to its head;"
+            " a sweep goes on when the same command is given again.",
+        )
+
+    def _refused(self, said: str, job_id: str | None) -> RaffectError:
+        if any(word in said for word in ("401", "403", "authentication", "Unauthorized")):
+            return RaffectError(
+                f"The job server at {self.address} wants a token, or another one.",
+                "RAY_AUTH_MODE=token and the cluster's token in the file RAY_AUTH_TOKEN_PATH",
+                "Get the token from the cluster's head and set both variables.",
+            )
+        if job_id is not None and ("does not exist" in said or "404" in said):
+            return NotThereError(
+                f"The cluster at {self.address} knows no job {job_id!r}.",
+                "an id that `raffect jobs` lists",
+                f"raffect jobs --address {self.address}",
+            )
+        first = (said.splitlines() or ["no reason"])[0][:200]
+        return RaffectError(f"The job server at {self.address} refused: {first}")
+
+
+class _Log:
+    """A log that may be sent again from its beginning, handed over once."""
+
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text = on_text
+        self._told = 0
+        self._seen = 0
+
+    def begin(self) -> None:
+        """The log comes from its beginning."""
+        self._seen = 0
+
+    def take(self, text: str) -> None:
+        """Hand over what is new in the next piece."""
+        self._seen += len(text)
+        new = self._seen - self._told
+        if new > 0:
+            self._told = self._seen
+            self._on_text(text[-new:])
+
+
+def find_address(given: str | None) -> str:
+    """The job server's address.
+
+    Raises:
+        SettingsError: There is none, or it is not of a job server.
+    """
+    named = [given, *(os.environ.get(name) for name in _ADDRESS_VARIABLES)]
+    address = next((one for one in named if one), None)
+    if address is None:
+        raise SettingsError(
+            "No cluster is named.",
+            "--address http://head:8265, or RAY_API_SERVER_ADDRESS",
+            "Start one here with cluster/local.sh up, or leave `submit --` out: raffect runs on"
+            " this machine.",
+        )
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    if parts.scheme not in ("http", "https") or parts.port == 6379 or "@" in parts.netloc:
+        raise SettingsError(
+            f"{address} is not the address of a job server.",
+            "the dashboard's, e.g. http://127.0.0.1:8265, without a user or a password",
+            "Give it with --address or RAY_API_SERVER_ADDRESS.",
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _job(details: JobDetails) -> Job:
+    status = details.status
+    return Job(
+        id=details.submission_id or "",
+        status=getattr(status, "value", str(status)),
+        metadata=dict(details.metadata or {}),
+        started=None if not details.start_time else details.start_time / 1000,
+        ended=None if not details.end_time else details.end_time / 1000,
+        exit_code=details.driver_exit_code,
+        message=details.message or "",
+    )

@@ -1,0 +1,177 @@
+"""Sweeps on several nodes, each a Ray node with processes of its own on this machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from ray._private.internal_api import node_stats
+
+from raffect import engine
+from raffect.store import Store
+from raffect.sweep.ledger import SweepProgress
+from tests.sweep import tiny
+from tests.sweep.sweeps import sweep
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@contextmanager
+def joined(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """This process as a driver on the cluster, as a job on its head is."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    engine.connect()
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without CPUs, and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(2):
+            nodes.add_node(num_cpus=1)
+        with joined(nodes, monkeypatch):
+            yield nodes
+    finally:
+        nodes.shutdown()
+
+
+def trial_nodes() -> dict[str, int]:
+    """How many living processes of trials each node has."""
+    found: dict[str, int] = defaultdict(int)
+    for actor in ray._private.state.actors().values():
+        if actor["State"] == "ALIVE" and "SweepTrial" in actor["ActorClassName"]:
+            found[actor["Address"]["NodeID"]] += 1
+    return found
+
+
+class Watch:
+    """Notes where trials run, and calls something once when so many have finished."""
+
+    def __init__(self, after: int = 0, action: Callable[[], object] | None = None) -> None:
+        self.nodes: set[str] = set()
+        self.most = 0
+        self._after = after
+        self._action = action
+
+    def __call__(self, progress: SweepProgress) -> None:
+        now = trial_nodes()
+        self.nodes |= set(now)
+        self.most = max(self.most, sum(now.values()))
+        if self._action is not None and progress.finished >= self._after:
+            action, self._action = self._action, None
+            action()
+
+
+def test_trials_run_on_all_nodes_and_on_one_that_comes_later(
+    cluster: Any, filled: Store, space: str
+):
+    alone = {node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")}
+    watch = Watch(after=3, action=lambda: cluster.add_node(num_cpus=1))
+    # 0.1 s an epoch: a process takes seconds to start, and there must be trials left for it.
+    slow = tiny.base(optimiser__epochs=60, segments__stride=1)
+    view = sweep(filled, space, 24, concurrent=None, pruning="none", base=slow, on_update=watch)
+    assert view.counts == {"COMPLETE": 24}
+    assert alone < watch.nodes
+    assert watch.most == 3
+
+
+def test_a_node_that_dies_costs_its_trial_no_more_than_a_checkpoint_interval(
+    cluster: Any, filled: Store, space: str
+):
+    victim = cluster.add_node(num_cpus=1)
+    slow = tiny.base(optimiser__epochs=40, segments__stride=1)
+    watch = Watch(2, lambda: cluster.remove_node(victim, allow_graceful=False))
+    told: dict[int, list[int]] = defaultdict(list)
+
+    def on_update(progress: SweepProgress) -> None:
+        watch(progress)
+        if progress.event == "epoch":
+            told[progress.trial].append(progress.epoch)
+
+    view = sweep(
+        filled,
+        space,
+        9,
+        concurrent=None,
+        pruning="none",
+        base=slow,
+        checkpoint_seconds=0.0,
+        on_update=on_update,
+    )
+    assert view.counts == {"COMPLETE": 9}
+    assert all(row.epochs == 40 for row in view.rows)
+    # No epoch is told twice, and each trial's own record has all of them once.
+    assert all(epochs == sorted(set(epochs)) for epochs in told.values())
+    assert all([epoch["epoch"] for epoch in row.curve] == list(range(1, 41)) for row in view.rows)
+
+
+def test_features_travel_to_a_node_once_however_many_trials_it_runs(
+    monkeypatch: pytest.MonkeyPatch, store: Store, space: str
+):
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    monkeypatch.setattr(tiny, "DIM", 20_000)
+    size = 360 * 20_000 * np.dtype(np.float16).itemsize
+    tiny.fill(store)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    used: dict[str, int] = {}
+
+    def measure(progress: SweepProgress) -> None:
+        for node in ray.nodes():
+            if not node["Alive"]:
+                continue
+            stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"]).store_stats
+            name = node["NodeID"]
+            used[name] = max(used.get(name, 0), stats.object_store_bytes_used)
+
+    try:
+        node = cluster.add_node(num_cpus=2)
+        with joined(cluster, monkeypatch):
+            view = sweep(store, space, 4, concurrent=None, on_update=measure)
+    finally:
+        cluster.shutdown()
+    assert sum(view.counts.values()) == 4
+    found = [bytes_used for name, bytes_used in used.items() if name == node.node_id]
+    assert len(found) == 1
+    assert size <= found[0] < 1.5 * size
+
+
+def test_a_cluster_that_has_no_room_yet_is_asked_for_it_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, filled: Store, space: str
+):
+    """Ray's own autoscaler, with nodes that are processes of this machine."""
+    from ray.cluster_utils import AutoscalingCluster
+
+    ray.shutdown()
+    monkeypatch.setenv("RAY_ENABLE_AUTOSCALER_V2", "1")
+    worker = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}
+    cluster = AutoscalingCluster(
+        head_resources={"CPU": 0}, worker_node_types={"small": worker}, idle_timeout_minutes=5
+    )
+    cluster.start()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    watch = Watch()
+    try:
+        engine.connect("auto")
+        assert not ray.cluster_resources().get("CPU")
+        slow = tiny.base(optimiser__epochs=40, segments__stride=1)
+        view = sweep(filled, space, 8, concurrent=2, pruning="none", base=slow, on_update=watch)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert view.counts == {"COMPLETE": 8}
+    assert len(watch.nodes) == 2
