@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.store import Store
     from raffect.sweep.leaderboard import SweepView
+    from raffect.sweep.ledger import SweepProgress
     from raffect.sweep.retrain import Retraining, SeedResult
 
 PANEL = "Sweeps"
@@ -125,6 +127,7 @@ def tune(
     from raffect.cli.screen import Screen
     from raffect.cli.settings import settings
     from raffect.config import build, recipe
+    from raffect.jobs.board import Board
     from raffect.store import Store
     from raffect.sweep.run import tune as run
     from raffect.sweep.settings import SweepSettings
@@ -156,7 +159,16 @@ def tune(
     }
     target = Store.open(store)
     screen = Screen(quiet)
-    with SweepTable(screen, f"Sweeping {chosen.value.upper()}") as table:
+    title = f"Sweeping {chosen.value.upper()}"
+    with (
+        SweepTable(screen, title) as table,
+        Board(target, branch or called, chosen.value, table.say) as board,
+    ):
+
+        def on_update(progress: SweepProgress) -> None:
+            table.update(progress)
+            board.update(progress)
+
         view = run(
             target,
             chosen,
@@ -166,14 +178,17 @@ def tune(
             base,
             overwrite=overwrite,
             address=address,
-            on_update=table.update,
+            on_update=on_update,
             on_note=table.say,
         )
-    show_end(screen, target, view)
+    show_end(screen, target, view, features, own_space=space is not None)
 
 
-def show_end(screen: Screen, store: Store, view: SweepView) -> None:
-    """Print what a sweep has found and spent, and what to do next."""
+def show_end(
+    screen: Screen, store: Store, view: SweepView, features: str = "clip", own_space: bool = False
+) -> None:
+    """Print what a sweep has found and spent, and what to do next: a job's log ends with it."""
+    from raffect.report.commands import next_commands
     from raffect.report.naming import duration
     from raffect.store import sweep_folder
 
@@ -183,13 +198,17 @@ def show_end(screen: Screen, store: Store, view: SweepView) -> None:
     screen.say(f"[dim]Spent: {spent}.{ended}[/]")
     if view.manifest is not None:
         screen.ready(store.where(sweep_folder(view.name)), view.manifest)
+    where = f"--store {shlex.quote(store.uri)}"
+    commands = [f"raffect trials {view.name} {where}", f"raffect report {view.name} {where}"]
+    if view.best is not None:
+        out = f"--split validation --out {view.name}.csv"
+        commands.append(f"raffect retrain {view.name} --seeds 5 {where}")
+        commands.append(f"raffect predict sweeps/{view.name} {out} {where}")
+    more = next_commands(view, store.uri, None, features, own_space)
+    commands += [command.text for command in more if command.text.startswith("raffect tune")]
     screen.say("Next:")
-    for command in (
-        f"raffect report {view.name}",
-        f"raffect retrain {view.name} --seeds 5",
-        f"raffect predict sweeps/{view.name} --split validation --out {view.name}.csv",
-    ):
-        screen.path(f"  {command} --store {store.uri}")
+    for command in commands:
+        screen.path(f"  {command}")
 
 
 def retrain(

@@ -93,12 +93,17 @@ def _listen(host: str, port: int, app: Application) -> WSGIServer:
     try:
         return make_server(host, port, app, server_class=_Server, handler_class=_Handler)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        raise SettingsError(
-            f"Nothing can listen at {host}:{port}: {error.strerror or error}.",
-            "a free port" if taken else "an address of this machine, e.g. 127.0.0.1",
-            "Give another --port; 0 takes any that is free." if taken else "Correct --host.",
-        ) from None
+        raise cannot_listen(host, port, error) from None
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+    """What to tell who wants a server where there can be none."""
+    taken = error.errno == errno.EADDRINUSE
+    return SettingsError(
+        f"Nothing can listen at {host}:{port}: {error.strerror or error}.",
+        "a free port" if taken else "an address of this machine, e.g. 127.0.0.1",
+        "Give another --port; 0 takes any that is free." if taken else "Correct --host.",
+    )
 
 
 def _no_sweep(store: Store, sweep: str) -> RaffectError:

@@ -137,6 +137,8 @@ def execute(
             SweepTrialOnWorkers, data=shared, home=home, workers=execution.workers
         )
     trainable = tune.with_resources(trainable, {"cpu": execution.cpus, "gpu": execution.gpus})
+    # Ray's dashboard lists the actors by it.
+    trainable.__qualname__ = trainable.__name__
     with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm():
         tune.Tuner(
             trainable,

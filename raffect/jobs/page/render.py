@@ -1,0 +1,67 @@
+"""Filling the page's templates; its look is the report's."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import raffect.report
+from raffect import __version__
+from raffect.jobs.page.show import STATUS_TEXT
+from raffect.report.naming import count_text, duration, numbers_text, score_text, short_value
+from raffect.report.palette import DARK, LIGHT, declarations
+from raffect.report.style import STATE_NAMES
+from raffect.sweep.reasons import kind_of
+
+_HERE = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """A page, or the part of one that is fetched again."""
+    return _environment().get_template(template).render(version=__version__, **values)
+
+
+@cache
+def style_sheet() -> str:
+    """The report's colours and style, and what only this page has."""
+    report = Path(next(iter(raffect.report.__path__)))
+    dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {declarations(DARK)} }} }}"
+    parts = [
+        f":root {{ {declarations(LIGHT)} }}",
+        dark,
+        (report / "report.css").read_text(encoding="utf-8"),
+        (_HERE / "board.css").read_text(encoding="utf-8"),
+    ]
+    return "\n".join(parts)
+
+
+@cache
+def script() -> str:
+    """What fetches the live part again."""
+    return (_HERE / "board.js").read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        score=score_text,
+        duration=duration,
+        count=count_text,
+        value=short_value,
+        numbers=numbers_text,
+        kind=kind_of,
+        state=lambda state: STATE_NAMES.get(state, state.lower()),
+        status=lambda status: STATUS_TEXT[status],
+        moment=lambda iso: iso[:16].replace("T", " ") + " UTC",
+    )
+    return environment

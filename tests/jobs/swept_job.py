@@ -1,0 +1,29 @@
+"""A sweep with its board, as a job: it stays for a while at its end, so that it is scraped."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from raffect.affwild2.tasks import Task
+from raffect.jobs.board import Board
+from raffect.store import Store
+from raffect.sweep.run import tune
+from raffect.sweep.settings import SweepSettings
+from tests.sweep import tiny
+
+TRIALS, EPOCHS, LINGER_S = 10, 12, 6.0
+
+
+def main(uri: str, name: str) -> None:
+    store = Store(uri)
+    settings = SweepSettings(trials=TRIALS, concurrent=2, min_epochs=2, trackers=())
+    base = tiny.base(Task.VA, optimiser__epochs=EPOCHS)
+    with Board(store, name, "va", print, every_s=0.5) as board:
+        tune(store, Task.VA, "clip", name, settings, base, address="auto", on_update=board.update)
+        time.sleep(LINGER_S)
+    print("told to the end", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

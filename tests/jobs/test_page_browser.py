@@ -1,0 +1,130 @@
+"""The live page in a real browser: whole at every width, in light and dark, and kept current."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from raffect.store import Store
+from tests.jobs.pages import Page, page
+from tests.jobs.studies import Sweep
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
+)
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="There is no chromium: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    made = Sweep(Store(str(tmp_path_factory.mktemp("browser") / "store")), "va", trials=30)
+    for number in range(12):
+        made.complete(0.1, 0.2 + number % 5 / 50)
+    made.fail("oom: no memory")
+    made.begin(0.31)
+    return made
+
+
+@pytest.fixture(scope="module")
+def shown(sweep: Sweep) -> Iterator[Page]:
+    with page(sweep.store) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        found = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser: Any, shown: Page) -> Iterator[Any]:
+    """Opens a path; at the end nothing may have gone wrong, nothing asked from elsewhere."""
+    contexts, problems = [], []
+
+    def go(path: str, theme: str = "light", width: int = 1200) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        contexts.append(context)
+        opened = context.new_page()
+        opened.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        opened.on(
+            "console",
+            lambda said: problems.append(said.text) if said.type in ("error", "warning") else None,
+        )
+        opened.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((shown.url, "data:", "blob:"))
+                else problems.append(f"asks for {asked.url}")
+            ),
+        )
+        opened.goto(shown.url + path)
+        return opened
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", "/sweeps/va"])
+def test_pages_fit_every_screen(visit: Any, path: str, theme: str, width: int) -> None:
+    opened = visit(path, theme, width)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    background = opened.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert background == ("rgb(246, 247, 249)" if theme == "light" else "rgb(15, 20, 27)")
+    if path != "/":
+        box = opened.locator(".curve svg").bounding_box()
+        assert box["width"] > 0.6 * (width - 80)
+        assert opened.locator(".curve path.best").count() == 1
+
+
+def test_a_page_follows_its_sweep_without_being_loaded_again(visit: Any, sweep: Sweep) -> None:
+    opened = visit("/sweeps/va", width=390)
+    opened.evaluate("window.stayed = true; window.scrollTo(0, 400)")
+    board = opened.locator('[data-part="leaderboard"] .scroll')
+    board.evaluate("box => { box.scrollLeft = 60; }")
+    untouched = opened.locator('[data-part="failures"]').element_handle()
+    number = sweep.complete(0.9876)
+    opened.wait_for_function(
+        "document.querySelector('.hero .tile-value').textContent === '0.9876'", timeout=20_000
+    )
+    assert f"trial {number}" in opened.locator(".hero .tile-note").text_content()
+    assert opened.evaluate("window.stayed") is True
+    assert opened.evaluate("window.scrollY") > 300
+    assert board.evaluate("box => box.scrollLeft") == 60
+    assert untouched.evaluate("node => node.isConnected"), "what has not changed is left alone"
+
+
+def test_the_report_draws_its_figures_here_too(visit: Any) -> None:
+    opened = visit("/sweeps/va/report")
+    opened.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
+    assert opened.locator(".plot svg.main-svg").count() > 3
+
+
+def test_a_server_that_is_gone_is_said(browser: Any, sweep: Sweep) -> None:
+    with page(sweep.store) as short:
+        opened = browser.new_page()
+        opened.goto(f"{short.url}/sweeps/va")
+        short.interrupt()
+        opened.wait_for_selector("#trouble:not([hidden])", timeout=30_000)
+        assert "Not current" in opened.locator("#trouble").text_content()
+        assert opened.locator(".hero .tile-value").text_content() != ""
+        opened.close()
