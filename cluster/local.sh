@@ -55,15 +55,19 @@ await() {
     is_alive "$name" || break
     sleep 0.25
   done
-  tail -n 5 "$folder/logs/$name.log" >&2
+  give_up "$name"
+}
+
+give_up() {
+  tail -n 5 "$folder/logs/$1.log" >&2
   down
-  fail "$name did not start; its log is $folder/logs/$name.log"
+  fail "$1 did not start; its log is $folder/logs/$1.log"
 }
 
 check() {
   [ -d "$folder/processes" ] && [ -n "$(ls -A "$folder/processes")" ] &&
     fail "$folder holds a cluster that runs, or did. Next: cluster/local.sh down $folder"
-  "$python" -c 'import raffect, ray.dashboard, moto' 2>/dev/null ||
+  "$python" -c 'import raffect, aiohttp_cors, moto' 2>/dev/null ||
     fail "$python has no raffect with its test extra. Next: make install, then put .venv/bin first in PATH"
   for port in "$head_port" "$dashboard_port" "$board_port" "$s3_port" "$prometheus_port"; do
     listens "$port" && fail "port $port is taken. Next: end what listens there, or set RAFFECT_LOCAL_..._PORT"
@@ -101,7 +105,8 @@ END
   # The nodes are the cluster; whoever starts one with an address set joins it.
   unset RAY_ADDRESS
   export RAY_TRAIN_ENABLE_STATE_TRACKING=1 RAY_PROMETHEUS_HOST="http://$host:$prometheus_port"
-  export RAY_DISABLE_IMPORT_WARNING=1 RAY_USAGE_STATS_ENABLED=0
+  # A busy machine takes its time.
+  export RAY_raylet_start_wait_time_s=120 RAY_USAGE_STATS_ENABLED=0
 }
 
 start_s3() {
@@ -112,6 +117,15 @@ start_s3() {
     start s3 "$python" -m raffect.testing.durable "$folder/s3" "$s3_port"
   await s3 "$s3_port"
   "$python" -c 'import boto3; boto3.client("s3").create_bucket(Bucket="raffect")'
+}
+
+await_node() {
+  for _ in $(seq 480); do
+    grep -q 'Ray runtime started' "$folder/logs/$1.log" && return
+    is_alive "$1" || break
+    sleep 0.25
+  done
+  give_up "$1"
 }
 
 ray_node() {
@@ -125,8 +139,10 @@ start_ray() {
   ray_node head --head --port "$head_port" --num-cpus 0 --temp-dir "$temporary" \
     --dashboard-host "$host" --dashboard-port "$dashboard_port" --include-dashboard true
   await head "$dashboard_port"
+  # One after the other: nodes that start at once on one machine take the same socket.
   for number in 1 2; do
     ray_node "worker-$number" --address "$host:$head_port" --num-cpus "$cpus"
+    await_node "worker-$number"
   done
 }
 
@@ -144,19 +160,6 @@ END
   start prometheus prometheus --config.file "$folder/prometheus.yml" \
     --storage.tsdb.path "$folder/prometheus" --web.listen-address "$host:$prometheus_port"
   await prometheus "$prometheus_port"
-}
-
-count_nodes='
-from ray.util.state import list_nodes
-print(sum(node.state == "ALIVE" for node in list_nodes()))
-'
-
-await_workers() {
-  for _ in $(seq 60); do
-    [ "$("$python" -c "$count_nodes" 2>/dev/null || true)" = 3 ] && return
-    sleep 0.5
-  done
-  fail "the workers did not join; see $folder/logs/worker-1.log"
 }
 
 up() {
@@ -177,7 +180,6 @@ up() {
   start_prometheus
   start board "$python" -m raffect board --host "$host" --port "$board_port"
   await board "$board_port"
-  await_workers
   trap - INT TERM
   cat <<END
 A head and two workers with $cpus CPUs each run on this machine.

@@ -210,7 +210,7 @@ def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> No
     if as_json:
         screen.json(_facts(job))
     if job.is_over and job.status not in ("SUCCEEDED", "STOPPED"):
-        screen.path(f"Job {job_id} failed, exit code {job.code}. {job.message}".rstrip())
+        screen.path(f"Job {job_id} failed. {job.message}".rstrip())
     raise typer.Exit(job.code if job.is_over else 0)
 
 

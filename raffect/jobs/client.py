@@ -22,6 +22,8 @@ from raffect.jobs.parcel import Parcel
 
 UPLOAD_LIMIT = GCS_STORAGE_MAX_SIZE
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+# These set a level of their own when they are imported.
+_LOUD = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 STOPPED = 130
 FAILED = 1
 _RECONNECTS = 5
@@ -81,7 +83,8 @@ class JobServer:
         # Ray's clients send the token in this mode only.
         if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in _LOUD:
+            logging.getLogger(name).setLevel(logging.ERROR)
         with self._explained():
             self._client = JobSubmissionClient(self.address)
 
@@ -261,5 +264,6 @@ def _job(details: JobDetails) -> Job:
         started=None if not details.start_time else details.start_time / 1000,
         ended=None if not details.end_time else details.end_time / 1000,
         exit_code=details.driver_exit_code,
-        message=details.message or "",
+        # The log's end is in it too, and has been seen.
+        message=(details.message or "").split(", last available logs")[0],
     )
