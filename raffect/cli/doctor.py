@@ -1,0 +1,110 @@
+"""doctor: what is wrong with a machine, a cluster or a store, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raffect.cli.options import AddressOption, JsonOption, QuietOption, StoreOption
+from raffect.errors import RaffectError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from raffect.cli.screen import Screen
+    from raffect.jobs.doctor.findings import Finding
+
+PANEL = "Clusters"
+MANY = 4
+"""Of more nodes than that only what is wrong is shown."""
+_COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+_NODE = ("node ", "head ")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command(rich_help_panel=PANEL)(doctor)
+
+
+def doctor(
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Features of the sweep to come.", show_default="the largest"
+        ),
+    ] = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Check this machine, or a cluster and each of its nodes; exit code 2 if something fails."""
+    from raffect.cli.screen import Screen
+    from raffect.jobs.doctor.examine import examine
+
+    screen = Screen(quiet, as_json)
+    with screen.stage("Examining") as bar:
+        findings = examine(address, store, features, tell=bar.tell)
+    bad = [finding for finding in findings if finding.state == "fail"]
+    if as_json:
+        screen.json([_json(finding) for finding in findings])
+    elif quiet:
+        for finding in bad:
+            sys.stderr.write(f"{finding.place}: {finding.check}: {finding.found}\n")
+    else:
+        _show(screen, findings)
+    if bad:
+        raise typer.Exit(RaffectError.exit_code)
+
+
+def _show(screen: Screen, findings: list[Finding]) -> None:
+    from rich.markup import escape
+
+    groups = [(place, list(group)) for place, group in groupby(findings, lambda one: one.place)]
+    nodes = sum(place.startswith(_NODE) for place, _ in groups)
+    for place, group in groups:
+        screen.say(f"\n[bold]{escape(place)}[/]")
+        shown = [one for one in group if one.state != "pass"]
+        if place.startswith(_NODE) and nodes > MANY:
+            passes = len(group) - len(shown)
+            screen.say(f"[dim]{passes} checks pass[/]")
+        else:
+            shown = group
+        if shown:
+            screen.console.print(_table(shown))
+    counts = Counter(str(finding.state) for finding in findings)
+    parts = (f"[{colour}]{counts[state]} {state}[/]" for state, colour in _COLOURS.items())
+    screen.say(f"\n{', '.join(parts)}")
+    if nodes > MANY:
+        screen.say("[dim]The nodes' passes are in --json.[/]")
+
+
+def _table(findings: list[Finding]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    # The widths are the same for all places, so that the columns of their tables meet.
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", width=4)
+    table.add_column("check", width=17)
+    table.add_column("found → what to do", overflow="fold")
+    for one in findings:
+        state = Text(str(one.state), style=_COLOURS[str(one.state)])
+        table.add_row(state, one.check, Text(one.found))
+        if one.next_step:
+            table.add_row("", "", Text(f"→ {one.next_step}"))
+    return table
+
+
+def _json(finding: Finding) -> dict[str, str]:
+    return {
+        "place": finding.place,
+        "check": finding.check,
+        "state": str(finding.state),
+        "found": finding.found,
+        "next_step": finding.next_step,
+    }

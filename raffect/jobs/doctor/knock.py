@@ -1,0 +1,34 @@
+"""Asks a Ray cluster for its versions: a script of its own (door.py runs it), prints JSON.
+
+How Ray authenticates is settled once per process, when it is imported; and a token file that
+can't be read kills the process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def knock(address: str) -> dict[str, str]:
+    """The fields of `facts.Knock`."""
+    import ray._raylet
+    from ray._common.usage.usage_lib import get_cluster_metadata
+    from ray._private.services import canonicalize_bootstrap_address
+
+    # Its stubs leave the client out.
+    raylet: Any = ray._raylet
+    try:
+        client = raylet.GcsClient(address=canonicalize_bootstrap_address(address))
+        found = get_cluster_metadata(client)
+    except Exception as error:
+        # The first sentence says what, the others advise on Ray's own ways.
+        text = f"{type(error).__name__}: {error}".split(". ")[0]
+        refused = "authenticat" in text.lower()
+        return {"answer": "refused" if refused else "silent", "text": text}
+    return {"answer": "open", "ray": found["ray_version"], "python": found["python_version"]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(knock(sys.argv[1])))
