@@ -246,7 +246,7 @@ def test_what_to_do_about_gpus_names_driver_and_build(gpus: Gpus, advice: str):
 
 @pytest.mark.parametrize(("number", "state"), [(0, "warn"), (3, "pass")])
 def test_gpus_of_a_cluster(number: float, state: str):
-    assert said(check_any_gpu(number, 2))[0] == state
+    assert said(check_any_gpu(number))[0] == state
 
 
 def visit(problem: str = "", action: str = "write", ms: float = 5.0, **more: Any) -> StoreVisit:

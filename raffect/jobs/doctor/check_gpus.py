@@ -42,10 +42,10 @@ def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
     return [*findings, _check_free(gpus)]
 
 
-def check_any_gpu(number: float, workers: int) -> Finding:
+def check_any_gpu(number: float) -> Finding:
     """Check that a cluster has GPUs at all; an autoscaler may bring some later."""
     if number:
-        return passed("GPUs in all", f"{number:g} on {workers} nodes")
+        return passed("GPUs in all", f"{number:g}")
     return warned(
         "GPUs in all",
         "Ray counts none: training and extracting are slow",

@@ -70,7 +70,8 @@ def visit_cluster(
     try:
         with joined(address) as cluster:
             findings += at(CLUSTER, _check_whole(cluster))
-            tell(f"{len(cluster.nodes)} nodes")
+            count = len(cluster.nodes)
+            tell("1 node" if count == 1 else f"{count} nodes")
             return findings + _check_nodes(case, cluster, note)
     except RaffectError as error:
         # Ray's reason may have several lines, of which the message has the first.
@@ -95,7 +96,7 @@ def _check_whole(cluster: Cluster) -> list[Finding]:
     cpus = sum(node.cpus for node in cluster.nodes)
     findings = [
         passed("nodes", f"{len(cluster.nodes)} live, {cpus:g} CPUs"),
-        check_any_gpu(sum(node.gpus for node in cluster.nodes), len(cluster.nodes)),
+        check_any_gpu(sum(node.gpus for node in cluster.nodes)),
     ]
     if cluster.lost:
         reasons = [f"{name}: {reason}" for name, reason in cluster.lost.items()]
