@@ -84,7 +84,8 @@ class JobCard:
             raise LookupError(f"the cluster knows no job {self._job}")
         if info.status.is_terminal():
             return
-        metadata = {**self._usual, **(info.metadata or {}), **news}
+        # Ray's page of a job shows as much as fits on a line: the news come first.
+        metadata = {**news, **self._usual, **(info.metadata or {}), **news}
         await client.put_info(self._job, replace(info, metadata=metadata), timeout=_TIMEOUT_S)
 
     def _connect(self) -> Any:
@@ -105,11 +106,19 @@ def describe(standing: Standing) -> dict[str, str]:
         "trials": f"{', '.join(found) or 'none'} of {standing.target}",
         "hours": f"{standing.hours:.2f}, {standing.device_hours:.2f} of devices",
     }
-    if standing.best is not None:
-        params = (f"{key}={json.dumps(value)}" for key, value in standing.best_params.items())
-        told["best"] = f"{standing.best:.4f} (trial {standing.best_trial})"
-        told["best_params"] = _shorten(", ".join(params)) or "the base configuration"
-    return told
+    if standing.best is None:
+        return told
+    params = (f"{key}={_value(value)}" for key, value in standing.best_params.items())
+    return {
+        "best": f"{standing.best:.4f} (trial {standing.best_trial})",
+        **told,
+        "best_params": _shorten(", ".join(params)) or "the base configuration",
+    }
+
+
+def _value(value: Any) -> str:
+    """As `--set` takes it; floats with the digits that matter."""
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
 
 
 def links(store: str, sweep: str, board: str) -> dict[str, str]:

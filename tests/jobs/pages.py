@@ -29,10 +29,15 @@ class Answer:
 
 @dataclass
 class Page:
-    """A board that runs."""
+    """A board that runs.
+
+    Attributes:
+        warned: What it said before its address.
+    """
 
     process: subprocess.Popen[str]
     port: int
+    warned: str = ""
 
     @property
     def url(self) -> str:
@@ -65,10 +70,11 @@ def page(store: Store, *words: str) -> Iterator[Page]:
     )
     assert process.stdout is not None
     try:
-        lines = iter(process.stdout.readline, "")
-        line = next((line for line in lines if line.startswith("http")), "").strip()
-        assert line, process.communicate()[1]
-        yield Page(process, int(line.rstrip("/").rpartition(":")[2]))
+        warned = ""
+        while not (line := process.stdout.readline()).startswith("http"):
+            assert line, process.communicate()[1]
+            warned += line
+        yield Page(process, int(line.strip().rstrip("/").rpartition(":")[2]), warned)
     finally:
         process.kill()
         process.communicate()

@@ -12,7 +12,7 @@ from raffect.sweep.run import tune
 from raffect.sweep.settings import SweepSettings
 from tests.sweep import tiny
 
-TRIALS, EPOCHS, LINGER_S = 10, 12, 6.0
+TRIALS, EPOCHS, LINGER_S = 10, 10, 5.0
 
 
 def main(uri: str, name: str) -> None:

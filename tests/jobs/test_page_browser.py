@@ -103,9 +103,7 @@ def test_a_page_follows_its_sweep_without_being_loaded_again(visit: Any, sweep: 
     board.evaluate("box => { box.scrollLeft = 60; }")
     untouched = opened.locator('[data-part="failures"]').element_handle()
     number = sweep.complete(0.9876)
-    opened.wait_for_function(
-        "document.querySelector('.hero .tile-value').textContent === '0.9876'", timeout=20_000
-    )
+    opened.locator(".hero .tile-value", has_text="0.9876").wait_for(timeout=30_000)
     assert f"trial {number}" in opened.locator(".hero .tile-note").text_content()
     assert opened.evaluate("window.stayed") is True
     assert opened.evaluate("window.scrollY") > 300

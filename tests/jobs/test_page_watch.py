@@ -34,7 +34,11 @@ def test_the_lease_s_folder_is_the_sweep_s_own() -> None:
     assert LEASE == run.LEASE
 
 
-def test_a_sweep_is_read_again_only_when_it_has_changed(store: Store, clock: Clock) -> None:
+@pytest.mark.parametrize("where", ["store", "s3_store"])
+def test_a_sweep_is_read_again_only_when_it_has_changed(
+    where: str, request: pytest.FixtureRequest, clock: Clock
+) -> None:
+    store = request.getfixturevalue(where)
     sweep = Sweep(store, "s")
     sweep.complete(0.1)
     watch = Watch(store, clock)
@@ -65,7 +69,11 @@ def test_idle_sweeps_are_looked_at_seldom_by_the_patient(store: Store, clock: Cl
     assert watch.look("s").version != first.version
 
 
-def test_the_lease_tells_who_is_at_a_sweep(store: Store, clock: Clock) -> None:
+@pytest.mark.parametrize("where", ["store", "s3_store"])
+def test_the_lease_tells_who_is_at_a_sweep(
+    where: str, request: pytest.FixtureRequest, clock: Clock
+) -> None:
+    store = request.getfixturevalue(where)
     sweep = Sweep(store, "s")
     watch = Watch(store, clock)
     assert watch.look("s").status == "stopped"

@@ -11,7 +11,7 @@
   let failures = 0;
   let since = new Date();
 
-  const parts = (root) => [...root.querySelectorAll(":scope > [data-part]")];
+  const parts = (root) => [...root.children].filter((child) => child.dataset.part);
   const known = new Map(parts(live).map((part) => [part.dataset.part, part.outerHTML]));
 
   function put(text) {
@@ -81,7 +81,7 @@
 
   async function keep() {
     if (!document.hidden) await look();
-    setTimeout(keep, EVERY_MS * Math.min(1 + failures, 5));
+    setTimeout(keep, EVERY_MS * Math.min(Math.max(failures, 1), 5));
   }
 
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });

@@ -14,7 +14,6 @@ from raffect.jobs.page.show import STATUS_TEXT
 from raffect.report.naming import count_text, duration, numbers_text, score_text, short_value
 from raffect.report.palette import DARK, LIGHT, declarations
 from raffect.report.style import STATE_NAMES
-from raffect.sweep.reasons import kind_of
 
 _HERE = Path(__file__).parent
 
@@ -59,7 +58,7 @@ def _environment() -> Environment:
         count=count_text,
         value=short_value,
         numbers=numbers_text,
-        kind=kind_of,
+        rate=lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}",
         state=lambda state: STATE_NAMES.get(state, state.lower()),
         status=lambda status: STATUS_TEXT[status],
         moment=lambda iso: iso[:16].replace("T", " ") + " UTC",

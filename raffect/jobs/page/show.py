@@ -13,7 +13,7 @@ from raffect.affwild2.tasks import SPECS
 from raffect.jobs.page.chart import Chart, chart_of
 from raffect.jobs.page.watch import Seen
 from raffect.report.collect import failures
-from raffect.report.data import Failure
+from raffect.report.data import Failure, Trial
 from raffect.report.naming import short_names
 from raffect.report.trials import trials_of
 from raffect.report.view import TITLES
@@ -111,12 +111,17 @@ class Shown:
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
         """Failed and refused trials by reason."""
-        return failures(trials_of(self.view.rows))
+        return failures(self.trials)
+
+    @cached_property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials by number, as the report has them."""
+        return trials_of(self.view.rows)
 
     @property
     def chart(self) -> Chart | None:
         """The curve of the scores."""
-        return chart_of(trials_of(self.view.rows))
+        return chart_of(self.trials)
 
     @property
     def rate(self) -> float | None:

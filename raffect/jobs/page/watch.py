@@ -26,7 +26,7 @@ REFRESH_S = 2.0
 PATIENCE_S = 30.0
 """Longest time between two looks at a sweep in which nothing happens."""
 _SHARE = 10
-"""A large study takes seconds to read: a tenth of the time at most is spent on it."""
+"""A large study takes seconds of a core to read: at most a tenth of the time is spent on it."""
 LEASE = "lease"
 """As sweep/run.py names it, which would load Ray."""
 _ATTEMPTS = 3
@@ -139,7 +139,7 @@ class Watch:
     def _is_due(self, known: _Known, patient: bool) -> bool:
         now = self._clock()
         quiet = min(PATIENCE_S, (now - known.changed) / 10) if patient else 0.0
-        return now - known.looked >= max(REFRESH_S, quiet, _SHARE * known.cost)
+        return now - known.looked >= max(REFRESH_S, quiet, min(PATIENCE_S, known.cost))
 
     def _fresh(self, name: str, known: _Known) -> Seen:
         try:
@@ -160,7 +160,7 @@ class Watch:
             return _stamp(replace(known.seen, trouble=error.got), known.mark)
 
     def _read(self, name: str, known: _Known) -> Seen:
-        began = self._clock()
+        began = time.thread_time()
         folder = sweep_folder(name)
         files = self.store.names(folder)
         mark = json.dumps(
@@ -174,7 +174,7 @@ class Watch:
         if view is None or mark != known.mark:
             view = known.view = load_sweep(self.store, name)
             known.mark, known.changed = mark, self._clock()
-            known.cost = known.changed - began
+            known.cost = _SHARE * (time.thread_time() - began)
         status, holder = self._status(name, files, view, known)
         return _stamp(
             Seen(name, view, status, job=holder.get("job"), host=holder.get("host")), mark
