@@ -32,6 +32,8 @@ _LOCAL = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+# Nodes that an autoscaler has yet to start take minutes; after this time a group counts as failed.
+_PATIENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800"}
 # A cluster's dashboard then knows the runs of data-parallel training; a trial's is begun by its
 # actor. Nobody could look at them on a Ray of the command's own, which has no dashboard.
 _TRACKED = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
@@ -49,11 +51,12 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    own = _TRACKED if address else _LOCAL
+    own = {**_PATIENT, **_TRACKED} if address else _LOCAL
     for name, value in {**_QUIET, **own}.items():
         os.environ.setdefault(name, value)
-    tracked = {name: os.environ[name] for name in _TRACKED if address}
-    runtime = {"env_vars": {**worker_environment(), **_THREADS, **tracked}}
+    # A trial's workers are started by its actor, which has to know too.
+    told = {name: os.environ[name] for name in own if address}
+    runtime = {"env_vars": {**worker_environment(), **_THREADS, **told}}
     if address:
         _join(address, runtime)
     else:
@@ -72,6 +75,41 @@ def connect(address: str | None = None) -> None:
 def is_local(address: str | None = None) -> bool:
     """Whether commands run on this machine alone, and not on a cluster, which may grow."""
     return not (address or os.environ.get("RAY_ADDRESS"))
+
+
+def count_gpus() -> float:
+    """GPUs of the nodes that are there."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0.0)
+
+
+def asks_for_gpus(device: str, workers: int) -> bool:
+    """Whether workers ask for a GPU each.
+
+    Args:
+        device: run.device. With `cuda` they do, and wait for nodes that a cluster has yet to
+            start; with `auto` if there are enough now.
+        workers: How many.
+    """
+    return device == "cuda" or (device == "auto" and count_gpus() >= workers)
+
+
+def check_gpus(device: str, workers: int, address: str | None = None) -> None:
+    """Refuse a GPU run where there will never be enough of them, before anything is written.
+
+    Raises:
+        SettingsError: run.device is cuda, and this machine has fewer GPUs.
+    """
+    if device != "cuda" or not is_local(address):
+        return
+    connect(address)
+    if count_gpus() < workers:
+        raise SettingsError(
+            f"run.device is cuda, which takes {workers} GPUs here; this machine has"
+            f" {count_gpus():g}.",
+            "auto or cpu, fewer workers, or a cluster",
+            "Give --set run.device=auto, fewer --workers, or a cluster's --address.",
+        )
 
 
 def check_room(workers: int, address: str | None) -> None:

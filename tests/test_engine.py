@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import ray
+
+from raffect import engine
+from raffect.errors import SettingsError
 
 START = """
 from raffect.engine import connect
@@ -55,3 +59,29 @@ def test_it_starts_without_a_word(started):
     assert address
     _, said = process.communicate("\n", timeout=60)
     assert said == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "there", "asked"),
+    [
+        ("cpu", 1, 4, False),
+        ("auto", 2, 2, True),
+        ("auto", 2, 1, False),
+        ("auto", 1, 0, False),
+        # Nodes with GPUs may be yet to come.
+        ("cuda", 2, 0, True),
+    ],
+)
+def test_who_asks_for_gpus(monkeypatch, device: str, workers: int, there: int, asked: bool):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8, "GPU": there})
+    assert engine.asks_for_gpus(device, workers) is asked
+
+
+def test_gpus_that_will_never_come_are_refused_on_this_machine_only(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(SettingsError, match="takes 2 GPUs here; this machine has 0"):
+        engine.check_gpus("cuda", 2)
+    engine.check_gpus("cuda", 2, "head:6379")
+    engine.check_gpus("auto", 2)

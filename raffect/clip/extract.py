@@ -14,9 +14,8 @@ import ray.data
 from raffect.clip.encoder import load_encoder
 from raffect.clip.encoding import choose_device, encode_crops
 from raffect.clip.ingest import FRAMES
-from raffect.clip.workers import check_device, count_gpus
 from raffect.config import ExtractConfig
-from raffect.engine import connect
+from raffect.engine import asks_for_gpus, check_gpus, connect
 from raffect.store import (
     DATASET,
     Manifest,
@@ -60,7 +59,7 @@ def extract(
     Raises:
         NotThereError: The store has no dataset or no such encoder.
         ConflictError: Features of that name were begun or made otherwise.
-        SettingsError: run.device is cuda, and the cluster has no GPU.
+        SettingsError: run.device is cuda, and this machine has no GPU.
     """
     dataset = read_manifest(store, DATASET)
     encoder_manifest = read_manifest(store, encoder_folder(encoder))
@@ -69,7 +68,7 @@ def extract(
         encoder_folder(encoder): encoder_manifest.digest(),
     }
     plan = {"encoder": encoder, **config.canonical()}
-    check_device(config.run, 1, address)
+    check_gpus(config.run.device, 1, address)
     stage = Stage(store, features_folder(name), "features", plan, sources, overwrite)
     if stage.finished is not None:
         return stage.finished
@@ -95,7 +94,7 @@ def _parts(
     pending = [shard for shard in shards if shard.removeprefix(FRAMES) not in kept]
     if not pending:
         return
-    use_gpu = config.run.device != "cpu" and count_gpus() > 0
+    use_gpu = asks_for_gpus(config.run.device, 1)
     source = ray.data.from_items(
         [{"shard": shard} for shard in pending], override_num_blocks=len(pending)
     )

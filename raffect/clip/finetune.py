@@ -15,9 +15,9 @@ from raffect.clip.encoder import CONFIG, METRICS, WEIGHTS, FrameEncoder, build_e
 from raffect.clip.encoder import to_bytes as encoder_bytes
 from raffect.clip.ingest import Wanted, choose_frames, read_shares
 from raffect.clip.training import read_best
-from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, check_device, run_workers
+from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, run_workers
 from raffect.config import FinetuneConfig
-from raffect.engine import check_room, connect
+from raffect.engine import check_gpus, check_room, connect
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
 from raffect.store.manifest import has_manifest
 
@@ -58,7 +58,7 @@ def finetune(
     # What can be wrong with the settings is found before anything is written.
     known = has_manifest(store, folder) and not overwrite
     encoder, wanted = (None, None) if known else _begin(store, config)
-    check_device(config.run, workers, address)
+    check_gpus(config.run.device, workers, address)
     plan = {**config.canonical(), "workers": workers}
     stage = Stage(store, folder, "encoder", plan, sources, overwrite)
     if stage.finished is not None:

@@ -22,8 +22,8 @@ from raffect.clip.encoder import restore
 from raffect.clip.ingest import WINDOW, Share
 from raffect.clip.mail import Post, open_mailbox
 from raffect.clip.training import Batch, Finetuner, NotFiniteError
-from raffect.config import FinetuneConfig, RunConfig
-from raffect.engine import connect
+from raffect.config import FinetuneConfig
+from raffect.engine import asks_for_gpus
 from raffect.errors import RaffectError, SettingsError, find_user_error
 from raffect.store import Store
 from raffect.temporal.reduce import LOCAL, GroupReducer
@@ -145,31 +145,8 @@ def run_workers(store: Store, folder: str, job: Job, on_epoch: OnEpoch | None) -
     return result.checkpoint
 
 
-def count_gpus() -> int:
-    """GPUs of the cluster."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(resources.get("GPU", 0))
-
-
-def check_device(run: RunConfig, gpus: int, address: str | None) -> None:
-    """Refuse a GPU run on a cluster without enough of them, before anything is written.
-
-    Raises:
-        SettingsError: run.device is cuda, and there are fewer GPUs.
-    """
-    if run.device != "cuda":
-        return
-    connect(address)
-    if count_gpus() < gpus:
-        raise SettingsError(
-            f"run.device is cuda, which takes {gpus} GPUs here; the cluster has {count_gpus()}.",
-            "auto or cpu, or a cluster with as many GPUs",
-            "Give --set run.device=auto, or fewer --workers.",
-        )
-
-
 def _scaling(job: Job) -> ray.train.ScalingConfig:
-    use_gpu = job.config.run.device != "cpu" and count_gpus() >= job.workers
+    use_gpu = asks_for_gpus(job.config.run.device, job.workers)
     gpu = {"GPU": 1} if use_gpu else {}
     return ray.train.ScalingConfig(
         num_workers=job.workers,

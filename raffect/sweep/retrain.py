@@ -115,8 +115,7 @@ def retrain(
         RaffectError: Training diverged.
     """
     engine.connect(address)
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = 1 if resources.get("GPU", 0) >= 1 and wanted.config.run.device != "cpu" else 0
+    gpus = 1 if engine.asks_for_gpus(wanted.config.run.device, 1) else 0
     remote = ray.remote(_train_seed).options(num_cpus=1, num_gpus=gpus, max_retries=2)
     waiting = {remote.remote(store, wanted, seed): seed for seed in seeds}
     found: dict[int, SeedResult] = {}

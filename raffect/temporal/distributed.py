@@ -20,8 +20,8 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raffect.config import TemporalConfig
-from raffect.engine import connect
-from raffect.errors import SettingsError, find_user_error
+from raffect.engine import asks_for_gpus, check_gpus, connect
+from raffect.errors import find_user_error
 from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.data import TaskData
 from raffect.temporal.reduce import GroupReducer, Reducer
@@ -111,11 +111,12 @@ def train_on_workers(
         address: A Ray cluster; None: the one that is connected, RAY_ADDRESS, or this machine.
 
     Raises:
-        SettingsError: GPUs are wanted and the cluster has too few.
+        SettingsError: GPUs are wanted and this machine has too few.
         NotFiniteError: Training diverged.
         RaffectError: A worker met a user's mistake, or the store failed.
     """
     connect(address)
+    check_gpus(config.run.device, workers, address)
     scaling = _scaling(config, workers)
     board = _post_board()
     reference = data if isinstance(data, ray.ObjectRef) else ray.put(data)
@@ -180,15 +181,8 @@ def _raise_failure(errors: list[BaseException], diverged: str | None) -> None:
 
 
 def _scaling(config: TemporalConfig, workers: int) -> ScalingConfig:
+    gpus = asks_for_gpus(config.run.device, workers)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = config.run.device != "cpu" and resources.get("GPU", 0) >= workers
-    if config.run.device == "cuda" and not gpus:
-        raise SettingsError(
-            f"run.device = cuda with {workers} workers; the cluster has "
-            f"{resources.get('GPU', 0):g} GPUs.",
-            "auto, cpu, or as many GPUs as workers",
-            "Leave run.device at auto, give fewer --workers, or add nodes with GPUs.",
-        )
     share = cpus_per_worker(workers, resources.get("CPU", 1))
     return ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": share})
 

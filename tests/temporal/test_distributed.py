@@ -74,5 +74,5 @@ def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monk
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake(small_store, ray_local):
-    with pytest.raises(SettingsError, match="the cluster has 0 GPUs"):
+    with pytest.raises(SettingsError, match="this machine has 0"):
         train(small_store, small_config(Task.VA, run__device="cuda"), "clip", "m", workers=2)
