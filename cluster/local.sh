@@ -104,6 +104,10 @@ END
   source "$folder/env"
   # The nodes are the cluster; whoever starts one with an address set joins it.
   unset RAY_ADDRESS
+  # Ray writes its own boards beside it.
+  mkdir -p "$folder/grafana"
+  cp "$(dirname "$0")/grafana/raffect.json" "$folder/grafana/"
+  export RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR="$folder/grafana"
   export RAY_TRAIN_ENABLE_STATE_TRACKING=1 RAY_PROMETHEUS_HOST="http://$host:$prometheus_port"
   # A busy machine takes its time.
   export RAY_raylet_start_wait_time_s=120 RAY_USAGE_STATS_ENABLED=0

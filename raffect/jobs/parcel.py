@@ -16,6 +16,8 @@ from raffect.store.layout import DATASET, MANIFEST
 
 PACKAGES = ("raffect", "tune_spaces")
 PROJECT = "pyproject.toml"
+PINS = "constraints.txt"
+"""What `doctor` compares a cluster's nodes with."""
 # What a job reads comes from the store; what lies beside the code in these forms is data.
 DATA_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".mp4", ".avi", ".mkv", ".mov", ".webm"}
@@ -89,6 +91,8 @@ def pack(here: Path, named: Sequence[str] = ()) -> Parcel:
     """
     source = Path(raffect.__file__).parent.parent
     files: dict[str, Path] = {}
+    if (source / PROJECT).is_file() and (source / PINS).is_file():
+        files[PINS] = source / PINS
     for package in PACKAGES:
         files.update(_below(source / package, source))
     if (here / PROJECT).is_file() and (here / "raffect").is_dir():

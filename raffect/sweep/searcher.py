@@ -9,6 +9,7 @@ of both libraries need the few lines below.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -29,6 +30,7 @@ class StudySearcher(Searcher):
         super().__init__()
         self.ledger = ledger
         self._room = room
+        self._slots: dict[str, int] = {}
         self.losses: dict[str, list[str]] = {}
         """Why trials of the engine lost their processes, by key; the scheduler notes it."""
 
@@ -43,7 +45,17 @@ class StudySearcher(Searcher):
             # A trial that runs may still be given back.
             waits = self.ledger.live and self.ledger.error is None
             return None if waits else Searcher.FINISHED
-        return {"number": assignment.number, "settings": assignment.config.canonical()}
+        return {
+            "number": assignment.number,
+            "settings": assignment.config.canonical(),
+            "slot": self._take_slot(trial_id),
+        }
+
+    def _take_slot(self, trial_id: str) -> int:
+        """The first that no running trial has; an actor keeps that of its first trial."""
+        taken = set(self._slots.values())
+        self._slots[trial_id] = next(slot for slot in count() if slot not in taken)
+        return self._slots[trial_id]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has recorded it."""
@@ -52,6 +64,7 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Settle a trial that said it is done, or that lost its process too often."""
+        self._slots.pop(trial_id, None)
         if error:
             reasons = self.losses.pop(trial_id, [LOST_ACTOR])
             self.ledger.guard(lambda: self.ledger.lose(trial_id, reasons), None)

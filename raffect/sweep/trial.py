@@ -92,10 +92,11 @@ class SweepTrial(tune.Trainable):
         """Take the first trial.
 
         Args:
-            config: Number and settings of the trial.
+            config: Number, settings and slot of the trial.
             data: A reference to the TaskData, which all processes of a node share.
             home: Where trials leave what they make.
         """
+        self._slot = int(config["slot"])
         self._data = data[0]
         self._home = home
         self._resident: dict[str, ResidentData] = {}
@@ -130,10 +131,9 @@ class SweepTrial(tune.Trainable):
         """How Ray's dashboard calls the actor.
 
         Ray asks once, when the actor has begun with its first trial; many more trials use it
-        later. That first one's number tells its slot from the others.
+        later.
         """
-        slot = vars(self).setdefault("_slot", self._number)
-        return f"{self._config.task.value} sweep {self._home.sweep}, slot {slot}"
+        return f"{self._config.task.value} sweep {self._home.sweep}, slot {self._slot}"
 
     def step(self) -> dict[str, Any]:
         """One epoch; a failure of the trial's own is a result, so that the actor lives on."""

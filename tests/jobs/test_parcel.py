@@ -7,7 +7,7 @@ import pytest
 
 import raffect
 from raffect.errors import SettingsError
-from raffect.jobs.parcel import PACKAGES, Parcel, named_code, pack
+from raffect.jobs.parcel import PACKAGES, PINS, Parcel, named_code, pack
 
 SOURCE = Path(raffect.__file__).parent.parent
 
@@ -33,7 +33,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def own(parcel: Parcel) -> set[str]:
     """What comes on top of raffect itself."""
-    return {name for name in parcel.files if not name.startswith(PACKAGES)}
+    return {name for name in parcel.files if not name.startswith(PACKAGES)} - {PINS}
 
 
 @pytest.mark.parametrize("with_git", [True, False])

@@ -230,7 +230,7 @@ def actor(filled: Store, sweep: str) -> SweepTrial:
     """A trial's actor, in this process."""
     data = load_task_data(filled, "clip", Task.VA)
     home = TrialHome(filled, sweep, (), 0.0)
-    config = {"number": 0, "settings": tiny.base().canonical()}
+    config = {"number": 0, "slot": 0, "settings": tiny.base().canonical()}
     made: SweepTrial = SweepTrial.__new__(SweepTrial)
     made.setup(config, data=[ray.put(data)], home=home)
     return made

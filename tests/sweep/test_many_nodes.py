@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +24,7 @@ from ray._private.internal_api import node_stats
 from raffect import engine
 from raffect.store import Store
 from raffect.sweep.ledger import SweepProgress
+from tests.durability import processes
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
 
@@ -151,27 +161,89 @@ def test_features_travel_to_a_node_once_however_many_trials_it_runs(
 
 
 def test_a_cluster_that_has_no_room_yet_is_asked_for_it_and_waited_for(
-    monkeypatch: pytest.MonkeyPatch, filled: Store, space: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory, filled: Store, space: str
 ):
-    """Ray's own autoscaler, with nodes that are processes of this machine."""
-    from ray.cluster_utils import AutoscalingCluster
-
+    """Ray's own autoscaler, whose nodes are processes of this machine."""
+    if is_taken(FAKE_NODES_PORT):
+        pytest.skip(f"port {FAKE_NODES_PORT} is taken")
     ray.shutdown()
-    monkeypatch.setenv("RAY_ENABLE_AUTOSCALER_V2", "1")
-    worker = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}
-    cluster = AutoscalingCluster(
-        head_resources={"CPU": 0}, worker_node_types={"small": worker}, idle_timeout_minutes=5
-    )
-    cluster.start()
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
     watch = Watch()
-    try:
-        engine.connect("auto")
-        assert not ray.cluster_resources().get("CPU")
-        slow = tiny.base(optimiser__epochs=40, segments__stride=1)
-        view = sweep(filled, space, 8, concurrent=2, pruning="none", base=slow, on_update=watch)
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    slow = tiny.base(optimiser__epochs=40, segments__stride=1)
+    with autoscaling_head(tmp_path_factory.mktemp("head"), most=2) as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        engine.connect()
+        try:
+            assert not ray.cluster_resources().get("CPU")
+            view = sweep(
+                filled, space, 8, concurrent=2, pruning="none", base=slow, on_update=watch
+            )
+        finally:
+            ray.shutdown()
     assert view.counts == {"COMPLETE": 8}
     assert len(watch.nodes) == 2
+
+
+FAKE_NODES_PORT = 6379
+"""Where the nodes that Ray's autoscaler makes up look for their head, wherever that is."""
+
+
+def is_taken(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def autoscaling_head(folder: Path, most: int) -> Iterator[str]:
+    """A head without CPUs that starts nodes of one CPU when they are asked for.
+
+    Ray's AutoscalingCluster can't be used: it ends every Ray of the machine first, and wants a
+    file that Ray's wheel does not have.
+    """
+    worker = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": most}
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    nothing = {f"{name}_commands": [] for name in ("initialization", "setup", "head_setup",
+               "worker_setup", "head_start_ray", "worker_start_ray")}  # fmt: skip
+    config = {
+        "cluster_name": "here",
+        "max_workers": most,
+        "provider": {
+            "type": "fake_multinode",
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
+        "available_node_types": {"ray.head.default": head, "worker": worker},
+        "head_node_type": "ray.head.default",
+        "idle_timeout_minutes": 5,
+        "upscaling_speed": 1.0,
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        **nothing,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    mark = uuid.uuid4().hex
+    with tempfile.TemporaryDirectory(prefix="ray-") as short:
+        words = ["start", "--head", "--block", "--num-cpus=0", f"--port={FAKE_NODES_PORT}"]
+        options = [f"--autoscaling-config={folder}/config.json", f"--temp-dir={short}"]
+        faster = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        log = (folder / "log").open("w+")
+        subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *words, *options],
+            env={**os.environ, **faster, processes.MARK: mark},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            until = time.monotonic() + 120
+            while "Ray runtime started" not in (folder / "log").read_text():
+                assert time.monotonic() < until, (folder / "log").read_text()
+                time.sleep(0.5)
+            yield f"127.0.0.1:{FAKE_NODES_PORT}"
+        finally:
+            processes.kill_marked(mark)
+            log.close()
