@@ -132,11 +132,17 @@ await_node() {
   give_up "$1"
 }
 
+free_port() {
+  "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# Each with an agent port of its own: nodes of one machine would quarrel over Ray's only one, and
+# jobs find no agent on a head that lost.
 ray_node() {
   local name=$1
   shift
   start "$name" "$python" -m ray.scripts.scripts start --block --disable-usage-stats \
-    --node-ip-address "$host" "$@"
+    --node-ip-address "$host" --dashboard-agent-listen-port "$(free_port)" "$@"
 }
 
 start_ray() {

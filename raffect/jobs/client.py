@@ -85,6 +85,8 @@ class JobServer:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         for name in _LOUD:
             logging.getLogger(name).setLevel(logging.ERROR)
+        # Ray's client prefers the variable to the address that it is given.
+        os.environ[_ADDRESS_VARIABLES[0]] = self.address
         with self._explained():
             self._client = JobSubmissionClient(self.address)
 
