@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -38,15 +37,8 @@ class JobView:
         self._rest = ""
         self._ended = threading.Event()
         self._spinner = Spinner("dots")
-        self._live: Live | None = None
         self._thread: threading.Thread | None = None
-        if screen.console.is_terminal and not screen.silent:
-            self._live = Live(
-                get_renderable=self.render,
-                console=screen.console,
-                refresh_per_second=4,
-                transient=True,
-            )
+        self._live = screen.live(self.render)
 
     def __enter__(self) -> JobView:
         if self._live is not None:

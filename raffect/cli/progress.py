@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -44,14 +43,7 @@ class SweepTable:
         self._told = 0.0
         self._best: float | None = None
         self._spinner = Spinner("dots")
-        self._live: Live | None = None
-        if screen.console.is_terminal and not screen.silent:
-            self._live = Live(
-                get_renderable=self.render,
-                console=screen.console,
-                refresh_per_second=4,
-                transient=True,
-            )
+        self._live = screen.live(self.render)
 
     def __enter__(self) -> SweepTable:
         if self._live is not None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -44,6 +45,18 @@ class Screen:
     def path(self, text: str) -> None:
         """Print a path or a command on one line of its own, however long, ready to be copied."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def live(self, render: Callable[[], RenderableType]) -> Live | None:
+        """A part of the screen that is drawn again and again, not yet started.
+
+        Returns:
+            None where there is no terminal, or nothing is to be said.
+        """
+        if not self.console.is_terminal or self.silent:
+            return None
+        return Live(
+            get_renderable=render, console=self.console, refresh_per_second=4, transient=True
+        )
 
     def ready(self, where: str, manifest: Manifest) -> None:
         """Say where a stage's result is, and whether it had been there before."""

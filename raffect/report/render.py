@@ -11,15 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from raffect import __version__
 from raffect.report.data import ReportData
-from raffect.report.naming import count_text, duration, numbers_text, score_text, short_value
 from raffect.report.palette import DARK, LIGHT, declarations
-from raffect.report.style import STATE_NAMES
+from raffect.report.templates import make_environment
 from raffect.report.view import describe
 
 _HERE = Path(__file__).parent
@@ -58,23 +57,8 @@ def _identity(data: ReportData, index: int) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        score=score_text,
-        duration=duration,
-        count=count_text,
-        value=short_value,
-        numbers=numbers_text,
-        percent=percent,
-        figure_json=figure_json,
-        state=lambda state: STATE_NAMES.get(state, state.lower()),
-        day=lambda created: created[:10],
+    environment = make_environment(
+        _HERE, percent=percent, figure_json=figure_json, day=lambda created: created[:10]
     )
     macros: Any = environment.get_template("macros.html").module
     environment.globals.update(

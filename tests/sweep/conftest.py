@@ -9,6 +9,7 @@ import pytest
 from raffect.store import Store
 from tests.sweep import tiny
 from tests.sweep.sweeps import SPACE
+from tests.sweep.tracked_runs import plan
 
 
 @pytest.fixture
@@ -23,3 +24,13 @@ def space(tmp_path: Path) -> str:
     path = tmp_path / "space.py"
     path.write_text(SPACE)
     return str(path)
+
+
+@pytest.fixture
+def planned(store: Store) -> Store:
+    return plan(store)
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []

@@ -6,14 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 import raffect.report
 from raffect import __version__
 from raffect.jobs.page.show import STATUS_TEXT
-from raffect.report.naming import count_text, duration, numbers_text, score_text, short_value
 from raffect.report.palette import DARK, LIGHT, declarations
-from raffect.report.style import STATE_NAMES
+from raffect.report.templates import make_environment
 
 _HERE = Path(__file__).parent
 
@@ -45,22 +44,9 @@ def script() -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        score=score_text,
-        duration=duration,
-        count=count_text,
-        value=short_value,
-        numbers=numbers_text,
+    return make_environment(
+        _HERE,
         rate=lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}",
-        state=lambda state: STATE_NAMES.get(state, state.lower()),
         status=lambda status: STATUS_TEXT[status],
         moment=lambda iso: iso[:16].replace("T", " ") + " UTC",
     )
-    return environment
