@@ -39,8 +39,9 @@ format: install
 bench: install
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done
 
-# Half an hour of kill -9 at random moments, a table of what came of it.
+# What CI has no time for; then half an hour of kill -9 at random moments, a table of what came.
 durability: install
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python -m tests.durability.run --runs 28 --seed 1
 
 clean:

@@ -110,7 +110,7 @@ END
   export RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR="$folder/grafana"
   export RAY_TRAIN_ENABLE_STATE_TRACKING=1 RAY_PROMETHEUS_HOST="http://$host:$prometheus_port"
   # A busy machine takes its time.
-  export RAY_raylet_start_wait_time_s=120 RAY_USAGE_STATS_ENABLED=0
+  export RAY_raylet_start_wait_time_s=60 RAY_USAGE_STATS_ENABLED=0
 }
 
 start_s3() {
@@ -123,13 +123,15 @@ start_s3() {
   "$python" -c 'import boto3; boto3.client("s3").create_bucket(Bucket="raffect")'
 }
 
-await_node() {
+# On a busy machine a node's first words to its head are lost now and then: it is started again.
+start_worker() {
+  ray_node "$1" --address "$host:$head_port" --num-cpus "$cpus"
   for _ in $(seq 480); do
     grep -q 'Ray runtime started' "$folder/logs/$1.log" && return
-    is_alive "$1" || break
+    is_alive "$1" || return 1
     sleep 0.25
   done
-  give_up "$1"
+  return 1
 }
 
 free_port() {
@@ -151,8 +153,7 @@ start_ray() {
   await head "$dashboard_port"
   # One after the other: nodes that start at once on one machine take the same socket.
   for number in 1 2; do
-    ray_node "worker-$number" --address "$host:$head_port" --num-cpus "$cpus"
-    await_node "worker-$number"
+    start_worker "worker-$number" || start_worker "worker-$number" || give_up "worker-$number"
   done
 }
 

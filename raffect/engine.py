@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
@@ -139,6 +140,12 @@ def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
                 logging_level=logging.ERROR,
                 runtime_env=runtime,
             )
+    except AuthenticationError as error:
+        raise RaffectError(
+            f"The Ray cluster at {address} wants a token: {_first_line(error)}",
+            "RAY_AUTH_MODE=token, and the cluster's token in the file RAY_AUTH_TOKEN_PATH",
+            "Get the token from the cluster's head and set both variables.",
+        ) from None
     except (OSError, RuntimeError, ValueError) as error:
         raise RaffectError(
             f"No Ray cluster answers at {address}: {_first_line(error)}",

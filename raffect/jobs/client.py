@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from raffect.errors import NotThereError, RaffectError, SettingsError
@@ -24,6 +25,7 @@ UPLOAD_LIMIT = GCS_STORAGE_MAX_SIZE
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 # These set a level of their own when they are imported.
 _LOUD = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
+_UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
 STOPPED = 130
 FAILED = 1
 _RECONNECTS = 5
@@ -183,7 +185,7 @@ class JobServer:
             yield
         except (OSError, aiohttp.ClientError, requests.RequestException) as error:
             raise self._silent(error) from None
-        except RuntimeError as error:
+        except (RuntimeError, AuthenticationError) as error:
             raise self._refused(str(error), job_id) from None
 
     def _silent(self, error: Exception) -> RaffectError:
@@ -195,7 +197,7 @@ class JobServer:
         )
 
     def _refused(self, said: str, job_id: str | None) -> RaffectError:
-        if any(word in said for word in ("401", "403", "authentication", "Unauthorized")):
+        if any(word in said for word in _UNAUTHENTICATED):
             return RaffectError(
                 f"The job server at {self.address} wants a token, or another one.",
                 "RAY_AUTH_MODE=token and the cluster's token in the file RAY_AUTH_TOKEN_PATH",

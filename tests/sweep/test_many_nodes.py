@@ -98,6 +98,7 @@ def test_trials_run_on_all_nodes_and_on_one_that_comes_later(
     assert watch.most == 3
 
 
+@pytest.mark.long
 def test_a_node_that_dies_costs_its_trial_no_more_than_a_checkpoint_interval(
     cluster: Any, filled: Store, space: str
 ):
@@ -160,6 +161,7 @@ def test_features_travel_to_a_node_once_however_many_trials_it_runs(
     assert size <= found[0] < 1.5 * size
 
 
+@pytest.mark.long
 def test_a_cluster_that_has_no_room_yet_is_asked_for_it_and_waited_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory, filled: Store, space: str
 ):
