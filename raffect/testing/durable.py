@@ -83,15 +83,21 @@ class DurableApplication:
         application: The application, e.g. moto's; it starts empty.
         log: The log.
         at: Lets the application take a time (ISO 8601, UTC) for now; None ends that.
+        whole: Reads the object of a path, however it came there.
 
     Raises:
         RuntimeError: The application refuses a request of the log that it once granted.
     """
 
     def __init__(
-        self, application: Application, log: RequestLog, at: Callable[[str | None], None]
+        self,
+        application: Application,
+        log: RequestLog,
+        at: Callable[[str | None], None],
+        whole: Callable[[str], bytes],
     ) -> None:
         self._application = application
+        self._whole = whole
         self._log = log
         self._lock = threading.Lock()
         for head, body in log.replay():
@@ -114,9 +120,24 @@ class DurableApplication:
             head = {"time": now, "environ": _plain(environ)}
             status, headers, answer = self._answer(environ)
             if environ["REQUEST_METHOD"] not in _READS and status.startswith("2"):
-                self._log.append(head, body)
+                self._keep(head, body)
         start_response(status, headers)
         return [answer]
+
+    def _keep(self, head: dict[str, Any], body: bytes) -> None:
+        """Log a request.
+
+        Of an upload in parts, whose id is drawn at random, only the end is logged: as one upload
+        of the whole. Parts of one that has not ended are lost in a kill, and their sender is told.
+        """
+        environ = head["environ"]
+        names = _query(environ)
+        if "uploadId" in names and environ["REQUEST_METHOD"] == "POST":
+            body = self._whole(environ["PATH_INFO"])
+            head = {**head, "environ": _in_one(environ, len(body))}
+        elif names & {"uploads", "uploadId"}:
+            return
+        self._log.append(head, body)
 
     def _answer(self, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
         told: list[Any] = []
@@ -140,13 +161,40 @@ def _read_body(environ: Environ) -> bytes:
 
 
 def _unlogged(environ: Environ) -> str | None:
-    """What can't be replayed: uploads in parts, whose id moto draws; moto's own commands."""
-    names = {part.partition("=")[0] for part in environ.get("QUERY_STRING", "").split("&")}
-    if names & {"uploads", "uploadId"}:
-        return "uploads in parts"
+    """What can't be replayed: moto's own commands."""
     if environ["PATH_INFO"].startswith("/moto-api") and environ["REQUEST_METHOD"] not in _READS:
         return "moto's own commands"
     return None
+
+
+def _query(environ: Environ) -> set[str]:
+    return {part.partition("=")[0] for part in environ.get("QUERY_STRING", "").split("&")}
+
+
+def _in_one(environ: dict[str, Any], size: int) -> dict[str, Any]:
+    """The request that uploads an object of this size at once."""
+    path = environ["PATH_INFO"]
+    gone = ("HTTP_X_AMZ_CONTENT_SHA256", "HTTP_CONTENT_MD5", "HTTP_CONTENT_ENCODING")
+    kept = {key: value for key, value in environ.items() if key not in gone}
+    return {
+        **kept,
+        "REQUEST_METHOD": "PUT",
+        "QUERY_STRING": "",
+        "RAW_URI": path,
+        "REQUEST_URI": path,
+        "CONTENT_LENGTH": str(size),
+        "CONTENT_TYPE": "application/octet-stream",
+    }
+
+
+def _whole_object(path: str) -> bytes:
+    """What moto holds of `/bucket/key`."""
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    bucket, _, key = path.lstrip("/").partition("/")
+    found: bytes = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key).value
+    return found
 
 
 def _plain(environ: Environ) -> dict[str, Any]:
@@ -200,7 +248,7 @@ def main(folder: str, port: str) -> None:
 
     log = RequestLog(Path(folder) / LOG)
     moto = DomainDispatcherApplication(create_backend_app)
-    application = DurableApplication(moto, log, _set_time)
+    application = DurableApplication(moto, log, _set_time, _whole_object)
     _demand(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
     run_simple(
         "127.0.0.1", int(port), application, threaded=True, request_handler=MotoRequestHandler

@@ -115,14 +115,29 @@ def test_of_many_conditional_writes_one_wins(server: DurableS3Server) -> None:
     assert store.read_bytes("lock") == b"%d" % won[0]
 
 
-def test_uploads_in_parts_are_refused_rather_than_lost(server: DurableS3Server) -> None:
+def test_an_upload_in_parts_survives_once_it_has_ended(server: DurableS3Server) -> None:
     import boto3
-    from botocore.exceptions import ClientError
 
     bucket = server.new_bucket()
     client = boto3.client("s3", endpoint_url=server.endpoint)
-    with pytest.raises(ClientError, match="NotImplemented"):
-        client.create_multipart_upload(Bucket=bucket, Key="x")
+    data = bytes(range(256)) * 2**15
+    upload = client.create_multipart_upload(Bucket=bucket, Key="a/large one")["UploadId"]
+    parts = []
+    for number, part in enumerate((data[: 5 * 2**20], data[5 * 2**20 :]), start=1):
+        sent = client.upload_part(
+            Bucket=bucket, Key="a/large one", UploadId=upload, PartNumber=number, Body=part
+        )
+        parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+    client.complete_multipart_upload(
+        Bucket=bucket, Key="a/large one", UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+    client.create_multipart_upload(Bucket=bucket, Key="never ended")
+    for _ in range(2):
+        server.kill()
+        server.start()
+        assert client.get_object(Bucket=bucket, Key="a/large one")["Body"].read() == data
+        listed = client.list_objects_v2(Bucket=bucket)["Contents"]
+        assert [one["Key"] for one in listed] == ["a/large one"]
 
 
 @pytest.mark.parametrize("left", [0, 1, 20, 40, 60, 80])
