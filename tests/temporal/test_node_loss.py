@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from raffect.affwild2.tasks import Task
 from raffect.temporal.train import train
 from tests.temporal.builders import NO_DROPOUT, small_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 EPOCHS = 60
 
 
@@ -42,24 +41,22 @@ def test_training_goes_on_after_the_loss_of_a_node(cluster: Any, small_store):
     times: list[float] = []
 
     def replace() -> None:
+        # In the main thread: Ray's cluster_utils handles signals there.
         cluster.remove_node(victim, allow_graceful=False)
         cluster.add_node(num_cpus=1)
         replaced.append(time.monotonic())
-
-    thread = threading.Thread(target=replace)
 
     def on_epoch(result, total):
         told.append(result.epoch)
         times.append(time.monotonic())
         if result.epoch == 3:
-            thread.start()
+            replace()
 
     train(small_store, config, "clip", "m", workers=2, on_epoch=on_epoch)
-    thread.join()
     metrics = json.loads(small_store.read_bytes("models/m/metrics.json"))
     epochs = [epoch["epoch"] for epoch in metrics["history"]]
     assert epochs == list(range(1, EPOCHS + 1))
-    assert min(times) < replaced[0] < max(times)
+    assert replaced[0] < max(times)
     # Rank 0 keeps a checkpoint of each epoch before it tells of it: none is told twice.
     assert told == sorted(set(told))
     first = next(moment for moment in times if moment > replaced[0])
