@@ -68,7 +68,9 @@ def concordance_correlation_coefficient(a: ArrayLike, b: ArrayLike) -> float:
     from_a, from_b = a - a.mean(), b - b.mean()
     covariance = np.mean(from_a * from_b)
     apart = (a.mean() - b.mean()) ** 2
-    return float(2 * covariance / (np.mean(from_a**2) + np.mean(from_b**2) + apart))
+    spread = np.mean(from_a**2) + np.mean(from_b**2) + apart
+    # Squares of values below 1e-162 are 0: as good as constant.
+    return float(2 * covariance / spread) if spread else 0.0
 
 
 def class_f1(predicted: NDArray[Any], true: NDArray[Any], classes: int) -> Floats:
