@@ -149,7 +149,8 @@ ray_node() {
 
 start_ray() {
   ray_node head --head --port "$head_port" --num-cpus 0 --temp-dir "$temporary" \
-    --dashboard-host "$host" --dashboard-port "$dashboard_port" --include-dashboard true
+    --dashboard-host "$host" --dashboard-port "$dashboard_port" --include-dashboard true \
+    --ray-client-server-port "$(free_port)"
   await head "$dashboard_port"
   # One after the other: nodes that start at once on one machine take the same socket.
   for number in 1 2; do

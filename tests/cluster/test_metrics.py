@@ -76,11 +76,15 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     (line,) = [
         line for line in read_yaml("aws.yaml")["head_start_ray_commands"] if "--head" in line
     ]
-    gcs, dashboard, metrics = free_ports(3)
+    gcs, dashboard, metrics, client, agent = free_ports(5)
     replaced = {"port": gcs, "dashboard-port": dashboard, "metrics-export-port": metrics}
     words = [word for word in shlex.split(line) if not word.startswith("--autoscaling-config")]
     for name, port in {**replaced, "object-store-memory": 100_000_000}.items():
         words = [f"--{name}={port}" if word.startswith(f"--{name}=") else word for word in words]
+    # Another head may run on this machine, and both would want Ray's own.
+    others = ("ray-client-server-port", "dashboard-agent-listen-port")
+    words = [word for word in words if not word.startswith(tuple(f"--{name}" for name in others))]
+    words += [f"--{name}={port}" for name, port in zip(others, (client, agent), strict=True)]
     # Sockets of Ray have long names.
     folder = Path("/tmp") / f"raffect-test-{os.getpid()}"
     token = tmp_path_factory.mktemp("token") / "auth_token"
