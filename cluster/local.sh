@@ -135,7 +135,7 @@ start_worker() {
 }
 
 free_port() {
-  "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  "$python" -c 'from raffect.testing.ports import free_ports; print(*free_ports(1))'
 }
 
 # Each with an agent port of its own: nodes of one machine would quarrel over Ray's only one, and

@@ -82,7 +82,7 @@ class DurableApplication:
     Args:
         application: The application, e.g. moto's; it starts empty.
         log: The log.
-        at: Lets the application take a time (ISO 8601, UTC) for now; None ends that.
+        at: Lets the application take a time (ISO 8601, UTC) for now.
         whole: Reads the object of a path, however it came there.
 
     Raises:
@@ -93,11 +93,12 @@ class DurableApplication:
         self,
         application: Application,
         log: RequestLog,
-        at: Callable[[str | None], None],
+        at: Callable[[str], None],
         whole: Callable[[str], bytes],
     ) -> None:
         self._application = application
         self._whole = whole
+        self._at = at
         self._log = log
         self._lock = threading.Lock()
         for head, body in log.replay():
@@ -105,7 +106,6 @@ class DurableApplication:
             status, _, _ = self._answer(_environ(head["environ"], body))
             if not status.startswith("2"):
                 raise RuntimeError(f"{head['environ']['PATH_INFO']} was granted, now: {status}")
-        at(None)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after it is in the log if it changed something."""
@@ -116,6 +116,8 @@ class DurableApplication:
         environ["wsgi.input"] = io.BytesIO(body)
         with self._lock:
             now = datetime.now(UTC).isoformat()
+            # An object's time is the log's, to the microsecond: a replay can't move it.
+            self._at(now)
             # Before the application adds things of its own.
             head = {"time": now, "environ": _plain(environ)}
             status, headers, answer = self._answer(environ)
@@ -193,8 +195,10 @@ def _whole_object(path: str) -> bytes:
     from moto.s3.models import s3_backends
 
     bucket, _, key = path.lstrip("/").partition("/")
-    found: bytes = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key).value
-    return found
+    found = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key)
+    if found is None:
+        raise RuntimeError(f"moto took {path} and does not hold it")
+    return bytes(found.value)
 
 
 def _plain(environ: Environ) -> dict[str, Any]:
@@ -214,13 +218,12 @@ def _environ(plain: dict[str, Any], body: bytes) -> Environ:
     }
 
 
-def _set_time(now: str | None) -> None:
+def _set_time(now: str) -> None:
     """Objects keep the time at which they were written."""
-    from moto.core.utils import utcnow
     from moto.s3 import models
 
-    when = None if now is None else datetime.fromisoformat(now).replace(tzinfo=None)
-    models.utcnow = utcnow if when is None else lambda: when  # type: ignore[attr-defined]
+    when = datetime.fromisoformat(now).replace(tzinfo=None)
+    models.utcnow = lambda: when  # type: ignore[attr-defined]
 
 
 def _demand(key: str, secret: str) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -23,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from raffect.testing.durable import POLICY, USER
+from raffect.testing.ports import free_ports
 
 START_TIMEOUT_S = 30.0
-_PORTS = range(20_000, 32_000)
-"""Between those that Ray gives its workers and those that connections take: free after a kill."""
 
 
 @dataclass
@@ -63,10 +60,7 @@ class S3Server:
 
 @dataclass
 class DurableS3Server(S3Server):
-    """A server whose data lies in `folder`: killed and started again, it knows what it said.
-
-    Uploads in parts (objects of more than 50 MB) are refused.
-    """
+    """A server whose data lies in `folder`: killed and started again, it knows what it said."""
 
     folder: Path
 
@@ -103,9 +97,7 @@ def start_s3_server() -> S3Server:
     Raises:
         RuntimeError: It did not answer within START_TIMEOUT_S.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
     process = _launch(["moto.server", "-H", "127.0.0.1", "-p", str(port)], endpoint)
     try:
@@ -125,7 +117,8 @@ def start_durable_s3_server(folder: Path) -> DurableS3Server:
     Raises:
         RuntimeError: It did not answer within START_TIMEOUT_S.
     """
-    endpoint = f"http://127.0.0.1:{_free_port()}"
+    (port,) = free_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
     key, secret = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)
     process = _launch_durable(folder, endpoint, key, secret)
     return DurableS3Server(endpoint, key, secret, process, folder)
@@ -135,14 +128,6 @@ def _launch_durable(folder: Path, endpoint: str, key: str, secret: str) -> subpr
     demanded = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     arguments = ["raffect.testing.durable", str(folder), endpoint.rpartition(":")[2]]
     return _launch(arguments, endpoint, {**os.environ, **demanded})
-
-
-def _free_port() -> int:
-    for port in random.sample(_PORTS, 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise RuntimeError("No free port was found.")
 
 
 def _launch(

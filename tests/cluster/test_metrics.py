@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from raffect.testing.ports import free_ports
 from tests.cluster.files import CLUSTER, read_yaml
 from tests.cluster.test_image import program
 
@@ -62,14 +63,6 @@ class Head:
             return error.code, error.read().decode()
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [found.getsockname()[1] for found in sockets]
-    for found in sockets:
-        found.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """aws.yaml's command, but for the ports, the size and the cloud; ended by its process."""
@@ -95,16 +88,18 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", *words[1:], "--block",
-         f"--temp-dir={folder}"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    log = token.parent / "head.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *words[1:], "--block",
+             f"--temp-dir={folder}"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )  # fmt: skip
     found = Head(dashboard, metrics)
     try:
-        wait_for(found, process)
+        wait_for(found, process, log)
         yield found
     finally:
         process.terminate()
@@ -112,8 +107,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for(head: Head, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+def wait_for(head: Head, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             status, text = head.get("/api/prometheus/sd")
@@ -122,7 +117,7 @@ def wait_for(head: Head, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             pass
         time.sleep(0.5)
-    raise RuntimeError("Ray's head did not start.")
+    raise RuntimeError(f"Ray's head did not start:\n{log.read_text()}")
 
 
 @pytest.mark.ray

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from raffect.testing.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "cluster" / "local.sh"
@@ -65,11 +66,6 @@ class LocalCluster:
 @contextmanager
 def local_cluster(folder: Path) -> Iterator[LocalCluster]:
     """A place to type in, on free ports; whatever is up at the end is taken down."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in PORTS]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = [str(one.getsockname()[1]) for one in sockets]
     (folder / "cluster").symlink_to(ROOT / "cluster")
     (folder / "tune_spaces").symlink_to(ROOT / "tune_spaces")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_", "RAFFECT_"))}
@@ -77,7 +73,7 @@ def local_cluster(folder: Path) -> Iterator[LocalCluster]:
         **kept,
         **{
             f"RAFFECT_LOCAL_{name}_PORT": str(port)
-            for name, port in zip(PORTS, ports, strict=True)
+            for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)
         },
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",

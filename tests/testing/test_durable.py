@@ -119,7 +119,8 @@ def test_an_upload_in_parts_survives_once_it_has_ended(server: DurableS3Server) 
     import boto3
 
     bucket = server.new_bucket()
-    client = boto3.client("s3", endpoint_url=server.endpoint)
+    # Of a session of its own: the default one keeps the keys of whichever test used it first.
+    client = boto3.session.Session().client("s3", endpoint_url=server.endpoint)
     data = bytes(range(256)) * 2**15
     upload = client.create_multipart_upload(Bucket=bucket, Key="a/large one")["UploadId"]
     parts = []
