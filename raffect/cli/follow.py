@@ -1,21 +1,23 @@
-"""A job on the screen: its log as it comes, and on a terminal a live line of where it is."""
+"""A job on the screen: its log as it comes, and on a terminal the live table of its sweep."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
+from raffect.cli.progress import sweep_table
 from raffect.errors import RaffectError
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
+    from raffect.sweep.progress import Glance
 
 _ASK_EVERY_S = 3.0
 
@@ -34,6 +36,7 @@ class JobView:
         self._server = server
         self._id = job_id
         self._job: Job | None = None
+        self._glance: Glance | None = None
         self._rest = ""
         self._ended = threading.Event()
         self._spinner = Spinner("dots")
@@ -66,23 +69,24 @@ class JobView:
         for line in lines:
             self._screen.path(line)
 
-    def render(self) -> Group:
-        """Where the job is, as its metadata has it."""
-        job = self._job
-        grid = Table.grid(padding=(0, 1))
-        state = "" if job is None else job.status.lower()
-        name = self._id if job is None else job.metadata.get("job_name", self._id)
-        grid.add_row(self._spinner, Text(name), Text(state, style="dim"))
-        if job is None:
-            return Group(grid)
-        shown = [job.metadata[key] for key in ("trials", "best") if job.metadata.get(key)]
-        return Group(grid, *(Text(f"  {line}", style="dim") for line in shown))
+    def render(self) -> RenderableType:
+        """Where the job is, and where its sweep is, as its metadata has them."""
+        if self._job is None:
+            return sweep_table(self._spinner, f"job {self._id}", None)
+        name = self._job.metadata.get("job_name", self._id)
+        where = Text(f"  job {self._id}: {self._job.status.lower()}", style="dim")
+        return Group(sweep_table(self._spinner, name, self._glance), where)
 
     def _watch(self) -> None:
+        from raffect.jobs.order import LIVE
+        from raffect.sweep.progress import Glance
+
         while not self._ended.is_set():
-            try:
+            # The log's own connection says when the cluster is gone.
+            with suppress(RaffectError):
                 self._job = self._server.job(self._id)
-            except RaffectError:
-                # The log's own connection says when the cluster is gone.
-                self._job = None
+                told = self._job.metadata.get(LIVE)
+                # A job of another version of raffect may tell something else.
+                with suppress(ValueError):
+                    self._glance = Glance.from_json(told) if told else None
             self._ended.wait(_ASK_EVERY_S)

@@ -198,7 +198,7 @@ def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> No
     """Follow a job to its end, and end as it did.
 
     Raises:
-        typer.Exit: With the job's exit code.
+        SystemExit: With the job's exit code.
     """
     from raffect.cli.follow import JobView
 
@@ -211,7 +211,8 @@ def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> No
         screen.json(_facts(job))
     if job.is_over and job.status not in ("SUCCEEDED", "STOPPED"):
         screen.path(f"Job {job_id} failed. {job.message}".rstrip())
-    raise typer.Exit(job.code if job.is_over else 0)
+    # Not typer's Exit: there a job that was stopped would read as this command's own Ctrl-C.
+    sys.exit(job.code if job.is_over else 0)
 
 
 def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:

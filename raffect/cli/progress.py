@@ -19,9 +19,8 @@ from raffect.report.naming import duration, short_value
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.ledger import SweepProgress
+    from raffect.sweep.progress import Glance, SweepProgress, TrialAtWork
 
-_MOST_RUNNING = 8
 _MOST_SETTINGS = 5
 _LINE_EVERY_S = 2.0
 """Least time between plain lines; a new best and a failure are always told."""
@@ -36,10 +35,11 @@ class SweepTable:
     """
 
     def __init__(self, screen: Screen, title: str) -> None:
+        from raffect.sweep.progress import Watch
+
         self._screen = screen
         self._title = title
-        self._last: SweepProgress | None = None
-        self._running: dict[int, SweepProgress] = {}
+        self._watch = Watch()
         self._told = 0.0
         self._best: float | None = None
         self._spinner = Spinner("dots")
@@ -67,11 +67,7 @@ class SweepTable:
 
     def update(self, progress: SweepProgress) -> None:
         """Take in what happened."""
-        self._last = progress
-        if progress.event == "finished":
-            self._running.pop(progress.trial, None)
-        else:
-            self._running[progress.trial] = progress
+        self._watch.add(progress)
         if progress.note and progress.event == "finished":
             self.say(f"trial {progress.trial}: went on with {progress.note}")
         if self._live is None:
@@ -90,21 +86,24 @@ class SweepTable:
 
     def render(self) -> RenderableType:
         """The table as it is now."""
-        last = self._last
-        if last is None:
-            return _beside(self._spinner, Text(self._title))
-        bar = ProgressBar(total=last.target, completed=last.finished, width=24)
-        head = Table.grid(padding=(0, 1))
-        head.add_row(
-            self._spinner, self._title, bar, f"{last.finished}/{last.target}", _pace(last)
-        )
-        lines: list[RenderableType] = [head, _states(last)]
-        if last.best is not None:
-            lines.append(_best_line(last.best, last.best_trial, last.best_params))
-        lines += [_running_line(one) for one in list(self._running.values())[:_MOST_RUNNING]]
-        if len(self._running) > _MOST_RUNNING:
-            lines.append(Text(f"  and {len(self._running) - _MOST_RUNNING} more", style="dim"))
-        return Group(*lines)
+        return sweep_table(self._spinner, self._title, self._watch.glance())
+
+
+def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> RenderableType:
+    """A running sweep, here or on a cluster: how far, how fast, how good, and what runs."""
+    if glance is None:
+        return _beside(spinner, Text(title))
+    last = glance.last
+    bar = ProgressBar(total=last.target, completed=last.finished, width=24)
+    head = Table.grid(padding=(0, 1))
+    head.add_row(spinner, Text(title), bar, f"{last.finished}/{last.target}", _pace(last))
+    lines: list[RenderableType] = [head, _states(last)]
+    if last.best is not None:
+        lines.append(_best_line(last.best, last.best_trial, last.best_params))
+    lines += [_running_line(one) for one in glance.running]
+    if glance.more:
+        lines.append(Text(f"  and {glance.more} more", style="dim"))
+    return Group(*lines)
 
 
 def _beside(spinner: Spinner, text: Text) -> Table:
@@ -136,6 +135,6 @@ def _best_line(best: float, trial: int | None, params: Mapping[str, Any]) -> Tex
     return Text.assemble("  best ", (f"{best:.4f}", "bold"), f" (trial {trial})  {chosen}")
 
 
-def _running_line(one: SweepProgress) -> Text:
+def _running_line(one: TrialAtWork) -> Text:
     score = "" if one.score is None else f"  {one.score:.4f}"
     return Text(f"  trial {one.trial}: epoch {one.epoch} of {one.epochs}{score}", style="dim")

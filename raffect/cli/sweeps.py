@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.store import Store
     from raffect.sweep.leaderboard import SweepView
-    from raffect.sweep.ledger import SweepProgress
+    from raffect.sweep.progress import SweepProgress
     from raffect.sweep.retrain import Retraining, SeedResult
 
 PANEL = "Sweeps"

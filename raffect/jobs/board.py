@@ -16,7 +16,7 @@ from typing import Protocol
 from raffect.jobs.board_state import Standing, Tally
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import SweepProgress
 
 EVERY_S = 5.0
 """Half of the time after which Ray drops a gauge that nobody has set again."""

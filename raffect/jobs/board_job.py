@@ -18,7 +18,7 @@ import ray
 
 from raffect import __version__
 from raffect.jobs.board_state import Standing
-from raffect.jobs.order import BOARD_VARIABLE, JOB_VARIABLE, MARK
+from raffect.jobs.order import BOARD_VARIABLE, JOB_VARIABLE, LIVE, MARK
 from raffect.store import sweep_folder
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -73,6 +73,8 @@ class JobCard:
             LookupError: The cluster knows no such job.
         """
         news = {**describe(standing), **self._links}
+        if standing.glance is not None:
+            news[LIVE] = standing.glance.to_json()
         if news != self._told:
             asyncio.run(self._put(news))
             self._told = news
@@ -85,7 +87,10 @@ class JobCard:
         if info.status.is_terminal():
             return
         # Ray's page of a job shows as much as fits on a line: the news come first.
-        metadata = {**news, **self._usual, **(info.metadata or {}), **news}
+        told = {key: value for key, value in news.items() if key != LIVE}
+        kept = {key: value for key, value in (info.metadata or {}).items() if key != LIVE}
+        # What screens far away read comes last.
+        metadata = {**told, **self._usual, **kept, **news}
         await client.put_info(self._job, replace(info, metadata=metadata), timeout=_TIMEOUT_S)
 
     def _connect(self) -> Any:

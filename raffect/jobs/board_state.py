@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import Glance, SweepProgress, Watch
 
 TOP = 5
 """Scores that are shown by rank: a bounded number of labels, however long the sweep."""
@@ -37,6 +37,7 @@ class Standing:
         epoch_seconds: Time of an epoch of late; None before the first whole one.
         top: The best scores, at most TOP, in order.
         left: Trials that this run left in the middle; the next one continues them.
+        glance: What a screen shows of it while it runs; None before and after.
     """
 
     sweep: str
@@ -52,6 +53,7 @@ class Standing:
     epoch_seconds: float | None = None
     top: tuple[float, ...] = ()
     left: int = 0
+    glance: Glance | None = None
 
 
 class Tally:
@@ -66,6 +68,7 @@ class Tally:
     def __init__(self, sweep: str, task: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last = Standing(sweep, task)
+        self._watch: Watch | None = Watch()
         self._hours_before = 0.0
         self._scores: dict[int, float] = {}
         self._reached: dict[int, tuple[int, float]] = {}
@@ -84,6 +87,8 @@ class Tally:
     def add(self, progress: SweepProgress) -> None:
         """Take in what happened."""
         self._time(progress)
+        if self._watch is not None:
+            self._watch.add(progress)
         if progress.state in ("COMPLETE", "PRUNED") and progress.score is not None:
             self._scores[progress.trial] = progress.score
         self._last = replace(
@@ -113,6 +118,7 @@ class Tally:
         running = self._last.states.get("RUNNING", 0)
         states = {**self._last.states, "RUNNING": 0}
         self._last = replace(self._last, states=states, left=running)
+        self._watch = None
 
     def standing(self) -> Standing:
         """The sweep as it is now."""
@@ -121,4 +127,5 @@ class Tally:
             hours=self._last.hours + self._hours_before,
             epoch_seconds=mean(self._epochs) if self._epochs else None,
             top=tuple(heapq.nlargest(TOP, self._scores.values())),
+            glance=self._watch.glance() if self._watch is not None else None,
         )

@@ -19,6 +19,8 @@ JOB_VARIABLE = "RAFFECT_JOB"
 BOARD_VARIABLE = "RAFFECT_BOARD"
 MARK = "raffect"
 """The key of a job's metadata that makes it one of raffect's: its version."""
+LIVE = "live"
+"""The key of what `submit` and `follow` show of a sweep that runs (progress.Glance)."""
 _SECRET = re.compile(r"secret|passw|token|credential|(^|_)key|key(_id)?$", re.IGNORECASE)
 # Ray's own stop is SIGTERM and 3 s; a command ends in order on Ctrl-C, with its trials settled.
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}

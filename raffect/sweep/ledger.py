@@ -10,73 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from raffect.sweep.budget import Budget
+from raffect.sweep.progress import Event, SweepProgress
 from raffect.sweep.study import Assignment, SweepStudy
 
 T = TypeVar("T")
-Event = Literal["started", "epoch", "finished"]
-
-
-@dataclass(frozen=True)
-class SweepProgress:
-    """What happened in a sweep, and how far it is.
-
-    Attributes:
-        event: A trial began, finished an epoch, or ended.
-        trial: Its number.
-        epoch: Its finished epochs.
-        epochs: A trial's full budget.
-        score: Its best score so far.
-        state: RUNNING, or how it ended.
-        reason: Why it failed.
-        finished: Trials that ended, in all drivers' runs.
-        target: Trials that were asked for.
-        best: The best score of the sweep so far.
-        best_trial: Its trial.
-        best_params: What the space chose for it.
-        states: Trials that ended by state, and those that run, in all drivers' runs.
-        seconds: Of this run of the command.
-        rate: Trials that ended per hour of this run.
-        device_hours: Of all runs.
-        note: What was done to save the trial.
-    """
-
-    event: Event
-    trial: int
-    epoch: int
-    epochs: int
-    score: float | None
-    state: str
-    reason: str | None
-    finished: int
-    target: int
-    best: float | None
-    best_trial: int | None
-    best_params: Mapping[str, Any]
-    states: Mapping[str, int]
-    seconds: float
-    rate: float
-    device_hours: float
-    note: str | None = None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Until the last trial ends, at the rate so far; None before the first has ended."""
-        left = self.target - self.finished
-        return 3600 * left / self.rate if self.rate else None
-
-    def describe(self) -> str:
-        """One line for people."""
-        score = "" if self.score is None else f", score {self.score:.4f}"
-        where = f"epoch {self.epoch} of {self.epochs}" if self.state == "RUNNING" else ""
-        ended = f"{self.state.lower()} after {self.epoch} epochs"
-        best = "" if self.best is None else f"; best {self.best:.4f} (trial {self.best_trial})"
-        note = f" ({self.note})" if self.note else ""
-        return f"trial {self.trial}: {where or self.reason or ended}{note}{score}{best}"
-
-
 MAX_LOSSES = 2
 """How often a trial whose process was lost gets another one; it goes on from its checkpoint."""
 _HOPELESS = 5

@@ -20,8 +20,9 @@ from raffect.sweep.execution import Execution, execute, plan_execution, room_for
 from raffect.sweep.finish import finish, score_of, seconds_of, too_many_failed
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.lease import held
-from raffect.sweep.ledger import Ledger, OnUpdate, SweepProgress
+from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.limits import Limits
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.quiet import quiet
 from raffect.sweep.recipe import Recipe, derive_points, derive_recipe
 from raffect.sweep.room import Room

@@ -28,7 +28,7 @@ from raffect import engine
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.sweep import execution, run
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
 from tests.benchmarks import workload
 from tests.benchmarks.sleeping import SLOTS_VARIABLE, STEP_S, Home, SleepingTrial

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from raffect.cli.progress import SweepTable
 from raffect.cli.screen import Screen
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import SweepProgress
 
 
 def happened(**more: Any) -> SweepProgress:

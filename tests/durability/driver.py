@@ -8,7 +8,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.errors import RaffectError, find_user_error
 from raffect.store import Store
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
 from tests.sweep import tiny
 

@@ -14,7 +14,8 @@ from raffect.store import Store
 from raffect.store.layout import trial_folder
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.lease import held
-from raffect.sweep.ledger import OnUpdate, SweepProgress
+from raffect.sweep.ledger import OnUpdate
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.run import tune
 from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.data import load_task_data

@@ -100,7 +100,7 @@ class Sweep:
 
 def progress(**changes: Any) -> Any:
     """An update of a sweep's driver: trial 0 began."""
-    from raffect.sweep.ledger import SweepProgress
+    from raffect.sweep.progress import SweepProgress
 
     plain: dict[str, Any] = {
         "event": "started",

@@ -17,6 +17,7 @@ from raffect.jobs.board_state import STATES, TOP
 from raffect.jobs.metrics import METRICS
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.progress import Glance
 from tests.e2e_settings import SMALL_TEMPORAL
 from tests.jobs.heads import PROMETHEUS, ROOT, Head, Prometheus, ask, head, prometheus, wait
 from tests.jobs.swept_job import TRIALS
@@ -150,6 +151,14 @@ def test_the_job_s_metadata_is_current_while_it_runs_and_after_it(
     fixed = {"job_name": "tune va", "store": store.uri, "task": "va", "sweep": "va"}
     assert {key: review.late[key] for key in fixed} == fixed
     assert "raffect" in review.late
+
+
+def test_who_follows_the_job_sees_the_table_of_its_sweep_while_it_runs(review: Review) -> None:
+    glance = Glance.from_json(review.early["live"])
+    assert glance.last.target == TRIALS
+    assert 1 <= len(glance.running) <= 2
+    assert list(review.early)[-1] == "live", "people read the rest"
+    assert "live" not in review.late
 
 
 def test_no_secret_is_shown(review: Review) -> None:

@@ -7,7 +7,8 @@ import pytest
 from raffect.store import Store
 from raffect.sweep.attributes import MARGINS, SPENT
 from raffect.sweep.budget import Budget
-from raffect.sweep.ledger import Ledger, SweepProgress
+from raffect.sweep.ledger import Ledger
+from raffect.sweep.progress import SweepProgress
 from tests.sweep import tiny
 from tests.sweep.drivers import epochs, open_driver, rows
 

@@ -23,7 +23,7 @@ from ray._private.internal_api import node_stats
 
 from raffect import engine
 from raffect.store import Store
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import SweepProgress
 from tests.durability import processes
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep

@@ -17,7 +17,7 @@ from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsE
 from raffect.store import Store
 from raffect.store.layout import trial_folder
 from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
-from raffect.sweep.ledger import SweepProgress
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.run import tune
 from raffect.sweep.settings import SweepSettings
 from raffect.temporal.bundle import load_bundle, predict_split
