@@ -125,7 +125,7 @@ class SweepStudy:
             rows = self._rows()
             if not rows:
                 self._study.set_metric_names(list(self._objectives))
-            self._study.sampler = make_sampler(settings, len(rows))
+            self._study.sampler = make_sampler(settings, len(rows), self._storage)
             own = [row for row in rows if ORIGIN not in row.user_attrs]
             self.target = max(settings.trials, len(own))
             self._study.set_user_attr("target", self.target)
