@@ -82,8 +82,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = Path("/tmp") / f"raffect-test-{os.getpid()}"
     token = tmp_path_factory.mktemp("token") / "auth_token"
     token.write_text(TOKEN)
+    # What other tests of this process have told their own Ray is no part of it.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment = {
-        **os.environ,
+        **kept,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2",

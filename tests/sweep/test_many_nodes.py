@@ -89,11 +89,11 @@ def test_trials_run_on_all_nodes_and_on_one_that_comes_later(
     cluster: Any, filled: Store, space: str
 ):
     alone = {node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")}
-    watch = Watch(after=3, action=lambda: cluster.add_node(num_cpus=1))
+    watch = Watch(after=1, action=lambda: cluster.add_node(num_cpus=1))
     # 0.1 s an epoch: a process takes seconds to start, and there must be trials left for it.
     slow = tiny.base(optimiser__epochs=60, segments__stride=1)
-    view = sweep(filled, space, 24, concurrent=None, pruning="none", base=slow, on_update=watch)
-    assert view.counts == {"COMPLETE": 24}
+    view = sweep(filled, space, 12, concurrent=None, pruning="none", base=slow, on_update=watch)
+    assert view.counts == {"COMPLETE": 12}
     assert alone < watch.nodes
     assert watch.most == 3
 

@@ -7,15 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Split, Task
-from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
+from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError, StoreError
 from raffect.store import Store
 from raffect.store.layout import trial_folder
+from raffect.store.patience import patiently
 from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.run import tune
@@ -205,8 +207,6 @@ def own_trial_processes() -> list[int]:
 def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(
     ray_local: None, filled: Store, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raffect.errors import StoreError
-
     create = filled.create
     calls = []
 
@@ -217,6 +217,8 @@ def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(
         return create(key, data)
 
     monkeypatch.setattr(filled, "create", failing)
+    impatiently = partial(patiently, pauses=(0.1, 0.1))
+    monkeypatch.setattr("raffect.sweep.journal.patiently", impatiently)
     with pytest.raises(StoreError, match="does not answer"):
         sweep(filled, space, 4)
     monkeypatch.undo()
