@@ -17,7 +17,7 @@ from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 
-TRIALS = 3
+TRIALS = 2
 COMMAND = [sys.executable, "-m", "raffect", "demo", "--trials", str(TRIALS)]
 
 
@@ -87,6 +87,7 @@ def test_given_again_it_says_the_same_at_once(folder: Path):
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.long
 def test_its_commands_to_try_next_work(folder: Path):
     shown = run(folder, f"demo --trials {TRIALS}")
     commands = [line.strip() for line in shown.splitlines() if line.startswith("  raffect ")]

@@ -37,7 +37,7 @@ COMMANDS = [line for line in lines(HERE) if line.startswith("raffect ")]
 SMALLER = {
     "finetune": SMALL_FINETUNE,
     "train": SMALL_TEMPORAL,
-    "tune": [*SMALL_TEMPORAL, "--trials", "2"],
+    "tune": [*SMALL_TEMPORAL, "--trials", "2", "--concurrent", "1"],
     "synth": ["--videos", "8", "--frames", "16"],
 }
 # Run by tests/test_demo.py and tests/report/test_dashboard.py, which look closer.

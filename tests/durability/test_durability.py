@@ -10,10 +10,10 @@ import pytest
 from tests.durability.case import run_case
 from tests.durability.faults import Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.long, pytest.mark.ray]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("node", marks=pytest.mark.long), "s3"])
+@pytest.mark.parametrize("kind", ["node", "s3"])
 def test_a_sweep_that_was_hit_and_given_again_lost_and_doubled_nothing(kind: Kind) -> None:
     outcome = run_case(kind, seed=3)
     assert outcome.problems == []

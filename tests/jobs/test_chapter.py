@@ -77,6 +77,7 @@ def test_every_line_of_the_chapter_works(cluster: LocalCluster):
     assert found["tune va"]["metadata"]["page"].endswith("/sweeps/va")
 
 
+@pytest.mark.long
 def test_a_sweep_that_a_job_is_at_is_refused_with_the_jobs_id_and_goes_on(cluster: LocalCluster):
     command = f"raffect submit -- tune au --name twice {' '.join(SMALL_TEMPORAL)}"
     first = cluster.start(f"{command} --trials 400")

@@ -19,10 +19,13 @@ def space(trial):
 
 
 def sweep(store: Store, space: str, trials: int, task: Task = Task.VA, **more: Any) -> SweepView:
-    """The sweep `s` of a filled store, or that named `name`; other arguments are settings."""
+    """The sweep `s` of a filled store, or that named `name`; other arguments are settings.
+
+    One trial at a time unless it is said: a process of a trial costs seconds of both cores.
+    """
     base = more.pop("base", tiny.base(task))
     name = more.pop("name", "s")
     calls = {key: more.pop(key, None) for key in ("on_update", "on_note")}
-    settings = SweepSettings(**{"trials": trials, "concurrent": 2, "min_epochs": 1, **more})
+    settings = SweepSettings(**{"trials": trials, "concurrent": 1, "min_epochs": 1, **more})
     settings = settings.model_copy(update={"space": space})
     return tune(store, task, "clip", name, settings, base, **calls)

@@ -55,7 +55,7 @@ def finished(view: SweepView) -> dict[int, tuple[str, float | None, int]]:
 
 def test_a_sweep_from_start_to_extension(ray_local: None, filled: Store, space: str) -> None:
     events: list[SweepProgress] = []
-    view = sweep(filled, space, 6, on_update=events.append)
+    view = sweep(filled, space, 6, on_update=events.append, concurrent=2)
 
     assert [row.number for row in view.rows if row.attributes.get("recipe")] == [0]
     assert view.target == 6
@@ -294,7 +294,7 @@ def test_auxiliary_losses_need_labels(ray_local: None, store: Store) -> None:
     assert config["config"]["losses"]["auxiliary"]["va"] == params["losses.auxiliary.va"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trials_on_several_workers(ray_local: None, filled: Store, space: str) -> None:
     """Dashboard off, more trials than places, pruning: what stalls an inner run of its own."""
     # Trial 1 learns nothing, and is stopped at the first rung with its workers on the way.

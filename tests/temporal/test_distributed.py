@@ -54,6 +54,7 @@ def test_two_workers_continue_a_run_of_one_to_the_same_model(small_store, ray_lo
     }
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_on_workers_is_one_message(small_store, ray_local):
     with pytest.raises(RaffectError, match="diverged"):
         train(small_store, small_config(Task.VA, optimiser__lr=1e30), "clip", "m", workers=2)
