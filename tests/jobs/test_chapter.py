@@ -53,6 +53,7 @@ def jobs(cluster: LocalCluster) -> list[dict]:
     return json.loads(cluster.type("raffect jobs --json").stdout)
 
 
+@pytest.mark.long
 def test_every_line_of_the_chapter_works(cluster: LocalCluster):
     up = LINES.index("cluster/local.sh up")
     down = LINES.index("cluster/local.sh down")
