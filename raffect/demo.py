@@ -16,7 +16,6 @@ from raffect.store import Store
 if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
 
-VIDEOS = 40
 FRAMES = 200
 SEED = 0
 ENCODER = "clip"
@@ -75,10 +74,12 @@ class Demo:
     Args:
         folder: Where all of it goes.
         trials: Trials per task.
+        videos: Of the synthetic tree.
     """
 
-    def __init__(self, folder: Path, trials: int) -> None:
+    def __init__(self, folder: Path, trials: int, videos: int) -> None:
         self.folder = folder
+        self.videos = videos
         self.trials = trials
         self.raw = folder / "raw"
         self.store = Store(str(folder / "store"))
@@ -108,8 +109,8 @@ class Demo:
     def _synth(self, tick: Tick, tell: Tell) -> str:
         from raffect.affwild2.synthetic import write_synthetic
 
-        write_synthetic(self.raw, VIDEOS, FRAMES, SEED, progress=tick)
-        return f"{VIDEOS} videos"
+        write_synthetic(self.raw, self.videos, FRAMES, SEED, progress=tick)
+        return f"{self.videos} videos"
 
     def _connect(self, tick: Tick, tell: Tell) -> None:
         from raffect.engine import connect
@@ -197,5 +198,6 @@ class Demo:
         return [
             f"raffect predict sweeps/va --split validation --out va.csv {store}",
             f"raffect evaluate va va.csv --annotations {annotations}",
-            f"raffect demo --keep {shlex.quote(str(self.folder))} --trials {2 * self.trials}",
+            f"raffect demo --keep {shlex.quote(str(self.folder))} --videos {self.videos}"
+            f" --trials {2 * self.trials}",
         ]

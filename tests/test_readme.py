@@ -38,6 +38,7 @@ SMALLER = {
     "finetune": SMALL_FINETUNE,
     "train": SMALL_TEMPORAL,
     "tune": [*SMALL_TEMPORAL, "--trials", "2", "--concurrent", "1"],
+    "retrain": ["--seeds", "2"],
     "synth": ["--videos", "8", "--frames", "16"],
 }
 # Run by tests/test_demo.py and tests/report/test_dashboard.py, which look closer.

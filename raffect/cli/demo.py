@@ -30,6 +30,9 @@ def demo(
         typer.Option("--keep", metavar="DIR", help="Raw tree in DIR/raw, store in DIR/store."),
     ] = DEFAULT_FOLDER,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
+    videos: Annotated[
+        int, typer.Option("--videos", min=6, help="Synthetic videos; fewer are learnt sooner.")
+    ] = 40,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     store: UnusedStore = None,
@@ -40,7 +43,7 @@ def demo(
     from raffect.demo import Demo
 
     screen = Screen(quiet, as_json)
-    show = Demo(keep, trials)
+    show = Demo(keep, trials, videos)
     screen.say(
         "[bold]raffect demo[/]: synthetic faces, not Aff-Wild2; the recipe's sizes scaled down"
         " to fit some minutes of two cores.\n"
