@@ -1,11 +1,13 @@
 """How many of a cluster's slots one driver keeps busy, with trials that sleep.
 
-    python -m tests.benchmarks.bench_slots [--quick] [--slots 64] [--profile]
+    python -m tests.benchmarks.bench_slots [--quick] [--slots 64] [--equal] [--profile]
 
 Four nodes of Ray on this machine that claim 16 CPUs each; raffect's own `tune` with a trial that
-sleeps a second an epoch and imports no PyTorch. The busy share is epochs times their seconds over
-slots times wall time, from the moment all slots have had an epoch until the last trial is asked
-for. Waits are what a slot stands still between two epochs, and between two trials.
+sleeps half a second to one and a half an epoch and imports no PyTorch. The busy share is the time
+of the epochs over slots times wall time, from the moment all slots have had an epoch until the
+last trial is asked for. Waits are what a slot stands still between two epochs, and between two
+trials. With --equal all epochs take a second: all slots want something at the same moment, again
+and again, which no real space does.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ from raffect.sweep import execution, run
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
 from tests.benchmarks import workload
-from tests.benchmarks.sleeping import SLOTS_VARIABLE, STEP_S, Home, SleepingTrial
+from tests.benchmarks.sleeping import (
+    EQUAL_VARIABLE,
+    SLOTS_VARIABLE,
+    Home,
+    SleepingTrial,
+    step_seconds,
+)
 
 NODES = 4
 EPOCHS = 20
@@ -44,7 +52,7 @@ class Watch:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.epochs: list[float] = []
+        self.epochs: list[tuple[float, float]] = []
         self.begun: list[float] = []
         self.full: tuple[float, float] | None = None
         self.last: tuple[float, float] = (0.0, 0.0)
@@ -56,7 +64,7 @@ class Watch:
             self.begun.append(now)
             self.last = (now, time.process_time())
             return
-        self.epochs.append(now)
+        self.epochs.append((now, step_seconds(progress.trial)))
         self._seen.add(progress.trial)
         if self.full is None and len(self._seen) >= self.slots:
             self.full = (now, time.process_time())
@@ -65,9 +73,9 @@ class Watch:
         """The steady phase in a line."""
         assert self.full is not None
         seconds = self.last[0] - self.full[0]
-        inside = [moment for moment in self.epochs if self.full[0] < moment <= self.last[0]]
+        inside = [spent for moment, spent in self.epochs if self.full[0] < moment <= self.last[0]]
         trials = sum(self.full[0] < moment <= self.last[0] for moment in self.begun)
-        busy = len(inside) * STEP_S / seconds / self.slots
+        busy = sum(inside) / seconds / self.slots
         cpu = (self.last[1] - self.full[1]) / seconds
         return (
             f"{seconds:6.1f} s steady: busy {busy:.3f}; {len(inside) / seconds:.1f} epochs/s, "
@@ -106,7 +114,7 @@ def sweep(store: Store, name: str, settings: SweepSettings, slots: int) -> None:
     base = workload.base()
     began = time.monotonic()
     view = run.tune(store, Task.VA, workload.FEATURES, name, settings, base, on_update=watch)
-    first = watch.epochs[0] - began
+    first = watch.epochs[0][0] - began
     full = watch.full[0] - began if watch.full else float("nan")
     print(
         f"{name}: {len(view.rows)} trials in {time.monotonic() - began:.0f} s; first epoch "
@@ -121,10 +129,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="8 slots, few trials")
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--pruning", choices=TRIALS)
+    parser.add_argument("--equal", action="store_true", help="all epochs take a second")
     parser.add_argument("--profile", action="store_true", help="what the driver's time goes to")
     chosen = parser.parse_args()
     slots = 8 if chosen.quick else chosen.slots
     os.environ[SLOTS_VARIABLE] = str(slots)
+    if chosen.equal:
+        os.environ[EQUAL_VARIABLE] = "1"
     execution.SweepTrial, run.TrialHome = SleepingTrial, Home
     profile = cProfile.Profile() if chosen.profile else None
     with tempfile.TemporaryDirectory() as folder, cluster(slots):
