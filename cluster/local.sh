@@ -123,14 +123,19 @@ start_s3() {
   "$python" -c 'import boto3; boto3.client("s3").create_bucket(Bucket="raffect")'
 }
 
-# On a busy machine a node's first words to its head are lost now and then: it is started again.
-start_worker() {
-  ray_node "$1" --address "$host:$head_port" --num-cpus "$cpus"
+# A busy machine may be too slow for a node's patience: it is started once more.
+start_node() {
+  try_node "$@" || try_node "$@" || give_up "$1"
+}
+
+try_node() {
+  ray_node "$@"
   for _ in $(seq 480); do
     grep -q 'Ray runtime started' "$folder/logs/$1.log" && return
-    is_alive "$1" || return 1
+    is_alive "$1" || break
     sleep 0.25
   done
+  end "$1"
   return 1
 }
 
@@ -148,13 +153,13 @@ ray_node() {
 }
 
 start_ray() {
-  ray_node head --head --port "$head_port" --num-cpus 0 --temp-dir "$temporary" \
+  start_node head --head --port "$head_port" --num-cpus 0 --temp-dir "$temporary" \
     --dashboard-host "$host" --dashboard-port "$dashboard_port" --include-dashboard true \
     --ray-client-server-port "$(free_port)"
   await head "$dashboard_port"
   # One after the other: nodes that start at once on one machine take the same socket.
   for number in 1 2; do
-    start_worker "worker-$number" || start_worker "worker-$number" || give_up "worker-$number"
+    start_node "worker-$number" --address "$host:$head_port" --num-cpus "$cpus"
   done
 }
 
@@ -206,21 +211,26 @@ End it: cluster/local.sh down $folder
 END
 }
 
-# The last that was started first, each with what it started.
+# A process with what it started.
+end() {
+  local number _
+  if is_alive "$1"; then
+    read -r number _ <"$folder/processes/$1"
+    kill -TERM -- "-$number" 2>/dev/null || true
+    for _ in $(seq 40); do
+      is_alive "$1" || break
+      sleep 0.25
+    done
+    kill -KILL -- "-$number" 2>/dev/null || true
+  fi
+  rm -f "$folder/processes/$1"
+}
+
+# The last that was started first.
 down() {
-  local name number _
+  local name
   for name in board prometheus worker-2 worker-1 head s3; do
-    [ -e "$folder/processes/$name" ] || continue
-    if is_alive "$name"; then
-      read -r number _ <"$folder/processes/$name"
-      kill -TERM -- "-$number" 2>/dev/null || true
-      for _ in $(seq 40); do
-        is_alive "$name" || break
-        sleep 0.25
-      done
-      kill -KILL -- "-$number" 2>/dev/null || true
-    fi
-    rm -f "$folder/processes/$name"
+    if [ -e "$folder/processes/$name" ]; then end "$name"; fi
   done
   if [ -e "$folder/temporary" ]; then
     rm -rf "$(cat "$folder/temporary")"

@@ -51,6 +51,7 @@ def test_two_workers_learn_and_an_interrupted_run_goes_on(ray_local: None, datas
         finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=2)
 
 
+@pytest.mark.long
 def test_a_diverged_run_is_one_message_and_leaves_no_encoder(ray_local: None, dataset: Store):
     with pytest.raises(SettingsError, match="diverged") as caught:
         finetune(dataset, "clip", tiny_config(lr=1e20))

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from raffect.store import Store
+from tests.browsers import chromium, needs_chromium, watch
 from tests.jobs.pages import Page, page
 from tests.jobs.studies import Sweep
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
-)
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="There is no chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +33,8 @@ def shown(sweep: Sweep) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -60,19 +46,7 @@ def visit(browser: Any, shown: Page) -> Iterator[Any]:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
         contexts.append(context)
         opened = context.new_page()
-        opened.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        opened.on(
-            "console",
-            lambda said: problems.append(said.text) if said.type in ("error", "warning") else None,
-        )
-        opened.on(
-            "request",
-            lambda asked: (
-                None
-                if asked.url.startswith((shown.url, "data:", "blob:"))
-                else problems.append(f"asks for {asked.url}")
-            ),
-        )
+        watch(opened, problems, (shown.url, "data:", "blob:"))
         opened.goto(shown.url + path)
         return opened
 

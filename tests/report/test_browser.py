@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,16 +20,9 @@ from raffect.report.collect import assemble, collect
 from raffect.report.page import sweep_page, write_overview, write_report
 from raffect.report.tabulate import tables_of
 from raffect.store import Store
+from tests.browsers import chromium, needs_chromium, watch
 from tests.report.views import made_up, made_up_judged, row, view
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
-)
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 WIDE, NARROW = 1200, 390
 OVERVIEW = "overview"
 FACTS = {task.value: {"reachable": 0.99} for task in Task}
@@ -39,10 +31,7 @@ SECTIONS = {
     "parts", "confusion", "cost", "videos",
 }  # fmt: skip
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="There is no chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 TASKS = [pytest.param(task.value, id=task.value) for task in Task]
 LOOKS = [
     pytest.param(theme, width, id=f"{theme}-{width}")
@@ -93,10 +82,8 @@ def files(swept: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -111,20 +98,7 @@ def visit(browser: Any) -> Iterator[Any]:
         contexts.append(context)
         found = Opened(context.new_page())
         opened.append(found)
-        note = found.problems.append
-        found.page.on("pageerror", lambda error: note(f"error: {error}"))
-        found.page.on(
-            "console",
-            lambda said: note(said.text) if said.type in ("error", "warning") else None,
-        )
-        found.page.on(
-            "request",
-            lambda asked: (
-                None
-                if asked.url.startswith(("file:", "data:", "blob:"))
-                else note(f"asks for {asked.url}")
-            ),
-        )
+        watch(found.page, found.problems, ("file:", "data:", "blob:"))
         found.page.goto(path.as_uri())
         if more.get("java_script_enabled", True):
             found.page.wait_for_selector("html[data-drawn]", state="attached")

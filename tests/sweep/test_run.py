@@ -228,7 +228,7 @@ def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(
 
 
 @pytest.mark.parametrize(
-    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
 )
 def test_a_killed_driver_is_followed_by_one_that_loses_and_doubles_nothing(
     ray_local: None, filled: Store, space: str, sent: signal.Signals
