@@ -25,8 +25,21 @@ COMMAND = [sys.executable, "-m", "raffect", "demo", *SIZE]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo that was killed in its first sweep, and then given again."""
+    """A demo that ran."""
     place = tmp_path_factory.mktemp("demo")
+    finish(place)
+    return place
+
+
+def finish(place: Path) -> None:
+    done = subprocess.run([*COMMAND, "--json"], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (place / "summary.json").write_text(done.stdout)
+
+
+@pytest.mark.long
+def test_one_that_is_killed_in_its_first_sweep_goes_on(folder: Path, tmp_path: Path):
+    place = tmp_path
     first = subprocess.Popen(
         COMMAND, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -39,10 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     time.sleep(5)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(timeout=10)
-    done = subprocess.run([*COMMAND, "--json"], cwd=place, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (place / "summary.json").write_text(done.stdout)
-    return place
+    finish(place)
+    again, before = (json.loads((one / "summary.json").read_text()) for one in (place, folder))
+    assert set(again["scores"]) == set(before["scores"])
+    test_every_sweep_reaches_its_budget_exactly(place)
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

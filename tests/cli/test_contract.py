@@ -9,7 +9,7 @@ from raffect.cli.app import app
 
 EVERY = {"--quiet", "--store", "--address"}
 CONTRACT: dict[str, tuple[list[str], set[str]]] = {
-    "demo": ([], {"--keep", "--trials", "--json"}),
+    "demo": ([], {"--keep", "--trials", "--videos", "--json"}),
     "synth": (["DIR"], {"--videos", "--frames", "--seed"}),
     "prepare": ([], {"--images", "--annotations", "--overwrite", "--json"}),
     "check": ([], {"--json"}),

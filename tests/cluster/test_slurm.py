@@ -149,6 +149,7 @@ def rays_of_the_job() -> list[int]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_stops_in_order_before_the_limit_and_leaves_nothing(
     place: Path, job: subprocess.Popen[str]
 ):

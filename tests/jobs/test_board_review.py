@@ -230,6 +230,7 @@ def test_the_board_is_provisioned_beside_ray_s_own(place: Head) -> None:
     assert ours["datasource"]["query"] == rays["datasource"]["query"]
 
 
+@pytest.mark.long
 def test_a_job_s_log_ends_with_what_to_do_next_and_its_inner_runs_are_tracked(
     place: Head, store: Store
 ) -> None:

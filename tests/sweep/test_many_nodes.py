@@ -28,7 +28,7 @@ from tests.durability import processes
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 
 @contextmanager
