@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PANEL = "Start here"
 DEFAULT_FOLDER = Path("raffect-demo")
+VIDEOS = 40
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def demo(
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
     videos: Annotated[
         int, typer.Option("--videos", min=6, help="Synthetic videos; fewer are learnt sooner.")
-    ] = 40,
+    ] = VIDEOS,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     store: UnusedStore = None,

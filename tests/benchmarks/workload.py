@@ -17,6 +17,7 @@ from raffect.affwild2.casting import Clip, cast
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.latents import Performance, deal, perform
 from raffect.affwild2.tasks import SPECS, Task
+from raffect.cli.demo import VIDEOS
 from raffect.config import TemporalConfig, override, recipe
 from raffect.store import DATASET, Store, features_folder
 from raffect.store import features as feature_files
@@ -45,9 +46,7 @@ def base() -> TemporalConfig:
     return override(recipe(Task.VA), {**small, **bare, "run.device": "cpu"})
 
 
-def fill(
-    store: Store, videos: int = demo.VIDEOS, frames: int = demo.FRAMES, dim: int = DIM
-) -> Store:
+def fill(store: Store, videos: int = VIDEOS, frames: int = demo.FRAMES, dim: int = DIM) -> Store:
     """Write VA's labels and features, one file of them.
 
     Args:
