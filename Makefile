@@ -25,7 +25,7 @@ test: install
 	$(PYTEST) --durations 10
 
 quick: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 lint: install
 	$(BIN)/ruff check .

@@ -28,7 +28,9 @@ fail() {
 start() {
   local name=$1
   shift
-  setsid "$@" >"$folder/logs/$name.log" 2>&1 </dev/null &
+  # Here, not by the process: who reads it next must not see what an earlier one wrote.
+  : >"$folder/logs/$name.log"
+  setsid "$@" >>"$folder/logs/$name.log" 2>&1 </dev/null &
   echo "$! $(started $!)" >"$folder/processes/$name"
 }
 

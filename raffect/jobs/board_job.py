@@ -25,6 +25,8 @@ JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _TIMEOUT_S = 5
 _LONGEST = 1000
 """Of a value: Ray sends all metadata of all jobs with each look at its list of jobs."""
+_LONGEST_LIVE = 4 * _LONGEST
+"""A larger table, of a space with very many parameters, is not told."""
 
 
 def find_job(environment: Mapping[str, str]) -> str | None:
@@ -73,8 +75,9 @@ class JobCard:
             LookupError: The cluster knows no such job.
         """
         news = {**describe(standing), **self._links}
-        if standing.glance is not None:
-            news[LIVE] = standing.glance.to_json()
+        live = "" if standing.glance is None else standing.glance.to_json()
+        if 0 < len(live) <= _LONGEST_LIVE:
+            news[LIVE] = live
         if news != self._told:
             asyncio.run(self._put(news))
             self._told = news

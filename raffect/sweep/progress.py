@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -103,8 +103,9 @@ class Glance:
     more: int = 0
 
     def to_json(self) -> str:
-        """As text that `from_json` reads."""
-        return _adapter().dump_json(self).decode()
+        """As text that `from_json` reads, without messages: many may read it."""
+        last = replace(self.last, reason=None, note=None)
+        return _adapter().dump_json(replace(self, last=last)).decode()
 
     @staticmethod
     def from_json(text: str) -> Glance:

@@ -30,7 +30,7 @@ _STARTUP = (4, 10)
 _POPULATION = (8, 50)
 """Fewest and most trials of a generation; Optuna's 50 would leave small sweeps at random."""
 _SEEN: dict[str, int] = {"tpe": 2_000, "gp": 250}
-"""Trials that these are asked with, of longer studies: a suggestion takes a tenth of a second."""
+"""Trials that these see of longer studies, so that the driver never waits for them for long."""
 
 
 def make_sampler(settings: SweepSettings, rows: int, storage: BaseStorage) -> BaseSampler:
@@ -41,12 +41,13 @@ def make_sampler(settings: SweepSettings, rows: int, storage: BaseStorage) -> Ba
         rows: Trials that are in the study already.
         storage: Where the study is.
     """
-    sampler = _plain(settings, rows)
+    sampler = plain_sampler(settings, rows)
     most = _SEEN.get(settings.sampler)
     return sampler if most is None else ThinningSampler(sampler, storage, most)
 
 
-def _plain(settings: SweepSettings, rows: int) -> BaseSampler:
+def plain_sampler(settings: SweepSettings, rows: int) -> BaseSampler:
+    """Optuna's own sampler, which sees all trials."""
     seed = settings.seed + rows
     trials = settings.trials or _STARTUP[1]
     startup = min(_STARTUP[1], max(_STARTUP[0], trials // 3))

@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEST = 50
 """Best trials that are always seen, by each objective; TPE's better part has at most 25."""
 
@@ -90,9 +91,6 @@ class ThinningSampler(BaseSampler):
         return load_study(
             study_name=study.study_name, storage=view, sampler=self, pruner=study.pruner
         )
-
-
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def thin(

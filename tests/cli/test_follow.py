@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from raffect.cli.follow import JobView
+from raffect.cli.jobs import _finish
 from raffect.cli.progress import SweepTable
 from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
@@ -25,6 +26,9 @@ class Server:
     def __init__(self, *answers: Job | None) -> None:
         self.answers = list(answers)
         self.asked = 0
+
+    def follow(self, job_id: str, on_text: Any) -> Job:
+        return self.job(job_id)
 
     def job(self, job_id: str) -> Job:
         self.asked += 1
@@ -121,3 +125,18 @@ def test_the_log_comes_by_whole_lines(
         assert capsys.readouterr().out == "two\n"
     assert capsys.readouterr().out == "the last\n"
     assert server.asked == 0, "without a terminal there is nothing to draw"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [("SUCCEEDED", 0, ""), ("STOPPED", 130, ""), ("FAILED", 1, "Job raffect-tune-va-1 failed.\n")],
+)
+def test_the_command_ends_as_the_job_did(
+    capfd: pytest.CaptureFixture[str], status: str, code: int, said: str
+) -> None:
+    server = cast(JobServer, Server(Job("raffect-tune-va-1", status)))
+    with pytest.raises(SystemExit) as stop:
+        _finish(Screen(), server, "raffect-tune-va-1", as_json=False)
+    assert stop.value.code == code
+    found = capfd.readouterr()
+    assert (found.out, found.err) == (said, "")

@@ -49,6 +49,14 @@ def test_a_glance_comes_through_as_text() -> None:
     assert len(glance.to_json()) < 2000
 
 
+def test_messages_stay_where_they_are() -> None:
+    watch = Watch()
+    watch.add(progress(event="finished", state="FAIL", reason="exception: secret", note="secret"))
+    glance = watch.glance()
+    assert glance is not None
+    assert "secret" not in glance.to_json()
+
+
 @pytest.mark.parametrize("text", ["", "1", "{}", json.dumps({"last": {}, "running": []})])
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Glance"):

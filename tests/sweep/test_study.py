@@ -12,7 +12,7 @@ from optuna.samplers import RandomSampler, TPESampler
 
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store
-from raffect.sweep.samplers import _plain
+from raffect.sweep.samplers import plain_sampler
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import Assignment, SweepStudy, open_study
@@ -196,7 +196,7 @@ def test_samplers_depend_on_the_seed_and_never_repeat_after_a_restart(
 ) -> None:
     settings = SweepSettings(trials=30, sampler=sampler, seed=3)  # type: ignore[arg-type]
     kind = TPESampler if sampler == "tpe" else RandomSampler
-    assert isinstance(_plain(settings, 0), kind)
+    assert isinstance(plain_sampler(settings, 0), kind)
 
     def ask(place: Store, restarts: bool) -> list[float]:
         study, found = open_driver(place, 20, tiny.base(), sampler=sampler, seed=3), []
