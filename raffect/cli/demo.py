@@ -32,7 +32,7 @@ def demo(
     ] = DEFAULT_FOLDER,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
     videos: Annotated[
-        int, typer.Option("--videos", min=6, help="Synthetic videos; fewer are learnt sooner.")
+        int, typer.Option("--videos", help="Synthetic videos; fewer are learnt sooner.")
     ] = VIDEOS,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
@@ -36,13 +38,27 @@ _MERGE_SHARE = 400
 _NAME = re.compile(r"(\d{8,})(?:-(\d{8,}))?\.jsonl")
 _READERS = 16
 _ATTEMPTS = 100
+PATIENCE_S = 1.0
+"""How long entries that may wait do so for the next batch: what a kill may cost, in seconds."""
+
+
+@dataclass
+class Batch:
+    """Entries of one block.
+
+    Attributes:
+        may_wait: Nothing was decided by them, and who wrote them can tell them again: they may
+            be written with the next batch.
+    """
+
+    may_wait: bool = False
 
 
 class StoreJournal(BaseJournalBackend):
     """Journal entries of one study in a folder of a store.
 
     Outside of `batch` every call talks to the store and several writers may take turns. Inside of
-    it entries are held back and written as one object, at the end.
+    it entries are held back and written as one object, at the end or with those of a later batch.
 
     Args:
         store: Where the folder lies.
@@ -55,17 +71,20 @@ class StoreJournal(BaseJournalBackend):
         self._lines: list[str] = []
         self._merged: str | None = None
         self._small: list[str] = []
-        self._held: list[str] | None = None
+        self._batch: Batch | None = None
+        self._held: list[str] = []
+        self._held_since = 0.0
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Entries from a number on; in a batch those known, with the ones held back."""
-        if self._held is None:
+        if self._batch is None:
+            self.flush()
             self._refresh()
         # Optuna asks at every call: a copy of all lines would cost 3 ms at 10,000 trials.
         known = len(self._lines)
         for line in self._lines[log_number_from:]:
             yield json.loads(line)
-        for line in (self._held or [])[max(0, log_number_from - known) :]:
+        for line in self._held[max(0, log_number_from - known) :]:
             yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -73,9 +92,11 @@ class StoreJournal(BaseJournalBackend):
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
         if not lines:
             return
-        if self._held is not None:
+        if self._batch is not None:
+            self._held_since = self._held_since if self._held else time.monotonic()
             self._held += lines
             return
+        self.flush()
         for _ in range(_ATTEMPTS):
             if self._append(lines):
                 return
@@ -88,33 +109,46 @@ class StoreJournal(BaseJournalBackend):
         )
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> Iterator[Batch]:
         """Write all entries of the block as one object.
 
-        Reads in the block see what this process knows, without a request.
+        Reads in the block see what this process knows, without a request. A block that marks its
+        batch `may_wait` leaves its entries to the next one, or to `flush`.
 
         Raises:
             ConflictError: Another process has written since: it has taken the sweep over, and
                 what the block decided was decided on old knowledge. Nothing is written.
         """
-        if self._held is not None:
-            yield
+        if self._batch is not None:
+            yield self._batch
             return
-        self._held = []
+        self._batch = batch = Batch()
         try:
-            yield
+            yield batch
         finally:
             # Also after an error: Optuna's copy in memory has these entries already.
-            held, self._held = self._held, None
-            # What a store that is down for a moment has taken in already is known again.
-            if held and not patiently(lambda: self._append(held)):
-                raise _taken_over(self._store.where(self._folder))
+            self._batch = None
+            self.flush(PATIENCE_S if batch.may_wait else 0.0)
         # Merging rewrites everything: a large study does it more rarely.
         if len(self._small) >= max(MERGE_AFTER, len(self._lines) // _MERGE_SHARE):
             self.merge()
 
+    def flush(self, patience: float = 0.0) -> None:
+        """Write what is held back as one object, unless all of it is younger than `patience`.
+
+        Raises:
+            ConflictError: As `batch`.
+        """
+        if not self._held or time.monotonic() - self._held_since < patience:
+            return
+        held, self._held = self._held, []
+        # What a store that is down for a moment has taken in already is known again.
+        if not patiently(lambda: self._append(held)):
+            raise _taken_over(self._store.where(self._folder))
+
     def merge(self) -> None:
         """Turn all objects into one; safe against a kill at any moment."""
+        self.flush()
         self._refresh()
         if not self._small:
             return

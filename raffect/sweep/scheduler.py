@@ -52,7 +52,7 @@ class StudyScheduler(FIFOScheduler):
 
 
 class StudyStopper(Stopper):
-    """Ends the engine's run after an error in a callback.
+    """Ends the engine's run after an error in a callback; the engine's clock for the study.
 
     Args:
         searcher: The sweep's searcher.
@@ -66,8 +66,10 @@ class StudyStopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether the run must end."""
-        return self._searcher.ledger.error is not None
+        """Whether the run must end; the engine asks several times a second."""
+        ledger = self._searcher.ledger
+        ledger.guard(ledger.study.catch_up, None)
+        return ledger.error is not None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles what it is given into a folder that nobody reads."""

@@ -32,7 +32,7 @@ from raffect.sweep.attributes import (
     WARM,
 )
 from raffect.sweep.beginning import Beginning
-from raffect.sweep.journal import StoreJournal
+from raffect.sweep.journal import PATIENCE_S, Batch, StoreJournal
 from raffect.sweep.quiet import quiet
 from raffect.sweep.reasons import reason_of
 from raffect.sweep.samplers import make_pruner, make_sampler
@@ -105,6 +105,7 @@ class SweepStudy:
         self._space = space
         self._base = base
         self._objectives = settings.objectives
+        self._rungs = settings.rungs(base.optimiser.epochs)
         self._journal = journal_of(store, name)
         self._journal.merge()
         self._live: dict[int, Trial] = {}
@@ -136,10 +137,10 @@ class SweepStudy:
         self._unasked += sum(row.state == TrialState.WAITING for row in own)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[Batch]:
         """One object of the journal per decision."""
-        with quiet(), self._journal.batch():
-            yield
+        with quiet(), self._journal.batch() as batch:
+            yield batch
 
     def _rows(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -248,7 +249,8 @@ class SweepStudy:
 
         The value of an epoch is the best score so far, as that is the score of the model that the
         trial would leave. Record, rung and verdict are written as one: a kill in between can't
-        separate them.
+        separate them. Epochs between rungs decide nothing, and the trial tells its history again:
+        they may wait for the next decision of any trial, at most for PATIENCE_S (see `catch_up`).
 
         Args:
             number: The trial.
@@ -256,12 +258,19 @@ class SweepStudy:
             facts: Attributes of the trial, e.g. its number of parameters.
         """
         trial = self._live[number]
-        with self._writing():
+        before = self._recorded[number][0]
+        with self._writing() as batch:
             new = self._record(trial, history, facts or {})
-            if not new or len(self._objectives) > 1 or not trial.should_prune():
-                return False
-            self._end(number, TrialState.PRUNED)
-        return True
+            if new and len(self._objectives) == 1 and trial.should_prune():
+                self._end(number, TrialState.PRUNED)
+                return True
+            now = self._recorded[number][0]
+            batch.may_wait = not any(before < rung <= now for rung in self._rungs)
+        return False
+
+    def catch_up(self) -> None:
+        """Write what has waited long enough."""
+        self._journal.flush(PATIENCE_S)
 
     def complete(
         self, number: int, history: History, facts: Mapping[str, Any] | None = None

@@ -67,6 +67,40 @@ def test_a_batch_is_one_object_and_seen_by_its_writer_at_once(store: Store) -> N
     assert numbers(StoreJournal(store, "f")) == [0, 1]
 
 
+@pytest.mark.parametrize("leave", ["batch", "append", "read", "merge", "flush"])
+def test_entries_that_may_wait_are_written_before_anything_else(store: Store, leave: str) -> None:
+    backend = StoreJournal(store, "f")
+    with backend.batch() as batch:
+        backend.append_logs([{"n": 0}])
+        batch.may_wait = True
+    assert store.names("f") == []
+    if leave == "batch":
+        with backend.batch():
+            assert numbers(backend) == [0]
+            backend.append_logs([{"n": 1}])
+    elif leave == "append":
+        backend.append_logs([{"n": 1}])
+    elif leave == "read":
+        assert numbers(backend) == [0]
+    else:
+        getattr(backend, leave)()
+    expected = [0, 1] if leave in ("batch", "append") else [0]
+    assert numbers(StoreJournal(store, "f")) == expected
+    assert numbers(backend) == expected
+
+
+def test_entries_that_waited_are_refused_when_another_writer_has_come(store: Store) -> None:
+    old, new = StoreJournal(store, "f"), StoreJournal(store, "f")
+    with old.batch() as batch:
+        old.append_logs([{"n": 9}])
+        batch.may_wait = True
+    new.append_logs([{"n": 0}])
+    with pytest.raises(ConflictError, match="taken over"):
+        old.flush()
+    old.flush()
+    assert numbers(new) == [0]
+
+
 def test_a_batch_is_written_although_its_block_fails(store: Store) -> None:
     backend = StoreJournal(store, "f")
 

@@ -12,6 +12,7 @@ from optuna.samplers import RandomSampler, TPESampler
 
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store
+from raffect.sweep import journal
 from raffect.sweep.samplers import plain_sampler
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
@@ -113,6 +114,7 @@ def test_a_dead_drivers_trials_are_continued_in_their_own_rows(store: Store) -> 
     given = [study.next() for _ in range(3)]
     study.complete(0, epochs(0.1, 0.1, 0.1, 0.1))
     study.report(1, epochs(0.2, 0.1))
+    study.next()  # a decision: what waited is written with it
     again = open_driver(store, 4, base, pruning="none")
     assert again.remaining == 3
     continued = [again.next() for _ in range(3)]
@@ -138,6 +140,52 @@ def test_epochs_that_are_done_again_are_recorded_once(store: Store) -> None:
     assert rows(store)[0].epochs == 3
 
 
+def test_only_epochs_that_decide_nothing_wait_and_no_longer_than_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    study = open_driver(store, 3, tiny.base(optimiser__epochs=9), min_epochs=3, pruning="asha")
+
+    def written() -> list[int]:
+        return [row.epochs for row in rows(store)]
+
+    study.next()
+    study.next()
+    study.report(0, epochs(0.1))
+    study.report(1, epochs(0.3, 0.2))
+    assert written() == [0, 0]
+    now[0] = 0.9
+    study.catch_up()
+    assert written() == [0, 0]
+    now[0] = 1.0
+    study.catch_up()
+    assert written() == [1, 2]
+    study.report(0, epochs(0.1, 0.2))
+    assert not study.report(1, epochs(0.3, 0.2, 0.2))
+    assert written() == [2, 3], "a rung is written at once, with all that waited"
+    study.report(1, epochs(0.3, 0.2, 0.2, 0.2))
+    assert study.report(0, epochs(0.1, 0.2, 0.1))
+    assert written() == [3, 4], "as is an end"
+    study.report(1, epochs(0.3, 0.2, 0.2, 0.2, 0.1))
+    now[0] = 2.5
+    study.report(1, epochs(0.3, 0.2, 0.2, 0.2, 0.1, 0.4))
+    assert written() == [3, 6]
+
+
+def test_epochs_that_waited_when_a_driver_died_are_told_again_by_their_trial(store: Store) -> None:
+    study = open_driver(store, 1, tiny.base(optimiser__epochs=9), min_epochs=2)
+    study.next()
+    study.report(0, epochs(0.3, 0.1))
+    study.report(0, epochs(0.3, 0.1, 0.5))
+    again = open_driver(store, 1, tiny.base(optimiser__epochs=9), min_epochs=2)
+    assert again.next().recorded == 2
+    again.report(0, epochs(0.3, 0.1, 0.5))
+    again.complete(0, epochs(0.3, 0.1, 0.5, 0.4))
+    assert [epoch["score"] for epoch in rows(store)[0].curve] == [0.3, 0.1, 0.5, 0.4]
+    assert rows(store)[0].score == 0.5
+
+
 def test_epochs_that_a_driver_missed_are_taken_from_the_trials_history(store: Store) -> None:
     study = open_driver(store, 1, tiny.base())
     study.next()
@@ -161,8 +209,8 @@ def test_a_driver_that_was_replaced_can_not_write(store: Store) -> None:
     new = open_driver(store, 3, tiny.base())
     new.next()
     with pytest.raises(ConflictError, match="taken over"):
-        old.report(0, epochs(0.1))
-    new.report(0, epochs(0.2))
+        old.complete(0, epochs(0.1))
+    new.complete(0, epochs(0.2))
     assert rows(store)[0].curve[0]["score"] == 0.2
 
 
