@@ -82,6 +82,15 @@ class Assignment:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class _Recorded:
+    """What the study has of a running trial; to ask Optuna copies all its epochs, each time."""
+
+    epochs: int
+    best: float
+    facts: dict[str, Any]
+
+
 class SweepStudy:
     """The driver's hold on the study. One driver at a time: the newest wins (see journal.py).
 
@@ -109,8 +118,7 @@ class SweepStudy:
         self._journal = journal_of(store, name)
         self._journal.merge()
         self._live: dict[int, Trial] = {}
-        # Epochs and best score of the running trials.
-        self._recorded: dict[int, tuple[int, float]] = {}
+        self._recorded: dict[int, _Recorded] = {}
         self._run = uuid.uuid4().hex[:8]
         self.clock: Callable[[], float] = lambda: 0.0
         """Seconds of this run, recorded whenever a trial ends."""
@@ -239,7 +247,7 @@ class SweepStudy:
         trial.set_user_attr("config_hash", config.digest())
         trial.set_user_attr("seed", config.run.seed)
         self._live[trial.number] = trial
-        self._recorded[trial.number] = (recorded, best)
+        self._recorded[trial.number] = _Recorded(recorded, best, trial.user_attrs)
         return Assignment(trial.number, config, recorded, trial.params)
 
     def report(
@@ -258,13 +266,13 @@ class SweepStudy:
             facts: Attributes of the trial, e.g. its number of parameters.
         """
         trial = self._live[number]
-        before = self._recorded[number][0]
+        before = self._recorded[number].epochs
         with self._writing() as batch:
             new = self._record(trial, history, facts or {})
             if new and len(self._objectives) == 1 and trial.should_prune():
                 self._end(number, TrialState.PRUNED)
                 return True
-            now = self._recorded[number][0]
+            now = self._recorded[number].epochs
             batch.may_wait = not any(before < rung <= now for rung in self._rungs)
         return False
 
@@ -279,9 +287,9 @@ class SweepStudy:
         with self._writing():
             trial = self._live[number]
             self._record(trial, history, facts or {})
-            attributes = trial.user_attrs
+            attributes = self._recorded[number].facts
             rest = [float(attributes[_VALUES[name]]) for name in self._objectives[1:]]
-            self._end(number, TrialState.COMPLETE, [self._recorded[number][1], *rest])
+            self._end(number, TrialState.COMPLETE, [self._recorded[number].best, *rest])
 
     def refuse(self, number: int, reason: str, facts: Mapping[str, Any]) -> None:
         """Record a trial whose model is beyond a limit: pruned before its first epoch.
@@ -315,22 +323,25 @@ class SweepStudy:
 
     def _record(self, trial: Trial, history: History, facts: Mapping[str, Any]) -> bool:
         """Add what is new; returns whether an epoch is."""
-        attributes = trial.user_attrs
+        recorded = self._recorded[trial.number]
         for key, value in facts.items():
+            if recorded.facts.get(key) == value:
+                continue
+            recorded.facts[key] = value
             if key == MARGINS:
                 self._constrain(trial, value)
-            elif attributes.get(key) != value:
+            else:
                 trial.set_user_attr(key, value)
-        known, best = self._recorded[trial.number]
+        known = recorded.epochs
         for epoch in history:
             if epoch["epoch"] > known:
-                best = max(best, epoch["score"])
+                recorded.epochs = epoch["epoch"]
+                recorded.best = max(recorded.best, epoch["score"])
                 trial.set_user_attr(f"{EPOCH}{epoch['epoch']:03d}", dict(epoch))
                 if len(self._objectives) == 1:
                     # Optuna keeps no intermediate values of several objectives.
-                    trial.report(best, epoch["epoch"])
-                self._recorded[trial.number] = (epoch["epoch"], best)
-        return self._recorded[trial.number][0] > known
+                    trial.report(recorded.best, epoch["epoch"])
+        return recorded.epochs > known
 
     @staticmethod
     def _constrain(trial: Trial, margins: Mapping[str, float]) -> None:

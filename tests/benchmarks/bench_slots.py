@@ -1,13 +1,14 @@
 """How many of a cluster's slots one driver keeps busy, with trials that sleep.
 
     python -m tests.benchmarks.bench_slots [--quick] [--slots 64] [--equal] [--profile]
+    RAFFECT_BENCHMARK_STEP=5 python -m tests.benchmarks.bench_slots   # longer epochs
 
 Four nodes of Ray on this machine that claim 16 CPUs each; raffect's own `tune` with a trial that
-sleeps half a second to one and a half an epoch and imports no PyTorch. The busy share is the time
-of the epochs over slots times wall time, from the moment all slots have had an epoch until the
-last trial is asked for. Waits are what a slot stands still between two epochs, and between two
-trials. With --equal all epochs take a second: all slots want something at the same moment, again
-and again, which no real space does.
+sleeps half a second to one and a half an epoch (RAFFECT_BENCHMARK_STEP is the mean) and imports no
+PyTorch. The busy share is the time of the epochs over slots times wall time, from the moment all
+slots have had an epoch until the last trial is asked for. Waits are what a slot stands still
+between two epochs, and between two trials. With --equal all epochs are equally long: all slots
+want something at the same moment, again and again, which no real space does.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="8 slots, few trials")
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--pruning", choices=TRIALS)
-    parser.add_argument("--equal", action="store_true", help="all epochs take a second")
+    parser.add_argument(
+        "--equal", action="store_true", help="epochs of all trials are equally long"
+    )
     parser.add_argument("--profile", action="store_true", help="what the driver's time goes to")
     chosen = parser.parse_args()
     slots = 8 if chosen.quick else chosen.slots

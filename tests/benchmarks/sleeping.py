@@ -10,7 +10,8 @@ from typing import Any
 
 from ray import tune
 
-STEP_S = 1.0
+STEP_VARIABLE = "RAFFECT_BENCHMARK_STEP"
+STEP_S = float(os.environ.get(STEP_VARIABLE, "1"))
 """Mean seconds of an epoch."""
 SLOTS_VARIABLE = "RAFFECT_BENCHMARK_SLOTS"
 """How many processes there will be."""

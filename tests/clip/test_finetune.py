@@ -19,7 +19,10 @@ class InterruptionError(Exception):
     pass
 
 
-def test_two_workers_learn_and_an_interrupted_run_goes_on(ray_local: None, dataset: Store):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_it_learns_and_goes_on_after_an_interruption(
+    ray_local: None, dataset: Store, workers: int
+):
     config = tiny_config(epochs=3)
     seen: list[int] = []
 
@@ -28,11 +31,15 @@ def test_two_workers_learn_and_an_interrupted_run_goes_on(ray_local: None, datas
         raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        finetune(dataset, "clip", config, workers=2, on_epoch=interrupt)
+        finetune(dataset, "clip", config, workers=workers, on_epoch=interrupt)
     with pytest.raises(NotThereError):
         load_encoder(dataset, "clip")
     manifest = finetune(
-        dataset, "clip", config, workers=2, on_epoch=lambda facts: seen.append(facts["epoch"])
+        dataset,
+        "clip",
+        config,
+        workers=workers,
+        on_epoch=lambda facts: seen.append(facts["epoch"]),
     )
     assert seen == [1, 2, 3]
     metrics = dataset.read_json("encoders/clip/metrics.json")
@@ -41,14 +48,14 @@ def test_two_workers_learn_and_an_interrupted_run_goes_on(ray_local: None, datas
     assert metrics["macro_f1"] > 0.3
     assert metrics["frames"] == {"train": 144, "validation": 54}
     assert manifest.sources == {DATASET: read_manifest(dataset, DATASET).digest()}
-    assert manifest.config == {**config.canonical(), "workers": 2}
+    assert manifest.config == {**config.canonical(), "workers": workers}
     assert dataset.names("encoders/clip") == [
         "config.json", "encoder.safetensors", "manifest.json", "metrics.json", "plan.json"
     ]  # fmt: skip
     assert load_encoder(dataset, "clip").dim == 64
-    assert finetune(dataset, "clip", config, workers=2) == manifest
+    assert finetune(dataset, "clip", config, workers=workers) == manifest
     with pytest.raises(ConflictError, match="lr"):
-        finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=2)
+        finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=workers)
 
 
 @pytest.mark.long

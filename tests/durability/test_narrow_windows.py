@@ -89,7 +89,9 @@ def test_a_killed_driver_holds_no_lease_although_its_parent_has_not_noticed(stor
     holder.wait()
 
 
-@pytest.fixture(params=[1, 2, 4, 8])
+@pytest.fixture(
+    params=[pytest.param(1, marks=pytest.mark.long), 2, pytest.param(4, marks=pytest.mark.long), 8]
+)
 def cut_off(request: pytest.FixtureRequest, ray_local: None, filled: Store, space: str) -> int:
     """A driver that died when trial 0 had left a rung's checkpoint, but no word of it.
 

@@ -11,13 +11,19 @@ import ray
 import torch
 
 from raffect.affwild2.tasks import Task
+from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.recipe import derive_recipe
 from raffect.sweep.retrain import find_trial, retrain
+from raffect.sweep.run import plan
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.space import load_space
 from raffect.sweep.trial import SweepTrial, TrialHome
+from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal import training
-from raffect.temporal.data import load_task_data
+from raffect.temporal.data import load_sources, load_task_data
 from tests.sweep import tiny
 from tests.sweep.sweeps import SPACE, sweep
 
@@ -60,7 +66,7 @@ def test_a_sweep_begins_with_the_recipe_and_the_spaces_own_points(
         sweep(filled, branches, 5, sampler="random", base=base)
 
 
-@pytest.mark.parametrize("pruning", ["hyperband", "median"])
+@pytest.mark.parametrize("pruning", [pytest.param("hyperband", marks=pytest.mark.long), "median"])
 def test_every_pruner_leaves_models_of_what_it_prunes(
     ray_local: None, filled: Store, space: str, pruning: str
 ) -> None:
@@ -181,25 +187,41 @@ def test_a_warm_start_takes_results_over_and_prints_the_overlap(
     assert taken["old:0"].number == 0, "the recipe need not be run again"
     assert notes == ["From old: 5 results, 0 points to try", "  same range: optimiser.lr"]
 
-    # Another budget, task or space: the parameters are tried, nothing is taken for a result.
-    for name, more in {
-        "budget": {"base": tiny.base(optimiser__epochs=3)},
-        "task": {"task": Task.AU},
-        "space": {"space": branches},
-    }.items():
-        notes.clear()
-        settings: dict[str, Any] = {"space": space, **more}
-        other = sweep(filled, trials=4, name=name, warm_start=("s",), on_note=notes.append,
-                      **settings)  # fmt: skip
-        tried = [row.attributes.get("point") for row in other.rows]
-        assert f"s:{view.rows[0].number}" in tried or name == "space", (name, tried)
-        assert all(row.origin is None for row in other.rows) or name == "space"
-    assert notes[0].startswith("From s: 5 results") or "points" in notes[0]
+    notes.clear()
+    other = sweep(filled, space, 2, Task.AU, name="task", warm_start=("s",), on_note=notes.append)
+    tried = [row.attributes.get("point") for row in other.rows]
+    assert f"s:{view.rows[0].number}" in tried
+    assert all(row.origin is None for row in other.rows)
+    assert notes == ["From s: 0 results, 1 point to try", "  same range: optimiser.lr"]
 
     with pytest.raises(SettingsError, match="begun with old; now with task"):
         sweep(filled, space, 3, warm_start=("task",))
     with pytest.raises(NotThereError, match="no sweep 'none' to begin with"):
         sweep(filled, space, 3, name="new", warm_start=("none",))
+
+
+def target_of(store: Store, space: str, base: TemporalConfig) -> Target:
+    chosen = SweepSettings(trials=4, pruning="none", min_epochs=1)
+    loaded = load_space(space)
+    first = derive_recipe(loaded, base)
+    planned = plan(base.task, "clip", base, loaded, first, chosen)
+    return Target(planned, load_sources(store, "clip"), loaded, base, first, chosen)
+
+
+def test_what_is_not_comparable_is_tried_and_not_taken_for_a_result(
+    ray_local: None, filled: Store, space: str, branches: str
+) -> None:
+    before = sweep(filled, space, 3, name="old", pruning="none")
+    best = [{"point": f"old:{before.rows[0].number}"}]
+    for searched, base, results, points in [
+        (space, tiny.base(), 3, []),
+        (space, tiny.base(optimiser__epochs=3), 0, best),
+        (space, tiny.base(Task.AU), 0, best),
+        (branches, tiny.base(), 3, []),
+    ]:
+        found = warm_start(filled, ["old"], target_of(filled, searched, base))
+        assert len(found.results) == results, searched
+        assert [attributes for _, attributes in found.points] == points
 
 
 def test_retraining_gives_the_score_to_the_bit_and_other_seeds_a_spread(
