@@ -32,7 +32,7 @@ SCALED = (
 SMALL_FINETUNE: dict[str, Any] = {
     "encoder.model": "raffect-tiny",
     "encoder.pretrained": None,
-    "epochs": 6,
+    "epochs": 4,
     "batch_size": 64,
     "lr": 2e-3,
     "layer_decay": 1.0,

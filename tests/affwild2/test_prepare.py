@@ -183,6 +183,7 @@ def test_a_task_without_annotations_is_empty(store: Store, tmp_path: Path) -> No
     assert check(store)["labels"]["va"]["train"]["valid_without_crop"] == 1
 
 
+@pytest.mark.long
 def test_it_works_on_s3(s3_store: Store, tree: RawTree) -> None:
     # A process of its own: the session's workers were started without the server's credentials.
     code = (

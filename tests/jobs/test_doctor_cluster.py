@@ -184,6 +184,7 @@ def test_nodes_that_hang_or_die_are_findings(cluster: Running, store: Store, tmp
     assert cluster.facts["stale"][:8] in lost[0][3]
 
 
+@pytest.mark.long
 def test_a_cluster_without_a_token_lets_strangers_in():
     with running({"RAY_AUTH_MODE": "disabled"}) as started:
         assert knock_at(started.facts["address"], 60, as_stranger=True).answer == "open"

@@ -103,7 +103,7 @@ def wait(for_what: Callable[[], bool], seconds: float = 20.0) -> bool:
     return True
 
 
-@pytest.mark.parametrize("where", ["store", "s3_store"])
+@pytest.mark.parametrize("where", [pytest.param("store", marks=pytest.mark.long), "s3_store"])
 def test_all_sweeps_are_shown_live(where: str, request: pytest.FixtureRequest) -> None:
     store = request.getfixturevalue(where)
     run(store, "va", [0.1, 0.3])

@@ -105,7 +105,7 @@ def test_mlflow_goes_on_with_the_run_that_a_killed_driver_left(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_wandb_has_a_run_for_each_trial(
     ray_local: None,
     planned: Store,

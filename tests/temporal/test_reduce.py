@@ -60,7 +60,7 @@ def work(rank: int, size: int, folder: str, uri: str, parts: int) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_two_workers_train_as_one(small_store, tmp_path, parts):
     """Also where each passes its share of a batch in parts."""
     mp.spawn(work, (2, str(tmp_path), small_store.uri, parts), nprocs=2)
