@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raffect.cli.options import JsonOption, QuietOption, UnusedAddress, UnusedStore
+from raffect.errors import ConflictError
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -51,13 +54,26 @@ def demo(
         f"[dim]It writes to {keep}. Interrupt it when you like; given again, it continues.[/]\n"
     )
     for stage in show.stages():
-        with screen.stage(stage.title) as bar:
+        with screen.stage(stage.title) as bar, _named(keep):
             bar.tell(stage.run(bar.tick, bar.tell) or bar.note)
         show.seconds[stage.key] = bar.seconds
     if as_json:
         screen.json(show.summary())
         return
     _show_results(screen, show)
+
+
+@contextmanager
+def _named(keep: Path) -> Iterator[None]:
+    """Conflicts told in the options of this command."""
+    try:
+        yield
+    except ConflictError as error:
+        raise ConflictError(
+            error.got,
+            f"the same --videos again, and a {keep} that this version of raffect has made",
+            f"Give another folder: --keep DIR, or delete {keep} first.",
+        ) from None
 
 
 def _show_results(screen: Screen, show: Demo) -> None:

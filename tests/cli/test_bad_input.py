@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from raffect.affwild2.synthetic import write_synthetic
 from raffect.cli.app import run
 from raffect.store import Store
 from raffect.testing.s3 import S3Server, environment, start_s3_server
@@ -200,6 +201,23 @@ def test_predict_needs_to_know_what(tell, tmp_path: Path):
     told = tell("predict", "va", "--out", tmp_path / "x.csv", "--store", tmp_path)
     assert told.code == 2
     assert "--split" in told.message
+
+
+def test_a_demo_of_too_few_videos(tell, tmp_path: Path):
+    told = tell("demo", "--videos", "3", "--keep", tmp_path / "demo")
+    assert told.code == 2
+    assert "3 videos" in told.message
+    assert "at least 6" in told.message
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_demo_of_another_size_is_told_what_to_do(tell, tmp_path: Path):
+    keep = tmp_path / "demo"
+    write_synthetic(keep / "raw", videos=6, frames=16, seed=0)
+    told = tell("demo", "--videos", "8", "--keep", keep)
+    assert told.code == 2
+    assert "videos 6 (asked: 8)" in told.message
+    assert "--keep DIR, or delete" in told.message
 
 
 def test_an_unknown_option_is_the_users_mistake(tell):
