@@ -127,6 +127,7 @@ def tune(
     from raffect.cli.screen import Screen
     from raffect.cli.settings import settings
     from raffect.config import build, recipe
+    from raffect.engine import connect
     from raffect.jobs.board import Board
     from raffect.store import Store
     from raffect.sweep.run import tune as run
@@ -181,6 +182,7 @@ def tune(
             on_update=on_update,
             on_note=table.say,
         )
+        board.stand(lambda: connect(address))
     show_end(screen, target, view, features, own_space=space is not None)
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
 
-from raffect.jobs.board_state import Standing, Tally
+from raffect.jobs.board_state import STATES, Standing, Tally
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.progress import SweepProgress
@@ -98,6 +98,21 @@ class Board:
         """Take in what happened; returns at once."""
         with self._lock:
             self._tally.add(progress)
+        self._begin()
+
+    def stand(self, connect: Callable[[], None]) -> None:
+        """Tell of a sweep that had all its trials, so that a job which found it so shows it.
+
+        Args:
+            connect: Connects to Ray, which such a sweep had no need of.
+        """
+        from raffect.jobs.board_job import find_job
+
+        if self._thread is None and find_job(os.environ) is not None:
+            connect()
+            self._begin()
+
+    def _begin(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep, daemon=True, name="raffect-board")
             self._thread.start()
@@ -123,8 +138,20 @@ class Board:
         view = load_sweep(self._store, self._sweep)
         own = [row for row in view.rows if row.model is not None and row.origin is None]
         scores = {row.number: row.score for row in own if row.score is not None}
+        best = view.best
+        before = Standing(
+            self._sweep,
+            self._task,
+            states={state: view.counts.get(state, 0) for state in STATES},
+            target=view.target,
+            best=None if best is None else best.score,
+            best_trial=None if best is None else best.number,
+            best_params={} if best is None else best.params,
+            hours=view.hours,
+            device_hours=view.device_hours,
+        )
         with self._lock:
-            self._tally.recall(scores, view.hours)
+            self._tally.recall(scores, before)
 
     def _tell(self, places: list[Place]) -> None:
         with self._lock:

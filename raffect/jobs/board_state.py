@@ -74,15 +74,17 @@ class Tally:
         self._reached: dict[int, tuple[int, float]] = {}
         self._epochs: deque[float] = deque(maxlen=_EPOCHS)
 
-    def recall(self, scores: Mapping[int, float], hours: float) -> None:
+    def recall(self, scores: Mapping[int, float], before: Standing) -> None:
         """Take in what earlier runs of the command left.
 
         Args:
             scores: Of trials that ended, by number.
-            hours: That those runs took.
+            before: How the sweep stood; what this run has told of it since counts more.
         """
         self._scores = {**scores, **self._scores}
-        self._hours_before = hours
+        self._hours_before = before.hours
+        if not self._last.target:
+            self._last = replace(before, hours=0.0)
 
     def add(self, progress: SweepProgress) -> None:
         """Take in what happened."""

@@ -14,6 +14,7 @@ from raffect.jobs.board import Board, Place
 from raffect.jobs.board_job import describe, find_job, links, without_login
 from raffect.jobs.board_state import STATES, Standing, Tally
 from raffect.store import Store
+from raffect.sweep.leaderboard import load_sweep
 from tests.jobs.studies import Sweep, progress
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
@@ -173,6 +174,33 @@ def test_what_earlier_runs_found_counts(store: Store) -> None:
         assert wait(lambda: bool(written.told))
     assert written.told[-1].top == (0.6, 0.55, 0.5, 0.3)
     assert written.told[-1].hours == pytest.approx(2.01)
+
+
+def test_a_sweep_that_needed_no_trial_is_told_of_by_a_job_only(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(store, "s")
+    sweep.study.clock = lambda: 3600.0
+    for scores in ((0.1, 0.6), (0.3, 0.2)):
+        sweep.complete(*scores)
+    written, connected = Written(), [0]
+
+    def connect() -> None:
+        connected[0] += 1
+
+    monkeypatch.delenv("RAFFECT_JOB", raising=False)
+    monkeypatch.delenv(JOB_CONFIG, raising=False)
+    with Board(store, "s", "va", places=written.open) as board:
+        board.stand(connect)
+    assert (connected, written.told) == ([0], [])
+    monkeypatch.setenv("RAFFECT_JOB", "mine")
+    with Board(store, "s", "va", places=written.open) as board:
+        board.stand(connect)
+    last = written.told[-1]
+    assert connected == [1]
+    assert (last.best, last.best_trial, last.states["COMPLETE"]) == (0.6, 0, 2)
+    assert (last.hours, last.top, last.target) == (pytest.approx(1.0), (0.6, 0.3), 8)
+    assert last.best_params == load_sweep(store, "s").rows[0].params
 
 
 @pytest.mark.parametrize(
