@@ -96,6 +96,7 @@ def test_predicting_again_gives_the_leaderboards_score(folder: Path, task: str):
     assert json.loads(told)["score"] == pytest.approx(scores[task]["best"], abs=1e-6)
 
 
+@pytest.mark.long
 def test_given_again_it_says_the_same_at_once(folder: Path):
     began = time.monotonic()
     again = json.loads(run(folder, f"demo {shlex.join(SIZE)} --json"))

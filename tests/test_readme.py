@@ -43,6 +43,9 @@ SMALLER = {
 }
 # Run by tests/test_demo.py and tests/report/test_dashboard.py, which look closer.
 ELSEWHERE = {"demo", "dashboard"}
+TYPED = [line for line in COMMANDS if line.split()[1] not in ELSEWHERE]
+# The same with another task, which CI has no time for; sweeps of all tasks are in the demo's test.
+REPEATED = ["raffect tune expr --trials 100", "raffect tune au --trials 100"]
 
 
 def test_the_readme_names_only_make_targets_that_exist():
@@ -92,10 +95,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
+@pytest.mark.ray
+def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder: Path):
+    assert set(REPEATED) <= set(TYPED)
+    for line in TYPED:
+        type_in(line, environment, folder)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.split()[1] not in ELSEWHERE])
+@pytest.mark.parametrize("line", [line for line in TYPED if line not in REPEATED])
 def test_a_command_of_the_readme(line: str, environment: dict[str, str], folder: Path):
+    type_in(line, environment, folder)
+
+
+def type_in(line: str, environment: dict[str, str], folder: Path) -> None:
     words = shlex.split(os.path.expandvars(line.replace("$AFFWILD2", environment["AFFWILD2"])))
     command = [sys.executable, "-m", *words, *SMALLER.get(words[1], [])]
     done = subprocess.run(

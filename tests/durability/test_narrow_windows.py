@@ -51,6 +51,7 @@ def sweep(store: Store, space: str, trials: int, on_update: OnUpdate | None = No
     )
 
 
+@pytest.mark.long
 def test_an_actor_that_dies_between_two_trials_costs_neither(
     ray_local: None, filled: Store, space: str
 ) -> None:
@@ -125,7 +126,9 @@ def test_a_rung_whose_checkpoint_was_all_that_was_left_of_it_is_not_passed_over(
     cut_off: int, filled: Store, space: str
 ) -> None:
     before = {row.number: (row.state, row.epochs) for row in load_sweep(filled, "s").rows}
-    assert before[0] == ("RUNNING", cut_off - 1)
+    # What follows the last rung below may have waited for the next decision.
+    assert before[0][0] == "RUNNING"
+    assert cut_off // driver.FACTOR <= before[0][1] < cut_off
     rows = {row.number: row for row in sweep(filled, space, 3).rows}
     assert history.repeated_epochs(filled) == []
     assert history.wrong_comparisons(filled, rows) == []

@@ -169,6 +169,7 @@ def test_who_has_no_token_is_told_so_at_once(cluster: Running, store: Store, tmp
     assert "nodes" not in found
 
 
+@pytest.mark.long
 def test_nodes_that_hang_or_die_are_findings(cluster: Running, store: Store, tmp_path: Path):
     """Last of this cluster's tests: it is not well again afterwards."""
     cluster.harm()

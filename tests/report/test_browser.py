@@ -127,7 +127,7 @@ def test_every_section_is_drawn(
     assert opened.page.eval_on_selector_all(".plot", COVERED) == []
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [pytest.param(WIDE, marks=pytest.mark.long), NARROW])
 def test_every_tab_of_several_sweeps_is_drawn(visit: Any, files: dict[str, Path], width: int):
     opened = visit(files[OVERVIEW], width=width)
     for link in opened.page.query_selector_all(".tabs a"):
@@ -183,7 +183,10 @@ def _number(cell: str) -> object:
         return cell
 
 
-def test_a_large_sweep_with_a_front_is_drawn(visit: Any, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("theme", "width"), [pytest.param("light", WIDE, marks=pytest.mark.long), ("dark", NARROW)]
+)
+def test_a_large_sweep_with_a_front_is_drawn(visit: Any, tmp_path: Path, theme: str, width: int):
     """All that the small real sweeps have none of: a front, limits, ties, seeds, failures."""
     made = made_up(Task.AU, 500)
     ranked = [r for r in made.rows if r.model]
@@ -203,13 +206,12 @@ def test_a_large_sweep_with_a_front_is_drawn(visit: Any, tmp_path: Path):
     data = assemble(whole, "store", judged=made_up_judged(Task.AU, (5000, 9000, 47000)))
     out = tmp_path / "large.html"
     out.write_text(sweep_page(data, datetime.now(UTC)), encoding="utf-8")
-    for theme, width in (("light", WIDE), ("dark", NARROW)):
-        opened = visit(out, theme, width)
-        plots = opened.plots()
-        assert {plot["section"] for plot in plots} == SECTIONS | {"trade-offs"}
-        assert all(plot["drawn"] and plot["marks"] for plot in plots)
-        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
-        assert opened.page.eval_on_selector_all(".plot", COVERED) == []
+    opened = visit(out, theme, width)
+    plots = opened.plots()
+    assert {plot["section"] for plot in plots} == SECTIONS | {"trade-offs"}
+    assert all(plot["drawn"] and plot["marks"] for plot in plots)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.eval_on_selector_all(".plot", COVERED) == []
 
 
 def test_text_of_the_data_is_only_text(visit: Any, swept: Store, tmp_path: Path):

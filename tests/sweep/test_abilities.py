@@ -96,6 +96,7 @@ def test_a_model_beyond_a_limit_is_never_trained(
         sweep(filled, branches, 8, pruning="none")
 
 
+@pytest.mark.long
 def test_latency_is_measured_before_training(ray_local: None, filled: Store, space: str) -> None:
     with pytest.raises(RaffectError, match=r"3 x limit: .* ms per 1,000 frames of at most 1e-06"):
         sweep(filled, space, 3, max_latency_ms=1e-6)

@@ -51,6 +51,7 @@ def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
     study.complete(3, epochs(0.7))
     study.complete(4, epochs(0.6))
     study.report(5, epochs(0.8, 0.3))
+    study.close()
     view = load_sweep(store, "s")
     assert [row.number for row in view.rows] == [3, 0, 4, 1, 2, 5]
     assert [row.score for row in view.rows] == [0.7, 0.6, 0.6, None, None, 0.8]

@@ -61,6 +61,7 @@ def test_a_run_that_diverges_on_workers_is_one_message(small_store, ray_local):
     assert small_store.files("models/m") == []
 
 
+@pytest.mark.long
 def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monkeypatch):
     monkeypatch.setattr("raffect.temporal.distributed._MAX_FAILURES", 0)
 
@@ -71,7 +72,7 @@ def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monk
     data = load_task_data(small_store, "clip", Task.VA)
     checkpoints = CheckpointFolder(small_store, "sweeps/va/trials/00001/checkpoint")
     with pytest.raises(RaffectError, match="disk of the worker"):
-        train_on_workers(config, data, 1, checkpoints, deliver)
+        train_on_workers(config, data, 2, checkpoints, deliver)
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake(small_store, ray_local):
