@@ -160,8 +160,12 @@ start_ray() {
     --ray-client-server-port "$(free_port)"
   await head "$dashboard_port"
   # One after the other: nodes that start at once on one machine take the same socket.
+  # Each with a folder of its own, as machines have: a node that unpacks a job's code first deletes
+  # what lies there, and with it the folder that the job's driver is at home in.
   for number in 1 2; do
-    start_node "worker-$number" --address "$host:$head_port" --num-cpus "$cpus"
+    mkdir -p "$temporary/$number"
+    start_node "worker-$number" --address "$host:$head_port" --num-cpus "$cpus" \
+      --temp-dir "$temporary/$number"
   done
 }
 
