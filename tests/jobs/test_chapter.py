@@ -128,6 +128,13 @@ def test_the_exit_code_is_the_jobs(cluster: LocalCluster):
     assert cluster.type("raffect submit -- trials").returncode == 0
 
 
+def test_no_two_nodes_unpack_code_into_one_folder(cluster: LocalCluster):
+    # Ray deletes what lies there first: a driver's folder was gone when its trials began.
+    temporary = Path((cluster.folder / "raffect-cluster" / "temporary").read_text().strip())
+    homes = {path.parent for path in temporary.glob("**/runtime_resources")}
+    assert len({home.parent for home in homes}) == 3, homes
+
+
 def test_no_secret_is_anywhere(cluster: LocalCluster):
     files = cluster.folder / "raffect-cluster"
     key = re.search(r"secret_access_key = (\w+)", (files / "credentials").read_text())[1]
