@@ -16,7 +16,7 @@ from raffect.errors import ConflictError
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.demo import Demo
+    from raffect.demo import Demo, DemoStage
 
 PANEL = "Start here"
 DEFAULT_FOLDER = Path("raffect-demo")
@@ -54,7 +54,7 @@ def demo(
         f"[dim]It writes to {keep}. Interrupt it when you like; given again, it continues.[/]\n"
     )
     for stage in show.stages():
-        with screen.stage(stage.title) as bar, _named(keep):
+        with screen.stage(stage.title) as bar, _made_otherwise(stage, keep):
             bar.tell(stage.run(bar.tick, bar.tell) or bar.note)
         show.seconds[stage.key] = bar.seconds
     if as_json:
@@ -64,11 +64,14 @@ def demo(
 
 
 @contextmanager
-def _named(keep: Path) -> Iterator[None]:
-    """Conflicts told in the options of this command."""
+def _made_otherwise(stage: DemoStage, keep: Path) -> Iterator[None]:
+    """Conflicts with what lies in the folder, told in the options of this command."""
     try:
         yield
     except ConflictError as error:
+        if stage.key.startswith("tune"):
+            # Another command may be at the sweep: nothing to delete.
+            raise
         raise ConflictError(
             error.got,
             f"the same --videos again, and a {keep} that this version of raffect has made",
