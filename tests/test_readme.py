@@ -97,6 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.ray
+@pytest.mark.timeout(1800)
 def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder: Path):
     assert set(REPEATED) <= set(TYPED)
     for line in TYPED:

@@ -74,8 +74,8 @@ def _made_otherwise(stage: DemoStage, keep: Path) -> Iterator[None]:
             raise
         raise ConflictError(
             error.got,
-            f"the same --videos again, and a {keep} that this version of raffect has made",
-            f"Give another folder: --keep DIR, or delete {keep} first.",
+            f"the same --videos as before, on what this version's demo has made in {keep}",
+            "Give another folder, with --keep DIR.",
         ) from None
 
 

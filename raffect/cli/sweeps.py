@@ -182,7 +182,7 @@ def tune(
             on_update=on_update,
             on_note=table.say,
         )
-        board.stand(lambda: connect(address))
+        board.tell_finished(lambda: connect(address))
     show_end(screen, target, view, features, own_space=space is not None)
 
 

@@ -100,8 +100,8 @@ class Board:
             self._tally.add(progress)
         self._begin()
 
-    def stand(self, connect: Callable[[], None]) -> None:
-        """Tell of a sweep that had all its trials, so that a job which found it so shows it.
+    def tell_finished(self, connect: Callable[[], None]) -> None:
+        """Tell of a sweep that needed no trial more, so that a job which found it so shows it.
 
         Args:
             connect: Connects to Ray, which such a sweep had no need of.

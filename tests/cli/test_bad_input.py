@@ -217,7 +217,17 @@ def test_a_demo_of_another_size_is_told_what_to_do(tell, tmp_path: Path):
     told = tell("demo", "--videos", "8", "--keep", keep)
     assert told.code == 2
     assert "videos 6 (asked: 8)" in told.message
-    assert "--keep DIR, or delete" in told.message
+    assert "Give another folder, with --keep DIR" in told.message
+
+
+def test_a_demo_never_advises_to_delete_what_is_not_its_own(tell, tmp_path: Path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "thesis.txt").write_text("mine")
+    told = tell("demo", "--keep", tmp_path)
+    assert told.code == 2
+    assert "not a synthetic tree" in told.message
+    assert "delete" not in told.message
+    assert (tmp_path / "raw" / "thesis.txt").read_text() == "mine"
 
 
 def test_an_unknown_option_is_the_users_mistake(tell):

@@ -191,11 +191,11 @@ def test_a_sweep_that_needed_no_trial_is_told_of_by_a_job_only(
     monkeypatch.delenv("RAFFECT_JOB", raising=False)
     monkeypatch.delenv(JOB_CONFIG, raising=False)
     with Board(store, "s", "va", places=written.open) as board:
-        board.stand(connect)
+        board.tell_finished(connect)
     assert (connected, written.told) == ([0], [])
     monkeypatch.setenv("RAFFECT_JOB", "mine")
     with Board(store, "s", "va", places=written.open) as board:
-        board.stand(connect)
+        board.tell_finished(connect)
     last = written.told[-1]
     assert connected == [1]
     assert (last.best, last.best_trial, last.states["COMPLETE"]) == (0.6, 0, 2)
