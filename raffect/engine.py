@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
@@ -96,6 +98,16 @@ def asks_for_gpus(device: str, workers: int) -> bool:
         workers: How many.
     """
     return device == "cuda" or (device == "auto" and count_gpus() >= workers)
+
+
+def beside_caller(kind: type) -> Any:
+    """Start an actor that takes no resources, on the caller's node: it is lost with that alone.
+
+    The affinity is hard because Ray puts an actor without resources on any node, whatever a soft
+    one asks for (https://github.com/ray-project/ray/pull/25344), and so on one that may die.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def check_gpus(device: str, workers: int, address: str | None = None) -> None:

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raffect import engine
 from raffect.errors import SettingsError
+from tests.nodes import two_nodes
 
 START = """
 from raffect.engine import connect
@@ -85,3 +87,28 @@ def test_gpus_that_will_never_come_are_refused_on_this_machine_only(monkeypatch)
         engine.check_gpus("cuda", 2)
     engine.check_gpus("cuda", 2, "head:6379")
     engine.check_gpus("auto", 2)
+
+
+class Where:
+    def node(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+
+@pytest.mark.ray
+def test_an_actor_beside_its_caller_is_not_on_a_node_that_may_die(monkeypatch):
+    with two_nodes(monkeypatch):
+        asked = [engine.beside_caller(Where) for _ in range(4)]
+        found = {ray.get(one.node.remote()) for one in asked}
+        assert found == {ray.get_runtime_context().get_node_id()}
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_ray_still_heeds_no_soft_affinity_of_an_actor_without_resources(monkeypatch):
+    """When this fails, `beside_caller` may ask softly, which a lost node does not make fail."""
+    with two_nodes(monkeypatch):
+        home = ray.get_runtime_context().get_node_id()
+        soft = NodeAffinitySchedulingStrategy(home, soft=True)
+        kind = ray.remote(Where).options(num_cpus=0, scheduling_strategy=soft)
+        asked = [kind.remote() for _ in range(8)]
+        assert {ray.get(one.node.remote()) for one in asked} != {home}

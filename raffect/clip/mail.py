@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import ray
 import ray.train
 
 
-class _Mailbox:
-    """Epochs on their way from Ray Train's controller to the driver."""
+class Mailbox:
+    """Epochs on their way from Ray Train's controller to the driver; an actor."""
 
     def __init__(self) -> None:
         self.letters: list[dict[str, Any]] = []
 
     def put(self, letter: dict[str, Any]) -> None:
+        """Leave an epoch's facts."""
         self.letters.append(letter)
 
     def take(self) -> list[dict[str, Any]]:
+        """Letters that were not taken yet."""
         taken, self.letters = self.letters, []
         return taken
 
@@ -37,8 +38,3 @@ class Post(ray.train.UserCallback):
     ) -> None:
         """Post the facts of rank 0, which are the same on every worker."""
         self.mailbox.put.remote(metrics[0])
-
-
-def open_mailbox() -> Any:
-    """An actor with `put(letter)` and `take() -> letters`; it lives as long as its handle."""
-    return ray.remote(num_cpus=0)(_Mailbox).remote()

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from raffect.clip.encoder import restore
 from raffect.clip.ingest import WINDOW, Share
-from raffect.clip.mail import Post, open_mailbox
+from raffect.clip.mail import Mailbox, Post
 from raffect.clip.training import Batch, Finetuner, NotFiniteError
 from raffect.config import FinetuneConfig
-from raffect.engine import asks_for_gpus
+from raffect.engine import asks_for_gpus, beside_caller
 from raffect.errors import RaffectError, SettingsError, find_user_error
 from raffect.store import Store
 from raffect.temporal.reduce import LOCAL, GroupReducer
@@ -122,7 +122,7 @@ def run_workers(store: Store, folder: str, job: Job, on_epoch: OnEpoch | None) -
     Raises:
         SettingsError: The loss stopped being finite.
     """
-    mailbox = open_mailbox()
+    mailbox = beside_caller(Mailbox)
     trainer = _Trainer(
         partial(_work, job),
         scaling_config=_scaling(job),

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from raffect.engine import beside_caller
 from raffect.errors import StoreError
 from raffect.sweep.attributes import DEVICES, MARGINS
 from raffect.sweep.limits import Limits
@@ -152,7 +153,7 @@ class SweepTrialOnWorkers(SweepTrial):
         if self._thread is None:
             if not self._history and (found := self._refused()):
                 return found
-            self._gate: Any = ray.remote(Gate).options(num_cpus=0).remote()
+            self._gate: Any = beside_caller(Gate)
             self._thread = threading.Thread(target=self._train, daemon=True)
             self._thread.start()
         if self._history:

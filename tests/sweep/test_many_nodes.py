@@ -25,37 +25,17 @@ from raffect import engine
 from raffect.store import Store
 from raffect.sweep.progress import SweepProgress
 from tests.durability import processes
+from tests.nodes import joined, two_nodes
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 
-@contextmanager
-def joined(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """This process as a driver on the cluster, as a job on its head is."""
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    engine.connect()
-    try:
-        yield cluster
-    finally:
-        ray.shutdown()
-
-
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without CPUs, and two nodes with one each."""
-    from ray.cluster_utils import Cluster
-
-    ray.shutdown()
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        for _ in range(2):
-            nodes.add_node(num_cpus=1)
-        with joined(nodes, monkeypatch):
-            yield nodes
-    finally:
-        nodes.shutdown()
+    with two_nodes(monkeypatch) as nodes:
+        yield nodes
 
 
 def trial_nodes() -> dict[str, int]:
