@@ -72,8 +72,8 @@ def test_trials_run_on_all_nodes_and_on_one_that_comes_later(
     watch = Watch(after=1, action=lambda: cluster.add_node(num_cpus=1))
     # 0.1 s an epoch: a process takes seconds to start, and there must be trials left for it.
     slow = tiny.base(optimiser__epochs=40, segments__stride=1)
-    view = sweep(filled, space, 10, concurrent=None, pruning="none", base=slow, on_update=watch)
-    assert view.counts == {"COMPLETE": 10}
+    view = sweep(filled, space, 16, concurrent=None, pruning="none", base=slow, on_update=watch)
+    assert view.counts == {"COMPLETE": 16}
     assert alone < watch.nodes
     assert watch.most == 3
 
