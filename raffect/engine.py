@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
 
+OnNote = Callable[[str], None]
+# Two workers fit on a machine of one core.
+_CPUS_PER_WORKER = 0.5
 # Workers of one machine would each take all cores for torch and slow one another down.
 _THREADS = {"OMP_NUM_THREADS": "1"}
 _QUIET = {
@@ -83,6 +87,20 @@ def is_local(address: str | None = None) -> bool:
     return not (address or os.environ.get("RAY_ADDRESS"))
 
 
+def count_cpus() -> float:
+    """Cores of the nodes that are there; one where there are none yet."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("CPU") or 1.0
+
+
+def cpus_per_worker(workers: int, cpus: float) -> float:
+    """Cores that each of the workers takes of a cluster with so many: half of them at most in all.
+
+    A run is slow on few cores and yet never stuck: what feeds the workers has room beside them.
+    """
+    return round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3)
+
+
 def count_gpus() -> float:
     """GPUs of the nodes that are there."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -108,6 +126,37 @@ def beside_caller(kind: type) -> Any:
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+def tell_waiting(on_note: OnNote | None, parts: int, cpus: float, gpus: float) -> None:
+    """Say that work has to wait for nodes which are yet to come, and may never.
+
+    Ray waits without a word. This machine is asked nothing: it has room, or refused before.
+
+    Args:
+        on_note: Told where the nodes that are there, used by others or not, hold too few parts.
+        parts: Parts that run at the same time, each on a node.
+        cpus: Cores of a part.
+        gpus: GPUs of a part.
+    """
+    if on_note is None:
+        return
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    room = sum(_holds(node["Resources"], cpus, gpus) for node in nodes if node["Alive"])
+    if room < parts:
+        asked = f"{parts} x ({cpus:g} CPU" + (f", {gpus:g} GPU)" if gpus else ")")
+        on_note(
+            f"The cluster's nodes hold {room} of {asked}: waiting for more."
+            " Without an autoscaler that is for ever: end it with Ctrl-C and ask for less."
+        )
+
+
+def _holds(resources: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many parts a node holds."""
+    wanted = {"CPU": cpus, "GPU": gpus}
+    # A fraction of a GPU or core is no exact binary number.
+    fits = (resources.get(kind, 0.0) / each + 1e-9 for kind, each in wanted.items() if each)
+    return math.floor(min(fits))
 
 
 def check_gpus(device: str, workers: int, address: str | None = None) -> None:

@@ -93,6 +93,61 @@ def test_gpus_that_will_never_come_are_refused_on_this_machine_only(monkeypatch)
     engine.check_gpus("auto", 2)
 
 
+@pytest.mark.parametrize(
+    ("workers", "cpus", "share"),
+    [(1, 1, 0.5), (2, 2, 0.5), (4, 2, 0.25), (3, 2, 0.333), (2, 64, 0.5)],
+)
+def test_workers_leave_half_of_the_cores_to_what_feeds_them(
+    workers: int, cpus: float, share: float
+):
+    assert engine.cpus_per_worker(workers, cpus) == share
+    assert workers * share <= 0.5 * cpus + 0.001
+
+
+NONE_YET: list[dict[str, float]] = []
+SMALL = [{"CPU": 1.0}, {"CPU": 1.0}]
+GPUS = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "parts", "cpus", "gpus", "held"),
+    [
+        (SMALL, 1, 1, 0, None),
+        (SMALL, 2, 0.5, 0, None),
+        (SMALL, 3, 0.333, 0, None),
+        (GPUS, 2, 0.5, 1, None),
+        (GPUS, 8, 1, 0.25, None),
+        (GPUS, 6, 1, 0.3, None),
+        (NONE_YET, 1, 1, 0, "0 of 1 x (1 CPU):"),
+        (SMALL, 1, 1, 1, "0 of 1 x (1 CPU, 1 GPU):"),
+        # Each part has to fit on one node.
+        (SMALL, 1, 2, 0, "0 of 1 x (2 CPU):"),
+        (GPUS, 1, 1, 2, "0 of 1 x (1 CPU, 2 GPU):"),
+        (GPUS, 4, 0.5, 1, "2 of 4 x (0.5 CPU, 1 GPU):"),
+    ],
+)
+def test_what_has_to_wait_for_nodes_is_told(
+    monkeypatch,
+    nodes: list[dict[str, float]],
+    parts: int,
+    cpus: float,
+    gpus: float,
+    held: str | None,
+):
+    lost = {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}
+    there = [{"Alive": True, "Resources": node} for node in nodes]
+    monkeypatch.setattr(ray, "nodes", lambda: [*there, lost])
+    told: list[str] = []
+    engine.tell_waiting(told.append, parts, cpus, gpus)
+    engine.tell_waiting(None, parts, cpus, gpus)
+    if held is None:
+        assert told == []
+    else:
+        assert len(told) == 1
+        assert f"nodes hold {held} waiting for more." in told[0]
+        assert "Ctrl-C" in told[0]
+
+
 class Where:
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()

@@ -71,6 +71,7 @@ def finetune(
             overwrite=overwrite,
             address=address,
             on_epoch=on_epoch,
+            on_note=screen.say,
         )
     screen.ready(target.where(encoder_folder(name)), manifest)
 
@@ -108,6 +109,7 @@ def extract(
             overwrite=overwrite,
             address=address,
             progress=bar.tick,
+            on_note=screen.say,
         )
         bar.tell(f"{manifest.counts['rows']:,} x {manifest.counts['dim']}")
     screen.ready(target.where(features_folder(name or encoder)), manifest)

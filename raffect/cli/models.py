@@ -76,6 +76,7 @@ def train(
             overwrite=overwrite,
             address=address,
             on_epoch=on_epoch,
+            on_note=screen.say,
         )
     screen.say(
         f"Best score on validation: {manifest.counts['score']:.4f}"

@@ -15,7 +15,7 @@ from raffect.clip.encoder import load_encoder
 from raffect.clip.encoding import choose_device, encode_crops
 from raffect.clip.ingest import FRAMES
 from raffect.config import ExtractConfig
-from raffect.engine import asks_for_gpus, check_gpus, connect
+from raffect.engine import OnNote, asks_for_gpus, check_gpus, connect, tell_waiting
 from raffect.store import (
     DATASET,
     Manifest,
@@ -40,6 +40,7 @@ def extract(
     overwrite: bool = False,
     progress: Progress | None = None,
     address: str | None = None,
+    on_note: OnNote | None = None,
 ) -> Manifest:
     """Encode every crop of the dataset; features lie in the same files and order as the crops.
 
@@ -55,6 +56,7 @@ def extract(
         overwrite: Replace features of that name that were made otherwise.
         progress: Called as `progress(crops done, crops)`.
         address: A Ray cluster; None is RAY_ADDRESS, else this machine.
+        on_note: Told once that the cluster has no room yet.
 
     Raises:
         NotThereError: The store has no dataset or no such encoder.
@@ -76,7 +78,7 @@ def extract(
     shards = [entry.name for entry in dataset.files if entry.name.startswith(FRAMES)]
     total = int(dataset.counts["crops"]["readable"])
     parts = []
-    for part in _parts(stage, encoder, shards, config, workers):
+    for part in _parts(stage, encoder, shards, config, workers, on_note):
         parts.append(part)
         if progress is not None:
             progress(sum(part.facts["rows"] for part in parts), total)
@@ -86,7 +88,12 @@ def extract(
 
 
 def _parts(
-    stage: Stage, encoder: str, shards: list[str], config: ExtractConfig, workers: int
+    stage: Stage,
+    encoder: str,
+    shards: list[str],
+    config: ExtractConfig,
+    workers: int,
+    on_note: OnNote | None,
 ) -> Iterator[Part]:
     """The parts that are there, then each of the others as an encoder finishes it."""
     kept = stage.parts()
@@ -95,6 +102,7 @@ def _parts(
     if not pending:
         return
     use_gpu = asks_for_gpus(config.run.device, 1)
+    tell_waiting(on_note, 1, 1, int(use_gpu))
     source = ray.data.from_items(
         [{"shard": shard} for shard in pending], override_num_blocks=len(pending)
     )

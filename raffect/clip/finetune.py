@@ -17,7 +17,16 @@ from raffect.clip.ingest import Wanted, choose_frames, read_shares
 from raffect.clip.training import read_best
 from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, run_workers
 from raffect.config import FinetuneConfig
-from raffect.engine import check_gpus, check_room, connect
+from raffect.engine import (
+    OnNote,
+    asks_for_gpus,
+    check_gpus,
+    check_room,
+    connect,
+    count_cpus,
+    cpus_per_worker,
+    tell_waiting,
+)
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
 from raffect.store.manifest import has_manifest
 
@@ -30,6 +39,7 @@ def finetune(
     overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
     address: str | None = None,
+    on_note: OnNote | None = None,
 ) -> Manifest:
     """Tune an encoder on the EXPR training frames; the best epoch on EXPR validation is kept.
 
@@ -44,6 +54,7 @@ def finetune(
         overwrite: Replace an encoder of that name that was made with other settings.
         on_epoch: Called with each new epoch's facts: epoch, loss, macro_f1, parts, lr, seconds.
         address: A Ray cluster; None is RAY_ADDRESS, else this machine.
+        on_note: Told once that the cluster has no room yet.
 
     Raises:
         NotThereError: The store has no dataset, or the pretrained weights can't be had.
@@ -66,6 +77,8 @@ def finetune(
     assert encoder is not None
     assert wanted is not None
     connect(address)
+    gpus = int(asks_for_gpus(config.run.device, workers))
+    tell_waiting(on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
     job = _make_job(store, encoder, config, wanted, workers)
     with tempfile.TemporaryDirectory(prefix="raffect-") as local:
         run_workers(store, folder, job, on_epoch).to_directory(local)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.clip.images import Preprocessing, decode_batch
+from raffect.engine import count_cpus
 from raffect.errors import DataError
 from raffect.store import DATASET, Store, read_manifest
 
@@ -123,9 +124,13 @@ def read_shares(
     bounds = _bounds(rows, workers, equal=seed is not None)
     parts = crops.split_at_indices(bounds[1:])[:workers]
     decode = partial(_decode, preprocessing=preprocessing)
+    # One core has to do for the worker and for what decodes for it.
+    cpus = 1.0 if count_cpus() > 1 else 0.5
     return [
         Share(
-            part.map_batches(decode, batch_size=DECODED_ROWS, batch_format="pyarrow"),
+            part.map_batches(
+                decode, batch_size=DECODED_ROWS, batch_format="pyarrow", num_cpus=cpus
+            ),
             stop - start,
         )
         for part, start, stop in zip(parts, bounds, bounds[1:], strict=False)

@@ -23,15 +23,13 @@ from raffect.clip.ingest import WINDOW, Share
 from raffect.clip.mail import Mailbox, Post
 from raffect.clip.training import Batch, Finetuner, NotFiniteError
 from raffect.config import FinetuneConfig
-from raffect.engine import asks_for_gpus, beside_caller
+from raffect.engine import asks_for_gpus, beside_caller, count_cpus, cpus_per_worker
 from raffect.errors import RaffectError, SettingsError, find_user_error
 from raffect.store import Store
 from raffect.temporal.reduce import LOCAL, GroupReducer
 
 CHECKPOINTS = "train"
 """Folder of Ray Train's checkpoints below the encoder's; deleted when the encoder is finished."""
-# Half a core each: two workers and the tasks that decode for them then fit on two cores.
-CPUS_PER_WORKER = 0.5
 POLL_S = 0.2
 STOP_S = 30
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -151,7 +149,7 @@ def _scaling(job: Job) -> ray.train.ScalingConfig:
     return ray.train.ScalingConfig(
         num_workers=job.workers,
         use_gpu=use_gpu,
-        resources_per_worker={"CPU": CPUS_PER_WORKER, **gpu},
+        resources_per_worker={"CPU": cpus_per_worker(job.workers, count_cpus()), **gpu},
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import ray
 from ray import tune
 
+from raffect import engine
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.room import GrowingRoom, Room, fitting, resources
@@ -105,6 +106,22 @@ def room_for(settings: SweepSettings, execution: Execution) -> Room:
         return lambda: execution.concurrent
     per_trial = execution.gpus if execution.workers == 1 else 0.0
     return GrowingRoom(settings, per_trial, execution.concurrent)
+
+
+def tell_waiting(on_note: engine.OnNote | None, execution: Execution, device: str) -> None:
+    """Say that not even one trial has room on the nodes that are there.
+
+    Args:
+        on_note: Told so.
+        execution: What a trial takes.
+        device: run.device of the base configuration.
+    """
+    workers = execution.workers
+    if workers == 1:
+        engine.tell_waiting(on_note, 1, execution.cpus, execution.gpus)
+        return
+    cpus = engine.cpus_per_worker(workers, engine.count_cpus())
+    engine.tell_waiting(on_note, workers, cpus, int(engine.asks_for_gpus(device, workers)))
 
 
 def execute(

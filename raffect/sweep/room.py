@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import ray
 
+from raffect.engine import cpus_per_worker
 from raffect.sweep.settings import SweepSettings
-from raffect.temporal.distributed import cpus_per_worker
 
 ASK_EVERY_S = 2.0
 Room = Callable[[], int]

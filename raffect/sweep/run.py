@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from raffect import engine
@@ -16,7 +16,13 @@ from raffect.store.layout import MANIFEST
 from raffect.sweep.attributes import DEVICES, ENDED, ORIGIN, RECIPE, SPACE, WARM
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.budget import Budget, exhausted
-from raffect.sweep.execution import Execution, execute, plan_execution, room_for
+from raffect.sweep.execution import (
+    Execution,
+    execute,
+    plan_execution,
+    room_for,
+    tell_waiting,
+)
 from raffect.sweep.finish import finish, score_of, seconds_of, too_many_failed
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.lease import held
@@ -40,7 +46,6 @@ __all__ = ["SweepProgress", "tune"]
 
 _AUXILIARY = "losses.auxiliary."
 LEASE = "lease"
-OnNote = Callable[[str], None]
 
 
 def tune(
@@ -53,7 +58,7 @@ def tune(
     overwrite: bool = False,
     address: str | None = None,
     on_update: OnUpdate | None = None,
-    on_note: OnNote | None = None,
+    on_note: engine.OnNote | None = None,
 ) -> SweepView:
     """Search the best model of a task.
 
@@ -72,7 +77,7 @@ def tune(
         address: The Ray cluster.
         on_update: Called when a trial begins, finishes an epoch, or ends.
         on_note: Told what a user should know on the way: another command that may still be at
-            the sweep, a tracker that does not work.
+            the sweep, a tracker that does not work, a cluster that has no room yet.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
@@ -114,11 +119,12 @@ def tune(
             ledger = open_ledger(study, settings, base, execution, on_update)
             home = home_of(stage, settings, base, execution)
             room = room_for(settings, execution)
+            tell_waiting(on_note, execution, base.run.device)
             run_trials(ledger, data, home, execution, room, trackers)
         return finish(stage, study, name)
 
 
-def begin(study: SweepStudy, first: Beginning, on_note: OnNote | None) -> None:
+def begin(study: SweepStudy, first: Beginning, on_note: engine.OnNote | None) -> None:
     """Give a new study its first trials, and say what other sweeps brought."""
     study.begin(first)
     if on_note is not None:

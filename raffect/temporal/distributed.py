@@ -19,7 +19,16 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
 from raffect.config import TemporalConfig
-from raffect.engine import asks_for_gpus, beside_caller, check_gpus, connect
+from raffect.engine import (
+    OnNote,
+    asks_for_gpus,
+    beside_caller,
+    check_gpus,
+    connect,
+    count_cpus,
+    cpus_per_worker,
+    tell_waiting,
+)
 from raffect.errors import find_user_error
 from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.data import TaskData
@@ -28,8 +37,6 @@ from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
 
 OnEpoch = Callable[[EpochResult, int], None]
 
-# Two workers fit on a machine of one core: slow, and yet a run is never stuck for want of CPUs.
-_CPUS_PER_WORKER = 0.5
 _MAX_FAILURES = 2
 _POLL_S = 0.2
 ENGINE = "engine"
@@ -94,6 +101,7 @@ def train_on_workers(
     deliver: Callable[[Trainer], object],
     on_epoch: OnEpoch | None = None,
     address: str | None = None,
+    on_note: OnNote | None = None,
 ) -> None:
     """Train one model on several workers, to the last epoch.
 
@@ -108,6 +116,7 @@ def train_on_workers(
         deliver: Called with the trainer on rank 0 after the last epoch; must be picklable.
         on_epoch: Called with each new epoch's result and the number of epochs in all.
         address: A Ray cluster; None: the one that is connected, RAY_ADDRESS, or this machine.
+        on_note: Told once that the cluster has no room yet.
 
     Raises:
         SettingsError: GPUs are wanted and this machine has too few.
@@ -117,6 +126,8 @@ def train_on_workers(
     connect(address)
     check_gpus(config.run.device, workers, address)
     scaling = _scaling(config, workers)
+    gpus = int(asks_for_gpus(config.run.device, workers))
+    tell_waiting(on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
     board = beside_caller(Board)
     reference = data if isinstance(data, ray.ObjectRef) else ray.put(data)
     work = Work(config, reference, checkpoints, deliver, board)
@@ -175,20 +186,13 @@ def _raise_failure(errors: list[BaseException], diverged: str | None) -> None:
 
 def _scaling(config: TemporalConfig, workers: int) -> ScalingConfig:
     gpus = asks_for_gpus(config.run.device, workers)
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    share = cpus_per_worker(workers, resources.get("CPU", 1))
     return ScalingConfig(
         num_workers=workers,
         use_gpu=gpus,
-        resources_per_worker={"CPU": share},
+        resources_per_worker={"CPU": cpus_per_worker(workers, count_cpus())},
         # GPUs of one node talk faster; on CPUs two would share a core while another node idles.
         placement_strategy="PACK" if gpus else "SPREAD",
     )
-
-
-def cpus_per_worker(workers: int, cpus: float) -> float:
-    """Cores that each of the workers takes of a cluster with so many."""
-    return round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3)
 
 
 def _engine_folder(checkpoints: CheckpointFolder) -> str:

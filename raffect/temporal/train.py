@@ -31,6 +31,7 @@ def train(
     overwrite: bool = False,
     address: str | None = None,
     on_epoch: OnEpoch | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Train a model into `models/NAME`; continue where an interrupted run stopped.
 
@@ -46,6 +47,7 @@ def train(
         overwrite: Replace a model of this name that was made otherwise.
         address: The Ray cluster of several workers.
         on_epoch: Called with each new epoch's result and the number of epochs in all.
+        on_note: Told once that the cluster has no room yet.
 
     Raises:
         SettingsError: Settings that do not go together.
@@ -62,7 +64,7 @@ def train(
         return stage.finished
     data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
     try:
-        parts = _train(stage, config, data, workers, address, on_epoch)
+        parts = _train(stage, config, data, workers, address, on_epoch, on_note)
     except NotFiniteError as error:
         # Nothing is worth continuing: the same name is free for other settings.
         store.delete(folder)
@@ -80,6 +82,7 @@ def _train(
     workers: int,
     address: str | None,
     on_epoch: OnEpoch | None,
+    on_note: Callable[[str], None] | None,
 ) -> list[Part]:
     checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
     if workers == 1:
@@ -89,7 +92,7 @@ def _train(
     from raffect.temporal.distributed import train_on_workers
 
     deliver = partial(write_parts, stage)
-    train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, address)
+    train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, address, on_note)
     found = stage.parts()
     return [found[file] for file in MODEL_FILES]
 

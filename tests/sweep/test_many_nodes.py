@@ -150,6 +150,7 @@ def test_a_cluster_that_has_no_room_yet_is_asked_for_it_and_waited_for(
         pytest.skip(f"port {FAKE_NODES_PORT} is taken")
     ray.shutdown()
     watch = Watch()
+    notes: list[str] = []
     slow = tiny.base(optimiser__epochs=40, segments__stride=1)
     with autoscaling_head(tmp_path_factory.mktemp("head"), most=2) as address:
         monkeypatch.setenv("RAY_ADDRESS", address)
@@ -157,12 +158,14 @@ def test_a_cluster_that_has_no_room_yet_is_asked_for_it_and_waited_for(
         try:
             assert not ray.cluster_resources().get("CPU")
             view = sweep(
-                filled, space, 8, concurrent=2, pruning="none", base=slow, on_update=watch
-            )
+                filled, space, 8, concurrent=2, pruning="none", base=slow, on_update=watch,
+                on_note=notes.append,
+            )  # fmt: skip
         finally:
             ray.shutdown()
     assert view.counts == {"COMPLETE": 8}
     assert len(watch.nodes) == 2
+    assert [note for note in notes if "hold 0 of 1 x (1 CPU): waiting for more" in note]
 
 
 FAKE_NODES_PORT = 6379
