@@ -98,7 +98,7 @@ def cpus_per_worker(workers: int, cpus: float) -> float:
 
     A run is slow on few cores and yet never stuck: what feeds the workers has room beside them.
     """
-    return round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3)
+    return max(0.001, round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3))
 
 
 def count_gpus() -> float:
@@ -131,7 +131,7 @@ def beside_caller(kind: type) -> Any:
 def tell_waiting(on_note: OnNote | None, parts: int, cpus: float, gpus: float) -> None:
     """Say that work has to wait for nodes which are yet to come, and may never.
 
-    Ray waits without a word. This machine is asked nothing: it has room, or refused before.
+    Ray waits without a word. On this machine alone there is room, or the command was refused.
 
     Args:
         on_note: Told where the nodes that are there, used by others or not, hold too few parts.
@@ -169,11 +169,11 @@ def check_gpus(device: str, workers: int, address: str | None = None) -> None:
         return
     connect(address)
     if count_gpus() < workers:
+        wanted = "1 GPU" if workers == 1 else f"{workers} GPUs"
         raise SettingsError(
-            f"run.device is cuda, which takes {workers} GPUs here; this machine has"
-            f" {count_gpus():g}.",
+            f"run.device is cuda, which takes {wanted} here; this machine has {count_gpus():g}.",
             "auto or cpu, fewer workers, or a cluster",
-            "Give --set run.device=auto, fewer --workers, or a cluster's --address.",
+            "Give a cluster's --address, or settings with run.device=auto, or fewer --workers.",
         )
 
 

@@ -29,7 +29,7 @@ print(ray.get(ray.remote(lambda: 'inside').remote()))
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def started():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     process = subprocess.Popen(
@@ -156,7 +156,7 @@ class Where:
 @pytest.mark.ray
 def test_an_actor_beside_its_caller_is_not_on_a_node_that_may_die(monkeypatch):
     with two_nodes(monkeypatch):
-        asked = [engine.beside_caller(Where) for _ in range(4)]
+        asked = [engine.beside_caller(Where) for _ in range(3)]
         found = {ray.get(one.node.remote()) for one in asked}
         assert found == {ray.get_runtime_context().get_node_id()}
 

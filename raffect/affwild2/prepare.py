@@ -19,7 +19,7 @@ from raffect.affwild2.scan import Scan, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.synthetic import is_synthetic
 from raffect.affwild2.tasks import Task, image_location
-from raffect.engine import connect
+from raffect.engine import OnNote, connect, tell_waiting
 from raffect.errors import RaffectError, SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store
 from raffect.store.stage import Part
@@ -37,6 +37,7 @@ def prepare(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
     address: str | None = None,
+    on_note: OnNote | None = None,
 ) -> Manifest:
     """Turn raw trees into the store's dataset: scan, join crops with annotations, write shards.
 
@@ -53,6 +54,7 @@ def prepare(
         shard_bytes: Aim for the crops' bytes in one shard.
         progress: Called as `progress(crops done, crops)`.
         address: A Ray cluster; None is RAY_ADDRESS, else this machine.
+        on_note: Told once that the cluster has no room yet.
 
     Raises:
         DataError: The raw trees are not what they should be; nothing was written.
@@ -73,6 +75,7 @@ def prepare(
     shards = plan_shards(crops.videos, shard_bytes)
     kept = stage.parts()
     connect(address)
+    tell_waiting(on_note, 1, 1, 0)
     written = list(_write_shards(stage, shards, kept, progress))
     written += _write_labels(stage, labels, kept)
     unreadable = _unreadable(written)

@@ -77,6 +77,7 @@ def prepare(
             overwrite=overwrite,
             progress=bar.tick,
             address=address,
+            on_note=screen.say,
         )
     if as_json:
         screen.json(manifest.counts)

@@ -240,7 +240,7 @@ def retrain(
             bar.tick(len(done), seeds)
             bar.tell(f"seed {result.seed}: {result.score:.4f}")
 
-        found = run(target, wanted, wanted.seeds(seeds), address, on_seed)
+        found = run(target, wanted, wanted.seeds(seeds), address, on_seed, screen.say)
     _show_seeds(screen, wanted, found, target.uri)
     if as_json:
         screen.json(_seeds_json(wanted, found))

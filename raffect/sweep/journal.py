@@ -155,6 +155,10 @@ class StoreJournal(BaseJournalBackend):
         merged = f"{0:08d}-{len(self._lines):08d}.jsonl"
         self._store.create(self._key(merged), _encode(self._lines))
         found = [name for name in self._store.names(self._folder) if _NAME.fullmatch(name)]
+        if _newest_merged(found) != merged:
+            # Another process has merged more in the meantime; its object is the one that counts.
+            self._store.delete(self._key(merged))
+            return
         old = [name for name in found if _start(name) == 0 and name != merged]
         covered = [name for name in found if 0 < _start(name) < _end(merged)]
         # What other writers look for goes first: see the module's docstring.
@@ -172,10 +176,28 @@ class StoreJournal(BaseJournalBackend):
             current = _newest_merged(self._store.names(self._folder))
             if current is not None and _end(current) > len(self._lines):
                 self._store.delete(self._key(name))
-                return False
+                return self._was_merged(current, lines)
             self._merged = current
         self._lines += lines
         self._small.append(name)
+        return True
+
+    def _was_merged(self, merged: str, lines: list[str]) -> bool:
+        """Whether a merged object that has this process's next number holds its entries there.
+
+        Then it was merged after they were written: written again they would be doubled. Else the
+        number was that of another writer's entries, and freed by the merge.
+        """
+        try:
+            (content,) = self._read([merged])
+        except FileNotFoundError:
+            newer = _newest_merged(self._store.names(self._folder))
+            assert newer is not None
+            return self._was_merged(newer, lines)
+        start = len(self._lines)
+        if content[start : start + len(lines)] != lines:
+            return False
+        self._lines, self._small, self._merged = content, [], merged
         return True
 
     def _holds_first(self) -> bool:

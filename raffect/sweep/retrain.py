@@ -97,6 +97,7 @@ def retrain(
     seeds: Sequence[int],
     address: str | None = None,
     on_seed: OnSeed | None = None,
+    on_note: engine.OnNote | None = None,
 ) -> list[SeedResult]:
     """Train the configuration under each seed, as many at a time as the cluster has room for.
 
@@ -109,13 +110,17 @@ def retrain(
         seeds: Seeds.
         address: The Ray cluster.
         on_seed: Called with each result, in the order in which they come.
+        on_note: Told once that the cluster has no room yet.
 
     Raises:
+        SettingsError: The trial wants a GPU, and this machine has none.
         ConflictError: A model's name is taken by something else.
         RaffectError: Training diverged.
     """
     engine.connect(address)
+    engine.check_gpus(wanted.config.run.device, 1, address)
     gpus = 1 if engine.asks_for_gpus(wanted.config.run.device, 1) else 0
+    engine.tell_waiting(on_note, 1, 1, gpus)
     remote = ray.remote(_train_seed).options(num_cpus=1, num_gpus=gpus, max_retries=2)
     waiting = {remote.remote(store, wanted, seed): seed for seed in seeds}
     found: dict[int, SeedResult] = {}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -147,6 +148,66 @@ def test_a_writer_that_knows_all_goes_on_after_another_one_merged(store: Store) 
     with one.batch():
         one.append_logs([{"n": 1}])
     assert numbers(two) == [0, 1]
+
+
+@pytest.fixture
+def meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let another process act once, just before or after an object is created."""
+
+    def interpose(name: str, action: Callable[[], object], before: bool) -> None:
+        real, left = store.create, [action]
+
+        def create(key: str, data: bytes) -> bool:
+            now = left.pop() if left and key == f"f/{name}.jsonl" else lambda: None
+            if before:
+                now()
+            made = real(key, data)
+            if not before:
+                now()
+            return made
+
+        monkeypatch.setattr(store, "create", create)
+
+    return interpose
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_entries_that_are_merged_before_their_writer_looks_again_are_not_doubled(
+    store: Store, meanwhile: Callable[..., None], more: int
+) -> None:
+    one, two = StoreJournal(store, "f"), StoreJournal(store, "f")
+    one.append_logs([{"n": 0}])
+
+    def merge() -> None:
+        two.append_logs([{"n": 2}] * more)
+        two.merge()
+
+    meanwhile("00000001", merge, before=False)
+    with one.batch():
+        one.append_logs([{"n": 1}])
+    one.append_logs([{"n": 3}])
+    expected = [0, 1, *[2] * more, 3]
+    assert numbers(one) == numbers(two) == numbers(StoreJournal(store, "f")) == expected
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_who_merges_on_old_knowledge_deletes_nothing_that_is_new(
+    store: Store, meanwhile: Callable[..., None], before: bool
+) -> None:
+    old, new = StoreJournal(store, "f"), StoreJournal(store, "f")
+    old.append_logs([{"n": 0}])
+    old.append_logs([{"n": 1}])
+
+    def go_on() -> None:
+        new.append_logs([{"n": 2}])
+        new.merge()
+
+    meanwhile("00000000-00000002", go_on, before=before)
+    old.merge()
+    assert store.names("f") == ["00000000-00000003.jsonl"]
+    assert numbers(new) == numbers(old) == numbers(StoreJournal(store, "f")) == [0, 1, 2]
+    old.append_logs([{"n": 3}])
+    assert numbers(new) == numbers(old) == [0, 1, 2, 3]
 
 
 def test_merging_leaves_one_object_with_the_same_entries(store: Store) -> None:
