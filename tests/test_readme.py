@@ -45,8 +45,9 @@ SMALLER = {
 ELSEWHERE = {"demo", "dashboard"}
 TYPED = [line for line in COMMANDS if line.split()[1] not in ELSEWHERE]
 # CI has no time for them: the demo's test has sweeps of all tasks, tests/sweep/test_abilities.py
-# warm starts, limits and several objectives.
-REPEATED = [line for line in TYPED if line.startswith(("raffect tune expr", "raffect tune au"))]
+# warm starts, limits, several objectives and other seeds.
+LEFT = ("raffect tune expr", "raffect tune au", "raffect retrain", "raffect tune va --branch")
+REPEATED = [line for line in TYPED if line.startswith(LEFT) or "va-wide" in line]
 
 
 def test_the_readme_names_only_make_targets_that_exist():
@@ -100,7 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder: Path):
-    assert len(REPEATED) == 4
+    assert len(REPEATED) == 7
     for line in TYPED:
         type_in(line, environment, folder)
 

@@ -66,7 +66,8 @@ def test_a_sweep_begins_with_the_recipe_and_the_spaces_own_points(
         sweep(filled, branches, 5, sampler="random", base=base)
 
 
-@pytest.mark.parametrize("pruning", [pytest.param("hyperband", marks=pytest.mark.long), "median"])
+@pytest.mark.long
+@pytest.mark.parametrize("pruning", ["hyperband", "median"])
 def test_every_pruner_leaves_models_of_what_it_prunes(
     ray_local: None, filled: Store, space: str, pruning: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_model_that_does_not_get_better_stops_early_and_is_complete(
         assert row.epochs in (30, row.best_epoch + 1)
 
 
+@pytest.mark.long
 def test_hours_end_a_sweep_and_more_hours_go_on(
     ray_local: None, filled: Store, space: str
 ) -> None:

@@ -285,6 +285,10 @@ def test_auxiliary_losses_need_labels(ray_local: None, store: Store) -> None:
     with pytest.raises(NotThereError, match="no training labels of au"):
         tune(store, Task.EXPR, "clip", "j", SweepSettings(space="tune_spaces.expr_joint"),
              tiny.base(Task.EXPR))  # fmt: skip
+
+
+@pytest.mark.long
+def test_auxiliary_losses_are_those_of_the_space(ray_local: None, store: Store) -> None:
     tiny.fill(store)
     settings = SweepSettings(space="tune_spaces.expr_joint", trials=2, concurrent=2)
     view = tune(store, Task.EXPR, "clip", "joint", settings, tiny.base(Task.EXPR))
