@@ -70,7 +70,7 @@ def _made_otherwise(stage: DemoStage, keep: Path) -> Iterator[None]:
         yield
     except ConflictError as error:
         if stage.key.startswith("tune"):
-            # Another command may be at the sweep: nothing to delete.
+            # Another command may be at the sweep: another folder is no answer to that.
             raise
         raise ConflictError(
             error.got,
