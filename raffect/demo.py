@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raffect.affwild2.tasks import Split, Task
-from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, override, recipe
+from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, recipe
+from raffect.settings import override
 from raffect.store import Store
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Demo:
         ]
 
     def _synth(self, tick: Tick, tell: Tell) -> str:
-        from raffect.affwild2.synthetic import write_synthetic
+        from raffect.synthetic.tree import write_synthetic
 
         write_synthetic(self.raw, self.videos, FRAMES, SEED, progress=tick)
         return f"{self.videos} videos"
@@ -144,8 +145,8 @@ class Demo:
         return f"{manifest.counts['rows']:,} x {manifest.counts['dim']}"
 
     def _tune(self, task: Task, tick: Tick, tell: Tell) -> str:
-        from raffect.sweep.run import SweepProgress, tune
         from raffect.sweep.settings import SweepSettings
+        from raffect.sweep.tune import SweepProgress, tune
 
         small = {**SMALL_TEMPORAL, "optimiser.epochs": SMALL_EPOCHS[task]}
         base: TemporalConfig = override(recipe(task), small)
@@ -184,8 +185,8 @@ class Demo:
     def _reachable(self, task: Task) -> float:
         """The score of the predictions that know the latents, by the evaluator itself."""
         from raffect.affwild2.annotations import load_annotations
+        from raffect.affwild2.evaluation import evaluate
         from raffect.affwild2.predictions import read_predictions
-        from raffect.temporal.evaluation import evaluate
 
         labels = load_annotations(self.raw / "annotations", task, Split.VALIDATION)
         oracle = read_predictions(self.raw / "oracle" / f"{task.value}.csv", task)

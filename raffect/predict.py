@@ -14,7 +14,7 @@ from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
 from raffect.store.layout import MODELS, PLAN, SWEEPS
 from raffect.store.manifest import has_manifest
-from raffect.temporal.bundle import (
+from raffect.temporal.inference import (
     ModelBundle,
     load_bundle,
     predict_features,
@@ -137,7 +137,7 @@ def predict_folder(
         DataError: The folder has no crop that can be read.
         ConflictError: Another encoder has that name now.
     """
-    from raffect.clip.crops import encode_folder
+    from raffect.clip.encode import encode_folder
     from raffect.clip.encoder import load_encoder
 
     name = str(bundle.lineage["encoder"])

@@ -5,19 +5,9 @@ from __future__ import annotations
 import pytest
 
 from raffect.affwild2.tasks import Task
-from raffect.config import (
-    FinetuneConfig,
-    TCNConfig,
-    TemporalConfig,
-    build,
-    flatten,
-    hash_json,
-    override,
-    parse_assignments,
-    read_yaml,
-    recipe,
-)
+from raffect.config import FinetuneConfig, TCNConfig, TemporalConfig, recipe
 from raffect.errors import SettingsError
+from raffect.settings import build, flatten, hash_json, override, parse_assignments, read_yaml
 
 
 @pytest.mark.parametrize(("task", "epochs"), [(Task.VA, 40), (Task.EXPR, 10), (Task.AU, 30)])

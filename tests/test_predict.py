@@ -16,8 +16,8 @@ from raffect.predict import predict_to_file, resolve
 from raffect.store import Store, encoder_folder, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest
-from raffect.sweep.run import tune
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.tune import tune
 from raffect.temporal.train import train
 from tests.builders import jpeg
 from tests.sweep import tiny

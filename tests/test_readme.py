@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from raffect.affwild2.synthetic import write_synthetic
+from raffect.synthetic.tree import write_synthetic
 from raffect.testing.s3 import S3Server
 from tests.e2e_settings import SMALL_FINETUNE, SMALL_TEMPORAL
 
@@ -41,7 +41,7 @@ SMALLER = {
     "retrain": ["--seeds", "2"],
     "synth": ["--videos", "8", "--frames", "16"],
 }
-# Run by tests/test_demo.py and tests/report/test_dashboard.py, which look closer.
+# Run by tests/test_demo.py and tests/web/test_optuna_dashboard.py, which look closer.
 ELSEWHERE = {"demo", "dashboard"}
 TYPED = [line for line in COMMANDS if line.split()[1] not in ELSEWHERE]
 # CI has no time for them: the demo's test has sweeps of all tasks, tests/sweep/test_abilities.py

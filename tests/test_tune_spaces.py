@@ -6,8 +6,9 @@ import optuna
 import pytest
 
 from raffect.affwild2.tasks import Task
-from raffect.config import override, recipe
-from raffect.sweep.recipe import derive_recipe
+from raffect.config import recipe
+from raffect.settings import override
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.space import load_space
 from raffect.temporal.model import check_model
 

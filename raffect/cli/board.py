@@ -25,9 +25,9 @@ def board(
 ) -> None:
     """Show live leaderboards and reports in a browser, until Ctrl-C."""
     from raffect.cli.screen import Screen
-    from raffect.jobs.page.serve import serve
-    from raffect.report.dashboard import LOOPBACK
     from raffect.store import Store
+    from raffect.web.optuna_dashboard import LOOPBACK
+    from raffect.web.serve import serve
 
     screen = Screen(quiet)
     if host not in LOOPBACK:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from raffect.report.naming import duration, score_text, short_names, short_value
+from raffect.text import duration, score_text, short_names, short_value
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -128,7 +128,7 @@ def _kind(found: Searched, names: tuple[str, ...]) -> str:
 
 def _range(text: str | None) -> str:
     """A range in few characters: its bounds, or its choices."""
-    from raffect.sweep.ranges import parse_range
+    from raffect.sweep.comparison import parse_range
 
     if not text:
         return "–" if text is None else "in some trials"

@@ -38,8 +38,8 @@ def synth(
     address: UnusedAddress = None,
 ) -> None:
     """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
-    from raffect.affwild2.synthetic import write_synthetic
     from raffect.cli.screen import Screen
+    from raffect.synthetic.tree import write_synthetic
 
     screen = Screen(quiet)
     with screen.stage("Drawing synthetic faces (no real data)") as bar:

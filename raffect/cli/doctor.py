@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from raffect.cli.screen import Screen
-    from raffect.jobs.doctor.findings import Finding
+    from raffect.doctor.findings import Finding
 
 PANEL = "Clusters"
 MANY = 4
@@ -44,7 +44,7 @@ def doctor(
 ) -> None:
     """Check this machine, or a cluster and each of its nodes; exit code 2 if something fails."""
     from raffect.cli.screen import Screen
-    from raffect.jobs.doctor.examine import examine
+    from raffect.doctor.examine import examine
 
     screen = Screen(quiet, as_json)
     with screen.stage("Examining") as bar:

@@ -43,8 +43,8 @@ def finetune(
     quiet: QuietOption = False,
 ) -> None:
     """Fine-tune CLIP's image tower on the expression labels (Ray Train)."""
+    from raffect.cli.options import settings
     from raffect.cli.screen import Screen
-    from raffect.cli.settings import settings
     from raffect.clip.finetune import finetune as run
     from raffect.config import FinetuneConfig
     from raffect.store import Store, encoder_folder
@@ -90,8 +90,8 @@ def extract(
     quiet: QuietOption = False,
 ) -> None:
     """Turn every crop into one feature (Ray Data)."""
+    from raffect.cli.options import settings
     from raffect.cli.screen import Screen
-    from raffect.cli.settings import settings
     from raffect.clip.extract import extract as run
     from raffect.config import ExtractConfig
     from raffect.store import Store, features_folder

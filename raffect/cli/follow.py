@@ -78,7 +78,7 @@ class JobView:
         return Group(sweep_table(self._spinner, name, self._glance), where)
 
     def _watch(self) -> None:
-        from raffect.jobs.order import LIVE
+        from raffect.jobs.submission import LIVE
         from raffect.sweep.progress import Glance
 
         while not self._ended.is_set():

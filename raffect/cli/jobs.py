@@ -13,7 +13,7 @@ from raffect.cli.options import JsonOption, QuietOption, StoreOption, UnusedStor
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
-    from raffect.jobs.order import Order
+    from raffect.jobs.submission import Order
 
 PANEL = "Clusters"
 # They would show a page on the cluster's loopback, begin another job, or train on what is made up.
@@ -67,8 +67,8 @@ def submit(
 ) -> None:
     """Run a raffect command on a Ray cluster; ships the code, never data."""
     from raffect.cli.screen import Screen
-    from raffect.jobs.order import make_order, parse_variables, store_uri
-    from raffect.jobs.parcel import named_code, pack
+    from raffect.jobs.package import named_code, pack
+    from raffect.jobs.submission import make_order, parse_variables, store_uri
 
     name, params = parse_command(command)
     facts = {"command": name}

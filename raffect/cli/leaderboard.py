@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.leaderboard import SweepView
-    from raffect.sweep.rows import TrialRow
+    from raffect.sweep.leaderboard import SweepView, TrialRow
 
 SETTINGS_SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
 """What a sweep is about; the rest is in `trials --json` and in the report."""
@@ -23,7 +22,7 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     from rich.markup import escape
 
     from raffect.affwild2.tasks import SPECS
-    from raffect.report.naming import duration, score_text
+    from raffect.text import duration, score_text
 
     keys = _shown_settings(view.rows)[: _MOST_SETTINGS - len(view.objectives)]
     rows = [
@@ -55,14 +54,14 @@ def _mark(row: TrialRow) -> str:
 
 
 def _state(row: TrialRow) -> str:
-    from raffect.sweep.reasons import kind_of
+    from raffect.sweep.failures import kind_of
 
     state = row.state.lower() + (f" ({row.origin})" if row.origin else "")
     return state if row.reason is None else f"{state}: {kind_of(row.reason)}"
 
 
 def _objectives(view: SweepView, row: TrialRow) -> list[str]:
-    from raffect.report.naming import count_text, short_value
+    from raffect.text import count_text, short_value
 
     found = []
     for name in view.objectives[1:]:
@@ -75,7 +74,7 @@ def _objectives(view: SweepView, row: TrialRow) -> list[str]:
 
 
 def _value(row: TrialRow, key: str) -> str:
-    from raffect.report.naming import short_value
+    from raffect.text import short_value
 
     return short_value(row.params[key]) if key in row.params else "–"
 
@@ -83,7 +82,7 @@ def _value(row: TrialRow, key: str) -> str:
 def _notes(view: SweepView, left: int) -> list[str]:
     from rich.markup import escape
 
-    from raffect.sweep.reasons import summarise
+    from raffect.sweep.failures import summarise
 
     more = f"{left} more trials. " if left > 0 else ""
     lines = [

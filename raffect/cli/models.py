@@ -51,8 +51,8 @@ def train(
 ) -> None:
     """Train one temporal model, by the recipe unless told otherwise."""
     from raffect.affwild2.tasks import parse_task
+    from raffect.cli.options import settings
     from raffect.cli.screen import Screen
-    from raffect.cli.settings import settings
     from raffect.config import recipe
     from raffect.store import Store, model_folder
     from raffect.temporal.train import train as run
@@ -135,10 +135,10 @@ def evaluate(
 ) -> None:
     """Score a predictions file against an annotation tree, as the challenge does."""
     from raffect.affwild2.annotations import load_annotations
+    from raffect.affwild2.evaluation import evaluate as run
     from raffect.affwild2.predictions import read_predictions
     from raffect.affwild2.tasks import SPECS, parse_split, parse_task
     from raffect.cli.screen import Screen
-    from raffect.temporal.evaluation import evaluate as run
 
     chosen = parse_task(task)
     labels = load_annotations(annotations, chosen, parse_split(split))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from raffect.settings import C, flatten, override, parse_assignments, read_yaml
 
 StoreOption = Annotated[
     str | None,
@@ -46,3 +48,13 @@ WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray worker
 AnnotationsOption = Annotated[
     Path, typer.Option("--annotations", metavar="DIR", help="Root of the challenge folders.")
 ]
+
+
+def settings(base: C, file: Path | None, changes: list[str] | None, options: dict[str, Any]) -> C:
+    """The settings that a user asked for.
+
+    Raises:
+        SettingsError: Everything that is wrong with them, listed at once.
+    """
+    tree = flatten(read_yaml(file)) if file is not None else {}
+    return override(base, {**tree, **options, **parse_assignments(changes or [])})

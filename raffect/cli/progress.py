@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raffect.cli.leaderboard import SETTINGS_SHOWN, setting_name
-from raffect.report.naming import duration, short_value
+from raffect.text import duration, short_value
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen

@@ -11,8 +11,7 @@ from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, UnusedAddress
 
 if TYPE_CHECKING:
-    from raffect.sweep.leaderboard import SweepView
-    from raffect.sweep.rows import TrialRow
+    from raffect.sweep.leaderboard import SweepView, TrialRow
 
 PANEL = "Sweeps"
 
@@ -100,8 +99,8 @@ def dashboard(
 ) -> None:
     """Show sweeps live in a browser (optuna-dashboard), until Ctrl-C."""
     from raffect.cli.screen import Screen
-    from raffect.report.dashboard import LOOPBACK, serve
     from raffect.store import Store
+    from raffect.web.optuna_dashboard import LOOPBACK, serve
 
     screen = Screen(quiet)
     if host not in LOOPBACK:

@@ -123,15 +123,16 @@ def tune(
 ) -> None:
     """Search the best model of a task (Ray Tune, Optuna); given again, it continues."""
     from raffect.affwild2.tasks import parse_task
+    from raffect.cli.options import settings
     from raffect.cli.progress import SweepTable
     from raffect.cli.screen import Screen
-    from raffect.cli.settings import settings
-    from raffect.config import build, recipe
+    from raffect.config import recipe
     from raffect.engine import connect
-    from raffect.jobs.board import Board
+    from raffect.jobs.publish import Board
+    from raffect.settings import build
     from raffect.store import Store
-    from raffect.sweep.run import tune as run
     from raffect.sweep.settings import SweepSettings
+    from raffect.sweep.tune import tune as run
 
     chosen = parse_task(task)
     options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
@@ -191,8 +192,8 @@ def show_end(
 ) -> None:
     """Print what a sweep has found and spent, and what to do next: a job's log ends with it."""
     from raffect.report.commands import next_commands
-    from raffect.report.naming import duration
     from raffect.store import sweep_folder
+    from raffect.text import duration
 
     show_leaderboard(screen, view)
     spent = f"{duration(3600 * view.hours)}, {duration(3600 * view.device_hours)} of devices"

@@ -14,8 +14,9 @@ from torch.nn import functional
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.clip.images import Preprocessing
 from raffect.clip.tower import Tower, build_tower, embed_prompts
-from raffect.config import EncoderConfig, build
+from raffect.config import EncoderConfig
 from raffect.errors import StoreError
+from raffect.settings import build
 from raffect.store import FileEntry, Store, encoder_folder, read_manifest
 
 WEIGHTS = "encoder.safetensors"

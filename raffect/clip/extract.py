@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 
+from raffect.clip.encode import choose_device, encode_crops
 from raffect.clip.encoder import load_encoder
-from raffect.clip.encoding import choose_device, encode_crops
 from raffect.clip.ingest import FRAMES
 from raffect.config import ExtractConfig
 from raffect.engine import OnNote, asks_for_gpus, check_gpus, connect, tell_waiting

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
+from raffect.affwild2.scores import f1
 from raffect.clip.augment import augment
 from raffect.clip.encoder import CLASSES, FrameEncoder, to_images
 from raffect.clip.lora import add_lora, plain_state
-from raffect.clip.losses import class_weights, expression_loss
 from raffect.clip.optimiser import (
     average,
     load_state_tensors,
@@ -29,8 +30,7 @@ from raffect.clip.optimiser import (
     state_tensors,
 )
 from raffect.config import FinetuneConfig, RunConfig
-from raffect.temporal.metrics import f1
-from raffect.temporal.reduce import LOCAL, Reducer
+from raffect.training.reduce import LOCAL, Reducer
 
 Batch = tuple[Tensor, Tensor]
 """Pixels `(batch, height, width, 3)` uint8 and class indices `(batch,)` int64."""
@@ -208,3 +208,30 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+
+
+def class_weights(counts: NDArray[np.int64], power: float) -> Tensor:
+    """Weights `count ** -power` per class, scaled so that their mean over the frames is 1.
+
+    Power 0 is no weighting, 1 the inverse class frequency. Classes without a frame weigh 0.
+    """
+    present = counts > 0
+    weights = np.where(present, np.maximum(counts, 1.0) ** -power, 0.0)
+    mean = float((weights * counts).sum() / max(1, counts.sum()))
+    return torch.tensor(weights / (mean or 1.0), dtype=torch.float32)
+
+
+def expression_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Mean over the batch of each frame's weighted cross entropy.
+
+    Args:
+        logits: `(batch, 8)`.
+        labels: Class indices `(batch,)`.
+        weights: Per class, `(8,)`. Torch's own weighting divides by the batch's sum of weights,
+            so that the mean of two workers' losses would not be the loss of both batches.
+        smoothing: Share of the target that is spread over all classes.
+    """
+    losses = functional.cross_entropy(
+        logits.float(), labels, reduction="none", label_smoothing=smoothing
+    )
+    return (weights[labels] * losses).mean()

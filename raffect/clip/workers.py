@@ -26,7 +26,7 @@ from raffect.config import FinetuneConfig
 from raffect.engine import asks_for_gpus, beside_caller, count_cpus, cpus_per_worker
 from raffect.errors import RaffectError, SettingsError, find_user_error
 from raffect.store import Store
-from raffect.temporal.reduce import LOCAL, GroupReducer
+from raffect.training.reduce import LOCAL, GroupReducer
 
 CHECKPOINTS = "train"
 """Folder of Ray Train's checkpoints below the encoder's; deleted when the encoder is finished."""

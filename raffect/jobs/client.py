@@ -18,8 +18,8 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from raffect.errors import NotThereError, RaffectError, SettingsError
-from raffect.jobs.order import MARK, Order
-from raffect.jobs.parcel import Parcel
+from raffect.jobs.package import Parcel
+from raffect.jobs.submission import MARK, Order
 
 UPLOAD_LIMIT = GCS_STORAGE_MAX_SIZE
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")

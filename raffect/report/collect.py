@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from raffect.affwild2.tasks import SPECS, Task
+from raffect.errors import NotThereError
 from raffect.report.commands import next_commands
-from raffect.report.cost import cost_of, spent_of
-from raffect.report.data import Ancestor, Axis, Failure, Grid, Part, ReportData, Slice, Trial
-from raffect.report.importance import Distributions, guess_distribution, importance
-from raffect.report.judged import Judged
-from raffect.report.lineage import (
-    features_of,
-    has_own_space,
-    is_synthetic,
-    lineage,
-    sources_of,
+from raffect.report.data import (
+    STATES,
+    Ancestor,
+    Axis,
+    Cost,
+    Failure,
+    Grid,
+    Judged,
+    Part,
+    ReportData,
+    Slice,
+    Spent,
+    StateCost,
+    Trial,
+    finite,
+    is_candidate,
+    scored,
+    trials_of,
 )
-from raffect.report.trials import finite, is_candidate, scored, trials_of
-from raffect.store import Store
-from raffect.sweep.leaderboard import SweepView, load_sweep
-from raffect.sweep.reasons import kind_of
+from raffect.report.importance import Distributions, guess_distribution, importance
+from raffect.store import DATASET, Manifest, Store, read_manifest, sweep_folder
+from raffect.store.layout import PLAN
+from raffect.sweep.failures import kind_of
+from raffect.sweep.leaderboard import SweepView, TrialRow, load_sweep
+from raffect.sweep.space import load_space
 from raffect.sweep.study import open_study
 
 DEPTH_NAMES = ("tcn.depth", "tcn_depth")
@@ -40,7 +51,7 @@ def collect(store: Store, sweep: str) -> ReportData:
         StoreError: The store can't be read.
     """
     # Torch takes seconds to load, and whoever assembles numbers needs none of it.
-    from raffect.report.predictions import judge
+    from raffect.report.validation import judge
 
     view = load_sweep(store, sweep)
     ancestors = lineage(store, sources_of(store, view.name, view.manifest))
@@ -213,3 +224,126 @@ def _distributions(store: Store, sweep: str) -> dict[int, Distributions]:
     """The study's own distributions by trial number."""
     trials = open_study(store, sweep).get_trials(deepcopy=False)
     return {trial.number: trial.distributions for trial in trials}
+
+
+def cost_of(rows: Sequence[TrialRow], budget: int, hours: float) -> Cost:
+    """The cost of a sweep.
+
+    Args:
+        rows: Its trials.
+        budget: Epochs of a full trial.
+        hours: Of all runs of the command together.
+    """
+    own = [row for row in rows if row.origin is None]
+    pruned = [row for row in own if row.state == "PRUNED" and 0 < row.epochs < budget]
+    return Cost(
+        states=tuple(
+            _of_state(state, [row for row in own if row.state == state])
+            for state in STATES
+            if any(row.state == state for row in own)
+        ),
+        hours=hours,
+        budget=budget,
+        saved_epochs=sum(budget - row.epochs for row in pruned),
+        saved_device_seconds=sum(
+            (budget - row.epochs) * row.device_seconds / row.epochs for row in pruned
+        ),
+        taken_over=len(rows) - len(own),
+    )
+
+
+def _of_state(state: str, rows: list[TrialRow]) -> StateCost:
+    return StateCost(
+        state=state,
+        trials=len(rows),
+        epochs=sum(row.epochs for row in rows),
+        seconds=sum(row.seconds for row in rows),
+        device_seconds=sum(row.device_seconds for row in rows),
+    )
+
+
+def spent_of(rows: Sequence[TrialRow]) -> tuple[Spent, ...]:
+    """The ended trials in the order in which they ended, those taken over first.
+
+    A failed trial's time counts, and its score does not.
+    """
+    ended = [row for row in rows if row.finished is not None]
+    ended.sort(key=lambda row: (row.origin is None, row.finished, row.number))
+    found: list[Spent] = []
+    total, best = 0.0, None
+    for row in ended:
+        total += row.device_seconds
+        score = finite(row.score)
+        if is_candidate(row) and score is not None:
+            best = score if best is None else max(best, score)
+        found.append(Spent(row.number, row.state, score, total, best))
+    return tuple(found)
+
+
+_ORDER = ("dataset", "encoders", "features", "models", "sweeps")
+
+
+def sources_of(store: Store, sweep: str, manifest: Manifest | None) -> dict[str, str]:
+    """Folders that a sweep was made from, with their digests; also of one still running."""
+    if manifest is not None:
+        return dict(manifest.sources)
+    return dict(_plan(store, sweep).get("sources") or {})
+
+
+def has_own_space(store: Store, view: SweepView) -> bool:
+    """Whether a sweep's space is another than its task's default, as that is now."""
+    described = _plan(store, view.name).get("config", {}).get("space", {})
+    usual = load_space(f"tune_spaces.{view.task.value}")
+    return described.get("code") not in (None, usual.code)
+
+
+def features_of(ancestors: Sequence[Ancestor]) -> str:
+    """Name of the features that a sweep was made from; those of the default if unknown."""
+    names = [of.folder.partition("/") for of in ancestors]
+    return next((name for group, _, name in names if group == "features"), "clip")
+
+
+def _plan(store: Store, sweep: str) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
+    except (FileNotFoundError, ValueError):
+        return {}
+    return plan
+
+
+def lineage(store: Store, sources: dict[str, str]) -> tuple[Ancestor, ...]:
+    """All ancestors, the dataset first; each says whether the store still holds the same."""
+    found: dict[str, Ancestor] = {}
+    waiting = list(sources.items())
+    while waiting:
+        folder, digest = waiting.pop(0)
+        if folder in found:
+            continue
+        manifest = _manifest(store, folder)
+        state: Literal["same", "changed", "gone"] = "gone"
+        if manifest is not None:
+            state = "same" if manifest.digest() == digest else "changed"
+            waiting += manifest.sources.items()
+        created = manifest.created if manifest is not None and state == "same" else ""
+        found[folder] = Ancestor(folder, digest, created, state)
+    return tuple(sorted(found.values(), key=lambda ancestor: _rank(ancestor.folder)))
+
+
+def is_synthetic(store: Store) -> bool:
+    """Whether the store's dataset says that it is synthetic."""
+    manifest = _manifest(store, DATASET)
+    if manifest is None:
+        return False
+    return any(bool(place.get("synthetic")) for place in (manifest.notes, manifest.counts))
+
+
+def _manifest(store: Store, folder: str) -> Manifest | None:
+    try:
+        return read_manifest(store, folder)
+    except NotThereError:
+        return None
+
+
+def _rank(folder: str) -> tuple[int, str]:
+    group = folder.split("/")[0]
+    return (_ORDER.index(group) if group in _ORDER else len(_ORDER), folder)

@@ -6,8 +6,9 @@ import json
 import shlex
 from typing import Any
 
-from raffect.config import flatten, recipe
+from raffect.config import recipe
 from raffect.report.data import Command
+from raffect.settings import flatten
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.settings import SweepSettings
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raffect.affwild2.tasks import Task
-from raffect.report.judged import Judged
-from raffect.report.outlay import Cost, Spent
+from raffect.report.tables import Table
+from raffect.sweep.attributes import ACCUMULATION
+from raffect.sweep.leaderboard import TrialRow
 
 State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
 STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
@@ -257,3 +260,174 @@ class ReportData:
             return None
         way = self.reachable - self.baseline
         return (best.score - self.baseline) / way if way > 0 else None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A video whose curves are shown, and why.
+
+    Attributes:
+        why: best, median or worst.
+        score: Of this video alone (predictions.video_score).
+        frames: Valid frames.
+        step: Every so many frames there is a point.
+    """
+
+    why: str
+    video: str
+    score: float
+    frames: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the best trial's model is worth on validation.
+
+    Attributes:
+        model: `SWEEP:NUMBER`.
+        score: Of these predictions; that of the leaderboard but for the device's rounding.
+        interval: Percentile bootstrap over videos, 95 %.
+        frames: Valid frames.
+        videos: Videos with a valid frame.
+        confusion: What was predicted for what (confusion.py).
+        per_video: Each video's own score.
+        curves: True and predicted values over time of the videos that are shown.
+        shown: Which these are.
+    """
+
+    model: str
+    score: float
+    interval: tuple[float, float]
+    frames: int
+    videos: int
+    confusion: Table
+    per_video: Table
+    curves: Table
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class StateCost:
+    """What the trials of one state took.
+
+    Attributes:
+        seconds: Of their epochs.
+        device_seconds: The same, times their devices.
+    """
+
+    state: str
+    trials: int
+    epochs: int
+    seconds: float
+    device_seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the sweep took, and what pruning spared it.
+
+    Attributes:
+        states: Of each state that occurs; without trials that another sweep paid for.
+        hours: Of all runs of the command together; 0 if unknown.
+        budget: Epochs of a full trial.
+        saved_epochs: Epochs that the pruned trials did not run.
+        saved_device_seconds: What they would have taken at each trial's own pace.
+        taken_over: Trials that another sweep paid for.
+    """
+
+    states: tuple[StateCost, ...]
+    hours: float
+    budget: int
+    saved_epochs: int
+    saved_device_seconds: float
+    taken_over: int
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all trials."""
+        return sum(own.epochs for own in self.states)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all epochs; trials may have run at the same time."""
+        return sum(own.seconds for own in self.states)
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of all epochs, times the devices that they took."""
+        return sum(own.device_seconds for own in self.states)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A trial in the order in which trials ended.
+
+    Attributes:
+        device_seconds: Of this trial and of all that ended before it.
+        best: The best score among these.
+    """
+
+    number: int
+    state: str
+    score: float | None
+    device_seconds: float
+    best: float | None
+
+
+def trials_of(rows: Sequence[TrialRow]) -> tuple[Trial, ...]:
+    """The trials by number, each with the best score of the sweep so far."""
+    so_far: float | None = None
+    trials = []
+    for row in sorted(rows, key=lambda row: row.number):
+        score = finite(row.score)
+        if is_candidate(row) and score is not None:
+            so_far = score if so_far is None else max(so_far, score)
+        trials.append(_trial(row, score, so_far))
+    return tuple(trials)
+
+
+def _trial(row: TrialRow, score: float | None, so_far: float | None) -> Trial:
+    return Trial(
+        number=row.number,
+        state=row.state,
+        score=score,
+        epochs=row.epochs,
+        seconds=row.seconds,
+        params=dict(row.params),
+        reason=row.reason,
+        best_epoch=row.best_epoch,
+        curve=tuple(_epoch(entry) for entry in row.curve),
+        parameters=row.parameters,
+        best_so_far=so_far,
+        recipe=bool(row.attributes.get("recipe")),
+        device_seconds=row.device_seconds,
+        finished=row.finished,
+        latency_ms=finite(row.attributes.get("latency_ms", row.objectives.get("latency"))),
+        pareto=row.pareto,
+        origin=row.origin,
+        violations=dict(row.violations),
+        seeds=dict(row.seeds),
+        tied=row.tied,
+        batch_parts=row.attributes.get(ACCUMULATION),
+    )
+
+
+def _epoch(entry: Mapping[str, Any]) -> Epoch:
+    numbers = (finite(entry.get(name)) for name in ("score", "loss", "seconds"))
+    return Epoch(int(entry["epoch"]), *numbers)
+
+
+def is_candidate(row: TrialRow) -> bool:
+    """Whether it may be the best: it ended with a score and meets the constraints."""
+    return row.state in SCORED and finite(row.score) is not None and not row.violations
+
+
+def scored(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
+    """The trials that ended with a score, and it."""
+    return [(t, t.score) for t in trials if t.state in SCORED and t.score is not None]
+
+
+def finite(value: Any) -> float | None:
+    """A number, or None where it is none."""
+    return float(value) if value is not None and math.isfinite(value) else None

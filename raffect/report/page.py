@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from raffect import __version__
 from raffect.report.collect import collect
 from raffect.report.data import ReportData
-from raffect.report.render import render
-from raffect.report.tabulate import tables_of
-from raffect.report.view import TITLES
+from raffect.report.figures.style import DARK, LIGHT, STATE_NAMES, declarations
+from raffect.report.sections import TITLES, describe
+from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store, sweep_folder
+from raffect.text import count_text, duration, numbers_text, score_text, short_value
 
 REPORT = "report.html"
 
@@ -117,3 +127,91 @@ def _write(out: Path, text: str) -> Path:
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(out)
     return out
+
+
+_HERE = Path(__file__).parent
+
+
+def render(
+    found: Sequence[ReportData],
+    title: str,
+    lede: str,
+    written: datetime,
+    notes: Sequence[str] = (),
+) -> str:
+    """One HTML document of one sweep or several; the same for the same arguments."""
+    environment = _environment()
+    return environment.get_template("page.html").render(
+        title=title,
+        lede=lede,
+        notes=list(notes),
+        synthetic=any(data.synthetic for data in found),
+        sweeps=[describe(data, _identity(data, index)) for index, data in enumerate(found)],
+        version=__version__,
+        written=written.isoformat(timespec="seconds"),
+        written_text=written.strftime("%Y-%m-%d %H:%M %Z"),
+        light=Markup(declarations(LIGHT)),
+        dark=Markup(declarations(DARK)),
+        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "report.js").read_text(encoding="utf-8")),
+        plotly=Markup(_plotly()),
+    )
+
+
+def _identity(data: ReportData, index: int) -> str:
+    """An id for links; names of sweeps may hold characters that are awkward in selectors."""
+    return f"sweep-{index + 1}-{data.task.value}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = make_environment(
+        _HERE, percent=percent, figure_json=figure_json, day=lambda created: created[:10]
+    )
+    macros: Any = environment.get_template("macros.html").module
+    environment.globals.update(
+        {
+            name: getattr(macros, name)
+            for name in ("legend", "bullet", "figure", "trial_table", "csv", "plot", "small")
+        }
+    )
+    return environment
+
+
+@cache
+def _plotly() -> str:
+    """The library in two of its five megabytes; the time of packing is none of its content."""
+    source: str = get_plotlyjs()
+    return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode()
+
+
+def percent(score: float) -> str:
+    """Where a score lies on a scale from 0 to 1, in percent of its width."""
+    return f"{100 * min(max(score, 0.0), 1.0):.2f}"
+
+
+def figure_json(figure: dict[str, Any]) -> Markup:
+    """A figure or tables as JSON that can't end its script element."""
+    text = json.dumps(figure, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def make_environment(folder: Path, **filters: Callable[..., Any]) -> Environment:
+    """The templates of a folder, with filters of their own beside those that all pages have."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        score=score_text,
+        duration=duration,
+        count=count_text,
+        value=short_value,
+        numbers=numbers_text,
+        state=lambda state: STATE_NAMES.get(state, state.lower()),
+        **filters,
+    )
+    return environment

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from raffect import __version__
-from raffect.config import Config, hash_json
 from raffect.errors import NotThereError, StoreError
+from raffect.settings import Config, hash_json
 from raffect.store.layout import MANIFEST
 from raffect.store.store import Store
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raffect.config import Config, hash_json
 from raffect.errors import ConflictError
+from raffect.settings import Config, hash_json
 from raffect.store.layout import MANIFEST, PARTS, PLAN
 from raffect.store.manifest import (
     FileEntry,

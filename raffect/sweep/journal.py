@@ -29,7 +29,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
-from raffect.store.patience import patiently
+from raffect.store.retry import patiently
 
 MERGE_AFTER = 256
 """Small objects after which a batch merges them: about 0.3 s of requests on S3, once in 256."""

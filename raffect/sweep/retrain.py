@@ -9,15 +9,14 @@ from typing import Any
 import ray
 
 from raffect import engine
-from raffect.config import TemporalConfig, build, override
+from raffect.config import TemporalConfig
 from raffect.errors import NotThereError, find_user_error
+from raffect.settings import build, override
 from raffect.store import Store, model_folder
 from raffect.store.layout import check_name
-from raffect.sweep.leaderboard import load_sweep, model_folder_of
-from raffect.sweep.rows import TrialRow
-from raffect.sweep.seeds import write_seed
-from raffect.temporal.state import CONFIG, METRICS
+from raffect.sweep.leaderboard import TrialRow, load_sweep, model_folder_of, write_seed
 from raffect.temporal.train import train
+from raffect.training.checkpoints import CONFIG, METRICS
 
 OnSeed = Callable[["SeedResult"], None]
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Container, Sequence
+from typing import Any
 
+from optuna import Study, load_study
+from optuna.distributions import BaseDistribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -20,10 +25,11 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from raffect.sweep.quiet import quiet
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.thinning import ThinningSampler
 
 _STARTUP = (4, 10)
 """Fewest and most random trials before a model is asked; Optuna's 10 is for larger budgets."""
@@ -94,3 +100,126 @@ def make_pruner(settings: SweepSettings, epochs: int) -> BasePruner:
     if settings.pruner == "median":
         return MedianPruner(n_startup_trials=4, n_warmup_steps=first, interval_steps=first)
     return NopPruner()
+
+
+_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
+_BEST = 50
+"""Best trials that are always seen, by each objective; TPE's better part has at most 25."""
+
+
+class ThinningSampler(BaseSampler):
+    """Lets a sampler see the best and the latest trials of a study that is longer than that.
+
+    Args:
+        inner: The sampler; one that keeps no account of its own of the trials that there were.
+        storage: The study's storage.
+        most: Trials that ended, above which the study is thinned out.
+    """
+
+    def __init__(self, inner: BaseSampler, storage: BaseStorage, most: int) -> None:
+        self._inner = inner
+        self._storage = storage
+        self._most = most
+        self._seen: Study | None = None
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take the study as it is now; it stays so for all of the trial's parameters."""
+        self._seen = self._thinned(study)
+        self._inner.before_trial(self._seen, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """As the sampler does."""
+        return self._inner.infer_relative_search_space(self._seen or study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As the sampler does."""
+        return self._inner.sample_relative(self._seen or study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """As the sampler does."""
+        seen = self._seen or study
+        return self._inner.sample_independent(seen, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """As the sampler does."""
+        self._inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """As the sampler does."""
+        self._inner.reseed_rng()
+
+    def _thinned(self, study: Study) -> Study:
+        # Hyperband hands over a study of its own kind, which is one bracket of the whole.
+        if type(study) is not Study:
+            return study
+        ended = study.get_trials(deepcopy=False, states=_TOLD)
+        if len(ended) <= self._most:
+            return study
+        view: Any = _View(self._storage, thin(ended, study.directions, self._most))
+        return load_study(
+            study_name=study.study_name, storage=view, sampler=self, pruner=study.pruner
+        )
+
+
+def thin(
+    ended: Sequence[FrozenTrial], directions: Sequence[StudyDirection], most: int
+) -> set[int]:
+    """Numbers of the trials that are kept: the latest, and the best by each objective."""
+    kept = {trial.number for trial in ended[-most:]}
+    rated = [trial for trial in ended if trial.state is TrialState.COMPLETE and is_feasible(trial)]
+    for objective, direction in enumerate(directions):
+        # The values as one list: a trial's `values` is looked up with checks, again and again.
+        values = [trial.values[objective] for trial in rated]
+        order = sorted(
+            range(len(rated)),
+            key=values.__getitem__,
+            reverse=direction is StudyDirection.MAXIMIZE,
+        )
+        kept |= {rated[index].number for index in order[:_BEST]}
+    return kept
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether it keeps all limits."""
+    return all(margin <= 0 for margin in trial.constraints.values())
+
+
+class _View:
+    """A study's storage without some of the trials that ended; all else is the storage's."""
+
+    def __init__(self, storage: Any, kept: set[int]) -> None:
+        self._storage = storage
+        self._kept = kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Those that are kept, and those that have not ended."""
+        found = [
+            trial
+            for trial in self._storage.get_all_trials(study_id, deepcopy=False, states=states)
+            if trial.number in self._kept or trial.state not in _TOLD
+        ]
+        return copy.deepcopy(found) if deepcopy else found

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from raffect.config import TemporalConfig, override
+from raffect.config import TemporalConfig
 from raffect.errors import SettingsError
+from raffect.settings import override
 
 SpaceFunction = Callable[[Any], Mapping[str, Any]]
 _PACKAGE = "tune_spaces"

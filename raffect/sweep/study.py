@@ -17,8 +17,9 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from raffect.config import TemporalConfig, override
+from raffect.config import TemporalConfig
 from raffect.errors import NotThereError
+from raffect.settings import override
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import SWEEPS
 from raffect.sweep.attributes import (
@@ -31,10 +32,9 @@ from raffect.sweep.attributes import (
     SPENT,
     WARM,
 )
-from raffect.sweep.beginning import Beginning
+from raffect.sweep.failures import reason_of
 from raffect.sweep.journal import PATIENCE_S, Batch, StoreJournal
 from raffect.sweep.quiet import quiet
-from raffect.sweep.reasons import reason_of
 from raffect.sweep.samplers import make_pruner, make_sampler
 from raffect.sweep.settings import DIRECTIONS, Objective, SweepSettings
 from raffect.sweep.space import Space
@@ -364,3 +364,59 @@ class SweepStudy:
     def close(self) -> None:
         """Leave one object behind."""
         self._journal.merge()
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What one sweep brought to another.
+
+    Attributes:
+        sweep: The sweep that was begun with.
+        results: Trials taken over as results.
+        points: Trials of which only the parameters are tried.
+        comparable: Its trials may count as results.
+        shared: Parameters with the same range in both.
+        narrowed: Parameters whose ranges differ.
+        unknown: Parameters that this space does not search.
+        added: Parameters that only this space searches.
+    """
+
+    sweep: str
+    results: int
+    points: int
+    comparable: bool
+    shared: tuple[str, ...] = ()
+    narrowed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """Lines for people."""
+        why = "" if self.comparable else " (its scores mean something else here)"
+        groups = {
+            "same range": self.shared,
+            "other range": self.narrowed,
+            "not searched here": self.unknown,
+            "only searched here": self.added,
+        }
+        return [
+            f"From {self.sweep}: {self.results} results, {self.points} points to try{why}",
+            *(f"  {what}: {', '.join(names)}" for what, names in groups.items() if names),
+        ]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first trials of a new study.
+
+    Attributes:
+        points: Parameters to try first, in order, each with the trial's attributes; parameters
+            that a point leaves out are sampled.
+        results: Trials of other studies that count as this one's; one with the recipe's
+            configuration comes first.
+        overlaps: What other sweeps brought.
+    """
+
+    points: list[tuple[dict[str, Any], dict[str, Any]]]
+    results: list[FrozenTrial] = field(default_factory=list)
+    overlaps: Sequence[Overlap] = ()

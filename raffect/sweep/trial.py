@@ -14,20 +14,20 @@ from typing import Any
 import ray
 from ray import tune
 
-from raffect.config import TemporalConfig, build, override
+from raffect.config import TemporalConfig
 from raffect.errors import StoreError
+from raffect.settings import build, override
 from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import trial_folder
-from raffect.store.patience import patiently
+from raffect.store.retry import patiently
 from raffect.sweep.attributes import ACCUMULATION, DEVICES, FILES, MARGINS
-from raffect.sweep.limits import Limits
-from raffect.sweep.reasons import OUT_OF_MEMORY, kind_of, reason_of
-from raffect.temporal.checkpoints import CheckpointFolder
-from raffect.temporal.device import choose_device, free_memory
+from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
+from raffect.sweep.settings import Limits
 from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.prediction import measure_latency
-from raffect.temporal.state import MODEL_FILES
 from raffect.temporal.training import EpochResult, ResidentData, Trainer
+from raffect.training.checkpoints import MODEL_FILES, CheckpointFolder
+from raffect.training.device import choose_device, free_memory
 
 CHECKPOINT = "checkpoint"
 

@@ -15,17 +15,16 @@ from typing import Any
 from optuna import create_trial
 from optuna.trial import FrozenTrial, TrialState
 
-from raffect.config import TemporalConfig, build, flatten, hash_json, override
+from raffect.config import TemporalConfig
 from raffect.errors import NotThereError, SettingsError
+from raffect.settings import build, flatten, hash_json, override
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import PLAN, SWEEPS
 from raffect.sweep.attributes import FILES, ORIGIN, RECIPE
-from raffect.sweep.beginning import Overlap
-from raffect.sweep.limits import Limits
-from raffect.sweep.recipe import Recipe, derive_point, nearest_point
-from raffect.sweep.settings import SweepSettings
+from raffect.sweep.points import Recipe, derive_point, nearest_point
+from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import open_study
+from raffect.sweep.study import Overlap, open_study
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _POINTS_SHARE = 4

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.labels import VideoLabels, codes_of, load_labels, runs
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
-from raffect.config import hash_json
 from raffect.errors import ConflictError, NotThereError, StoreError
+from raffect.settings import hash_json
 from raffect.store import DATASET, Store, features_folder, read_manifest
 from raffect.store.features import to_array
 from raffect.temporal.timelines import Timelines, build_timelines

@@ -21,8 +21,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig
 from raffect.temporal.batches import trainable
-from raffect.temporal.reduce import Reducer
 from raffect.temporal.timelines import FrameLabels
+from raffect.training.reduce import Reducer
 
 _NEVER_ZERO = 1e-12
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from raffect.affwild2.tasks import SPECS
 from raffect.config import TemporalConfig
 from raffect.temporal.batches import DeviceTimelines
-from raffect.temporal.device import autocast
 from raffect.temporal.model import TemporalModel, activate
-from raffect.temporal.reduce import LOCAL, Reducer
 from raffect.temporal.segments import index_segments
 from raffect.temporal.timelines import Timelines
+from raffect.training.device import autocast
+from raffect.training.reduce import LOCAL, Reducer
 
 BATCH = 32
 """Segments per step; fixed, as results depend on it in their last bits."""

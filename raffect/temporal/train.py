@@ -12,11 +12,10 @@ from raffect.config import TemporalConfig
 from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.stage import Part
-from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.model import auxiliary_weights, check_model
-from raffect.temporal.state import METRICS, MODEL_FILES
 from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
+from raffect.training.checkpoints import METRICS, MODEL_FILES, CheckpointFolder
 
 CHECKPOINT = "checkpoint"
 OnEpoch = Callable[[EpochResult, int], None]
@@ -89,7 +88,7 @@ def _train(
         trainer = Trainer(config, data)
         run_epochs(trainer, checkpoints, on_epoch)
         return write_parts(stage, trainer)
-    from raffect.temporal.distributed import train_on_workers
+    from raffect.training.ray_workers import train_on_workers
 
     deliver = partial(write_parts, stage)
     train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, address, on_note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raffect.affwild2.scores import Score, score
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.config import OptimiserConfig, TemporalConfig, build, override
-from raffect.temporal.accumulation import backward
+from raffect.config import OptimiserConfig, TemporalConfig
+from raffect.settings import build, override
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
-from raffect.temporal.device import autocast, choose_device, seeded
 from raffect.temporal.losses import WeightedLosses, task_loss
-from raffect.temporal.metrics import Score, score
-from raffect.temporal.model import (
-    TemporalModel,
-    auxiliary_weights,
-    check_model,
-    model_tasks,
-)
+from raffect.temporal.model import TemporalModel, auxiliary_weights, check_model, model_tasks
 from raffect.temporal.prediction import predict_resident
-from raffect.temporal.reduce import LOCAL, Reducer
 from raffect.temporal.segments import Segments, index_segments
-from raffect.temporal.state import ModelFiles, read_state, write_state
+from raffect.training.checkpoints import ModelFiles, read_state, write_state
+from raffect.training.device import autocast, choose_device, seeded
+from raffect.training.reduce import LOCAL, Reducer
 
 _INITIALISE, _SHUFFLE, _DROPOUT = range(3)
 _CHECK_EVERY = 50
@@ -347,3 +342,60 @@ def learning_rate(settings: OptimiserConfig, step: int, steps_per_epoch: int) ->
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights apart from the model, in the machine's memory."""
     return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+
+
+Forward = Callable[[Batch], dict[Task, Tensor]]
+
+
+def backward(forward: Forward, losses: WeightedLosses, parts: Sequence[Batch]) -> Tensor:
+    """Leave the gradient of the parts' common loss on the model; returns the loss.
+
+    A loss is a function f of sums S over all frames (losses.py), and no mean over parts: CCC of
+    half a batch is another thing. So several parts are passed twice, as in GradCache (Gao et al.,
+    "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): first
+    without a gradient for S, then each with its own graph, down which f'(S) is sent. Dropout
+    falls the same way both times. Memory is that of the largest part; one more forward pass is
+    the price.
+
+    Args:
+        forward: The model's outputs of a part.
+        losses: The losses, which know of other workers; each of these passes as many parts.
+        parts: Disjoint parts of the batch.
+    """
+    if len(parts) == 1:
+        only = parts[0]
+        loss: Tensor = losses(forward(only), only.values, only.known)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+    device = parts[0].x.device
+    states, sums = [], []
+    with torch.no_grad():
+        for part in parts:
+            states.append(_random_state(device))
+            sums.append(losses.statistics(forward(part), part.values, part.known))
+    total = losses.reducer.sum_in_place(torch.stack(sums).sum(0)).requires_grad_()
+    loss = losses.value(total)
+    (slope,) = torch.autograd.grad(loss, total)
+    # DDP takes the mean over workers of gradients that belong to a sum (reduce.py).
+    slope = slope * losses.reducer.size
+    for part, state in zip(parts, states, strict=True):
+        _set_random_state(device, state)
+        own = losses.statistics(forward(part), part.values, part.known)
+        own.backward(slope)  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def _random_state(device: torch.device) -> Tensor:
+    state: Tensor
+    if device.type == "cuda":
+        state = torch.cuda.get_rng_state(device)
+    else:
+        state = torch.random.get_rng_state()
+    return state
+
+
+def _set_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.random.set_rng_state(state)

@@ -22,12 +22,12 @@ import ray
 
 from raffect import engine
 from raffect.affwild2.tasks import Task
-from raffect.config import override
+from raffect.settings import override
 from raffect.store import Store
 from raffect.store.layout import features_folder
 from raffect.store.manifest import read_manifest
-from raffect.sweep.run import SweepProgress, tune
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.tune import SweepProgress, tune
 from tests.benchmarks import workload
 from tests.benchmarks.measuring import mapped_mb, unique_mb
 from tests.durability.processes import descendants, trial_actors

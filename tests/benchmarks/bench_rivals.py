@@ -33,8 +33,8 @@ import ray
 from raffect import engine
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
-from raffect.sweep.run import SweepProgress, tune
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.tune import SweepProgress, tune
 from raffect.temporal.data import load_task_data
 from tests.benchmarks import workload
 from tests.benchmarks.measuring import timed

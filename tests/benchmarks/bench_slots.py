@@ -30,7 +30,8 @@ from ray.cluster_utils import Cluster
 from raffect import engine
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
-from raffect.sweep import execution, run
+from raffect.sweep import execution
+from raffect.sweep import tune as run
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
 from tests.benchmarks import workload

@@ -19,13 +19,13 @@ from raffect.config import TemporalConfig, recipe
 from raffect.store import Stage, Store, sweep_folder
 from raffect.store.manifest import FileEntry
 from raffect.sweep.attributes import EPOCH, FILES
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.quiet import quiet
-from raffect.sweep.recipe import derive_recipe
-from raffect.sweep.run import plan
 from raffect.sweep.samplers import make_pruner
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.study import SweepStudy, journal_of
+from raffect.sweep.tune import plan
 
 SWEEP = "va"
 SPACE = "tune_spaces.va"

@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raffect import demo
-from raffect.affwild2.casting import Clip, cast
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
-from raffect.affwild2.latents import Performance, deal, perform
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.cli.demo import VIDEOS
-from raffect.config import TemporalConfig, override, recipe
+from raffect.config import TemporalConfig, recipe
+from raffect.settings import override
 from raffect.store import DATASET, Store, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest
+from raffect.synthetic.cast import Clip, cast
+from raffect.synthetic.latents import Performance, deal, perform
 
 FEATURES = "clip"
 DIM = 64

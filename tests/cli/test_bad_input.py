@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from raffect.affwild2.synthetic import write_synthetic
 from raffect.cli.app import run
 from raffect.store import Store
+from raffect.synthetic.tree import write_synthetic
 from raffect.testing.s3 import S3Server, environment, start_s3_server
 from tests.builders import write_raw_tree
 

@@ -15,7 +15,7 @@ from raffect.cli.progress import SweepTable
 from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
 from raffect.jobs.client import Job, JobServer
-from raffect.jobs.order import LIVE
+from raffect.jobs.submission import LIVE
 from raffect.sweep.progress import Watch
 from tests.jobs.studies import progress
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import Split, Task
-from raffect.config import FinetuneConfig, override
+from raffect.config import FinetuneConfig
+from raffect.settings import override
 from raffect.store import DATASET, Stage, Store
 
 TINY = {

@@ -17,7 +17,7 @@ from raffect.clip.encoder import (
     to_bytes,
     to_images,
 )
-from raffect.clip.losses import expression_loss
+from raffect.clip.training import expression_loss
 from raffect.config import EncoderConfig
 from raffect.errors import NotThereError, RaffectError, SettingsError, StoreError
 from raffect.store import Stage, Store, encoder_folder

@@ -11,8 +11,9 @@ import torch
 from raffect.clip.encoder import CONFIG, WEIGHTS, FrameEncoder, build_encoder, to_bytes, to_images
 from raffect.clip.extract import extract
 from raffect.clip.images import decode_batch
-from raffect.config import ExtractConfig, override
+from raffect.config import ExtractConfig
 from raffect.errors import ConflictError, NotThereError, SettingsError
+from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
 from tests.clip.clip_data import tiny_config

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from raffect.clip.losses import class_weights, expression_loss
+from raffect.clip.training import class_weights, expression_loss
 
 COUNTS = np.array([177198, 16573, 10771, 9080, 95463, 78751, 31615, 165866])
 

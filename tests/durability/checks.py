@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from raffect.affwild2.evaluation import evaluate
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Split
 from raffect.store import Store, read_manifest, sweep_folder
 from raffect.store.layout import trial_folder
 from raffect.store.manifest import FileEntry, has_manifest
-from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.rows import TrialRow
-from raffect.temporal.bundle import load_bundle, predict_split
-from raffect.temporal.evaluation import evaluate
-from raffect.temporal.state import METRICS, MODEL_FILES
+from raffect.sweep.leaderboard import TrialRow, load_sweep
+from raffect.temporal.inference import load_bundle, predict_split
+from raffect.training.checkpoints import METRICS, MODEL_FILES
 from tests.durability import driver, history
 from tests.durability.command import Event
 from tests.durability.state import ENDS, Moment, facts

@@ -54,7 +54,7 @@ def base() -> TemporalConfig:
 
 def drive(uri: str, space: str, address: str | None = None) -> int:
     """Sweep, and end as the command line does."""
-    from raffect.sweep.run import tune
+    from raffect.sweep.tune import tune
 
     try:
         tune(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from optuna.storages.journal._storage import JournalOperation
 
 from raffect.store import Store
-from raffect.sweep.rows import TrialRow
+from raffect.sweep.leaderboard import TrialRow
 from raffect.sweep.study import journal_of
 from tests.durability import driver
 from tests.sweep.test_study import Asha

@@ -1,6 +1,6 @@
 """A node and the S3 server killed at random moments; `make durability` kills all kinds, often.
 
-A killed driver is in tests/sweep/test_run.py, a killed actor in test_narrow_windows.py.
+A killed driver is in tests/sweep/test_tune.py, a killed actor in test_narrow_windows.py.
 """
 
 from __future__ import annotations

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from raffect.config import override
+from raffect.settings import override
 from raffect.store import Store
 from raffect.store.layout import trial_folder
+from raffect.store.lease import held
 from raffect.sweep import journal, study
 from raffect.sweep.leaderboard import SweepView, load_sweep
-from raffect.sweep.lease import held
 from raffect.sweep.ledger import OnUpdate
 from raffect.sweep.progress import SweepProgress
-from raffect.sweep.run import tune
-from raffect.temporal.checkpoints import CheckpointFolder
+from raffect.sweep.tune import tune
 from raffect.temporal.data import load_task_data
 from raffect.temporal.training import Trainer
+from raffect.training.checkpoints import CheckpointFolder
 from tests.durability import driver, history, processes
 from tests.durability.checks import wrong_files
 from tests.sweep import tiny
@@ -73,7 +73,7 @@ def test_an_actor_that_dies_between_two_trials_costs_neither(
 HOLDER = """
 import sys, time
 from raffect.store import Store
-from raffect.sweep.lease import Lease
+from raffect.store.lease import Lease
 Lease(Store(sys.argv[1]), "lease").acquire()
 print("held", flush=True)
 time.sleep(60)

@@ -10,19 +10,18 @@ from typing import Any
 
 from raffect.affwild2.tasks import Task
 from raffect.store import Stage, Store, sweep_folder
+from raffect.store.lease import Lease
 from raffect.sweep.attributes import RECIPE
-from raffect.sweep.beginning import Beginning
-from raffect.sweep.lease import Lease
-from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.study import SweepStudy
+from raffect.sweep.study import Beginning, SweepStudy
 from tests.sweep import tiny
 from tests.sweep.drivers import SPACE, epochs
 
 HOLD = """
 import sys, time
 from raffect.store import Store
-from raffect.sweep.lease import Lease
+from raffect.store.lease import Lease
 lease = Lease(Store(sys.argv[1]), sys.argv[2], renew_s=0.2)
 lease.acquire()
 print("held", flush=True)

@@ -6,10 +6,10 @@ import sys
 import time
 
 from raffect.affwild2.tasks import Task
-from raffect.jobs.board import Board
+from raffect.jobs.publish import Board
 from raffect.store import Store
-from raffect.sweep.run import tune
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.tune import tune
 from tests.sweep import tiny
 
 TRIALS, EPOCHS, LINGER_S = 10, 10, 5.0

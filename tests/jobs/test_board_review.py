@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from raffect.jobs.board_state import STATES, TOP
-from raffect.jobs.metrics import METRICS
+from raffect.jobs.publish import METRICS
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView, load_sweep
-from raffect.sweep.progress import Glance
+from raffect.sweep.progress import STATES, TOP, Glance
 from tests.e2e_settings import SMALL_TEMPORAL
 from tests.jobs.heads import PROMETHEUS, ROOT, Head, Prometheus, ask, head, prometheus, wait
 from tests.jobs.swept_job import TRIALS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raffect.affwild2.synthetic import write_synthetic
+from raffect.synthetic.tree import write_synthetic
 from tests.e2e_settings import SMALL_FINETUNE, SMALL_TEMPORAL
 from tests.jobs.local import ROOT, SECRETS, LocalCluster, local_cluster
 

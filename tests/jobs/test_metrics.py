@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from raffect.jobs.board_state import STATES, TOP, Standing
-from raffect.jobs.metrics import METRICS, values_of
+from raffect.jobs.publish import METRICS, values_of
+from raffect.sweep.progress import STATES, TOP, Standing
 
 pytest.importorskip("ray")
 FULL = Standing(

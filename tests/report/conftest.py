@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
-from raffect.sweep.run import tune
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.tune import tune
 from tests.sweep.tiny import base, fill
 
 TRIALS = 10

@@ -18,7 +18,7 @@ import pytest
 from raffect.affwild2.tasks import Task
 from raffect.report.collect import assemble, collect
 from raffect.report.page import sweep_page, write_overview, write_report
-from raffect.report.tabulate import tables_of
+from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store
 from tests.browsers import chromium, needs_chromium, watch
 from tests.report.views import made_up, made_up_judged, row, view

@@ -11,8 +11,9 @@ import typer.main
 
 from raffect.affwild2.tasks import Task
 from raffect.cli.app import app, run
-from raffect.config import override, parse_assignments, recipe
+from raffect.config import recipe
 from raffect.report.collect import assemble, collect
+from raffect.settings import override, parse_assignments
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 from tests.report.views import made_up, row, view

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raffect.report.cost import cost_of, spent_of
-from raffect.report.outlay import Spent, StateCost
-from raffect.report.spending import time_axis
-from raffect.report.words import cost_sentences
+from raffect.report.collect import cost_of, spent_of
+from raffect.report.data import Spent, StateCost
+from raffect.report.figures.trials import time_axis
+from raffect.report.sections import cost_sentences
 from tests.report.views import row
 
 ROWS = [

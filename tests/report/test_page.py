@@ -20,8 +20,8 @@ from raffect.affwild2.tasks import Task
 from raffect.report import page as page_module
 from raffect.report.collect import assemble
 from raffect.report.data import Ancestor, ReportData
+from raffect.report.figures.style import DARK, LIGHT
 from raffect.report.page import overview_page, sweep_page, with_facts, write_overview, write_report
-from raffect.report.palette import DARK, LIGHT
 from raffect.store import Store
 from tests.report.filling import filled
 from tests.report.views import made_up, made_up_judged, row, view

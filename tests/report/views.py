@@ -16,12 +16,11 @@ from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.config import recipe
-from raffect.report.judged import Judged
-from raffect.report.predictions import judged_of
+from raffect.report.data import Judged
+from raffect.report.validation import judged_of
 from raffect.store import Manifest
 from raffect.store.manifest import make_manifest
-from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.rows import TrialRow
+from raffect.sweep.leaderboard import SweepView, TrialRow
 
 FINISHED = make_manifest("sweep", {}, {"dataset": "d" * 64, "features/clip": "f" * 64}, [])
 

@@ -7,8 +7,8 @@ from typing import Any
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.run import tune
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.tune import tune
 from tests.sweep import tiny
 
 SPACE = """

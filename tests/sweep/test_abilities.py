@@ -15,12 +15,12 @@ from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.retrain import find_trial, retrain
-from raffect.sweep.run import plan
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.trial import SweepTrial, TrialHome
+from raffect.sweep.tune import plan
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal import training
 from raffect.temporal.data import load_sources, load_task_data

@@ -7,12 +7,11 @@ import pytest
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Stage, Store
-from raffect.sweep.beginning import Beginning
 from raffect.sweep.leaderboard import list_sweeps, load_sweep
-from raffect.sweep.recipe import derive_recipe
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import SweepStudy
+from raffect.sweep.study import Beginning, SweepStudy
 from tests.sweep import tiny
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from raffect.config import build
 from raffect.errors import SettingsError
+from raffect.settings import build
 from raffect.store import Store
-from raffect.sweep.beginning import Beginning
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import SweepStudy, open_study
+from raffect.sweep.study import Beginning, SweepStudy, open_study
 from tests.sweep import tiny
 from tests.sweep.drivers import epochs
 

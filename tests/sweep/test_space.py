@@ -6,9 +6,10 @@ import optuna
 import pytest
 
 from raffect.affwild2.tasks import Task
-from raffect.config import override, recipe
+from raffect.config import recipe
 from raffect.errors import SettingsError
-from raffect.sweep.recipe import derive_recipe
+from raffect.settings import override
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.space import Space, load_space
 from tests.sweep import tiny
 

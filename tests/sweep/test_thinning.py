@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raffect.sweep.quiet import quiet
-from raffect.sweep.thinning import ThinningSampler, thin
+from raffect.sweep.samplers import ThinningSampler, thin
 
 UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 

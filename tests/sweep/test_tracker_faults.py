@@ -13,9 +13,7 @@ import pytest
 from raffect.errors import SettingsError
 from raffect.store import Store
 from raffect.sweep import trackers
-from raffect.sweep.loggers import TensorBoard
-from raffect.sweep.tracked import TrackedSweep
-from raffect.sweep.trackers import Tracker, make_callbacks
+from raffect.sweep.trackers import TensorBoard, TrackedSweep, Tracker, make_callbacks
 from tests.sweep.tracked_runs import SCORES, Driver, events, sweep
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from raffect.store import Store
-from raffect.sweep.tracked import epochs_after, parameters
-from raffect.sweep.trackers import make_callbacks
+from raffect.sweep.trackers import epochs_after, make_callbacks, parameters
 from tests.sweep.tracked_runs import SCORES, Driver, events, history, plan, sweep
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import SPECS, Split, Task
-from raffect.config import TemporalConfig, override, recipe
+from raffect.config import TemporalConfig, recipe
+from raffect.settings import override
 from raffect.store import DATASET, Store, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest
@@ -85,8 +86,8 @@ def _labels(task: Task, latent: np.ndarray) -> np.ndarray:
 
 def drive(uri: str, space: str, trials: int) -> None:
     """Sweep in this process and say each event on a line."""
-    from raffect.sweep.run import tune
     from raffect.sweep.settings import SweepSettings
+    from raffect.sweep.tune import tune
 
     settings = SweepSettings(
         trials=trials, space=space, concurrent=2, min_epochs=1, checkpoint_seconds=0

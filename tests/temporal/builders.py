@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import SPECS, Split, Task
-from raffect.config import TemporalConfig, override
+from raffect.config import TemporalConfig
+from raffect.settings import override
 from raffect.store import DATASET, Store, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest

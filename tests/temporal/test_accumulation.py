@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from raffect.affwild2.tasks import Task
-from raffect.temporal.accumulation import backward
-from raffect.temporal.training import Trainer
+from raffect.temporal.training import Trainer, backward
 from tests.temporal.builders import NO_DROPOUT, small_config
 
 

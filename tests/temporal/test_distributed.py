@@ -4,10 +4,10 @@ import pytest
 
 from raffect.affwild2.tasks import Task
 from raffect.errors import DataError, RaffectError, SettingsError
-from raffect.temporal.checkpoints import CheckpointFolder
 from raffect.temporal.data import load_task_data
-from raffect.temporal.distributed import train_on_workers
 from raffect.temporal.train import train
+from raffect.training.checkpoints import CheckpointFolder
+from raffect.training.ray_workers import train_on_workers
 from tests.temporal.builders import NO_DROPOUT, small_config
 
 pytestmark = pytest.mark.ray
@@ -63,7 +63,7 @@ def test_a_run_that_diverges_on_workers_is_one_message(small_store, ray_local):
 
 @pytest.mark.long
 def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monkeypatch):
-    monkeypatch.setattr("raffect.temporal.distributed._MAX_FAILURES", 0)
+    monkeypatch.setattr("raffect.training.ray_workers._MAX_FAILURES", 0)
 
     def deliver(trainer):
         raise DataError("The disk of the worker is full.")

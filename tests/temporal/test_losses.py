@@ -7,6 +7,7 @@ from torch.nn.functional import (
     log_softmax,
 )
 
+from raffect.affwild2.scores import concordance_correlation_coefficient
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig
 from raffect.temporal.losses import (
@@ -16,9 +17,8 @@ from raffect.temporal.losses import (
     WeightedLosses,
     task_loss,
 )
-from raffect.temporal.metrics import concordance_correlation_coefficient
-from raffect.temporal.reduce import LOCAL
 from raffect.temporal.timelines import FrameLabels
+from raffect.training.reduce import LOCAL
 
 
 def loss_of(loss, outputs, values, known):

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.config import TCNConfig, TemporalConfig, override, recipe
+from raffect.config import TCNConfig, TemporalConfig, recipe
 from raffect.errors import SettingsError
+from raffect.settings import override
 from raffect.temporal.model import (
+    TCN,
     TemporalModel,
     activate,
     check_model,
@@ -16,7 +18,6 @@ from raffect.temporal.model import (
     describe_model,
     sinusoids,
 )
-from raffect.temporal.tcn import TCN
 from tests.temporal.builders import DIM, small_config
 
 SHAPES = list(itertools.product((0, 1, 3), (0, 2)))

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
+from raffect.affwild2.evaluation import evaluate
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.predictions import read_predictions, write_predictions
 from raffect.affwild2.tasks import Split, Task
-from raffect.config import TemporalConfig, override, recipe
+from raffect.config import TemporalConfig, recipe
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
+from raffect.settings import override
 from raffect.store import read_manifest
-from raffect.temporal.bundle import load_bundle, predict_features, predict_split
-from raffect.temporal.evaluation import evaluate
+from raffect.temporal.inference import load_bundle, predict_features, predict_split
 from raffect.temporal.train import train
 from tests.temporal.builders import DIM, small_config, small_videos, write_features
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from raffect.affwild2.scores import score
 from raffect.affwild2.tasks import Task
 from raffect.config import OptimiserConfig
 from raffect.errors import SettingsError
-from raffect.temporal.metrics import score
 from raffect.temporal.prediction import predict
 from raffect.temporal.training import (
     EpochResult,

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raffect.affwild2.scores import score
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.temporal.losses import ValenceArousalLoss
-from raffect.temporal.metrics import score
 from raffect.temporal.model import TemporalModel, activate
 from raffect.temporal.training import learning_rate
 

@@ -36,7 +36,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from raffect.config import override
+from raffect.settings import override
 from tests.benchmarks import narrow, workload
 from tests.benchmarks.rivals import loop
 

@@ -1,0 +1,429 @@
+"""Checks of a machine: cores, disks, open files, threads, clock, and what decides on the store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from raffect.doctor.facts import (
+    Code,
+    Disk,
+    Features,
+    Gpu,
+    Gpus,
+    Knock,
+    Machine,
+    Offset,
+    Step,
+    StoreVisit,
+    Token,
+)
+from raffect.doctor.findings import Finding, failed, listed, passed, size, warned
+
+FULL = 0.95
+"""Ray spills nothing to a disk that is fuller than that (RAY_local_fs_capacity_threshold)."""
+TIGHT, TOO_TIGHT = 10 << 30, 1 << 30
+FEW_FILES = 4096
+"""Ray warns below that, too: each worker takes some hundred."""
+SKEW_S, TOO_SKEWED_S = 5.0, 900.0
+"""S3 refuses signatures that are a quarter of an hour old."""
+_NTP = "Set the clock there: NTP (chrony, systemd-timesyncd)."
+
+
+def check_cores(machine: Machine, counted: float | None) -> Finding:
+    """Compare the cores that there are with those that Ray gives away.
+
+    Args:
+        machine: The machine.
+        counted: Ray's CPUs of the node; None: no Ray runs yet, and it will count for itself.
+    """
+    usable = f"{machine.usable:g} usable"
+    if counted is None:
+        share = f" of {machine.cores}" if machine.usable < machine.cores else ""
+        return passed("cores", usable + share)
+    if counted > math.ceil(machine.usable):
+        return warned(
+            "cores",
+            f"Ray counts {counted:g}, this container or process may use {machine.usable:g}",
+            f"Trials share cores: ray start --num-cpus={math.floor(max(1, machine.usable))}.",
+        )
+    return passed("cores", f"Ray counts {counted:g}, {usable}")
+
+
+def check_disk(disk: Disk, what: str) -> Finding:
+    """Check the space of a disk; `what` it is for is the check's name."""
+    text = f"{size(disk.free)} free of {size(disk.total)} at {disk.path}"
+    clear = "Delete what is not needed there, or use another disk"
+    where = "(ray start --temp-dir, RAY_TMPDIR)" if what == "temp disk" else "(--store)"
+    if disk.free < TOO_TIGHT:
+        return failed(what, text, f"{clear} {where}.")
+    if what == "temp disk" and disk.free < (1 - FULL) * disk.total:
+        return warned(what, f"{text}; Ray spills nothing to a disk so full", f"{clear} {where}.")
+    if disk.free < TIGHT:
+        return warned(what, text, f"{clear} {where}.")
+    return passed(what, text)
+
+
+def check_open_files(count: int) -> Finding:
+    """Check how many files a process may open."""
+    if count < FEW_FILES:
+        return warned("open files", f"at most {count}", "ulimit -n 65536 before Ray starts.")
+    return passed("open files", f"up to {count}")
+
+
+def check_threads(machine: Machine) -> Finding:
+    """Check the driver's own threads; workers get theirs from raffect."""
+    count = machine.threads.split(",")[0]
+    if not count.isdigit():
+        return passed("threads", "OMP_NUM_THREADS is not set")
+    if int(count) > math.ceil(machine.usable):
+        return warned(
+            "threads",
+            f"OMP_NUM_THREADS={count} on {machine.usable:g} cores: they slow one another down",
+            "Unset it, or lower it to the number of cores.",
+        )
+    return passed("threads", f"OMP_NUM_THREADS={count}")
+
+
+def check_clock(offset: Offset, signs: bool) -> Finding:
+    """Compare a node's clock with the driver's.
+
+    Args:
+        offset: Of the node.
+        signs: Whether the node signs requests to an S3 server with its time.
+    """
+    off = max(0.0, abs(offset.seconds) - offset.error)
+    text = f"{offset.seconds:+.2f} s to the driver's, to {offset.error:.2f} s"
+    return _judge_clock("clock", off, text, signs, "logs and times of trials don't fit together")
+
+
+def check_server_clock(skew: float) -> Finding:
+    """Compare a place's clock with the S3 server's, which says full seconds."""
+    text = f"{-skew:+.0f} s to the S3 server's"
+    return _judge_clock("S3 clock", max(0.0, abs(skew) - 1), text, True, "it may grow")
+
+
+def check_variables(
+    here: Mapping[str, str], driver: Mapping[str, str] | None = None
+) -> Finding | None:
+    """Check what decides which S3 server is met, and how; None where nothing does.
+
+    Args:
+        here: Names and values on the driver, or on a node.
+        driver: For a node: those of the driver.
+    """
+    if driver is not None:
+        return _compare(here, driver)
+    odd = [f"{name}={value}" for name, value in here.items() if _asks_for_checksums(name, value)]
+    if odd and any(name.startswith("AWS_ENDPOINT_URL") for name in here):
+        return warned(
+            "environment",
+            f"{', '.join(odd)}: many servers that are not AWS answer 411 to that",
+            "Unset it: raffect then says when_required.",
+        )
+    return passed("environment", f"{len(here)} variables for S3") if here else None
+
+
+def _compare(here: Mapping[str, str], driver: Mapping[str, str]) -> Finding:
+    names = sorted({*here, *driver})
+    other = [name for name in names if here.get(name) != driver.get(name)]
+    if not other:
+        return passed("environment", "S3 variables as on the driver")
+    text = "; ".join(
+        f"{name} is {here.get(name, 'not set')}, on the driver {driver.get(name, 'not set')}"
+        for name in other
+    )
+    step = "Set the same on the driver (it is passed on), or unset it on the node."
+    if any(name.startswith("AWS_ENDPOINT_URL") for name in other):
+        return failed("environment", text, step)
+    return warned("environment", text, step)
+
+
+def _asks_for_checksums(name: str, value: str) -> bool:
+    return "CHECKSUM" in name and value != "when_required"
+
+
+def _judge_clock(check: str, off: float, text: str, signs: bool, why: str) -> Finding:
+    if off > TOO_SKEWED_S and signs:
+        return failed(check, f"{text}: S3 refuses requests that are signed so", _NTP)
+    if off > SKEW_S:
+        return warned(check, f"{text}: {why}", _NTP)
+    return passed(check, text)
+
+
+_SHARE, _CAP, _WITHOUT_SHM = 0.3, 200 * 10**9, 10**10
+_ROOMY = 0.8
+_AFFWILD2 = 4 * 10**9
+"""2.6 million frames of 768 values in two bytes each."""
+_BY_RAFFECT = (
+    "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION=0.6 in the environment makes it twice as large."
+)
+
+
+def estimate_object_store(machine: Machine) -> int:
+    """Bytes of the object store that Ray would make here by itself (its own rule)."""
+    cap = min(_CAP, max(_WITHOUT_SHM, int(0.95 * machine.shared)))
+    return min(int(_SHARE * machine.memory), cap)
+
+
+def check_object_store(
+    capacity: int, features: Features | None, free_disk: int, running: bool
+) -> Finding:
+    """Compare a node's object store with the features.
+
+    Args:
+        capacity: Bytes of the object store.
+        features: Those of a sweep to come; None where there are none yet.
+        free_disk: Bytes left where Ray puts what does not fit.
+        running: Whether it runs, rather than being what Ray would make.
+    """
+    name = "object store"
+    text = size(capacity) if running else f"{size(capacity)} if Ray starts now"
+    if features is None:
+        small = f"; those of all Aff-Wild2 take {size(_AFFWILD2)}" if capacity < _AFFWILD2 else ""
+        return passed(name, f"{text}; no features in the store yet{small}")
+    text = f"{text}; features {features.name!r} take {size(features.size)}"
+    enough = int(1.5 * features.size)
+    step = f"ray start --object-store-memory={enough}" if running else _BY_RAFFECT
+    if features.size > capacity and features.size > free_disk:
+        return failed(name, f"{text}, more than it and the disk hold", step)
+    if features.size > capacity:
+        return warned(name, f"{text}: the rest goes to the disk, and trials are slow", step)
+    if features.size > _ROOMY * capacity:
+        return warned(name, f"{text}: little is left for anything else", step)
+    return passed(name, text)
+
+
+def check_shared_memory(shared: int, capacity: int) -> Finding:
+    """Check that the object store fits into /dev/shm; else Ray keeps it on the disk."""
+    text = f"{size(shared)} for an object store of {size(capacity)}"
+    if shared < capacity:
+        return warned(
+            "/dev/shm",
+            f"{text}: Ray keeps it on the disk instead, which is slow",
+            "Give the container more: docker run --shm-size; on Kubernetes an emptyDir in memory.",
+        )
+    return passed("/dev/shm", text)
+
+
+BUSY = 0.5
+"""Less free memory than that: somebody else is on the GPU, or a trial."""
+
+
+def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
+    """Check a machine's GPUs.
+
+    Args:
+        gpus: What torch and the system say.
+        counted: Ray's GPUs of the node; None: no Ray runs yet, and it will count for itself.
+    """
+    if not gpus.devices:
+        return [_check_none(gpus, counted)]
+    broken = [f"{gpu.name}: {gpu.problem}" for gpu in gpus.devices if gpu.problem]
+    if broken:
+        return [failed("GPUs", listed(broken, 2), _build(gpus))]
+    number = len(gpus.devices)
+    findings = []
+    if counted is not None and counted > number:
+        findings.append(
+            failed(
+                "GPUs",
+                f"Ray counts {counted:g}, torch sees {number}",
+                f"ray start --num-gpus={number}, or mend CUDA_VISIBLE_DEVICES there.",
+            )
+        )
+    elif counted is not None and counted < number:
+        findings.append(
+            warned(
+                "GPUs",
+                f"Ray counts {counted:g}, torch sees {number}: the others stay idle",
+                f"ray start --num-gpus={number}.",
+            )
+        )
+    return [*findings, _check_free(gpus)]
+
+
+def check_any_gpu(number: float) -> Finding:
+    """Check that a cluster has GPUs at all; an autoscaler may bring some later."""
+    if number:
+        return passed("GPUs in all", f"{number:g}")
+    return warned(
+        "GPUs in all",
+        "Ray counts none: training and extracting are slow",
+        "Fine for a trial; else add nodes with GPUs (an autoscaler does when trials ask).",
+    )
+
+
+def _check_none(gpus: Gpus, counted: float | None) -> Finding:
+    why = f": {gpus.problem}" if gpus.problem else ""
+    if counted:
+        return failed("GPUs", f"Ray counts {counted:g}, torch sees none{why}", _build(gpus))
+    if gpus.present:
+        return failed("GPUs", f"{gpus.present} there, torch sees none{why}", _build(gpus))
+    if not gpus.torch:
+        return failed("GPUs", gpus.problem, "Install raffect anew in this environment.")
+    if counted is None:
+        return warned(
+            "GPUs",
+            "none: training and extracting are slow",
+            "Fine for a trial; else use a machine or a cluster with GPUs.",
+        )
+    return passed("GPUs", "none, and Ray counts none")
+
+
+def _check_free(gpus: Gpus) -> Finding:
+    text = listed([_describe(gpu) for gpu in gpus.devices], 4)
+    busy = [gpu for gpu in gpus.devices if gpu.free < BUSY * gpu.total]
+    if busy:
+        return warned(
+            "GPU memory",
+            f"{len(busy)} of {len(gpus.devices)} are in use: {text}",
+            "See nvidia-smi there: trials of a sweep, or somebody else.",
+        )
+    return passed("GPU memory", text)
+
+
+def _describe(gpu: Gpu) -> str:
+    return f"{gpu.name} {size(gpu.free)} free of {size(gpu.total)}"
+
+
+def _build(gpus: Gpus) -> str:
+    if gpus.torch and not gpus.built_for:
+        return f"torch {gpus.torch} is built for CPUs: install one for CUDA (PyPI's is)."
+    built = f"torch is built for CUDA {gpus.built_for}" if gpus.built_for else ""
+    driver = f"the driver can do {gpus.driver}" if gpus.driver else ""
+    facts = "; ".join(filter(None, (built, driver)))
+    advice = "Update the driver, or install a torch for it; nvidia-smi there must work."
+    return f"{facts[0].upper()}{facts[1:]}. {advice}" if facts else advice
+
+
+SLOW_MS = 1000.0
+_BASIC = ("connect", "write", "read", "list")
+"""Where these fail, it can't be told which store is met."""
+_NEXT = {
+    "conditional": "Use a store that refuses the second writer (AWS S3 does, a folder does):"
+    " without, two commands may take the same sweep.",
+    "delete": "Allow deleting (s3:DeleteObject): sweeps delete old checkpoints and leases.",
+}
+_ELSE = "Check the store's address, its permissions and its credentials there."
+
+
+def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
+    """Check what came of using the store.
+
+    Args:
+        visit: What came of it.
+        is_local: Whether the store is a folder.
+    """
+    findings = [check_step(step) for step in visit.steps]
+    broken = any(step.problem for step in visit.steps if step.action in _BASIC)
+    if visit.skew is not None:
+        findings.append(check_server_clock(visit.skew))
+    if visit.saw_note is not None and not broken:
+        findings.append(_check_note(visit.saw_note, is_local))
+    return findings
+
+
+def check_step(step: Step) -> Finding:
+    """Check one action."""
+    name = f"store {step.action}"
+    if step.problem:
+        return failed(name, step.problem, step.next_step or _NEXT.get(step.action, _ELSE))
+    text = f"{step.milliseconds:.0f} ms"
+    if step.milliseconds > SLOW_MS and step.action != "connect":
+        return warned(
+            name,
+            f"{text}: slow; each report of a trial writes to the store",
+            "Use a store nearby: the same region, the same network.",
+        )
+    refused = "; the second writer was refused" if step.action == "conditional" else ""
+    return passed(name, text + refused)
+
+
+def _check_note(saw: bool, is_local: bool) -> Finding:
+    if saw:
+        return passed("same store", "what the driver wrote is there")
+    if is_local:
+        return failed(
+            "same store",
+            "what the driver wrote is not in this folder here: it is another disk's",
+            "Give a bucket as --store, or a folder that all nodes mount under this path.",
+        )
+    return failed(
+        "same store",
+        "what the driver wrote can't be read here",
+        "Check AWS_ENDPOINT_URL and the credentials of this node.",
+    )
+
+
+_OTHERS = 0o077
+_GIVE_TOKEN = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH with a copy of the cluster's token."
+_USE_TOKENS = "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, on all nodes and before Ray starts."
+
+
+def check_token(token: Token, joins: bool) -> Finding:
+    """Check a process's token.
+
+    Args:
+        token: Where it is.
+        joins: Whether a cluster is joined, rather than one started by raffect for itself.
+    """
+    on = token.mode == "token" or (not joins and not token.mode)
+    if not on:
+        state = f"RAY_AUTH_MODE={token.mode}" if token.mode else "RAY_AUTH_MODE is not set"
+        return warned("token", f"{state}: no token is used", _USE_TOKENS)
+    if token.problem:
+        return failed("token", f"{token.source}: {token.problem}", "Correct RAY_AUTH_TOKEN_PATH.")
+    if token.permissions is not None and token.permissions & _OTHERS:
+        return warned(
+            "token",
+            f"{token.source} can be read by others (mode {token.permissions:04o})",
+            f"chmod 600 {token.source}; if others were about, make a new token.",
+        )
+    if not token.source and joins:
+        return failed("token", "RAY_AUTH_MODE=token, but there is no token", _USE_TOKENS)
+    return passed("token", f"on, from {token.source}" if joins else "on, where raffect starts Ray")
+
+
+def check_reach(knock: Knock, driver: Code, address: str) -> Finding:
+    """Check that the cluster answers this process, and runs the same Ray and Python."""
+    if knock.answer == "refused":
+        return failed(
+            "reach", f"{address} refuses this token, or wants one: {knock.text}", _GIVE_TOKEN
+        )
+    if knock.answer != "open":
+        return failed(
+            "reach",
+            f"no cluster answers at {address}: {knock.text}",
+            "Check --address or RAY_ADDRESS, and `ray status` on the head node.",
+        )
+    ours = {"Ray": driver.packages.get("ray", "none"), "Python": driver.python}
+    theirs = {"Ray": knock.ray, "Python": knock.python}
+    if ours != theirs:
+        return failed(
+            "reach",
+            f"the cluster runs {_versions(theirs)}; the driver {_versions(ours)}",
+            "Ray lets in the very same versions only: run it from the cluster's environment.",
+        )
+    return passed("reach", f"{address} answers, {_versions(theirs)}")
+
+
+def check_stranger(knock: Knock) -> Finding:
+    """Check that the cluster refuses who comes without a token."""
+    if knock.answer == "refused":
+        return passed("strangers", "refused without the token")
+    if knock.answer == "open":
+        return warned(
+            "strangers",
+            "let in without a token: whoever reaches the head node runs code on all nodes",
+            _USE_TOKENS,
+        )
+    return warned(
+        "strangers",
+        f"it could not be told whether they are let in: {knock.text}",
+        "Give the command again.",
+    )
+
+
+def _versions(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())

@@ -1,0 +1,110 @@
+"""What a process of this machine may use: cores, memory, disks, files, Ray's token."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from raffect.doctor.facts import Disk, Machine, Token
+from raffect.doctor.findings import one_line, redact
+from raffect.store.filesystem import worker_environment
+
+_CGROUP = Path("/sys/fs/cgroup")
+_SHARED_MEMORY = "/dev/shm"
+_RAY_RAISES_TO = 65_536
+"""Open files: ray.init() and `ray start` raise the soft limit to that, if the hard one allows."""
+
+
+def look_at_machine(paths: tuple[str, ...]) -> Machine:
+    """What this process may use.
+
+    Args:
+        paths: Whose disks are of interest; they need not exist.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    return Machine(
+        cores=os.cpu_count() or 1,
+        usable=usable_cores(),
+        memory=free_memory(),
+        shared=disk_of(_SHARED_MEMORY).total if Path(_SHARED_MEMORY).is_dir() else 0,
+        disks=tuple(disk_of(path) for path in paths),
+        open_files=max(soft, _RAY_RAISES_TO if unlimited else min(hard, _RAY_RAISES_TO)),
+        threads=os.environ.get("OMP_NUM_THREADS", ""),
+        variables={name: redact(value) for name, value in worker_environment().items()},
+        token=find_token(),
+    )
+
+
+def usable_cores() -> float:
+    """Cores that this process gets: by its affinity, and by its control groups' quotas."""
+    cores = float(len(os.sched_getaffinity(0)))
+    for folder in _groups():
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit():
+            cores = min(cores, int(quota) / int(period))
+    # Version 1 of control groups.
+    quota, period = (_read(_CGROUP / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    if quota.isdigit() and period.isdigit() and int(period):
+        cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take, caches counted as free."""
+    lines = (line.split() for line in _read(Path("/proc/meminfo")).splitlines())
+    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
+    free = kilobytes.get("MemAvailable", 0) * 1024
+    for folder in _groups():
+        most, used = _read(folder / "memory.max"), _read(folder / "memory.current")
+        if most.isdigit() and used.isdigit():
+            counts = dict(line.split() for line in _read(folder / "memory.stat").splitlines())
+            cached = int(counts.get("inactive_file", 0))
+            free = min(free, int(most) - int(used) + cached)
+    return max(0, free)
+
+
+def disk_of(path: str) -> Disk:
+    """The file system where a path lies, or would lie."""
+    place = Path(path).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    found = os.statvfs(place)
+    return Disk(path, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+
+def find_token() -> Token:
+    """Ray's token in Ray's order: RAY_AUTH_TOKEN, the file of RAY_AUTH_TOKEN_PATH, the home's."""
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return Token(mode, "RAY_AUTH_TOKEN")
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    try:
+        permissions = stat.S_IMODE(path.stat().st_mode)
+        empty = not path.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        # Only a file that somebody has named is missed.
+        return Token(mode, str(path), None, "there is no such file") if named else Token(mode, "")
+    except OSError as error:
+        return Token(mode, str(path), None, one_line(error))
+    return Token(mode, str(path), permissions, "the file is empty" if empty else "")
+
+
+def _groups() -> Iterator[Path]:
+    """This process's control group (version 2) and those above it, which also bind it."""
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        number, _, name = line.split(":", 2)
+        if number == "0":
+            folder = _CGROUP / name.strip("/")
+            yield from (folder, *(up for up in folder.parents if up.is_relative_to(_CGROUP)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,187 @@
+"""Using the store as a sweep does, from here, and leaving it as it was."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from raffect.doctor.facts import Features, Step, StoreVisit
+from raffect.doctor.findings import one_line, redact
+from raffect.errors import NotThereError, RaffectError
+from raffect.store import Store, features_folder, read_manifest
+from raffect.store.filesystem import CONNECT_TIMEOUT_S
+from raffect.store.layout import FEATURES
+
+PAYLOAD = 1 << 20
+"""Bytes that are written and read back: some models are smaller, some larger."""
+NOTE = "note"
+
+
+def new_folder() -> str:
+    """A name below which one examination writes."""
+    return f"doctor-{uuid.uuid4().hex}"
+
+
+def visit_store(uri: str, folder: str, who: str, note: str | None = None) -> StoreVisit:
+    """Write, read, list, create twice and delete, and look for the driver's note.
+
+    Args:
+        uri: The store.
+        folder: Of this examination.
+        who: This place's own name below the folder.
+        note: What the driver left in the folder; None: nothing.
+    """
+    store = Store(uri)
+    with left_as_found(store, folder):
+        saw = None if note is None else _sees(store, f"{folder}/{NOTE}", note)
+        steps = _use(store, f"{folder}/{who}")
+    return StoreVisit(tuple(steps), saw, None if store.is_local else server_skew(endpoint()))
+
+
+@contextmanager
+def left_note(uri: str, folder: str) -> Iterator[str]:
+    """Leave a note for the nodes for the time of a block, and take the whole folder away then."""
+    store = Store(uri)
+    note = uuid.uuid4().hex
+    with left_as_found(store, folder):
+        try:
+            store.write_bytes(f"{folder}/{NOTE}", note.encode())
+            yield note
+        finally:
+            with suppress(RaffectError, OSError):
+                store.delete(folder)
+
+
+@contextmanager
+def left_as_found(store: Store, folder: str) -> Iterator[None]:
+    """Folders of a local store that were not there, and are empty again, are not there after."""
+    target = Path(store.path(folder))
+    missing = [
+        place for place in (target, *target.parents) if store.is_local and not place.exists()
+    ]
+    try:
+        yield
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
+
+
+def read_features(store: Store, name: str | None) -> Features | None:
+    """The size of some features, or of the largest in the store; None where there are none.
+
+    Raises:
+        NotThereError: There are none of that name.
+    """
+    if name is not None:
+        return _size_of(store, name)
+    found = []
+    for other in store.names(FEATURES):
+        with suppress(NotThereError):
+            found.append(_size_of(store, other))
+    return max(found, key=lambda features: features.size, default=None)
+
+
+def endpoint() -> str:
+    """Where requests to the bucket go, as botocore decides it."""
+    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return named or f"https://s3.{region}.amazonaws.com"
+
+
+def server_skew(url: str) -> float | None:
+    """Seconds that a server is ahead of this machine, to about a second; None if it can't be told.
+
+    Servers say the time with every answer, also with a refusal.
+    """
+    before = time.time()
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S) as answer:
+            said = answer.headers.get("Date")
+    except urllib.error.HTTPError as error:
+        said = error.headers.get("Date")
+    except (OSError, ValueError):
+        return None
+    after = time.time()
+    if not said:
+        return None
+    # The server cuts off the fraction of its second.
+    return parsedate_to_datetime(said).timestamp() + 0.5 - (before + after) / 2
+
+
+def _size_of(store: Store, name: str) -> Features:
+    files = read_manifest(store, features_folder(name)).files
+    return Features(name, sum(file.size for file in files if file.name.endswith(".parquet")))
+
+
+def _sees(store: Store, key: str, note: str) -> bool:
+    try:
+        return store.read_bytes(key) == note.encode()
+    except (RaffectError, OSError):
+        # What is wrong with this store is said by the steps.
+        return False
+
+
+def _use(store: Store, own: str) -> list[Step]:
+    data = os.urandom(PAYLOAD)
+    actions: dict[str, Callable[[], str]] = {
+        # What the first request takes beside itself: clients are made, credentials are found.
+        "connect": lambda: _list(store, own, []),
+        "write": lambda: _write(store, f"{own}/data", data),
+        "read": lambda: "" if store.read_bytes(f"{own}/data") == data else "it read other bytes",
+        "list": lambda: _list(store, own, ["data"]),
+        "conditional": lambda: _create_twice(store, f"{own}/lock"),
+    }
+    steps: list[Step] = []
+    for action, do in actions.items():
+        steps.append(_step(action, do))
+        if steps[-1].problem:
+            break
+    # Also after a write that seemed to fail; but then it is not what is wrong.
+    deleted = _step("delete", lambda: _delete(store, own))
+    wrote = any(step.action == "write" and not step.problem for step in steps)
+    return [*steps, deleted] if wrote else steps
+
+
+def _list(store: Store, folder: str, expected: list[str]) -> str:
+    found = store.names(folder)
+    return "" if found == expected else f"it lists {len(found)} names of {len(expected)}"
+
+
+def _write(store: Store, key: str, data: bytes) -> str:
+    store.write_bytes(key, data)
+    return ""
+
+
+def _delete(store: Store, key: str) -> str:
+    store.delete(key)
+    return ""
+
+
+def _create_twice(store: Store, key: str) -> str:
+    if not store.create(key, b"first"):
+        return "the first writer was refused"
+    if store.create(key, b"second") or store.read_bytes(key) != b"first":
+        why = "" if store.is_local else ": the server ignores If-None-Match"
+        return f"the second writer was let in{why}"
+    return ""
+
+
+def _step(action: str, do: Callable[[], str]) -> Step:
+    began = time.perf_counter()
+    next_step = ""
+    try:
+        problem = do()
+    except RaffectError as error:
+        problem, next_step = redact(error.got), redact(error.next_step)
+    except Exception as error:
+        problem = one_line(error)
+    return Step(action, 1000 * (time.perf_counter() - began), problem, next_step)

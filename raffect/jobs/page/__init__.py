@@ -1,1 +1,0 @@
-"""raffect's own page: the sweeps of a store, live, and their reports."""

@@ -1,0 +1,185 @@
+"""Parallel coordinates of the searched parameters, coloured by score.
+
+The axes lie one below the other, so that names of any length stay legible on any screen. Plotly's
+own kind needs WebGL and drops a trial that lacks a parameter; conditional parameters are lacked
+often, and have a place of their own here, "not used".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from raffect.report.data import ReportData, Slice, Trial, scored
+from raffect.report.figures.style import Figure, colour, layout_of, safe
+from raffect.text import short_value
+
+MOST_AXES = 12
+NOT_USED = -0.16
+"""Place of a parameter that a trial does not have, on an axis from 0 to 1."""
+FEWEST = 2
+_SHARES = (0.5, 0.75, 0.9, 0.97, 1.0)
+"""Of the trials, from the worst on, up to the end of each shade."""
+_CROWD = 60
+"""Lines of one shade that can be seen one by one."""
+
+
+def parallel(data: ReportData, names: dict[str, str]) -> Figure | None:
+    """A line per trial through its parameters' values; None where fewer than two ever varied.
+
+    Args:
+        data: The numbers of the page.
+        names: Short names of the parameters.
+    """
+    axes = _axes(data)
+    trials = sorted(scored(data.trials), key=lambda pair: pair[1])
+    if len(axes) < FEWEST or len(trials) < FEWEST:
+        return None
+    shown = [trial for trial, _ in trials]
+    places = {axis.name: _places(axis, shown) for axis in axes}
+    traces = [
+        _lines(group, axes, places, f"scale-{shade}", 1.25)
+        for shade, group in enumerate(_shades(trials))
+        if group
+    ]
+    best = data.best_trial
+    if best is not None:
+        traces.append(_lines([best], axes, places, "best", 3))
+    layout = _layout(axes, names, places, shown)
+    return {"data": traces, "layout": layout | {"annotations": _ticks(axes, places, shown)}}
+
+
+def _axes(data: ReportData) -> list[Slice]:
+    """The parameters that varied, the most important on top."""
+    order = {name: place for place, (name, _) in enumerate(data.importance.shares)}
+    found = sorted(data.slices, key=lambda axis: order.get(axis.name, len(order)))
+    return found[:MOST_AXES]
+
+
+def _places(axis: Slice, trials: Sequence[Trial]) -> dict[int, float]:
+    """Where each trial's value lies on an axis, by the trial's number."""
+    values = {t.number: t.params[axis.name] for t in trials if axis.name in t.params}
+    if axis.axis == "category":
+        kinds = sorted({short_value(value) for value in axis.values})
+        where = {kind: _share(place, 0, len(kinds) - 1) for place, kind in enumerate(kinds)}
+        return {number: where.get(short_value(v), NOT_USED) for number, v in values.items()}
+    scale = math.log if axis.axis == "log" else float
+    low, high = scale(min(axis.values)), scale(max(axis.values))
+    return {number: _share(scale(value), low, high) for number, value in values.items()}
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return round((value - low) / (high - low), 4) if high > low else 0.5
+
+
+def _shades(trials: Sequence[tuple[Trial, float]]) -> list[list[Trial]]:
+    """Trials from the worst to the best, in a group for each shade.
+
+    Groups by rank, and fewer trials the better they are: a few good lines can be followed with
+    the eye, and a few bad scores don't take all colours.
+    """
+    ends = [round(share * len(trials)) for share in _SHARES]
+    bounds = zip([0, *ends], ends, strict=False)
+    return [[trial for trial, _ in trials[start:end]] for start, end in bounds]
+
+
+def _lines(
+    trials: Sequence[Trial],
+    axes: Sequence[Slice],
+    places: dict[str, dict[int, float]],
+    shade: str,
+    width: float,
+) -> dict[str, Any]:
+    """Many trials as one line with gaps."""
+    x: list[float | None] = []
+    told: list[list[Any] | None] = []
+    for trial in trials:
+        x += [*(places[axis.name].get(trial.number, NOT_USED) for axis in axes), None]
+        values = (short_value(trial.params.get(a.name, "not used")) for a in axes)
+        told += [*([trial.number, trial.score, safe(value)] for value in values), None]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": [*range(len(axes)), None] * len(trials),
+        "customdata": told,
+        "line": {"color": colour(shade), "width": width},
+        "opacity": round(max(0.3, min(1.0, _CROWD / max(len(trials), 1))), 2),
+        "hovertemplate": (
+            "<b>trial %{customdata[0]}</b><br>score %{customdata[1]:.4f}<br>%{customdata[2]}"
+            "<extra></extra>"
+        ),
+    }
+
+
+def _ticks(
+    axes: Sequence[Slice], places: dict[str, dict[int, float]], trials: Sequence[Trial]
+) -> list[dict[str, Any]]:
+    """The values at the ends of each axis, and all of its categories, just above it."""
+    labels: list[tuple[float, int, str]] = []
+    for row, axis in enumerate(axes):
+        if axis.axis == "category":
+            own = [trial for trial in trials if axis.name in trial.params]
+            texts = {short_value(t.params[axis.name]): places[axis.name][t.number] for t in own}
+        else:
+            texts = {short_value(min(axis.values)): 0.0, short_value(max(axis.values)): 1.0}
+        labels += [(place, row, safe(text)) for text, place in texts.items()]
+    return [
+        {
+            "x": place,
+            "y": row,
+            "text": text,
+            "showarrow": False,
+            "xanchor": "left" if place <= 0 else "right" if place >= 1 else "center",
+            "yanchor": "bottom",
+            "yshift": 1,
+            "borderpad": 0,
+            "bgcolor": colour("card"),
+            "font": {"color": colour("muted"), "size": 11},
+        }
+        for place, row, text in labels
+    ]
+
+
+def _layout(
+    axes: Sequence[Slice],
+    names: dict[str, str],
+    places: dict[str, dict[int, float]],
+    trials: Sequence[Trial],
+) -> dict[str, Any]:
+    lacked = any(len(own) < len(trials) for own in places.values())
+    rails = [
+        {
+            "type": "line",
+            "layer": "below",
+            "x0": 0,
+            "x1": 1,
+            "y0": row,
+            "y1": row,
+            "line": {"color": colour("line"), "width": 2},
+        }
+        for row in range(len(axes))
+    ]
+    return layout_of(
+        76 + 44 * len(axes),
+        "",
+        "",
+        shapes=rails,
+        hovermode="closest",
+        xaxis={
+            "range": [NOT_USED - 0.06 if lacked else -0.03, 1.03],
+            "tickvals": [NOT_USED] if lacked else [],
+            "ticktext": ["not used"] if lacked else [],
+            "side": "top",
+            "showline": False,
+        },
+        yaxis={
+            "range": [len(axes) - 0.7, -0.75],
+            "tickvals": list(range(len(axes))),
+            "ticktext": [safe(names[axis.name]) for axis in axes],
+            "tickfont": {"color": colour("ink")},
+            "showgrid": False,
+            "showline": False,
+        },
+    )

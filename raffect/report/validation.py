@@ -1,0 +1,271 @@
+"""What the best trial's model predicts on validation: its score's interval, its errors, videos.
+
+Predicting takes as long as one validation of training. What came of it is kept in the sweep's
+folder, so that a report that is written again needs neither the model nor the features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from raffect import __version__
+from raffect.affwild2.evaluation import evaluate
+from raffect.affwild2.labels import VideoLabels, load_labels
+from raffect.affwild2.predictions import VideoPredictions
+from raffect.affwild2.scores import binary_f1, class_f1, score
+from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Split, Task
+from raffect.errors import RaffectError, StoreError
+from raffect.report.data import Judged, Shown
+from raffect.report.tables import Cell, Table, rounded, table
+from raffect.store import Store, sweep_folder
+from raffect.sweep.leaderboard import SweepView, TrialRow, model_folder_of
+from raffect.temporal.inference import load_bundle, predict_split
+
+KEPT = "judged.json"
+MOST_POINTS = 800
+"""Points of a curve; more than the pixels that it has."""
+NO_MODEL = "No trial has a score yet."
+_FAILURES = (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError)
+"""What a model that another version wrote, a damaged file or too little memory may raise."""
+
+
+def judge(store: Store, view: SweepView) -> Judged | str:
+    """What the best trial's model predicts, or why that can't be told."""
+    row = view.best
+    if row is None:
+        return NO_MODEL
+    key = f"{sweep_folder(view.name)}/{KEPT}"
+    identity = {"version": __version__, "model": row.model, "score": row.score}
+    kept = _kept(store, key, identity)
+    if kept is not None:
+        return kept
+    try:
+        found = _predict(store, view.task, row)
+    except RaffectError as error:
+        return error.got
+    except _FAILURES as error:
+        # All else on the page does not depend on it.
+        return f"The model of {row.model} could not predict: {type(error).__name__}: {error}"
+    with contextlib.suppress(StoreError):
+        store.write_json(key, {"of": identity, "judged": asdict(found)})
+    return found
+
+
+def _kept(store: Store, key: str, identity: Mapping[str, Any]) -> Judged | None:
+    try:
+        kept = store.read_json(key)
+    except (FileNotFoundError, ValueError):
+        return None
+    return from_json(kept["judged"]) if kept.get("of") == identity else None
+
+
+def from_json(tree: Mapping[str, Any]) -> Judged:
+    """What `dataclasses.asdict` made of a Judged."""
+    tables = {
+        name: table(tree[name]["name"], tree[name]["columns"], tree[name]["rows"])
+        for name in ("confusion", "per_video", "curves")
+    }
+    shown = tuple(Shown(**one) for one in tree["shown"])
+    low, high = tree["interval"]
+    return Judged(**{**tree, **tables, "interval": (low, high), "shown": shown})
+
+
+def _predict(store: Store, task: Task, row: TrialRow) -> Judged:
+    bundle = load_bundle(store, model_folder_of(row))
+    predictions = {each.video: each for each in predict_split(store, bundle, Split.VALIDATION)}
+    labels = load_labels(store, task)
+    validation = {name: of for name, of in labels.items() if of.split is Split.VALIDATION}
+    return judged_of(task, str(row.model), predictions, validation)
+
+
+def judged_of(
+    task: Task,
+    model: str,
+    predictions: Mapping[str, VideoPredictions],
+    labels: Mapping[str, VideoLabels],
+) -> Judged:
+    """What predictions are worth.
+
+    Args:
+        task: The task.
+        model: Whose predictions these are.
+        predictions: By video, of every frame from the first on.
+        labels: By video.
+
+    Raises:
+        DataError: A valid frame has no prediction, or no frame is valid.
+    """
+    found = evaluate(task, predictions, labels)
+    videos = {name: of for name, of in labels.items() if of.valid.any()}
+    pairs = {
+        name: (predictions[name].values[: len(of.valid)][of.valid], of.values[of.valid])
+        for name, of in videos.items()
+    }
+    scores = {name: video_score(task, *pair) for name, pair in pairs.items()}
+    shown = choose_videos(scores, videos)
+    curves = [_curve(task, predictions[one.video].values, videos[one.video], one) for one in shown]
+    return Judged(
+        model=model,
+        score=found.score,
+        interval=found.interval,
+        frames=found.frames,
+        videos=found.videos,
+        confusion=confusion_of(
+            task,
+            np.concatenate([p for p, _ in pairs.values()]),
+            np.concatenate([y for _, y in pairs.values()]),
+        ),
+        per_video=table(
+            "videos",
+            ("video", "frames", "score"),
+            [(name, len(pairs[name][1]), scores[name]) for name in pairs],
+        ),
+        curves=table(
+            "videos-over-time", curve_columns(task), [row for of in curves for row in of]
+        ),
+        shown=shown,
+    )
+
+
+def video_score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> float | None:
+    """The score of one video alone; None where it has none.
+
+    The challenge counts a class that occurs nowhere as 0, which no video of few classes could
+    make up for: here the mean is over the classes or units that were seen or predicted in it.
+    """
+    if task is Task.VA:
+        return score(task, predictions, labels).value
+    if task is Task.EXPR:
+        chosen, true = predictions.argmax(axis=1), labels[:, 0]
+        values = class_f1(chosen, true, SPECS[task].outputs)
+        occurs = np.isin(np.arange(SPECS[task].outputs), np.concatenate([chosen, true]))
+    else:
+        values = binary_f1(predictions, labels)
+        occurs = (labels == 1).any(axis=0) | (predictions >= 0.5).any(axis=0)
+    return float(values[occurs].mean()) if occurs.any() else None
+
+
+def choose_videos(
+    scores: Mapping[str, float | None], labels: Mapping[str, VideoLabels]
+) -> tuple[Shown, ...]:
+    """The videos with the best, the median and the worst score of their own."""
+    ranked = sorted(
+        ((name, value) for name, value in scores.items() if value is not None),
+        key=lambda pair: (-pair[1], pair[0]),
+    )
+    if not ranked:
+        return ()
+    places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    if len(ranked) < len(places):
+        places.pop("median")
+    found: dict[int, Shown] = {}
+    for why, place in places.items():
+        name, value = ranked[place]
+        step = -(-len(labels[name].valid) // MOST_POINTS)
+        frames = int(labels[name].valid.sum())
+        found.setdefault(place, Shown(why, name, value, frames, step))
+    return tuple(found.values())
+
+
+def curve_columns(task: Task) -> tuple[str, ...]:
+    """Columns of the table of videos over time; `true_...` is empty where nothing is valid."""
+    columns = SPECS[task].columns
+    return ("video", "frame", *(f"true_{name}" for name in columns), *columns)
+
+
+def _curve(
+    task: Task, predictions: NDArray[Any], labels: VideoLabels, shown: Shown
+) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    unknown: list[Cell] = [None] * SPECS[task].outputs
+    for index in range(0, len(labels.valid), shown.step):
+        true = _true(task, labels.values[index]) if labels.valid[index] else unknown
+        values = [rounded(value, 3) for value in predictions[index].tolist()]
+        rows.append([labels.video, index + 1, *true, *values])
+    return rows
+
+
+def _true(task: Task, values: NDArray[Any]) -> list[Cell]:
+    """Valence and arousal as they are, classes and units as 0 and 1."""
+    if task is Task.EXPR:
+        return [int(index == values[0]) for index in range(SPECS[task].outputs)]
+    return [rounded(value, 3) if task is Task.VA else int(value) for value in values.tolist()]
+
+
+BINS = 20
+"""Of [-1, 1]: valence and arousal in steps of 0.1, about what annotators tell apart."""
+
+
+def confusion_of(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
+    """Counts of frames by what is true and what is predicted.
+
+    EXPR: all pairs of expressions, with the share of the frames of the true one. AU: true and
+    false positives and negatives of each unit. VA: pairs of bins of both, with the share of the
+    frames in the true one's bin; a bin is named by its middle.
+
+    Args:
+        task: The task.
+        predictions: `(frames, outputs)`.
+        labels: `(frames, label_width)`, valid frames only.
+    """
+    return _OF[task](predictions, labels)
+
+
+def _expressions(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
+    names = SPECS[Task.EXPR].columns
+    counts = _pairs(labels[:, 0].astype(np.int64), predictions.argmax(axis=1), len(names))
+    rows = [
+        (true, predicted, int(counts[i, j]), _share(counts, i, j))
+        for i, true in enumerate(names)
+        for j, predicted in enumerate(names)
+    ]
+    return table("confusion", ("true", "predicted", "frames", "share_of_true"), rows)
+
+
+def _action_units(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
+    active, true = predictions >= ACTION_UNIT_THRESHOLD, labels == 1
+    outcomes = (active & true, ~active & true, active & ~true, ~active & ~true)
+    counts = np.stack([found.sum(axis=0) for found in outcomes], axis=1)
+    columns = ("unit", "true_positives", "false_negatives", "false_positives", "true_negatives")
+    rows = zip(SPECS[Task.AU].columns, counts.tolist(), strict=True)
+    return table("confusion", columns, [(name, *own) for name, own in rows])
+
+
+def _valence_arousal(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
+    rows = []
+    middles = [round((2 * i + 1) / BINS - 1, 3) for i in range(BINS)]
+    for column, name in enumerate(SPECS[Task.VA].columns):
+        counts = _pairs(_bin(labels[:, column]), _bin(predictions[:, column]), BINS)
+        rows += [
+            (name, middles[i], middles[j], int(counts[i, j]), _share(counts, i, j))
+            for i in range(BINS)
+            for j in range(BINS)
+            if counts[i].any()
+        ]
+    return table("confusion", ("part", "true", "predicted", "frames", "share_of_true"), rows)
+
+
+def _bin(values: NDArray[Any]) -> NDArray[np.int64]:
+    index = np.floor((values.astype(np.float64) + 1) * BINS / 2).astype(np.int64)
+    return index.clip(0, BINS - 1)
+
+
+def _pairs(true: NDArray[Any], predicted: NDArray[Any], kinds: int) -> NDArray[np.int64]:
+    """`counts[true, predicted]`."""
+    flat = np.bincount(true * kinds + predicted, minlength=kinds * kinds)
+    return flat.reshape(kinds, kinds)
+
+
+def _share(counts: NDArray[np.int64], i: int, j: int) -> float | None:
+    total = int(counts[i].sum())
+    return round(int(counts[i, j]) / total, 6) if total else None
+
+
+_OF = {Task.VA: _valence_arousal, Task.EXPR: _expressions, Task.AU: _action_units}

@@ -1,0 +1,192 @@
+"""Configurations in a space's own parameters: the base as trial 0, points known to be good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FixedTrial
+
+from raffect.config import TemporalConfig
+from raffect.errors import RaffectError, SettingsError
+from raffect.settings import flatten, override
+from raffect.sweep.space import Space, space_failed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Trial 0: the base configuration, in the space's parameters."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, str]:
+        """The ranges met on the recipe's way through the space, for people and for comparison."""
+        return {name: str(found) for name, found in sorted(self.distributions.items())}
+
+
+def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
+    """Run the space with the base configuration's own values.
+
+    Raises:
+        SettingsError: A parameter is no setting, the base's value lies outside of its range (all
+            are listed), or the space itself fails.
+    """
+    return derive_point(space, base, base, "The base configuration")
+
+
+def derive_points(space: Space, base: TemporalConfig) -> list[Recipe]:
+    """The space's known-good points, in its parameters.
+
+    Raises:
+        SettingsError: A point is outside of the space, or changes what the space does not search.
+    """
+    found = []
+    for point in space.points:
+        try:
+            what = f"The known-good point {dict(point)}"
+            found.append(derive_point(space, base, override(base, point), what))
+        except SettingsError as error:
+            raise SettingsError(
+                error.got,
+                "points of the space that change what it searches",
+                "Correct POINTS in the space.",
+            ) from None
+    return found
+
+
+def derive_point(
+    space: Space, base: TemporalConfig, wanted: TemporalConfig, what: str = "This configuration"
+) -> Recipe:
+    """The parameters with which the space makes `wanted` of `base`.
+
+    Raises:
+        SettingsError: There are none; or the space itself fails.
+    """
+    trial = _ConfigTrial(wanted)
+    try:
+        config = space.configure(trial, base)
+    except RaffectError:
+        if not trial.problems:
+            raise
+    except Exception as error:
+        if not trial.problems:
+            raise space_failed(space.name, error) from error
+    else:
+        if not trial.problems and config != wanted:
+            trial.problems.append("  " + _changed(wanted, config))
+    if trial.problems:
+        raise SettingsError(
+            f"{what} is no point of the space {space.name}:\n" + "\n".join(trial.problems),
+            "a space in which trial 0 is the base configuration; parameters named by dotted keys",
+            "Change the base with --set, or use a space that contains it (--space).",
+        )
+    return Recipe(trial.params, trial.distributions)
+
+
+def nearest_point(space: Space, base: TemporalConfig, wanted: TemporalConfig) -> dict[str, Any]:
+    """Those values of `wanted` that the space contains, by parameter.
+
+    Raises:
+        SettingsError: The space fails on the way.
+    """
+    trial = _ConfigTrial(wanted)
+    try:
+        space.configure(trial, base)
+    except SettingsError:
+        if not trial.problems:
+            raise
+    except Exception as error:
+        raise space_failed(space.name, error) from error
+    return trial.params
+
+
+class _ConfigTrial(FixedTrial):
+    """Answers each parameter with a configuration's value of that key.
+
+    Attributes:
+        problems: Lines on values that the space does not contain; a value of the range was
+            answered in their place.
+    """
+
+    def __init__(self, base: TemporalConfig) -> None:
+        super().__init__({})
+        self.problems: list[str] = []
+        self._values = flatten(base.canonical())
+        self._taken: dict[str, Any] = {}
+        self._ranges: dict[str, BaseDistribution] = {}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self._taken
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return self._ranges
+
+    def suggest_float(
+        self,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        step: float | None = None,
+        log: bool = False,
+    ) -> float:
+        return float(self._take(name, FloatDistribution(low, high, log=log, step=step), low))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return int(self._take(name, IntDistribution(low, high, log=log, step=step), low))
+
+    def suggest_categorical(  # type: ignore[override]  # FixedTrial's overloads say the same
+        self, name: str, choices: Sequence[CategoricalChoiceType]
+    ) -> CategoricalChoiceType:
+        found: CategoricalChoiceType
+        found = self._take(name, CategoricalDistribution(choices), choices[0])
+        return found
+
+    def _take(self, name: str, distribution: BaseDistribution, fallback: Any) -> Any:
+        """The base's value, or `fallback` after a note, so that all problems are found at once."""
+        if name not in self._values:
+            self.problems.append(f"  {name}: no setting has this name")
+            return fallback
+        value = self._values[name]
+        if not _contains(distribution, value):
+            self.problems.append(f"  {name} = {value} lies outside of {distribution}")
+            return fallback
+        self._taken[name] = value
+        self._ranges[name] = distribution
+        return value
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(
+            value == choice and type(value) is type(choice) for choice in distribution.choices
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if not distribution.low <= value <= distribution.high:
+        return False
+    steps = (value - distribution.low) / (distribution.step or 1)
+    free = distribution.step is None or (
+        isinstance(distribution, IntDistribution) and distribution.log
+    )
+    return free or abs(steps - round(steps)) < 1e-9
+
+
+def _changed(base: TemporalConfig, config: TemporalConfig) -> str:
+    before, after = flatten(base.canonical()), flatten(config.canonical())
+    changed = [f"{k} = {before[k]} becomes {after[k]}" for k in after if before[k] != after[k]]
+    return "; ".join(changed)

@@ -1,0 +1,250 @@
+"""One trial of a sweep on several workers: the trial's actor waits, an inner run trains.
+
+What the engine makes hard is closed here: the actor takes next to no CPU; the
+inner run is always left to end by itself, because only then are its workers' places free; and the
+workers, who run ahead of the study's verdict, never write a model over the one that it judges.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import ray
+
+from raffect.engine import beside_caller
+from raffect.errors import StoreError
+from raffect.sweep.attributes import DEVICES, MARGINS
+from raffect.sweep.settings import Limits
+from raffect.sweep.trial import CHECKPOINT, SweepTrial, TrialHome, describe, failure, refusal
+from raffect.temporal.model import TemporalModel, count_parameters
+from raffect.temporal.prediction import measure_latency
+from raffect.temporal.training import EpochResult, Trainer, is_done
+from raffect.training.checkpoints import CheckpointFolder, Saveable
+from raffect.training.device import choose_device
+from raffect.training.ray_workers import train_on_workers
+
+_POLL_S = 0.1
+
+
+class Gate:
+    """What the study has decided so far, for rank 0; an actor."""
+
+    def __init__(self) -> None:
+        self._survived = 0
+        self._stopped = False
+        self._facts: dict[str, Any] = {}
+        self._history: list[EpochResult] = []
+
+    def restore(self, history: list[EpochResult]) -> None:
+        """Take the epochs of the checkpoint that the run goes on from."""
+        self._history = history
+
+    def history(self) -> list[EpochResult]:
+        """The epochs of the checkpoint; none when the run began anew."""
+        return self._history
+
+    def survive(self, epoch: int) -> None:
+        """The trial may go on after this epoch."""
+        self._survived = max(self._survived, epoch)
+
+    def stop(self) -> None:
+        """The trial has ended."""
+        self._stopped = True
+
+    def verdict(self, epoch: int) -> bool | None:
+        """Whether the trial goes on after an epoch; None: not decided."""
+        if self._stopped:
+            return False
+        return True if self._survived >= epoch else None
+
+    def describe(self, facts: dict[str, Any]) -> None:
+        """Take what only rank 0 knows of the model."""
+        self._facts = facts
+
+    def facts(self) -> dict[str, Any]:
+        """What rank 0 has told."""
+        return self._facts
+
+
+class StopTrialError(Exception):
+    """Ends the inner run of a trial that was stopped."""
+
+
+class TrialCheckpoints(CheckpointFolder):
+    """Checkpoints that also leave the trial's model where the study may judge it.
+
+    Args:
+        home: The sweep's trials.
+        number: The trial.
+        gate: The Gate's actor.
+    """
+
+    def __init__(self, home: TrialHome, number: int, gate: Any) -> None:
+        super().__init__(home.store, f"{home.folder(number)}/{CHECKPOINT}")
+        self._home = home
+        self._number = number
+        self._gate = gate
+        self._saved_at = time.monotonic()
+        self._first = 0
+
+    def restore_latest(self, trainer: Saveable) -> bool:
+        """Go on from the newest checkpoint, and tell the trial of its epochs."""
+        assert isinstance(trainer, Trainer)
+        found = super().restore_latest(trainer)
+        self._first = trainer.epoch
+        ray.get(self._gate.restore.remote(trainer.history))
+        return found
+
+    def save(self, trainer: Saveable) -> None:
+        """Write the model at rungs and at the end; a checkpoint when it is time."""
+        assert isinstance(trainer, Trainer)
+        if trainer.done or trainer.epoch in self._home.rungs:
+            before = [rung for rung in self._home.rungs if self._first < rung < trainer.epoch]
+            if before and not self._goes_on_after(before[-1]):
+                return
+            files = self._home.write_model(self._number, trainer)
+            latency = measure_latency(trainer.model, trainer.config) if trainer.done else None
+            ray.get(self._gate.describe.remote(describe(trainer, latency, files)))
+        elif time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
+            super().save(trainer)
+            self._saved_at = time.monotonic()
+
+    def _goes_on_after(self, epoch: int) -> bool:
+        while True:
+            verdict: bool | None = ray.get(self._gate.verdict.remote(epoch))
+            if verdict is not None:
+                return verdict
+            time.sleep(_POLL_S)
+
+
+class SweepTrialOnWorkers(SweepTrial):
+    """Hands out the inner run's epochs one by one."""
+
+    def setup(  # type: ignore[override]  # tune.with_parameters passes the last three
+        self, config: dict[str, Any], data: Sequence[Any], home: TrialHome, workers: int
+    ) -> None:
+        """Take the first trial; `workers` train each trial's model."""
+        self._workers = workers
+        self._thread: threading.Thread | None = None
+        super().setup(config, data, home)
+
+    def _take(self, config: Mapping[str, Any]) -> None:
+        super()._take(config)
+        self._results: queue.Queue[EpochResult] = queue.Queue()
+        self._history: list[EpochResult] = []
+        self._error: BaseException | None = None
+        self._stopping = False
+        self._margins: dict[str, float] = {}
+
+    def cleanup(self) -> None:
+        """Let the inner run end after the epoch that it is at."""
+        if self._thread is not None:
+            self._stopping = True
+            self._gate.stop.remote()
+            self._thread.join()
+            self._thread = None
+
+    def _advance(self) -> dict[str, Any]:
+        if self._thread is None:
+            if not self._history and (found := self._refused()):
+                return found
+            self._gate: Any = beside_caller(Gate)
+            self._thread = threading.Thread(target=self._train, daemon=True)
+            self._thread.start()
+        if self._history:
+            ray.get(self._gate.survive.remote(self._history[-1].epoch))
+        result = self._wait()
+        if not self._history:
+            self._history = ray.get(self._gate.history.remote())
+        self._history.append(result)
+        return self._result_of(self._history)
+
+    def _refused(self) -> dict[str, Any] | None:
+        """The result of a model that is beyond a limit: told from one that nobody trains."""
+        limits = self._home.limits
+        if limits == Limits():
+            return None
+        features = ray.get(self._data).features.shape[1]
+        model = TemporalModel(self._config, features).to(choose_device(self._config.run.device))
+        why = self._refuse(model)
+        count = count_parameters(self._config, features)
+        self._margins = limits.margins(count, self._latency)
+        return refusal(why, {**self._known(), "parameters": count}) if why else None
+
+    def _known(self) -> dict[str, Any]:
+        """Attributes that the trial's own process knows."""
+        return {
+            **self._saved(),
+            MARGINS: self._margins,
+            DEVICES: self._home.devices,
+            "workers": self._workers,
+        }
+
+    def _train(self) -> None:
+        try:
+            train_on_workers(
+                self._config,
+                self._data,
+                self._workers,
+                TrialCheckpoints(self._home, self._number, self._gate),
+                _keep_nothing,
+                self._receive,
+            )
+        except BaseException as error:
+            self._error = error
+
+    def _receive(self, result: EpochResult, total: int) -> None:
+        if self._stopping:
+            raise StopTrialError
+        self._results.put(result)
+
+    def _wait(self) -> EpochResult:
+        """The next epoch's result."""
+        assert self._thread is not None
+        while True:
+            alive = self._thread.is_alive()
+            try:
+                return self._results.get(timeout=_POLL_S)
+            except queue.Empty:
+                if not alive:
+                    error = self._error or RuntimeError("the inner run ended early")
+                    if isinstance(error, StoreError):
+                        self._forget_run()
+                    raise error from None
+
+    def _result_of(self, history: Sequence[EpochResult]) -> dict[str, Any]:
+        done = is_done(self._config.optimiser, history)
+        if done and self._thread is not None:
+            self._thread.join()
+        facts = {**ray.get(self._gate.facts.remote()), **self._known()}
+        return {
+            "epoch": history[-1].epoch,
+            "score": max(epoch.score for epoch in history),
+            "history": [asdict(epoch) for epoch in history],
+            "facts": list(facts.items()),
+            "done": done,
+        }
+
+    def _failed(self, reason: str) -> dict[str, Any]:
+        return failure(reason, self._history, self._saved())
+
+    def _halve(self) -> None:
+        super()._halve()
+        self._forget_run()
+
+    def _forget_run(self) -> None:
+        """The next step begins an inner run, which goes on from the last checkpoint."""
+        self._thread = None
+        self._history = []
+        self._results = queue.Queue()
+        self._error = None
+        self._stopping = False
+
+
+def _keep_nothing(trainer: Trainer) -> None:
+    """The last epoch's checkpoint has left the model."""

@@ -1,0 +1,397 @@
+"""The stage `tune`: plan the sweep, open its study, run the trials that are missing, finish."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from raffect import engine
+from raffect.affwild2.baseline import trivial_score
+from raffect.affwild2.labels import load_labels
+from raffect.affwild2.tasks import Task
+from raffect.config import TemporalConfig, recipe
+from raffect.errors import NotThereError, RaffectError, SettingsError
+from raffect.settings import build, override
+from raffect.store import FileEntry, Stage, Store, sweep_folder
+from raffect.store.layout import MANIFEST
+from raffect.store.lease import held
+from raffect.store.stage import Part
+from raffect.sweep.attributes import (
+    DEVICES,
+    ENDED,
+    EPOCH,
+    FILES,
+    ORIGIN,
+    REASON,
+    RECIPE,
+    SPACE,
+    WARM,
+)
+from raffect.sweep.budget import Budget, exhausted
+from raffect.sweep.execution import (
+    Execution,
+    Room,
+    execute,
+    plan_execution,
+    room_for,
+    tell_waiting,
+)
+from raffect.sweep.failures import summarise
+from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.ledger import Ledger, OnUpdate
+from raffect.sweep.points import Recipe, derive_points, derive_recipe
+from raffect.sweep.progress import SweepProgress
+from raffect.sweep.quiet import quiet
+from raffect.sweep.settings import Limits, SweepSettings
+from raffect.sweep.space import Space, load_space
+from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.trackers import Tracker, make_callbacks
+from raffect.sweep.trial import CHECKPOINT, TrialHome
+from raffect.sweep.warmstart import Target, warm_start
+from raffect.temporal.data import TaskData, load_sources, load_task_data
+from raffect.temporal.model import auxiliary_weights, check_model
+
+__all__ = ["SweepProgress", "tune"]
+
+_AUXILIARY = "losses.auxiliary."
+LEASE = "lease"
+
+
+def tune(
+    store: Store,
+    task: Task,
+    features: str,
+    name: str,
+    settings: SweepSettings | None = None,
+    base: TemporalConfig | None = None,
+    overwrite: bool = False,
+    address: str | None = None,
+    on_update: OnUpdate | None = None,
+    on_note: engine.OnNote | None = None,
+) -> SweepView:
+    """Search the best model of a task.
+
+    Given again, it goes on where it was: with trials that were running when a driver was killed,
+    and with those that are missing. More `trials` extend a sweep; what else decides about its
+    numbers may not change.
+
+    Args:
+        store: The store.
+        task: The task.
+        features: Name of the features.
+        name: Name of the sweep.
+        settings: The sweep's settings.
+        base: Settings that the space changes, and trial 0; the recipe by default.
+        overwrite: Replace a sweep of this name that was made otherwise.
+        address: The Ray cluster.
+        on_update: Called when a trial begins, finishes an epoch, or ends.
+        on_note: Told what a user should know on the way: another command that may still be at
+            the sweep, a tracker that does not work, a cluster that has no room yet.
+
+    Raises:
+        SettingsError: The space or the base configuration is wrong, or the one does not contain
+            the other.
+        NotThereError: No such features, or no labels of a task that is trained on.
+        ConflictError: A sweep of this name was made with other settings, or another command is at
+            it.
+        RaffectError: Too many trials fail.
+    """
+    settings, base = settings or SweepSettings(), base or recipe(task)
+    space = load_space(settings.space or f"tune_spaces.{task.value}")
+    settings = override(settings, {"trials": settings.trials or space.trials})
+    base = override(base, {"optimiser.epochs": settings.max_epochs or base.optimiser.epochs})
+    assert base.task is task
+    check_model(base)
+    first, points = derive_recipe(space, base), derive_points(space, base)
+    sources = load_sources(store, features)
+    config = plan(task, features, base, space, first, settings)
+    stage = Stage(store, sweep_folder(name), "sweep", config, sources, overwrite)
+    if stage.finished is not None:
+        view = load_sweep(store, name)
+        if is_enough(view, settings):
+            return view
+        # It is unfinished again; the plan keeps guarding its settings.
+        store.delete(f"{stage.folder}/{MANIFEST}")
+    trackers = make_callbacks(settings.trackers, store, name, task.value, on_note or _unheard)
+    engine.connect(address)
+    execution = plan_execution(settings, is_local=engine.is_local(address))
+    with held(store, f"{stage.folder}/{LEASE}", on_note), quiet():
+        study = SweepStudy(store, name, space, base, settings)
+        target = Target(config, sources, space, base, first, settings)
+        if study.is_new:
+            begin(study, beginning(store, name, target, points), on_note)
+        check_warm_start(study, settings.warm_start)
+        if study.remaining:
+            data = load_task_data(store, features, task, auxiliary_tasks(base, first))
+            check_auxiliary(data)
+            study.describe({"baseline": baseline(store, task), SPACE: space.name})
+            ledger = open_ledger(study, settings, base, execution, on_update)
+            home = home_of(stage, settings, base, execution)
+            room = room_for(settings, execution)
+            tell_waiting(on_note, execution, base.run.device)
+            run_trials(ledger, data, home, execution, room, trackers)
+        return finish(stage, study, name)
+
+
+def begin(study: SweepStudy, first: Beginning, on_note: engine.OnNote | None) -> None:
+    """Give a new study its first trials, and say what other sweeps brought."""
+    study.begin(first)
+    if on_note is not None:
+        for line in (line for overlap in first.overlaps for line in overlap.describe()):
+            on_note(line)
+
+
+def is_enough(view: SweepView, settings: SweepSettings) -> bool:
+    """Whether a finished sweep has all that is asked for, or has spent what it may."""
+    assert settings.trials is not None
+    ended = sum(view.counts.values())
+    spent = exhausted(settings.max_hours, settings.max_device_hours, view.hours, view.device_hours)
+    return ended >= settings.trials or spent is not None
+
+
+def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe]) -> Beginning:
+    """The first trials of a new sweep: the recipe, known-good points, what other sweeps bring.
+
+    Raises:
+        NotThereError: The store holds no sweep that is named to begin with.
+        SettingsError: It is this very one, or named twice.
+    """
+    wanted = target.settings.warm_start
+    if name in wanted:
+        raise SettingsError(
+            f"The sweep {name!r} can't begin with itself.",
+            "other sweeps",
+            "Give the same command without --warm-start: it continues.",
+        )
+    warm = warm_start(store, wanted, target)
+    known: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    if not any(trial.user_attrs[RECIPE] for trial in warm.results):
+        known.append((target.first.params, {RECIPE: True}))
+    known += [
+        (point.params, {"point": target.space.name})
+        for point in points
+        if point.params != target.first.params
+    ]
+    return Beginning([*known, *warm.points], warm.results, warm.overlaps)
+
+
+def plan(
+    task: Task,
+    features: str,
+    base: TemporalConfig,
+    space: Space,
+    first: Recipe,
+    settings: SweepSettings,
+) -> dict[str, Any]:
+    """What a sweep's name is bound to; how many trials, and how many at a time, is left free.
+
+    The space is there twice: its ranges so that a difference can be read, its code so that none
+    is missed.
+    """
+    return {
+        "task": task.value,
+        "features": features,
+        "base": base.canonical(),
+        "space": {"ranges": first.describe(), "code": space.code},
+        "sweep": settings.binding(),
+    }
+
+
+def auxiliary_tasks(base: TemporalConfig, first: Recipe) -> list[Task]:
+    """Other tasks that trials may train on: weighted in the base, or searched by the space."""
+    searched = {
+        Task(name.removeprefix(_AUXILIARY)) for name in first.params if name.startswith(_AUXILIARY)
+    }
+    return sorted({*auxiliary_weights(base), *searched} - {base.task})
+
+
+def check_auxiliary(data: TaskData) -> None:
+    """Refuse to search the weight of a loss without labels.
+
+    Raises:
+        NotThereError: An auxiliary task has no valid frame in training.
+    """
+    missing = [task.value for task, of in data.train.labels.items() if not of.valid.any()]
+    if missing:
+        raise NotThereError(
+            f"There are no training labels of {', '.join(missing)} for the videos of "
+            f"{data.task.value}.",
+            "auxiliary losses of tasks with labels",
+            "Use a space without these losses, e.g. --space tune_spaces.va.",
+        )
+
+
+def baseline(store: Store, task: Task) -> dict[str, Any]:
+    """The trivial prediction's score, for readers of the leaderboard."""
+    labels = load_labels(store, task)
+    found = trivial_score(task, labels, labels)
+    return {"score": found.value, "parts": found.parts}
+
+
+def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
+    """Refuse to begin again with other sweeps than those that this one began with.
+
+    Raises:
+        SettingsError: A sweep is named that this one did not begin with.
+    """
+    had = [overlap["sweep"] for overlap in study.facts.get(WARM, ())]
+    if set(wanted) - set(had):
+        raise SettingsError(
+            f"This sweep was begun with {', '.join(had) or 'no other sweep'}; now with"
+            f" {', '.join(wanted)}.",
+            "--warm-start when a sweep begins",
+            "Leave it out, or begin another sweep from this one: --branch NEW.",
+        )
+
+
+def home_of(
+    stage: Stage, settings: SweepSettings, base: TemporalConfig, execution: Execution
+) -> TrialHome:
+    """Where the trials leave what they make, and the rules that they keep."""
+    return TrialHome(
+        stage.store,
+        stage.folder.rpartition("/")[2],
+        settings.rungs(base.optimiser.epochs),
+        settings.checkpoint_seconds,
+        Limits.of(settings),
+        execution.devices,
+    )
+
+
+def run_trials(
+    ledger: Ledger,
+    data: TaskData,
+    home: TrialHome,
+    execution: Execution,
+    room: Room,
+    trackers: Sequence[Tracker],
+) -> None:
+    """Run what is missing.
+
+    Raises:
+        RaffectError: Too many trials of this run failed.
+        KeyboardInterrupt: The user stopped it; running trials are left to be continued.
+    """
+    execute(ledger, data, home, execution, room, trackers)
+    if ledger.error is not None:
+        raise ledger.error
+    if ledger.gave_up:
+        raise too_many_failed(home.sweep, ledger.reasons, ledger.max_failures, ledger.succeeded)
+    if ledger.live or (ledger.study.remaining and not ledger.budget.exhausted):
+        # Tune has taken the signal and ended in order.
+        raise KeyboardInterrupt
+    ledger.study.describe({ENDED: ledger.budget.exhausted})
+
+
+def _unheard(note: str) -> None:
+    """Where nobody is to be told."""
+
+
+def open_ledger(
+    study: SweepStudy,
+    settings: SweepSettings,
+    base: TemporalConfig,
+    execution: Execution,
+    on_update: OnUpdate | None,
+) -> Ledger:
+    """The ledger of this run, which goes on from what the study knows."""
+    finished = [row for row in study.finished() if ORIGIN not in row.user_attrs]
+    scored = [row for row in finished if row.values]
+    best = max(scored, key=score_of, default=None)
+    spent = sum(seconds_of(row) * row.user_attrs.get(DEVICES, 1.0) for row in finished)
+    return Ledger(
+        study=study,
+        epochs=base.optimiser.epochs,
+        budget=Budget.of(settings, study.seconds_before, spent, execution.devices),
+        max_failures=settings.max_failures,
+        on_update=on_update,
+        best=None if best is None else score_of(best),
+        best_trial=None if best is None else best.number,
+        best_params={} if best is None else best.params,
+        states=Counter(row.state.name for row in finished),
+    )
+
+
+def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
+    """Make the sweep exist: checkpoints away, the study in one object, the manifest last.
+
+    Raises:
+        RaffectError: There is no model in it.
+    """
+    finished = [row for row in study.finished() if ORIGIN not in row.user_attrs]
+    scored = [row for row in finished if row.values]
+    if not scored:
+        raise too_many_failed(name, list(_failures(finished).values()))
+    inside = f"/{CHECKPOINT}/"
+    files = stage.store.files(f"{stage.folder}/trials")
+    for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
+        stage.store.delete(folder)
+    study.close()
+    best = max(scored, key=score_of)
+    counts = {
+        "trials": len(finished),
+        "states": dict(Counter(row.state.name for row in finished)),
+        "best": {"trial": best.number, "score": score_of(best)},
+    }
+    stage.finish(
+        [*_models(finished), *_study_files(stage)],
+        counts=counts,
+        notes={"failures": _failures(finished)},
+    )
+    return load_sweep(stage.store, name)
+
+
+def score_of(trial: FrozenTrial) -> float:
+    """The score of a trial that has one: the first objective."""
+    return float(trial.values[0])
+
+
+def seconds_of(trial: FrozenTrial) -> float:
+    """Time of a trial's epochs."""
+    epochs = (value for key, value in trial.user_attrs.items() if key.startswith(EPOCH))
+    return float(sum(epoch["seconds"] for epoch in epochs))
+
+
+def _models(finished: Sequence[FrozenTrial]) -> list[Part]:
+    """Files of the trials' models, with the digests of when they were written."""
+    entries = [entry for row in finished for entry in row.user_attrs.get(FILES, ())]
+    return [Part(entry=build(FileEntry, entry)) for entry in entries]
+
+
+def _study_files(stage: Stage) -> list[Part]:
+    parts = []
+    for key in stage.store.files(f"{stage.folder}/study"):
+        name = key.removeprefix(f"{stage.folder}/")
+        parts.append(Part(entry=FileEntry.of(name, stage.store.read_bytes(key))))
+    return parts
+
+
+def _failures(finished: Sequence[FrozenTrial]) -> dict[str, str]:
+    """Reasons by trial number."""
+    failed = (row for row in finished if REASON in row.user_attrs)
+    return {str(row.number): row.user_attrs[REASON] for row in failed}
+
+
+def too_many_failed(
+    name: str, reasons: list[str], allowed: int | None = None, succeeded: int = 0
+) -> RaffectError:
+    """What to tell the user when trials fail.
+
+    Args:
+        name: The sweep.
+        reasons: Of the failed trials.
+        allowed: What the user set as too many.
+        succeeded: Trials that did not fail.
+    """
+    which = f"{len(reasons)} trials" if succeeded else f"All {len(reasons)} trials"
+    fewer = f"; fewer than {allowed} failures (--max-failures)" if allowed else ""
+    again = "; or give the command again: it goes on with other trials" if succeeded else ""
+    return RaffectError(
+        f"{which} of the sweep {name!r} failed:\n{summarise(reasons)}",
+        f"a base configuration and a space in which trials can run{fewer}",
+        "Change what the reason names with --set or --space, and give another --name or "
+        f"--overwrite{again}.",
+    )

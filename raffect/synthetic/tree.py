@@ -1,0 +1,279 @@
+"""A synthetic Aff-Wild2: a raw tree in exactly the real layout, from known latents.
+
+For demos, tests and benchmarks. It says what it is: README.txt and synthetic.json at its root.
+The tree is whole once synthetic.json is there; each folder of crops appears under its name when
+it is whole, so that an interrupted tree is continued.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.affwild2.predictions import VideoPredictions, write_predictions
+from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, crop_name
+from raffect.errors import ConflictError, SettingsError
+from raffect.synthetic import faces
+from raffect.synthetic.cast import IMAGE_ROOTS, Clip, cast
+from raffect.synthetic.latents import Performance, deal, perform
+
+GENERATOR = 1
+"""Raised when the same parameters would give another tree."""
+MARKER = "synthetic.json"
+_BEGUN = "synthetic.begun.json"
+_UNFINISHED = ".unfinished"
+_MIN_VIDEOS, _MIN_FRAMES = 6, 16
+_README = """This is not Aff-Wild2. It is a synthetic data set in Aff-Wild2's layout, written by
+`raffect synth` for demos, tests and benchmarks: drawn faces, and labels that follow from the
+latent emotions they were drawn from. No person is shown and no real annotation is used.
+synthetic.json has its parameters. oracle/*.csv has, for each task's validation split, the best
+predictions that can be reached: those of the latents, without the annotators' errors.
+"""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SyntheticTree:
+    """Where the parts of a synthetic tree lie.
+
+    Attributes:
+        root: The tree.
+        image_roots: Roots of the crops, as `prepare --images` takes them.
+        annotations: Root of the annotations, as `prepare --annotations` takes it.
+        oracle: Per task the best reachable predictions for the validation split.
+        counts: What is in it, quirk by quirk.
+    """
+
+    root: Path
+    image_roots: tuple[Path, ...]
+    annotations: Path
+    oracle: dict[Task, Path]
+    counts: dict[str, int]
+
+
+def write_synthetic(
+    root: Path,
+    videos: int = 48,
+    frames: int = 240,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> SyntheticTree:
+    """Write a synthetic Aff-Wild2 tree; the same arguments give the same bytes.
+
+    Given again it continues an interrupted tree and leaves a finished one alone.
+
+    Args:
+        root: Folder of the tree: absent, empty, or begun with the same parameters.
+        videos: Folders of crops, at least 6.
+        frames: Median length of a video, at least 16; lengths spread from 1/8 to 3 times it.
+        seed: Seed of everything random.
+        progress: Called with the frames done and the frames in all.
+
+    Raises:
+        SettingsError: A parameter is out of range.
+        ConflictError: The folder holds something else, or a tree with other parameters.
+    """
+    _check(videos, frames, seed)
+    parameters = {"generator": GENERATOR, "videos": videos, "frames": frames, "seed": seed}
+    finished = _claim(root, parameters)
+    if finished is not None:
+        return _tree(root, finished)
+    counts: Counter[str] = Counter()
+    oracle: dict[Task, list[VideoPredictions]] = {task: [] for task in Task}
+    clips = cast(videos, frames, seed)
+    total = sum(clip.frames for clip in clips)
+    done = 0
+    for clip, performance in _perform(clips, seed):
+        for task, split in clip.splits.items():
+            counts += _write_annotation(root, clip, task, performance, seed)
+            if split is Split.VALIDATION:
+                oracle[task].append(_best(clip, task, performance))
+        _write_crops(root, clip, performance, seed)
+        counts += _count(clip)
+        done += clip.frames
+        if progress is not None:
+            progress(done, total)
+    for task, predictions in oracle.items():
+        _oracle_path(root, task).parent.mkdir(exist_ok=True)
+        write_predictions(_oracle_path(root, task), task, predictions)
+    return _finish(root, parameters, counts)
+
+
+def is_synthetic(folder: Path) -> bool:
+    """Whether a folder of crops or annotations is part of a tree that `write_synthetic` wrote."""
+    return any((place / MARKER).is_file() for place in (folder, folder.absolute().parent))
+
+
+def _check(videos: int, frames: int, seed: int) -> None:
+    if videos < _MIN_VIDEOS or frames < _MIN_FRAMES or seed < 0:
+        raise SettingsError(
+            f"No synthetic tree of {videos} videos, {frames} frames and seed {seed} can be made.",
+            f"at least {_MIN_VIDEOS} videos of at least {_MIN_FRAMES} frames, and a seed of 0 "
+            "or more",
+            "Give larger numbers, e.g. --videos 48 --frames 240 --seed 0.",
+        )
+
+
+def _claim(root: Path, parameters: dict[str, int]) -> dict[str, Any] | None:
+    """The marker of a finished tree, else None and the folder is begun with these parameters."""
+    for name in (MARKER, _BEGUN):
+        path = root / name
+        if path.is_file():
+            note = _read_note(path)
+            _check_parameters(root, note["parameters"], parameters)
+            return note if name == MARKER else None
+    if root.is_file() or (root.is_dir() and any(_foreign(path) for path in root.iterdir())):
+        raise ConflictError(
+            f"{root} holds something that is not a synthetic tree.",
+            "a folder that is absent or empty, or a synthetic tree with the same parameters",
+            "Give another folder; nothing was changed in this one.",
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    _write_json(root / _BEGUN, {"synthetic": True, "parameters": parameters})
+    return None
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file is not what a run that was killed at its very start has left."""
+    return path.name != f".{_BEGUN}{_UNFINISHED}"
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note["synthetic"] is True and isinstance(note["parameters"], dict):
+            return dict(note)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ConflictError(
+        f"{path} is not a note of `raffect synth`.",
+        "a folder that is absent or empty, or a synthetic tree",
+        "Give another folder; nothing was changed in this one.",
+    )
+
+
+def _check_parameters(root: Path, there: dict[str, int], asked: dict[str, int]) -> None:
+    if there == asked:
+        return
+    names = sorted({*there, *asked})
+    differing = [name for name in names if there.get(name) != asked.get(name)]
+    raise ConflictError(
+        f"{root} holds a synthetic tree with other parameters: "
+        + ", ".join(f"{n} {there.get(n)} (asked: {asked.get(n)})" for n in differing),
+        "the same parameters again, or another folder",
+        "Give another folder, or delete this one first.",
+    )
+
+
+def _perform(clips: list[Clip], seed: int) -> Iterator[tuple[Clip, Performance]]:
+    """Each clip with its performance, one at a time: in all they may not fit in memory.
+
+    The expressions of EXPR's validation split are dealt from a deck of their own, so that both
+    splits have all of them.
+    """
+    decks = {split: deal(np.random.default_rng([seed, 1, i])) for i, split in enumerate(Split)}
+    for clip in clips:
+        cards = decks[clip.splits.get(Task.EXPR, Split.TRAIN)]
+        yield clip, perform(np.random.default_rng([seed, 2, clip.index]), clip.lines, cards)
+
+
+def _write_annotation(
+    root: Path, clip: Clip, task: Task, performance: Performance, seed: int
+) -> Counter[str]:
+    rng = np.random.default_rng([seed, 3, clip.index, list(Task).index(task)])
+    labels = clip.corrupt(task, performance.annotate(task, rng), rng)
+    folder = SPECS[task].folders[0]
+    split = SPLIT_FOLDERS[clip.splits[task]]
+    path = root / "annotations" / folder / split / f"{clip.video}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [SPECS[task].header, *(_row(values) for values in labels)]
+    path.write_text("\n".join(rows) + "\n", encoding="ascii")
+    valid = SPECS[task].valid(labels)
+    partly = (~valid & ~np.all(labels == SPECS[task].invalid, axis=1)).sum()
+    return Counter(
+        {
+            f"{task}_{clip.splits[task]}_videos": 1,
+            f"{task}_invalid_lines": int((~valid).sum()),
+            f"{task}_partly_invalid_lines": int(partly),
+            f"{task}_valid_without_crop": int(valid[: clip.frames][~clip.present].sum())
+            + int(valid[clip.frames :].sum()),
+            "annotation_lines": clip.lines,
+        }
+    )
+
+
+def _row(values: NDArray[np.float64]) -> str:
+    return ",".join(f"{round(float(value), 4):g}" for value in values)
+
+
+def _best(clip: Clip, task: Task, performance: Performance) -> VideoPredictions:
+    frames = np.arange(1, clip.lines + 1, dtype=np.int32)
+    return VideoPredictions(clip.video, frames, performance.best_predictions(task))
+
+
+def _write_crops(root: Path, clip: Clip, performance: Performance, seed: int) -> None:
+    folder = root / clip.image_root / clip.video
+    if folder.is_dir():
+        return
+    # Its name says that it is unfinished; a killed run's files in it are simply written again.
+    unfinished = folder.with_name(f".{clip.video}{_UNFINISHED}")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, 4, clip.index])
+    frames = np.flatnonzero(clip.present) + 1
+    crops = faces.draw(rng, faces.invent(rng), performance, frames)
+    for frame, crop in zip(frames, crops, strict=True):
+        (unfinished / crop_name(int(frame))).write_bytes(crop)
+    unfinished.rename(folder)
+
+
+def _count(clip: Clip) -> Counter[str]:
+    ends = clip.present[[0, -1]]
+    inner = np.flatnonzero(clip.present)
+    return Counter(
+        {
+            "videos": 1,
+            "frames": clip.frames,
+            "crops": int(clip.present.sum()),
+            "missing_at_start": int(not ends[0]),
+            "missing_at_end": int(not ends[1]),
+            "missing_in_middle": int(bool((np.diff(inner) > 1).any())),
+            "one_line_more": int(clip.lines > clip.frames),
+            "not_annotated": int(not clip.splits),
+        }
+    )
+
+
+def _finish(root: Path, parameters: dict[str, int], counts: Counter[str]) -> SyntheticTree:
+    (root / "README.txt").write_text(_README, encoding="ascii")
+    note = {"synthetic": True, "parameters": parameters, "counts": dict(sorted(counts.items()))}
+    _write_json(root / MARKER, note)
+    (root / _BEGUN).unlink(missing_ok=True)
+    return _tree(root, note)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}{_UNFINISHED}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
+    temporary.replace(path)
+
+
+def _oracle_path(root: Path, task: Task) -> Path:
+    return root / "oracle" / f"{task.value}.csv"
+
+
+def _tree(root: Path, note: dict[str, Any]) -> SyntheticTree:
+    return SyntheticTree(
+        root=root,
+        image_roots=tuple(root / name for name in IMAGE_ROOTS),
+        annotations=root / "annotations",
+        oracle={task: _oracle_path(root, task) for task in Task},
+        counts={name: int(count) for name, count in note.get("counts", {}).items()},
+    )

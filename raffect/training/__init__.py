@@ -1,0 +1,1 @@
+"""What fine-tuning and temporal training share: workers, checkpoints, optimisation, devices."""

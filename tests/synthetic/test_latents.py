@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from raffect.affwild2.tasks import SPECS, Task
+from raffect.synthetic.latents import Performance, deal, perform, wander
+
+
+@pytest.fixture(scope="module")
+def people() -> list[Performance]:
+    cards = deal(np.random.default_rng(0))
+    return [perform(np.random.default_rng([1, i]), 241, cards) for i in range(60)]
+
+
+def annotated(people: list[Performance], task: Task) -> tuple[np.ndarray, np.ndarray]:
+    labels = [one.annotate(task, np.random.default_rng([2, i])) for i, one in enumerate(people)]
+    best = [one.best_predictions(task) for one in people]
+    return np.concatenate(best), np.concatenate(labels)
+
+
+def concordance(a: np.ndarray, b: np.ndarray) -> float:
+    covariance = np.mean((a - a.mean()) * (b - b.mean()))
+    return float(2 * covariance / (a.var() + b.var() + (a.mean() - b.mean()) ** 2))
+
+
+def test_wandering_is_stationary_with_its_time_constant() -> None:
+    paths = wander(np.random.default_rng(0), 400, 500, time_constant=20.0, deviation=0.3)
+    assert paths[0].std() == pytest.approx(0.3, rel=0.1)
+    assert paths.std() == pytest.approx(0.3, rel=0.05)
+    later = np.mean(paths[:-20] * paths[20:]) / np.mean(paths**2)
+    assert later == pytest.approx(math.exp(-1), abs=0.04)
+
+
+def test_every_expression_is_in_each_round_of_the_deck() -> None:
+    cards = list(islice(deal(np.random.default_rng(0)), 84))
+    assert set(cards[:42]) == set(cards[42:]) == set(range(8))
+
+
+def test_dynamics_are_slow(people: list[Performance]) -> None:
+    affect = np.concatenate([np.diff(one.affect, axis=0) for one in people])
+    spread = np.concatenate([one.affect for one in people]).std(axis=0)
+    assert (affect.std(axis=0) < 0.2 * spread).all()
+
+
+def test_best_predictions_score_high_but_not_one(people: list[Performance]) -> None:
+    best, labels = annotated(people, Task.VA)
+    scores = [concordance(best[:, i], labels[:, i]) for i in (0, 1)]
+    assert 0.8 < np.mean(scores) < 0.95
+    best, labels = annotated(people, Task.EXPR)
+    assert 0.75 < f1_score(labels[:, 0], best.argmax(axis=1), average="macro") < 0.92
+    best, labels = annotated(people, Task.AU)
+    assert 0.8 < f1_score(labels, best >= 0.5, average="macro") < 0.93
+
+
+def test_expressions_are_imbalanced_like_the_real_ones(people: list[Performance]) -> None:
+    _, labels = annotated(people, Task.EXPR)
+    share = dict(
+        zip(
+            SPECS[Task.EXPR].columns,
+            np.bincount(labels[:, 0].astype(int), minlength=8) / len(labels),
+            strict=True,
+        )
+    )
+    assert min(share.values()) > 0.02
+    assert min(share["Neutral"], share["Other"]) > 0.18
+    assert min(share["Happiness"], share["Sadness"]) > 0.1
+    assert max(share["Anger"], share["Disgust"], share["Fear"]) < 0.09
+
+
+def test_rates_of_action_units_spread_like_the_real_ones(people: list[Performance]) -> None:
+    _, labels = annotated(people, Task.AU)
+    real = np.array([0.118, 0.05, 0.154, 0.266, 0.397, 0.344, 0.245, 0.028, 0.031, 0.026, 0.627])
+    rates = labels.mean(axis=0)
+    assert (rates > 0.025).all()
+    assert np.abs(rates[:11] - real).max() < 0.06
+
+
+def test_probabilities_of_action_units_are_calibrated(people: list[Performance]) -> None:
+    best, labels = annotated(people, Task.AU)
+    for low in np.arange(0.0, 1.0, 0.2):
+        chosen = (best >= low) & (best < low + 0.2)
+        assert labels[chosen].mean() == pytest.approx(best[chosen].mean(), abs=0.05)
+
+
+def test_values_lie_in_the_range_of_the_task(people: list[Performance]) -> None:
+    best, labels = annotated(people, Task.VA)
+    assert max(np.abs(best).max(), np.abs(labels).max()) <= 1.0
+    best, labels = annotated(people, Task.EXPR)
+    assert (best.sum(axis=1) == 1).all()
+    assert set(np.unique(labels)) == set(range(8))
+    best, labels = annotated(people, Task.AU)
+    assert set(np.unique(labels)) == {0.0, 1.0}
+    assert best.min() >= 0.0
+    assert best.max() <= 1.0

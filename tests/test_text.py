@@ -1,0 +1,69 @@
+"""How numbers and names are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from raffect.text import (
+    count_text,
+    duration,
+    numbers_text,
+    score_text,
+    short_names,
+    short_value,
+)
+
+
+def test_names_keep_what_tells_them_apart():
+    names = ["model.tcn.depth", "losses.a.va", "extra.a.va", "lr", "optimiser.lr"]
+    assert short_names(names) == {
+        "model.tcn.depth": "tcn.depth",
+        "losses.a.va": "losses.a.va",
+        "extra.a.va": "extra.a.va",
+        "lr": "lr",
+        "optimiser.lr": "optimiser.lr",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3e-05, "3e-5"),
+        (0.000123456, "0.000123"),
+        (1e10, "1e10"),
+        (0.25, "0.25"),
+        (7, "7"),
+        (True, "true"),
+        (None, "none"),
+        ([768, 0.5], "768, 0.5"),
+        ("text", "text"),
+    ],
+)
+def test_values(value, text):
+    assert short_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (9.96, "10.0 s"), (38.4, "38 s"), (61, "1 min 01 s"), (8640, "2 h 24 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(None, "–"), (999, "999"), (45_600, "45.6 k"), (12_340_000, "12.3 M")]
+)
+def test_counts(count, text):
+    assert count_text(count) == text
+
+
+def test_scores():
+    assert score_text(0.58049) == "0.5805"
+    assert score_text(None) == "–"
+    assert score_text(float("nan")) == "–"
+
+
+def test_many_numbers_are_cut():
+    assert numbers_text(range(3)) == "0, 1, 2"
+    assert numbers_text(range(5), most=2) == "0, 1 and 3 more"
