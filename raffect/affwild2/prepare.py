@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.annotations import digest_annotations, find_annotations, read_labels
 from raffect.affwild2.labels import VideoLabels, count_labels, labels_file, to_parquet
-from raffect.affwild2.scan import Scan, scan
+from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.tasks import Task, image_location
 from raffect.engine import OnNote, connect, tell_waiting
 from raffect.errors import RaffectError, SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store
 from raffect.store.stage import Part
-from raffect.synthetic.tree import is_synthetic
 
 SHARD_BYTES = 128 * 2**20
 Progress = Callable[[int, int], None]

@@ -17,6 +17,8 @@ from raffect.affwild2.tasks import crop_name
 from raffect.errors import DataError
 
 LAYOUT = "DIR/VIDEO/00001.jpg, frames counted from 1, one folder per video"
+SYNTHETIC_MARKER = "synthetic.json"
+"""File at the root of a synthetic tree, written last; real data has none."""
 _NEXT_STEP = "Give --images the folder that the videos' folders lie in, once for each batch."
 _CROP = re.compile(r"([0-9]{5,})\.jpg")
 
@@ -88,6 +90,13 @@ class Scan:
             total.update(video.frames.astype("<i4").tobytes())
             total.update(video.sizes.astype("<i8").tobytes())
         return total.hexdigest()
+
+
+def is_synthetic(folder: Path) -> bool:
+    """Whether a root of crops or of annotations is that of a synthetic tree."""
+    return any(
+        (place / SYNTHETIC_MARKER).is_file() for place in (folder, folder.absolute().parent)
+    )
 
 
 def scan(roots: Sequence[Path]) -> Scan:

@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
+    context: typer.Context,
     command: Annotated[
         list[str],
         typer.Argument(
@@ -70,7 +71,7 @@ def submit(
     from raffect.jobs.package import named_code, pack
     from raffect.jobs.submission import make_order, parse_variables, store_uri
 
-    name, params = parse_command(command)
+    name, params = parse_command(context.find_root().command, command)
     facts = {"command": name}
     if params.get("task"):
         facts["task"] = str(params["task"])
@@ -94,17 +95,19 @@ def submit(
         screen.json({"id": order.id, "status": "PENDING", "exit_code": None})
 
 
-def parse_command(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]]:
     """The name and the options of a raffect command, which is not run.
+
+    Args:
+        group: All commands of raffect, as typer's group.
+        arguments: The command, with or without `raffect` before it.
 
     Raises:
         SettingsError: It is not one that a cluster can run.
         typer.TyperException: The command would not accept these options.
     """
-    from raffect.cli.app import app
     from raffect.errors import SettingsError
 
-    group: Any = typer.main.get_command(app)
     words = arguments[1:] if arguments[0] == "raffect" else arguments
     name = words[0] if words else ""
     known = sorted(set(group.commands) - set(NOT_SUBMITTED))

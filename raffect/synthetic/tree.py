@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
+from raffect.affwild2.scan import SYNTHETIC_MARKER
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, crop_name
 from raffect.errors import ConflictError, SettingsError
 from raffect.synthetic import faces
@@ -26,7 +27,6 @@ from raffect.synthetic.latents import Performance, deal, perform
 
 GENERATOR = 1
 """Raised when the same parameters would give another tree."""
-MARKER = "synthetic.json"
 _BEGUN = "synthetic.begun.json"
 _UNFINISHED = ".unfinished"
 _MIN_VIDEOS, _MIN_FRAMES = 6, 16
@@ -107,11 +107,6 @@ def write_synthetic(
     return _finish(root, parameters, counts)
 
 
-def is_synthetic(folder: Path) -> bool:
-    """Whether a folder of crops or annotations is part of a tree that `write_synthetic` wrote."""
-    return any((place / MARKER).is_file() for place in (folder, folder.absolute().parent))
-
-
 def _check(videos: int, frames: int, seed: int) -> None:
     if videos < _MIN_VIDEOS or frames < _MIN_FRAMES or seed < 0:
         raise SettingsError(
@@ -124,12 +119,12 @@ def _check(videos: int, frames: int, seed: int) -> None:
 
 def _claim(root: Path, parameters: dict[str, int]) -> dict[str, Any] | None:
     """The marker of a finished tree, else None and the folder is begun with these parameters."""
-    for name in (MARKER, _BEGUN):
+    for name in (SYNTHETIC_MARKER, _BEGUN):
         path = root / name
         if path.is_file():
             note = _read_note(path)
             _check_parameters(root, note["parameters"], parameters)
-            return note if name == MARKER else None
+            return note if name == SYNTHETIC_MARKER else None
     if root.is_file() or (root.is_dir() and any(_foreign(path) for path in root.iterdir())):
         raise ConflictError(
             f"{root} holds something that is not a synthetic tree.",
@@ -254,7 +249,7 @@ def _count(clip: Clip) -> Counter[str]:
 def _finish(root: Path, parameters: dict[str, int], counts: Counter[str]) -> SyntheticTree:
     (root / "README.txt").write_text(_README, encoding="ascii")
     note = {"synthetic": True, "parameters": parameters, "counts": dict(sorted(counts.items()))}
-    _write_json(root / MARKER, note)
+    _write_json(root / SYNTHETIC_MARKER, note)
     (root / _BEGUN).unlink(missing_ok=True)
     return _tree(root, note)
 
