@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Files of tests side by side: much of their time is spent waiting for Ray to start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test quick lint format bench durability clean
+.PHONY: install demo test quick lint format house bench durability clean
 
 install: $(READY)
 
@@ -30,11 +30,17 @@ quick: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry raffect tune_spaces
 	$(BIN)/mypy
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Size and structure of the code in figures; `make house OF=DIR` for another checkout.
+house: install
+	@$(BIN)/python -m tests.house $(OF)
 
 bench: install
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done

@@ -1,96 +1,121 @@
-"""The house rules that a reader relies on, checked on the source itself."""
+"""The house rules that a reader relies on, and that each of them catches a breach.
+
+Layers, circles and Ray's adapters are contracts of import-linter, dependencies are deptry's; both
+are settings in pyproject.toml and run in `make lint` too.
+"""
 
 from __future__ import annotations
 
-import ast
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.house import LONGEST, figures, sources
+
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted((ROOT / "raffect").rglob("*.py"))
-RAY_ADAPTERS = {
-    "engine.py",
-    "affwild2/prepare.py",
-    "clip/finetune.py",
-    "clip/ingest.py",
-    "clip/mail.py",
-    "clip/workers.py",
-    "clip/extract.py",
-    "temporal/distributed.py",
-    "sweep/searcher.py",
-    "sweep/scheduler.py",
-    "sweep/trial.py",
-    "sweep/execution.py",
-    "sweep/room.py",
-    "jobs/doctor/cluster.py",
-    "jobs/doctor/knock.py",
-    "jobs/board_job.py",
-    "jobs/client.py",
-    "jobs/metrics.py",
-    "sweep/workers.py",
-    "sweep/retrain.py",
-    "sweep/trackers.py",
-    "sweep/loggers.py",
-}
-LAYERS = {
-    "errors": 0,
-    "config": 0,
-    "store": 0,
-    "engine": 1,
-    "affwild2": 1,
-    "testing": 1,
-    "clip": 2,
-    "temporal": 2,
-    "sweep": 3,
-    "predict": 4,
-    "report": 4,
-    "jobs": 5,
-    "demo": 6,
-    "cli": 7,
-    "__main__": 8,
-}
-# The names and labels of the tasks are settled before anything else, settings among them.
-LEAVES = {"raffect.affwild2.tasks"}
+BIN = Path(sys.executable).parent
+LINT = [str(BIN / "lint-imports"), "--no-logo", "--no-cache"]
+DEPENDENCIES = [str(BIN / "deptry"), "raffect", "tune_spaces"]
 
 
-def imports(path: Path) -> list[str]:
-    """Modules imported anywhere in a file, without those for type checkers only."""
-    found: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
-    return found
+def check(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def name(path: Path) -> str:
-    return path.relative_to(ROOT / "raffect").as_posix()
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the packages, to plant breaches in."""
+    for package in ("raffect", "tune_spaces"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_only_the_adapters_import_ray(path: Path):
-    uses_ray = any(module.split(".")[0] == "ray" for module in imports(path))
-    assert not uses_ray or name(path) in RAY_ADAPTERS
+def plant(folder: Path, module: str, line: str) -> None:
+    path = sources(folder)[module]
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{line}\n", encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_imports_point_one_way(path: Path):
-    own = LAYERS.get(path.relative_to(ROOT / "raffect").parts[0].removesuffix(".py"), 0)
-    for module in imports(path):
-        parts = module.split(".")
-        assert parts[0] != "tune_spaces", "spaces are loaded by name, never imported"
-        if parts[0] == "raffect" and len(parts) > 1 and module not in LEAVES:
-            assert LAYERS[parts[1]] <= own, f"{name(path)} imports {module}"
+def test_the_contracts_on_imports_are_kept():
+    done = check(LINT, ROOT)
+    assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_files_are_small_enough_to_read(path: Path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+def test_what_is_imported_is_declared_and_what_is_declared_is_used():
+    done = check(DEPENDENCIES, ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("raffect.store.stage", "from raffect.sweep.tune import tune", "floors"),
+        ("raffect.clip.images", "from raffect.temporal.model import TemporalModel", "floors"),
+        ("raffect.engine", "from raffect.affwild2.tasks import Task", "floors"),
+        ("raffect.affwild2.prepare", "import raffect.synthetic.tree", "floors"),
+        (
+            "raffect.settings",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    from raffect.cli.screen import Screen",
+            "floors",
+        ),
+        ("raffect.affwild2.tasks", "def late():\n    import raffect.affwild2.scan", "circles"),
+        ("raffect.temporal.segments", "import ray", "ray"),
+        ("raffect.affwild2.scores", "def late():\n    from ray import data", "ray"),
+        ("raffect.sweep.space", "from tune_spaces import va", "spaces"),
+    ],
+)
+def test_a_breach_of_a_contract_on_imports_is_caught(
+    copy: Path, module: str, line: str, contract: str
+):
+    before = check([*LINT, "--contract", contract], copy)
+    assert before.returncode == 0, before.stdout
+    plant(copy, module, line)
+    done = check([*LINT, "--contract", contract], copy)
+    assert done.returncode == 1, done.stdout
+    assert "BROKEN" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [("import networkx", "DEP003"), ("import nonesuch", "DEP001")]
+)
+def test_an_undeclared_dependency_is_caught(copy: Path, line: str, code: str):
+    plant(copy, "raffect.text", line)
+    done = check(DEPENDENCIES, copy)
+    assert done.returncode == 1
+    assert code in done.stderr
+
+
+def test_an_unused_dependency_is_caught(copy: Path):
+    project = copy / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(text.replace('    "jinja2>=3.1",', '    "jinja2>=3.1",\n    "networkx",'))
+    done = check(DEPENDENCIES, copy)
+    assert done.returncode == 1
+    assert "'networkx' defined as a dependency but not used" in done.stderr
+
+
+def test_the_house_is_as_small_as_it_was_made():
+    found = figures(ROOT)
+    assert found[f"files over {LONGEST} lines"] == "none"
+    assert found["circles of files"] == "0"
+    assert found["circles of folders"] == "0"
+    assert int(found["dict[str, Any]"]) < 100
+
+
+def test_figures_see_circles_and_long_files(copy: Path):
+    plant(copy, "raffect.affwild2.tasks", "from raffect.affwild2.scan import scan")
+    plant(copy, "raffect.text", "from raffect.sweep.tune import tune")
+    plant(copy, "raffect.errors", "\n".join(["# long"] * LONGEST))
+    found = figures(copy)
+    assert found["circles of files"] != "0"
+    assert found["circles of folders"] != "0"
+    assert found[f"files over {LONGEST} lines"] == "raffect.errors"
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy():
