@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, recipe
+from raffect.context import Context
 from raffect.settings import override
 from raffect.store import Store
 
@@ -123,7 +124,11 @@ class Demo:
 
         images = sorted(path for path in self.raw.glob("cropped_aligned*") if path.is_dir())
         manifest = prepare(
-            self.store, images, self.raw / "annotations", shard_bytes=SHARD_BYTES, progress=tick
+            self.store,
+            images,
+            self.raw / "annotations",
+            shard_bytes=SHARD_BYTES,
+            context=Context(progress=tick),
         )
         return f"{manifest.counts['crops']['readable']:,} crops"
 
@@ -141,7 +146,9 @@ class Demo:
     def _extract(self, tick: Tick, tell: Tell) -> str:
         from raffect.clip.extract import extract
 
-        manifest = extract(self.store, ENCODER, ENCODER, ExtractConfig(), progress=tick)
+        manifest = extract(
+            self.store, ENCODER, ENCODER, ExtractConfig(), context=Context(progress=tick)
+        )
         return f"{manifest.counts['rows']:,} x {manifest.counts['dim']}"
 
     def _tune(self, task: Task, tick: Tick, tell: Tell) -> str:

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import ray
 from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raffect.context import OnNote
 from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
 
-OnNote = Callable[[str], None]
 # Two workers fit on a machine of one core.
 _CPUS_PER_WORKER = 0.5
 # Workers of one machine would each take all cores for torch and slow one another down.
@@ -128,7 +128,7 @@ def beside_caller(kind: type) -> Any:
     return ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-def tell_waiting(on_note: OnNote | None, parts: int, cpus: float, gpus: float) -> None:
+def tell_waiting(on_note: OnNote, parts: int, cpus: float, gpus: float) -> None:
     """Say that work has to wait for nodes which are yet to come, and may never.
 
     Ray waits without a word. On this machine alone there is room, or the command was refused.
@@ -139,8 +139,6 @@ def tell_waiting(on_note: OnNote | None, parts: int, cpus: float, gpus: float) -
         cpus: Cores of a part.
         gpus: GPUs of a part.
     """
-    if on_note is None:
-        return
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     room = sum(_holds(node["Resources"], cpus, gpus) for node in nodes if node["Alive"])
     if room < parts:

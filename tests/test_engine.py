@@ -139,7 +139,6 @@ def test_what_has_to_wait_for_nodes_is_told(
     monkeypatch.setattr(ray, "nodes", lambda: [*there, lost])
     told: list[str] = []
     engine.tell_waiting(told.append, parts, cpus, gpus)
-    engine.tell_waiting(None, parts, cpus, gpus)
     if held is None:
         assert told == []
     else:

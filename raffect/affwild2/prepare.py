@@ -5,7 +5,7 @@ The raw folders are read by the workers: on a cluster they must lie on a path th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from raffect.affwild2.labels import VideoLabels, count_labels, labels_file, to_p
 from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.tasks import Task, image_location
-from raffect.engine import OnNote, connect, tell_waiting
+from raffect.context import Context, Progress
+from raffect.engine import connect, tell_waiting
 from raffect.errors import RaffectError, SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store
 from raffect.store.stage import Part
 
 SHARD_BYTES = 128 * 2**20
-Progress = Callable[[int, int], None]
 Labels = dict[Task, dict[str, VideoLabels]]
 
 
@@ -32,11 +32,8 @@ def prepare(
     store: Store,
     images: Sequence[Path],
     annotations: Path,
-    overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
-    address: str | None = None,
-    on_note: OnNote | None = None,
+    context: Context = Context(),
 ) -> Manifest:
     """Turn raw trees into the store's dataset: scan, join crops with annotations, write shards.
 
@@ -48,12 +45,9 @@ def prepare(
         store: Where to.
         images: Roots of crops, seen under this path by every worker.
         annotations: Root of the challenges' annotation folders.
-        overwrite: Replace a dataset that was made from other files or with other settings, and
-            make a finished one anew; what was begun with these is still continued.
         shard_bytes: Aim for the crops' bytes in one shard.
-        progress: Called as `progress(crops done, crops)`.
-        address: A Ray cluster; None is RAY_ADDRESS, else this machine.
-        on_note: Told once that the cluster has no room yet.
+        context: How it is run; `progress` counts crops, and `overwrite` also makes a finished
+            dataset anew.
 
     Raises:
         DataError: The raw trees are not what they should be; nothing was written.
@@ -64,8 +58,8 @@ def prepare(
     crops = scan(images)
     labels, config = _read_annotations(annotations)
     config |= {"shard_bytes": shard_bytes, "images": _summary(crops)}
-    stage = Stage(store, DATASET, "dataset", config, {}, overwrite)
-    if stage.finished is not None and overwrite:
+    stage = Stage(store, DATASET, "dataset", config, {}, context.overwrite)
+    if stage.finished is not None and context.overwrite:
         # A dataset whose files were damaged later is mended by making it anew.
         store.delete(DATASET)
         stage = Stage(store, DATASET, "dataset", config, {})
@@ -73,9 +67,9 @@ def prepare(
         return stage.finished
     shards = plan_shards(crops.videos, shard_bytes)
     kept = stage.parts()
-    connect(address)
-    tell_waiting(on_note, 1, 1, 0)
-    written = list(_write_shards(stage, shards, kept, progress))
+    connect(context.address)
+    tell_waiting(context.on_note, 1, 1, 0)
+    written = list(_write_shards(stage, shards, kept, context.progress))
     written += _write_labels(stage, labels, kept)
     unreadable = _unreadable(written)
     readable = _readable(crops, unreadable)
@@ -113,7 +107,7 @@ def _summary(crops: Scan) -> dict[str, Any]:
 
 
 def _write_shards(
-    stage: Stage, shards: Sequence[Shard], kept: dict[str, Part], progress: Progress | None
+    stage: Stage, shards: Sequence[Shard], kept: dict[str, Part], progress: Progress
 ) -> Iterator[Part]:
     """All shards' parts: those kept, then the others as the workers finish them."""
     total = sum(shard.crops for shard in shards)
@@ -122,12 +116,10 @@ def _write_shards(
     missing = [shard for shard in shards if shard.name not in kept]
     done = sum(size[part.entry.name] for part in finished)
     yield from finished
-    if progress is not None:
-        progress(done, total)
+    progress(done, total)
     for part in _run(stage, missing):
         done += size[part.entry.name]
-        if progress is not None:
-            progress(done, total)
+        progress(done, total)
         yield part
 
 

@@ -65,6 +65,7 @@ def prepare(
     """Bring crops and annotations of a raw tree into the store."""
     from raffect.affwild2.prepare import prepare as run
     from raffect.cli.screen import Screen
+    from raffect.context import Context
     from raffect.store import Store
 
     screen = Screen(quiet, as_json)
@@ -74,10 +75,7 @@ def prepare(
             target,
             images,
             annotations,
-            overwrite=overwrite,
-            progress=bar.tick,
-            address=address,
-            on_note=screen.say,
+            context=Context(address, overwrite, bar.tick, screen.say),
         )
     if as_json:
         screen.json(manifest.counts)

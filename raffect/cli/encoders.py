@@ -47,6 +47,7 @@ def finetune(
     from raffect.cli.screen import Screen
     from raffect.clip.finetune import finetune as run
     from raffect.config import FinetuneConfig
+    from raffect.context import Context
     from raffect.store import Store, encoder_folder
 
     extra: dict[str, Any] = {}
@@ -68,10 +69,8 @@ def finetune(
             name,
             chosen,
             workers=workers,
-            overwrite=overwrite,
-            address=address,
             on_epoch=on_epoch,
-            on_note=screen.say,
+            context=Context(address, overwrite, on_note=screen.say),
         )
     screen.ready(target.where(encoder_folder(name)), manifest)
 
@@ -94,6 +93,7 @@ def extract(
     from raffect.cli.screen import Screen
     from raffect.clip.extract import extract as run
     from raffect.config import ExtractConfig
+    from raffect.context import Context
     from raffect.store import Store, features_folder
 
     chosen = settings(ExtractConfig(), config, changes, {})
@@ -106,10 +106,7 @@ def extract(
             name or encoder,
             chosen,
             workers=workers,
-            overwrite=overwrite,
-            address=address,
-            progress=bar.tick,
-            on_note=screen.say,
+            context=Context(address, overwrite, bar.tick, screen.say),
         )
         bar.tell(f"{manifest.counts['rows']:,} x {manifest.counts['dim']}")
     screen.ready(target.where(features_folder(name or encoder)), manifest)

@@ -54,6 +54,7 @@ def train(
     from raffect.cli.options import settings
     from raffect.cli.screen import Screen
     from raffect.config import recipe
+    from raffect.context import Context
     from raffect.store import Store, model_folder
     from raffect.temporal.train import train as run
 
@@ -73,10 +74,8 @@ def train(
             features,
             name or chosen_task.value,
             workers=workers,
-            overwrite=overwrite,
-            address=address,
             on_epoch=on_epoch,
-            on_note=screen.say,
+            context=Context(address, overwrite, on_note=screen.say),
         )
     screen.say(
         f"Best score on validation: {manifest.counts['score']:.4f}"

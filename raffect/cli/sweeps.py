@@ -127,6 +127,7 @@ def tune(
     from raffect.cli.progress import SweepTable
     from raffect.cli.screen import Screen
     from raffect.config import recipe
+    from raffect.context import Context
     from raffect.engine import connect
     from raffect.jobs.publish import Board
     from raffect.settings import build
@@ -178,10 +179,8 @@ def tune(
             branch or called,
             build(SweepSettings, wanted),
             base,
-            overwrite=overwrite,
-            address=address,
             on_update=on_update,
-            on_note=table.say,
+            context=Context(address, overwrite, on_note=table.say),
         )
         board.tell_finished(lambda: connect(address))
     show_end(screen, target, view, features, own_space=space is not None)
@@ -226,6 +225,7 @@ def retrain(
 ) -> None:
     """Train a trial's configuration again, under its own seed and others."""
     from raffect.cli.screen import Screen
+    from raffect.context import Context
     from raffect.store import Store
     from raffect.sweep.retrain import find_trial
     from raffect.sweep.retrain import retrain as run
@@ -241,7 +241,8 @@ def retrain(
             bar.tick(len(done), seeds)
             bar.tell(f"seed {result.seed}: {result.score:.4f}")
 
-        found = run(target, wanted, wanted.seeds(seeds), address, on_seed, screen.say)
+        context = Context(address, on_note=screen.say)
+        found = run(target, wanted, wanted.seeds(seeds), on_seed, context)
     _show_seeds(screen, wanted, found, target.uri)
     if as_json:
         screen.json(_seeds_json(wanted, found))

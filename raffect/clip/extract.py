@@ -15,7 +15,8 @@ from raffect.clip.encode import choose_device, encode_crops
 from raffect.clip.encoder import load_encoder
 from raffect.clip.ingest import FRAMES
 from raffect.config import ExtractConfig
-from raffect.engine import OnNote, asks_for_gpus, check_gpus, connect, tell_waiting
+from raffect.context import Context, OnNote
+from raffect.engine import asks_for_gpus, check_gpus, connect, tell_waiting
 from raffect.store import (
     DATASET,
     Manifest,
@@ -37,10 +38,7 @@ def extract(
     name: str,
     config: ExtractConfig,
     workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    address: str | None = None,
-    on_note: OnNote | None = None,
+    context: Context = Context(),
 ) -> Manifest:
     """Encode every crop of the dataset; features lie in the same files and order as the crops.
 
@@ -53,10 +51,7 @@ def extract(
         name: Name of the features.
         config: All settings.
         workers: Encoders at most, a GPU each where the cluster has any.
-        overwrite: Replace features of that name that were made otherwise.
-        progress: Called as `progress(crops done, crops)`.
-        address: A Ray cluster; None is RAY_ADDRESS, else this machine.
-        on_note: Told once that the cluster has no room yet.
+        context: How it is run; `progress` counts crops.
 
     Raises:
         NotThereError: The store has no dataset or no such encoder.
@@ -70,18 +65,17 @@ def extract(
         encoder_folder(encoder): encoder_manifest.digest(),
     }
     plan = {"encoder": encoder, **config.canonical()}
-    check_gpus(config.run.device, 1, address)
-    stage = Stage(store, features_folder(name), "features", plan, sources, overwrite)
+    check_gpus(config.run.device, 1, context.address)
+    stage = Stage(store, features_folder(name), "features", plan, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished
-    connect(address)
+    connect(context.address)
     shards = [entry.name for entry in dataset.files if entry.name.startswith(FRAMES)]
     total = int(dataset.counts["crops"]["readable"])
     parts = []
-    for part in _parts(stage, encoder, shards, config, workers, on_note):
+    for part in _parts(stage, encoder, shards, config, workers, context.on_note):
         parts.append(part)
-        if progress is not None:
-            progress(sum(part.facts["rows"] for part in parts), total)
+        context.progress(sum(part.facts["rows"] for part in parts), total)
     rows = sum(part.facts["rows"] for part in parts)
     assert rows == total, f"{rows} features of {total} crops"
     return stage.finish(parts, {"rows": rows, "dim": parts[0].facts["dim"]})
@@ -93,7 +87,7 @@ def _parts(
     shards: list[str],
     config: ExtractConfig,
     workers: int,
-    on_note: OnNote | None,
+    on_note: OnNote,
 ) -> Iterator[Part]:
     """The parts that are there, then each of the others as an encoder finishes it."""
     kept = stage.parts()

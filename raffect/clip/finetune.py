@@ -17,8 +17,8 @@ from raffect.clip.ingest import Wanted, choose_frames, read_shares
 from raffect.clip.training import read_best
 from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, run_workers
 from raffect.config import FinetuneConfig
+from raffect.context import Context
 from raffect.engine import (
-    OnNote,
     asks_for_gpus,
     check_gpus,
     check_room,
@@ -36,10 +36,8 @@ def finetune(
     name: str,
     config: FinetuneConfig,
     workers: int = 1,
-    overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
-    address: str | None = None,
-    on_note: OnNote | None = None,
+    context: Context = Context(),
 ) -> Manifest:
     """Tune an encoder on the EXPR training frames; the best epoch on EXPR validation is kept.
 
@@ -51,10 +49,8 @@ def finetune(
         name: Name of the encoder.
         config: All settings.
         workers: Workers of Ray Train, a GPU each where the cluster has as many.
-        overwrite: Replace an encoder of that name that was made with other settings.
         on_epoch: Called with each new epoch's facts: epoch, loss, macro_f1, parts, lr, seconds.
-        address: A Ray cluster; None is RAY_ADDRESS, else this machine.
-        on_note: Told once that the cluster has no room yet.
+        context: How it is run.
 
     Raises:
         NotThereError: The store has no dataset, or the pretrained weights can't be had.
@@ -63,22 +59,22 @@ def finetune(
         DataError: There are no labelled crops.
         ConflictError: An encoder of that name was begun or made with other settings.
     """
-    check_room(workers, address)
+    check_room(workers, context.address)
     folder = encoder_folder(name)
     sources = {DATASET: read_manifest(store, DATASET).digest()}
     # What can be wrong with the settings is found before anything is written.
-    known = has_manifest(store, folder) and not overwrite
+    known = has_manifest(store, folder) and not context.overwrite
     encoder, wanted = (None, None) if known else _begin(store, config)
-    check_gpus(config.run.device, workers, address)
+    check_gpus(config.run.device, workers, context.address)
     plan = {**config.canonical(), "workers": workers}
-    stage = Stage(store, folder, "encoder", plan, sources, overwrite)
+    stage = Stage(store, folder, "encoder", plan, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished
     assert encoder is not None
     assert wanted is not None
-    connect(address)
+    connect(context.address)
     gpus = int(asks_for_gpus(config.run.device, workers))
-    tell_waiting(on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
+    tell_waiting(context.on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
     job = _make_job(store, encoder, config, wanted, workers)
     with tempfile.TemporaryDirectory(prefix="raffect-") as local:
         run_workers(store, folder, job, on_epoch).to_directory(local)

@@ -15,6 +15,7 @@ import ray
 from ray import tune
 
 from raffect import engine
+from raffect.context import OnNote
 from raffect.engine import cpus_per_worker
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
@@ -108,7 +109,7 @@ def room_for(settings: SweepSettings, execution: Execution) -> Room:
     return GrowingRoom(settings, per_trial, execution.concurrent)
 
 
-def tell_waiting(on_note: engine.OnNote | None, execution: Execution, device: str) -> None:
+def tell_waiting(on_note: OnNote, execution: Execution, device: str) -> None:
     """Say that not even one trial has room on the nodes that are there.
 
     Args:

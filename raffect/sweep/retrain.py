@@ -10,6 +10,7 @@ import ray
 
 from raffect import engine
 from raffect.config import TemporalConfig
+from raffect.context import Context
 from raffect.errors import NotThereError, find_user_error
 from raffect.settings import build, override
 from raffect.store import Store, model_folder
@@ -94,9 +95,8 @@ def retrain(
     store: Store,
     wanted: Retraining,
     seeds: Sequence[int],
-    address: str | None = None,
     on_seed: OnSeed | None = None,
-    on_note: engine.OnNote | None = None,
+    context: Context = Context(),
 ) -> list[SeedResult]:
     """Train the configuration under each seed, as many at a time as the cluster has room for.
 
@@ -107,19 +107,18 @@ def retrain(
         store: The store.
         wanted: The trial.
         seeds: Seeds.
-        address: The Ray cluster.
         on_seed: Called with each result, in the order in which they come.
-        on_note: Told once that the cluster has no room yet.
+        context: How it is run.
 
     Raises:
         SettingsError: The trial wants a GPU, and this machine has none.
         ConflictError: A model's name is taken by something else.
         RaffectError: Training diverged.
     """
-    engine.connect(address)
-    engine.check_gpus(wanted.config.run.device, 1, address)
+    engine.connect(context.address)
+    engine.check_gpus(wanted.config.run.device, 1, context.address)
     gpus = 1 if engine.asks_for_gpus(wanted.config.run.device, 1) else 0
-    engine.tell_waiting(on_note, 1, 1, gpus)
+    engine.tell_waiting(context.on_note, 1, 1, gpus)
     remote = ray.remote(_train_seed).options(num_cpus=1, num_gpus=gpus, max_retries=2)
     waiting = {remote.remote(store, wanted, seed): seed for seed in seeds}
     found: dict[int, SeedResult] = {}

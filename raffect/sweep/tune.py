@@ -13,6 +13,7 @@ from raffect.affwild2.baseline import trivial_score
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, recipe
+from raffect.context import Context, OnNote
 from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
@@ -67,10 +68,8 @@ def tune(
     name: str,
     settings: SweepSettings | None = None,
     base: TemporalConfig | None = None,
-    overwrite: bool = False,
-    address: str | None = None,
     on_update: OnUpdate | None = None,
-    on_note: engine.OnNote | None = None,
+    context: Context = Context(),
 ) -> SweepView:
     """Search the best model of a task.
 
@@ -85,11 +84,9 @@ def tune(
         name: Name of the sweep.
         settings: The sweep's settings.
         base: Settings that the space changes, and trial 0; the recipe by default.
-        overwrite: Replace a sweep of this name that was made otherwise.
-        address: The Ray cluster.
         on_update: Called when a trial begins, finishes an epoch, or ends.
-        on_note: Told what a user should know on the way: another command that may still be at
-            the sweep, a tracker that does not work, a cluster that has no room yet.
+        context: How it is run; `on_note` also hears of another command that may still be at the
+            sweep, and of a tracker that does not work.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
@@ -108,21 +105,21 @@ def tune(
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
     config = plan(task, features, base, space, first, settings)
-    stage = Stage(store, sweep_folder(name), "sweep", config, sources, overwrite)
+    stage = Stage(store, sweep_folder(name), "sweep", config, sources, context.overwrite)
     if stage.finished is not None:
         view = load_sweep(store, name)
         if is_enough(view, settings):
             return view
         # It is unfinished again; the plan keeps guarding its settings.
         store.delete(f"{stage.folder}/{MANIFEST}")
-    trackers = make_callbacks(settings.trackers, store, name, task.value, on_note or _unheard)
-    engine.connect(address)
-    execution = plan_execution(settings, is_local=engine.is_local(address))
-    with held(store, f"{stage.folder}/{LEASE}", on_note), quiet():
+    trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
+    engine.connect(context.address)
+    execution = plan_execution(settings, is_local=engine.is_local(context.address))
+    with held(store, f"{stage.folder}/{LEASE}", context.on_note), quiet():
         study = SweepStudy(store, name, space, base, settings)
         target = Target(config, sources, space, base, first, settings)
         if study.is_new:
-            begin(study, beginning(store, name, target, points), on_note)
+            begin(study, beginning(store, name, target, points), context.on_note)
         check_warm_start(study, settings.warm_start)
         if study.remaining:
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
@@ -131,17 +128,16 @@ def tune(
             ledger = open_ledger(study, settings, base, execution, on_update)
             home = home_of(stage, settings, base, execution)
             room = room_for(settings, execution)
-            tell_waiting(on_note, execution, base.run.device)
+            tell_waiting(context.on_note, execution, base.run.device)
             run_trials(ledger, data, home, execution, room, trackers)
         return finish(stage, study, name)
 
 
-def begin(study: SweepStudy, first: Beginning, on_note: engine.OnNote | None) -> None:
+def begin(study: SweepStudy, first: Beginning, on_note: OnNote) -> None:
     """Give a new study its first trials, and say what other sweeps brought."""
     study.begin(first)
-    if on_note is not None:
-        for line in (line for overlap in first.overlaps for line in overlap.describe()):
-            on_note(line)
+    for line in (line for overlap in first.overlaps for line in overlap.describe()):
+        on_note(line)
 
 
 def is_enough(view: SweepView, settings: SweepSettings) -> bool:
@@ -284,10 +280,6 @@ def run_trials(
         # Tune has taken the signal and ended in order.
         raise KeyboardInterrupt
     ledger.study.describe({ENDED: ledger.budget.exhausted})
-
-
-def _unheard(note: str) -> None:
-    """Where nobody is to be told."""
 
 
 def open_ledger(

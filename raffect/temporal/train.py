@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raffect.config import TemporalConfig
+from raffect.context import Context
 from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.stage import Part
@@ -27,10 +28,8 @@ def train(
     features: str,
     name: str,
     workers: int = 1,
-    overwrite: bool = False,
-    address: str | None = None,
     on_epoch: OnEpoch | None = None,
-    on_note: Callable[[str], None] | None = None,
+    context: Context = Context(),
 ) -> Manifest:
     """Train a model into `models/NAME`; continue where an interrupted run stopped.
 
@@ -43,10 +42,8 @@ def train(
         features: Name of the features.
         name: Name of the model.
         workers: Processes that train it together; more than one are started by Ray.
-        overwrite: Replace a model of this name that was made otherwise.
-        address: The Ray cluster of several workers.
         on_epoch: Called with each new epoch's result and the number of epochs in all.
-        on_note: Told once that the cluster has no room yet.
+        context: How it is run; a cluster is of use to several workers only.
 
     Raises:
         SettingsError: Settings that do not go together.
@@ -58,12 +55,12 @@ def train(
     sources = load_sources(store, features)
     settings = {"features": features, **config.canonical()}
     folder = model_folder(name)
-    stage = Stage(store, folder, "model", settings, sources, overwrite)
+    stage = Stage(store, folder, "model", settings, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished
     data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
     try:
-        parts = _train(stage, config, data, workers, address, on_epoch, on_note)
+        parts = _train(stage, config, data, workers, on_epoch, context)
     except NotFiniteError as error:
         # Nothing is worth continuing: the same name is free for other settings.
         store.delete(folder)
@@ -79,9 +76,8 @@ def _train(
     config: TemporalConfig,
     data: TaskData,
     workers: int,
-    address: str | None,
     on_epoch: OnEpoch | None,
-    on_note: Callable[[str], None] | None,
+    context: Context,
 ) -> list[Part]:
     checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
     if workers == 1:
@@ -91,7 +87,7 @@ def _train(
     from raffect.training.ray_workers import train_on_workers
 
     deliver = partial(write_parts, stage)
-    train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, address, on_note)
+    train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, context)
     found = stage.parts()
     return [found[file] for file in MODEL_FILES]
 

@@ -19,8 +19,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
 from raffect.config import TemporalConfig
+from raffect.context import Context
 from raffect.engine import (
-    OnNote,
     asks_for_gpus,
     beside_caller,
     check_gpus,
@@ -100,8 +100,7 @@ def train_on_workers(
     checkpoints: CheckpointFolder,
     deliver: Callable[[Trainer], object],
     on_epoch: OnEpoch | None = None,
-    address: str | None = None,
-    on_note: OnNote | None = None,
+    context: Context = Context(),
 ) -> None:
     """Train one model on several workers, to the last epoch.
 
@@ -115,19 +114,18 @@ def train_on_workers(
         checkpoints: Where to continue from, and to leave checkpoints.
         deliver: Called with the trainer on rank 0 after the last epoch; must be picklable.
         on_epoch: Called with each new epoch's result and the number of epochs in all.
-        address: A Ray cluster; None: the one that is connected, RAY_ADDRESS, or this machine.
-        on_note: Told once that the cluster has no room yet.
+        context: How it is run; a cluster that is connected already is used as it is.
 
     Raises:
         SettingsError: GPUs are wanted and this machine has too few.
         NotFiniteError: Training diverged.
         RaffectError: A worker met a user's mistake, or the store failed.
     """
-    connect(address)
-    check_gpus(config.run.device, workers, address)
+    connect(context.address)
+    check_gpus(config.run.device, workers, context.address)
     scaling = _scaling(config, workers)
     gpus = int(asks_for_gpus(config.run.device, workers))
-    tell_waiting(on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
+    tell_waiting(context.on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
     board = beside_caller(Board)
     reference = data if isinstance(data, ray.ObjectRef) else ray.put(data)
     work = Work(config, reference, checkpoints, deliver, board)

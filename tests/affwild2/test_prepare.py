@@ -13,6 +13,7 @@ from raffect.affwild2.check import check
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.prepare import prepare
 from raffect.affwild2.tasks import Split, Task
+from raffect.context import Context
 from raffect.errors import ConflictError, DataError, SettingsError, StoreError
 from raffect.store import DATASET, Manifest, Store
 from raffect.store.manifest import has_manifest
@@ -52,12 +53,12 @@ def interrupted(store: Store, tree: RawTree, after: int) -> None:
             raise StopError
 
     with pytest.raises(StopError):
-        run(store, tree, progress=progress)
+        run(store, tree, context=Context(progress=progress))
 
 
 def test_counts_are_those_of_the_raw_tree(store: Store, tree: RawTree) -> None:
     calls: list[tuple[int, int]] = []
-    manifest = run(store, tree, progress=lambda *call: calls.append(call))
+    manifest = run(store, tree, context=Context(progress=lambda *call: calls.append(call)))
     assert manifest.counts == QUIRKY_COUNTS
     assert check(store) == QUIRKY_COUNTS
     assert store.files("dataset/frames") == SHARDS
@@ -97,7 +98,7 @@ def test_interrupted_it_keeps_what_verifies_and_makes_the_rest(
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     before = written(store)
     calls: list[tuple[int, int]] = []
-    manifest = run(store, tree, progress=lambda *call: calls.append(call))
+    manifest = run(store, tree, context=Context(progress=lambda *call: calls.append(call)))
     after = written(store)
     assert [key for key in SHARDS if before.get(key) == after[key]] == [SHARDS[1], SHARDS[3]]
     assert calls[0] == (9, 15)
@@ -114,7 +115,7 @@ def test_overwrite_mends_a_damaged_dataset(store: Store, tree: RawTree) -> None:
     with pytest.raises(StoreError, match=r"00001\.parquet") as caught:
         check(store)
     assert "--overwrite" in caught.value.next_step
-    assert run(store, tree, overwrite=True).digest() == manifest.digest()
+    assert run(store, tree, context=Context(overwrite=True)).digest() == manifest.digest()
     assert check(store) == QUIRKY_COUNTS
 
 
@@ -140,7 +141,7 @@ def test_another_raw_tree_is_refused_with_what_differs(
     with pytest.raises(ConflictError, match=told):
         run(store, tree, **settings)
     assert check(store) == QUIRKY_COUNTS
-    manifest = run(store, tree, overwrite=True, **settings)
+    manifest = run(store, tree, context=Context(overwrite=True), **settings)
     assert check(store) == manifest.counts
     assert manifest.counts["crops"]["readable"] == (15 if change == "crop" else 14)
 

@@ -12,6 +12,7 @@ from raffect.clip.encoder import CONFIG, WEIGHTS, FrameEncoder, build_encoder, t
 from raffect.clip.extract import extract
 from raffect.clip.images import decode_batch
 from raffect.config import ExtractConfig
+from raffect.context import Context
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
@@ -43,7 +44,12 @@ def test_features_are_the_encoders_in_the_crops_order(
 ):
     ticks: list[tuple[int, int]] = []
     manifest = extract(
-        dataset, "clip", "f", CONFIG_SMALL, workers=2, progress=lambda *tick: ticks.append(tick)
+        dataset,
+        "clip",
+        "f",
+        CONFIG_SMALL,
+        workers=2,
+        context=Context(progress=lambda *tick: ticks.append(tick)),
     )
     assert dataset.names("features/f") == [
         "00000.parquet", "00001.parquet", "manifest.json", "plan.json"
@@ -80,7 +86,11 @@ def test_an_interrupted_extraction_makes_only_what_is_missing(
     dataset.write_bytes("features/f/00000.parquet", b"cut")
     ticks: list[int] = []
     manifest = extract(
-        dataset, "clip", "f", CONFIG_SMALL, progress=lambda done, total: ticks.append(done)
+        dataset,
+        "clip",
+        "f",
+        CONFIG_SMALL,
+        context=Context(progress=lambda done, total: ticks.append(done)),
     )
     assert ticks == [114, 228]
     assert manifest.files == whole.files

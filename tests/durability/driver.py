@@ -6,6 +6,7 @@ import sys
 
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
+from raffect.context import Context
 from raffect.errors import RaffectError, find_user_error
 from raffect.store import Store
 from raffect.sweep.progress import SweepProgress
@@ -59,7 +60,7 @@ def drive(uri: str, space: str, address: str | None = None) -> int:
     try:
         tune(
             Store(uri), TASK, FEATURES, SWEEP, settings(space), base(),
-            address=address, on_update=_tell,
+            on_update=_tell, context=Context(address),
         )  # fmt: skip
     except Exception as error:
         known = find_user_error(error)

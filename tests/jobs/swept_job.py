@@ -6,6 +6,7 @@ import sys
 import time
 
 from raffect.affwild2.tasks import Task
+from raffect.context import Context
 from raffect.jobs.publish import Board
 from raffect.store import Store
 from raffect.sweep.settings import SweepSettings
@@ -20,7 +21,16 @@ def main(uri: str, name: str) -> None:
     settings = SweepSettings(trials=TRIALS, concurrent=2, min_epochs=2, trackers=())
     base = tiny.base(Task.VA, optimiser__epochs=EPOCHS)
     with Board(store, name, "va", print, every_s=0.5) as board:
-        tune(store, Task.VA, "clip", name, settings, base, address="auto", on_update=board.update)
+        tune(
+            store,
+            Task.VA,
+            "clip",
+            name,
+            settings,
+            base,
+            on_update=board.update,
+            context=Context("auto"),
+        )
         time.sleep(LINGER_S)
     print("told to the end", flush=True)
 

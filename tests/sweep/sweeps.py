@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raffect.affwild2.tasks import Task
+from raffect.context import Context
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.settings import SweepSettings
@@ -25,7 +26,8 @@ def sweep(store: Store, space: str, trials: int, task: Task = Task.VA, **more: A
     """
     base = more.pop("base", tiny.base(task))
     name = more.pop("name", "s")
-    calls = {key: more.pop(key, None) for key in ("on_update", "on_note")}
+    on_update = more.pop("on_update", None)
+    told = {"on_note": more.pop("on_note")} if "on_note" in more else {}
     settings = SweepSettings(**{"trials": trials, "concurrent": 1, "min_epochs": 1, **more})
     settings = settings.model_copy(update={"space": space})
-    return tune(store, task, "clip", name, settings, base, **calls)
+    return tune(store, task, "clip", name, settings, base, on_update, Context(**told))

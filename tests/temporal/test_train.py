@@ -6,6 +6,7 @@ from raffect.affwild2.labels import load_labels
 from raffect.affwild2.predictions import read_predictions, write_predictions
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import TemporalConfig, recipe
+from raffect.context import Context
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
 from raffect.settings import override
 from raffect.store import read_manifest
@@ -94,7 +95,12 @@ def test_other_settings_under_the_same_name_are_refused(small_store):
     other = small_config(Task.VA, model__width=16)
     with pytest.raises(ConflictError, match=r"model\.width: 8 -> 16"):
         train(small_store, other, "clip", "m")
-    assert train(small_store, other, "clip", "m", overwrite=True).config["model"]["width"] == 16
+    assert (
+        train(small_store, other, "clip", "m", context=Context(overwrite=True)).config["model"][
+            "width"
+        ]
+        == 16
+    )
 
 
 def test_a_run_that_diverges_says_so_and_frees_its_name(small_store):
