@@ -77,3 +77,24 @@ def numbers_text(numbers: Sequence[int], most: int = 12) -> str:
     """Trial numbers, cut where they are many."""
     shown = ", ".join(str(number) for number in numbers[:most])
     return f"{shown} and {len(numbers) - most} more" if len(numbers) > most else shown
+
+
+def first_line(error: BaseException | str, most: int = 200) -> str:
+    """The first line of an error's message, or the error's class where it has none."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:most]
+
+
+def size_text(count: float) -> str:
+    """A number of bytes: `3.9 GiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB" if count < 1024 else f"{count / 1024:.1f} TiB"
+
+
+def listed(items: Sequence[str], most: int = 5) -> str:
+    """The first items, and how many more there are."""
+    more = [f"and {len(items) - most} more"] if len(items) > most else []
+    return ", ".join([*items[:most], *more])

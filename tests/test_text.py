@@ -7,10 +7,13 @@ import pytest
 from raffect.text import (
     count_text,
     duration,
+    first_line,
+    listed,
     numbers_text,
     score_text,
     short_names,
     short_value,
+    size_text,
 )
 
 
@@ -67,3 +70,30 @@ def test_scores():
 def test_many_numbers_are_cut():
     assert numbers_text(range(3)) == "0, 1, 2"
     assert numbers_text(range(5), most=2) == "0, 1 and 3 more"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n\n  one\ntwo"), "one"),
+        (KeyError(), "KeyError"),
+        (ValueError("x" * 300), "x" * 200),
+        ("  said\nmore", "said"),
+    ],
+)
+def test_the_first_line_of_an_error(error, text):
+    assert first_line(error) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (3_400_000, "3 MiB"), (2**32, "4.0 GiB"), (2**42, "4.0 TiB")],
+)
+def test_sizes(count, text):
+    assert size_text(count) == text
+
+
+def test_a_long_list_is_cut():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(["a", "b", "c"], most=1) == "a, and 2 more"

@@ -18,7 +18,8 @@ from raffect.doctor.facts import (
     StoreVisit,
     Token,
 )
-from raffect.doctor.findings import Finding, failed, listed, passed, size, warned
+from raffect.doctor.findings import Finding, failed, passed, warned
+from raffect.text import listed, size_text
 
 FULL = 0.95
 """Ray spills nothing to a disk that is fuller than that (RAY_local_fs_capacity_threshold)."""
@@ -52,7 +53,7 @@ def check_cores(machine: Machine, counted: float | None) -> Finding:
 
 def check_disk(disk: Disk, what: str) -> Finding:
     """Check the space of a disk; `what` it is for is the check's name."""
-    text = f"{size(disk.free)} free of {size(disk.total)} at {disk.path}"
+    text = f"{size_text(disk.free)} free of {size_text(disk.total)} at {disk.path}"
     clear = "Delete what is not needed there, or use another disk"
     where = "(ray start --temp-dir, RAY_TMPDIR)" if what == "temp disk" else "(--store)"
     if disk.free < TOO_TIGHT:
@@ -178,11 +179,13 @@ def check_object_store(
         running: Whether it runs, rather than being what Ray would make.
     """
     name = "object store"
-    text = size(capacity) if running else f"{size(capacity)} if Ray starts now"
+    text = size_text(capacity) if running else f"{size_text(capacity)} if Ray starts now"
     if features is None:
-        small = f"; those of all Aff-Wild2 take {size(_AFFWILD2)}" if capacity < _AFFWILD2 else ""
+        small = (
+            f"; those of all Aff-Wild2 take {size_text(_AFFWILD2)}" if capacity < _AFFWILD2 else ""
+        )
         return passed(name, f"{text}; no features in the store yet{small}")
-    text = f"{text}; features {features.name!r} take {size(features.size)}"
+    text = f"{text}; features {features.name!r} take {size_text(features.size)}"
     enough = int(1.5 * features.size)
     step = f"ray start --object-store-memory={enough}" if running else _BY_RAFFECT
     if features.size > capacity and features.size > free_disk:
@@ -196,7 +199,7 @@ def check_object_store(
 
 def check_shared_memory(shared: int, capacity: int) -> Finding:
     """Check that the object store fits into /dev/shm; else Ray keeps it on the disk."""
-    text = f"{size(shared)} for an object store of {size(capacity)}"
+    text = f"{size_text(shared)} for an object store of {size_text(capacity)}"
     if shared < capacity:
         return warned(
             "/dev/shm",
@@ -284,7 +287,7 @@ def _check_free(gpus: Gpus) -> Finding:
 
 
 def _describe(gpu: Gpu) -> str:
-    return f"{gpu.name} {size(gpu.free)} free of {size(gpu.total)}"
+    return f"{gpu.name} {size_text(gpu.free)} free of {size_text(gpu.total)}"
 
 
 def _build(gpus: Gpus) -> str:

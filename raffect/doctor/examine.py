@@ -30,17 +30,7 @@ from raffect.doctor.checks import (
 )
 from raffect.doctor.cluster import Cluster, Node, joined
 from raffect.doctor.facts import Code, Features, Machine, StoreVisit
-from raffect.doctor.findings import (
-    Finding,
-    State,
-    at,
-    failed,
-    listed,
-    one_line,
-    passed,
-    redact,
-    warned,
-)
+from raffect.doctor.findings import Finding, State, at, failed, one_line, passed, redact, warned
 from raffect.doctor.gpu_probe import look_at_gpus
 from raffect.doctor.machine_probe import look_at_machine
 from raffect.doctor.node_actor import describe_code
@@ -49,6 +39,7 @@ from raffect.doctor.timeouts import Answer, Patience, within
 from raffect.doctor.versions import Wanted, check_code, check_likeness, find_wanted
 from raffect.errors import RaffectError
 from raffect.store import Store
+from raffect.text import listed
 
 HERE, DRIVER = "this machine", "driver"
 Tell = Callable[[str], None]

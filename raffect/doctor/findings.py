@@ -56,21 +56,6 @@ def at(place: str, findings: Iterable[Finding]) -> list[Finding]:
     return [replace(finding, place=place) for finding in findings]
 
 
-def size(count: float) -> str:
-    """Bytes for people: `3.9 GiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB" if count < 1024 else f"{count / 1024:.1f} TiB"
-
-
-def listed(items: list[str], most: int = 5) -> str:
-    """The first items, and how many more there are."""
-    more = [f"and {len(items) - most} more"] if len(items) > most else []
-    return ", ".join(items[:most] + more)
-
-
 HIDDEN = "***"
 _NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
 _ELSEWHERE = ("_PATH", "_FILE", "_URI", "_URL")

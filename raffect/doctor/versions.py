@@ -16,7 +16,8 @@ from packaging.version import InvalidVersion, Version
 
 import raffect
 from raffect.doctor.facts import Code
-from raffect.doctor.findings import Finding, failed, listed, passed, warned
+from raffect.doctor.findings import Finding, failed, passed, warned
+from raffect.text import listed
 
 CONSTRAINTS = "constraints.txt"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)\s*==\s*([^\s;#]+)")

@@ -38,7 +38,8 @@ from raffect.doctor.facts import (
     StoreVisit,
     Token,
 )
-from raffect.doctor.findings import Finding, listed, size
+from raffect.doctor.findings import Finding
+from raffect.text import listed, size_text
 
 GIB = 1 << 30
 MACHINE = Machine(
@@ -347,7 +348,7 @@ def test_strangers(answer: str, state: str):
     ],
 )
 def test_sizes_for_people(count: float, text: str):
-    assert size(count) == text
+    assert size_text(count) == text
 
 
 def test_long_lists_are_cut():
