@@ -10,6 +10,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raffect.context import OnNote
 from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
+from raffect.text import first_line
 
 # Two workers fit on a machine of one core.
 _CPUS_PER_WORKER = 0.5
@@ -82,6 +84,20 @@ def connect(address: str | None = None) -> None:
     _calm()
 
 
+def knock(address: str) -> None:
+    """Open and close a connection to a cluster's HOST:PORT; other forms of address are let pass.
+
+    Ray's own clients wait for half a minute, `ray.init()` for ten, where nobody listens.
+
+    Raises:
+        OSError: Nobody listens there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        place = (host.strip("[]"), int(port))
+        socket.create_connection(place, timeout=CONNECT_TIMEOUT_S).close()
+
+
 def is_local(address: str | None = None) -> bool:
     """Whether commands run on this machine alone, and not on a cluster, which may grow."""
     return not (address or os.environ.get("RAY_ADDRESS"))
@@ -116,6 +132,35 @@ def asks_for_gpus(device: str, workers: int) -> bool:
         workers: How many.
     """
     return device == "cuda" or (device == "auto" and count_gpus() >= workers)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each of some workers that run at the same time takes of the cluster.
+
+    Attributes:
+        cpus: Cores.
+        gpus: GPUs: 1, or 0 on CPUs.
+    """
+
+    cpus: float
+    gpus: int
+
+
+def share_of(workers: int, device: str, on_note: OnNote, cpus: float | None = None) -> Share:
+    """What each worker is to take of the connected cluster; says so if they have to wait for it.
+
+    Args:
+        workers: How many run at the same time.
+        device: run.device: `cuda` takes a GPU each, `auto` does if there are enough now.
+        on_note: Told if the nodes that are there have no room for all of them.
+        cpus: Cores of each; None: of a data-parallel run, see `cpus_per_worker`.
+    """
+    if cpus is None:
+        cpus = cpus_per_worker(workers, count_cpus())
+    share = Share(cpus, int(asks_for_gpus(device, workers)))
+    tell_waiting(on_note, workers, share.cpus, share.gpus)
+    return share
 
 
 def beside_caller(kind: type) -> Any:
@@ -194,7 +239,7 @@ def check_room(workers: int, address: str | None) -> None:
 
 def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
     try:
-        _knock(address)
+        knock(address)
         with _hushed():
             ray.init(
                 address=address,
@@ -204,13 +249,13 @@ def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
             )
     except AuthenticationError as error:
         raise RaffectError(
-            f"The Ray cluster at {address} wants a token: {_first_line(error)}",
+            f"The Ray cluster at {address} wants a token: {first_line(error)}",
             "RAY_AUTH_MODE=token, and the cluster's token in the file RAY_AUTH_TOKEN_PATH",
             "Get the token from the cluster's head and set both variables.",
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
         raise RaffectError(
-            f"No Ray cluster answers at {address}: {_first_line(error)}",
+            f"No Ray cluster answers at {address}: {first_line(error)}",
             "the address of a running cluster, or none for this machine alone",
             "Check --address or RAY_ADDRESS, and `ray status` on the cluster.",
         ) from None
@@ -240,17 +285,6 @@ def _hushed() -> Iterator[None]:
         os.close(kept)
 
 
-def _knock(address: str) -> None:
-    """Try the address first: ray.init() stands for ten minutes before one where nobody listens.
-
-    Raises:
-        OSError: Nobody does.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-
-
 def _calm() -> None:
     """The engine's own progress bars and logs would drown raffect's."""
     from ray.data import DataContext
@@ -261,7 +295,3 @@ def _calm() -> None:
     for name in ("ray", "ray.data", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="ray")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -102,6 +103,29 @@ def test_workers_leave_half_of_the_cores_to_what_feeds_them(
 ):
     assert engine.cpus_per_worker(workers, cpus) == share
     assert workers * share <= 0.5 * cpus + 0.001
+
+
+def test_a_share_is_of_the_cluster_and_is_told_if_it_has_to_wait(monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2, "GPU": 1})
+    there = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
+    monkeypatch.setattr(ray, "nodes", lambda: there)
+    told: list[str] = []
+    assert engine.share_of(1, "auto", told.append) == engine.Share(0.5, 1)
+    assert engine.share_of(4, "auto", told.append) == engine.Share(0.25, 0)
+    assert engine.share_of(1, "auto", told.append, cpus=1) == engine.Share(1, 1)
+    assert told == []
+    assert engine.share_of(2, "cuda", told.append) == engine.Share(0.5, 1)
+    assert "1 of 2 x (0.5 CPU, 1 GPU)" in told[0]
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_where_nobody_listens_a_knock_fails_at_once(form: str):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        engine.knock(form.format(address))
+    with pytest.raises(OSError, match="refused"):
+        engine.knock(form.format(address))
+    engine.knock("auto")
 
 
 NONE_YET: list[dict[str, float]] = []

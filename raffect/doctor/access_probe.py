@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 from raffect.doctor.facts import Knock
 from raffect.doctor.findings import one_line
 from raffect.doctor.timeouts import late
+from raffect.engine import knock
 from raffect.errors import SettingsError
-from raffect.store.filesystem import CONNECT_TIMEOUT_S
 
 SCRIPT = Path(__file__).with_name("access_script.py")
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -42,7 +41,7 @@ def knock_at(address: str, seconds: float, as_stranger: bool = False) -> Knock:
         as_stranger: Come without a token.
     """
     try:
-        _try(address)
+        knock(address)
     except OSError as error:
         return Knock("silent", one_line(error))
     environment = {**os.environ, "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -65,18 +64,6 @@ def knock_at(address: str, seconds: float, as_stranger: bool = False) -> Knock:
     except (IndexError, ValueError):
         return Knock("silent", one_line(_last_words(done)))
     return Knock(**{name: one_line(value) for name, value in found.items()})
-
-
-def _try(address: str) -> None:
-    """Open a connection: Ray's client stands for half a minute before one where nobody listens.
-
-    Raises:
-        OSError: Nobody does.
-    """
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit():
-        place = (host.strip("[]"), int(port))
-        socket.create_connection(place, timeout=CONNECT_TIMEOUT_S).close()
 
 
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:
