@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -66,6 +67,40 @@ def test_it_starts_without_a_word(started):
     assert address
     _, said = process.communicate("\n", timeout=60)
     assert said == ""
+
+
+OUTSIDE = """
+from raffect.engine import connect
+connect(None)
+import ray
+
+def place():
+    from raffect import __file__, __version__
+    from raffect.store import Store
+    return __file__
+
+print(place(), ray.get(ray.remote(place).remote()), sep="\\n")
+"""
+
+
+@pytest.mark.ray
+def test_workers_find_raffect_from_the_folder_that_holds_its_clone(tmp_path: Path):
+    """Ray puts the driver's folder first on their path, and `raffect/` there is no package.
+
+    What is tested is the installation: pyproject.toml, package-dir.
+    """
+    script = tmp_path / "elsewhere" / "script.py"
+    for folder in (script.parent, tmp_path / "home" / "raffect"):
+        folder.mkdir(parents=True)
+    (tmp_path / "home" / "raffect" / "pyproject.toml").touch()
+    script.write_text(OUTSIDE)
+    for driver in ([str(script)], ["-c", OUTSIDE]):
+        done = subprocess.run(
+            [sys.executable, *driver], cwd=tmp_path / "home", capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        here = str(Path(engine.__file__).with_name("__init__.py"))
+        assert done.stdout.split() == [here, here]
 
 
 @pytest.mark.parametrize(

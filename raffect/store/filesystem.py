@@ -7,10 +7,10 @@ URI, an option or a file of raffect's.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 
@@ -22,6 +22,10 @@ _CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
 }
+# Not urllib's: it would cut a folder's name off at its first `?` or `#`.
+_URI = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):(?://([^/]*))?(.*)", re.DOTALL)
+# s3fs cuts a key off where this begins, so that all keys of such a store would be one object.
+_VERSION = "?versionId="
 _FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
@@ -43,21 +47,29 @@ def locate(uri: str) -> Location:
     Raises:
         SettingsError: The URI is neither a folder nor `s3://bucket/prefix`.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
-        if not parts.netloc or "@" in parts.netloc:
+    parts = _URI.match(uri)
+    scheme = parts[1].lower() if parts else ""
+    if parts and scheme == "s3":
+        bucket, prefix = parts[2] or "", parts[3]
+        if not bucket or re.search(r"[@?#*\[\]]", bucket):
             raise SettingsError(
                 f"{uri!r} names no bucket.",
                 "s3://bucket/prefix, credentials in the environment",
                 "Give the bucket, e.g. --store s3://my-bucket/raffect.",
             )
-        root = f"{parts.netloc}{parts.path}".rstrip("/")
+        if _VERSION in prefix:
+            raise SettingsError(
+                f"{uri!r} names a version of an object.",
+                f"s3://bucket/prefix, without {_VERSION}",
+                "Leave it out, or give another prefix.",
+            )
+        root = f"{bucket}{prefix}".rstrip("/")
         return Location(f"s3://{root}", "s3", root)
-    if parts.scheme in ("", "file"):
-        path = str(Path(parts.path if parts.scheme else uri).expanduser().absolute())
+    if scheme in ("", "file"):
+        path = str(Path(parts[3] if parts else uri).expanduser().absolute())
         return Location(path, "file", path)
     raise SettingsError(
-        f"A store can't be of the kind {parts.scheme!r}: {uri!r}.",
+        f"A store can't be of the kind {scheme!r}: {uri!r}.",
         "a folder, or s3://bucket/prefix",
         "Give one of them with --store or RAFFECT_STORE.",
     )
@@ -78,9 +90,12 @@ def open_filesystem(location: Location) -> Any:
     if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
         # Virtual-host names resolve at AWS only.
         settings["s3"] = {"addressing_style": "path"}
+    # Importing s3fs takes a while, and stores in folders don't need it.
+    from raffect.store.s3 import LiteralS3FileSystem
+
     # fsspec would hand out an older instance even when the credentials have changed since.
-    filesystem = fsspec.filesystem(
-        "s3", config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True
+    filesystem = LiteralS3FileSystem(
+        config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True
     )
     # s3fs repeats what botocore has repeated: together they hide a dead server for minutes.
     filesystem.retries = 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 
 from raffect import engine
 from raffect.context import OnNote
@@ -157,7 +158,7 @@ def execute(
     trainable = tune.with_resources(trainable, {"cpu": execution.cpus, "gpu": execution.gpus})
     # Ray's dashboard lists the actors by it.
     trainable.__qualname__ = trainable.__name__
-    with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm():
+    with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm(), _no_credentials_sent():
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -185,6 +186,24 @@ def execute(
 
 def _name(trial: tune.experiment.Trial) -> str:
     return f"trial-{trial.config['number']:05d}"
+
+
+@contextmanager
+def _no_credentials_sent() -> Iterator[None]:
+    """Keep Tune from copying AWS keys from the driver's environment to each trial's actor.
+
+    It copies them into the actor's runtime environment, which Ray sends to the node and writes in
+    clear to runtime_env_agent.log, readable by every user of the machine. Trials don't need that:
+    the processes of a Ray on this machine inherit the driver's environment, and the nodes of a
+    cluster have credentials of their own. Tune has no switch for it, only this set of names.
+    """
+    names: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
+    credentials = {name for name in names if name.startswith("AWS_")}
+    names -= credentials
+    try:
+        yield
+    finally:
+        names |= credentials
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from raffect.errors import SettingsError, StoreError
 from raffect.store import Store
@@ -50,6 +51,48 @@ def test_delete_takes_all_below(any_store: Store):
     assert any_store.files("") == ["e"]
 
 
+PATTERNS = ["run*", "run?", "run[12]", "[!x]un1", "run{1,2}", "run#1"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_looks_like_a_glob_is_a_name(any_store: Store, pattern: str):
+    """In a store's URI and in a key: what it would match stays, and it is gone itself."""
+    root, keys = any_store, ["models/a", "models/b/c", "models2/d"]
+    neighbours = [Store(f"{root.uri}/{name}") for name in ("run1", "run2", "run", "xun1")]
+    named = Store(f"{root.uri}/{pattern}")
+    assert named.uri == root.where(pattern)
+    for store in (named, *neighbours):
+        for key in keys:
+            store.write_bytes(key, store.uri.encode())
+    assert named.files("") == keys
+    assert named.names("") == ["models", "models2"]
+    assert named.read_bytes("models/a") == named.uri.encode()
+    assert not named.exists("models/x")
+    assert not named.create("models/a", b"other")
+
+    named.delete("models")
+    assert named.files("") == ["models2/d"]
+    named.delete("models")
+    named.delete("models2/d")
+    root.delete(pattern)
+    assert named.files("") == []
+    assert all(store.files("") == keys for store in neighbours)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_ray_train_deletes_no_neighbours_checkpoints(any_store: Store, pattern: str):
+    """It goes through pyarrow, which asks the store's file system."""
+    for folder in (pattern, "run1"):
+        any_store.write_bytes(f"{folder}/checkpoint/a", b"x")
+        any_store.write_bytes(f"{folder}/b", b"x")
+    filesystem = PyFileSystem(FSSpecHandler(any_store.filesystem))
+    filesystem.delete_dir(any_store.path(f"{pattern}/checkpoint"))
+    filesystem.delete_file(any_store.path(f"{pattern}/b"))
+    assert any_store.files("") == ["run1/b", "run1/checkpoint/a"]
+    copy = pickle.loads(pickle.dumps(any_store.filesystem))
+    assert type(copy) is type(any_store.filesystem)
+
+
 def test_create_lets_exactly_one_writer_win(any_store: Store):
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda i: any_store.create("lock", b"%d" % i), range(8)))
@@ -80,7 +123,14 @@ def test_upload_and_download(any_store: Store, tmp_path):
 
 @pytest.mark.parametrize(
     ("uri", "word"),
-    [("gs://b/p", "gs"), ("s3://", "no bucket"), ("s3://key:secret@bucket/p", "no bucket")],
+    [
+        ("gs://b/p", "gs"),
+        ("s3://", "no bucket"),
+        ("s3://key:secret@bucket/p", "no bucket"),
+        ("s3://buck[et/p", "no bucket"),
+        ("s3://bucket?x/p", "no bucket"),
+        ("s3://bucket/p?versionId=1", "a version"),
+    ],
 )
 def test_a_uri_of_another_kind_is_refused(uri: str, word: str):
     with pytest.raises(SettingsError, match=word):
