@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+STORE_VARIABLE = "RAFFECT_STORE"
+DEFAULT_STORE = "./raffect-store"
+"""The store of commands that name none, where STORE_VARIABLE does not name one either."""
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is in all."""
 OnNote = Callable[[str], None]

@@ -14,6 +14,7 @@ from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, recipe
 from raffect.context import Context
 from raffect.settings import override
 from raffect.store import Store
+from raffect.store.layout import REPORT
 
 if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
@@ -22,7 +23,6 @@ FRAMES = 200
 SEED = 0
 ENCODER = "clip"
 WORKERS = 2
-REPORT = "report.html"
 SHARD_BYTES = 4 * 2**20
 SCALED = (
     "Synthetic faces, not Aff-Wild2, and the recipe's sizes scaled down to what two cores learn"

@@ -96,14 +96,15 @@ def crops(tmp_path: Path) -> Path:
 @pytest.fixture
 def with_encoder(store: Store) -> Store:
     """A model on features that a real encoder of the store could have made."""
-    from raffect.clip.encoder import CONFIG, WEIGHTS, to_bytes
+    from raffect.clip.encoder import to_bytes
+    from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 
     tiny.fill(store)
     encoder = build_encoder(EncoderConfig(model="raffect-tiny", pretrained=None))
     folder = encoder_folder("clip")
-    store.write_bytes(f"{folder}/{WEIGHTS}", to_bytes(encoder))
+    store.write_bytes(f"{folder}/{ENCODER_WEIGHTS}", to_bytes(encoder))
     store.write_json(f"{folder}/{CONFIG}", encoder.describe())
-    entry = FileEntry.of(WEIGHTS, store.read_bytes(f"{folder}/{WEIGHTS}"))
+    entry = FileEntry.of(ENCODER_WEIGHTS, store.read_bytes(f"{folder}/{ENCODER_WEIGHTS}"))
     manifest = make_manifest("encoder", {}, {}, [entry])
     write_manifest(store, folder, manifest)
     names = [name for name in (f"v{i}" for i in range(6)) for _ in range(60)]

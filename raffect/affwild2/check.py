@@ -23,6 +23,7 @@ from raffect.affwild2.shards import frames_files
 from raffect.affwild2.tasks import SPECS, Task, image_location, source_of
 from raffect.errors import StoreError
 from raffect.store import DATASET, FileEntry, Manifest, Store, read_manifest
+from raffect.store.layout import MANIFEST
 from raffect.store.stage import diff
 
 Progress = Callable[[int, int], None]
@@ -75,7 +76,7 @@ def check(store: Store, progress: Progress | None = None) -> dict[str, Any]:
     differences = diff(manifest.counts, counts)
     if differences:
         told = "\n".join(differences)
-        raise _wrong(store, "manifest.json", f"its counts are not those of the files:\n{told}")
+        raise _wrong(store, MANIFEST, f"its counts are not those of the files:\n{told}")
     return counts
 
 
@@ -132,5 +133,5 @@ def _unreadable(store: Store, manifest: Manifest, crops: Crops) -> list[str]:
         frame = int(file.partition(".")[0])
         if frame in crops.get(video, ()):
             where = image_location(video, frame)
-            raise _wrong(store, "manifest.json", f"{where} is unreadable and among the crops")
+            raise _wrong(store, MANIFEST, f"{where} is unreadable and among the crops")
     return listed

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.store import DATASET, Store, read_manifest
+from raffect.store.layout import LABELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class VideoLabels:
 
 def labels_file(task: Task) -> str:
     """Name of a task's labels below the dataset's folder."""
-    return f"labels/{task.value}.parquet"
+    return f"{LABELS}/{task.value}.parquet"
 
 
 def load_labels(store: Store, task: Task) -> dict[str, VideoLabels]:

@@ -20,9 +20,9 @@ from raffect.affwild2.scan import VideoCrops
 from raffect.affwild2.tasks import image_location, source_of
 from raffect.errors import DataError
 from raffect.store import Manifest, Stage
+from raffect.store.layout import FRAMES
 from raffect.store.stage import Part
 
-FRAMES = "frames"
 ROWS_PER_GROUP = 1000
 """Rows that a reader gets at once: some 4 MB of crops."""
 

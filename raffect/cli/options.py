@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
 
 StoreOption = Annotated[
@@ -15,7 +16,7 @@ StoreOption = Annotated[
         "--store",
         metavar="URI",
         help="A folder or s3://bucket/prefix.",
-        show_default="$RAFFECT_STORE, else ./raffect-store",
+        show_default=f"${STORE_VARIABLE}, else {DEFAULT_STORE}",
     ),
 ]
 AddressOption = Annotated[

@@ -18,10 +18,8 @@ from raffect.config import EncoderConfig
 from raffect.errors import StoreError
 from raffect.settings import build
 from raffect.store import FileEntry, Store, encoder_folder, read_manifest
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 
-WEIGHTS = "encoder.safetensors"
-CONFIG = "config.json"
-METRICS = "metrics.json"
 CLASSES = SPECS[Task.EXPR].columns
 HeadKind = Literal["linear", "prompt"]
 _PROMPT = "a photo of a face with {} expression"
@@ -157,13 +155,13 @@ def load_encoder(store: Store, name: str) -> FrameEncoder:
     folder = encoder_folder(name)
     manifest = read_manifest(store, folder)
     try:
-        weights = store.read_bytes(f"{folder}/{WEIGHTS}")
+        weights = store.read_bytes(f"{folder}/{ENCODER_WEIGHTS}")
         description = store.read_json(f"{folder}/{CONFIG}")
     except FileNotFoundError as error:
         raise _damaged(store, folder, str(error)) from None
-    entry = next((entry for entry in manifest.files if entry.name == WEIGHTS), None)
-    if entry is None or FileEntry.of(WEIGHTS, weights) != entry:
-        raise _damaged(store, folder, f"{WEIGHTS} is not the file that was written")
+    entry = next((entry for entry in manifest.files if entry.name == ENCODER_WEIGHTS), None)
+    if entry is None or FileEntry.of(ENCODER_WEIGHTS, weights) != entry:
+        raise _damaged(store, folder, f"{ENCODER_WEIGHTS} is not the file that was written")
     return restore(description, weights).eval()
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 
+from raffect.affwild2.shards import frames_files
 from raffect.clip.encode import choose_device, encode_crops
 from raffect.clip.encoder import load_encoder
-from raffect.clip.ingest import FRAMES
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
 from raffect.engine import asks_for_gpus, check_gpus, connect, tell_waiting
@@ -27,6 +27,7 @@ from raffect.store import (
     read_manifest,
 )
 from raffect.store.features import to_parquet
+from raffect.store.layout import FRAMES
 from raffect.store.stage import Part
 
 Progress = Callable[[int, int], None]
@@ -70,7 +71,7 @@ def extract(
     if stage.finished is not None:
         return stage.finished
     connect(context.address)
-    shards = [entry.name for entry in dataset.files if entry.name.startswith(FRAMES)]
+    shards = frames_files(dataset)
     total = int(dataset.counts["crops"]["readable"])
     parts = []
     for part in _parts(stage, encoder, shards, config, workers, context.on_note):
@@ -92,7 +93,7 @@ def _parts(
     """The parts that are there, then each of the others as an encoder finishes it."""
     kept = stage.parts()
     yield from kept.values()
-    pending = [shard for shard in shards if shard.removeprefix(FRAMES) not in kept]
+    pending = [shard for shard in shards if shard.removeprefix(f"{FRAMES}/") not in kept]
     if not pending:
         return
     use_gpu = asks_for_gpus(config.run.device, 1)
@@ -130,7 +131,7 @@ class _Encoder:
         videos = table.column("video").cast(pa.string()).to_pylist()
         frames = table.column("frame").to_numpy()
         part = self.stage.write_part(
-            str(name).removeprefix(FRAMES),
+            str(name).removeprefix(f"{FRAMES}/"),
             to_parquet(videos, frames, features),
             {"rows": len(features), "dim": self.encoder.dim},
         )

@@ -11,11 +11,11 @@ from safetensors.torch import save as save_tensors
 
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.clip.encoder import CONFIG, METRICS, WEIGHTS, FrameEncoder, build_encoder
+from raffect.clip.encoder import FrameEncoder, build_encoder
 from raffect.clip.encoder import to_bytes as encoder_bytes
 from raffect.clip.ingest import Wanted, choose_frames, read_shares
 from raffect.clip.training import read_best
-from raffect.clip.workers import CHECKPOINTS, Job, OnEpoch, run_workers
+from raffect.clip.workers import Job, OnEpoch, run_workers
 from raffect.config import FinetuneConfig
 from raffect.context import Context
 from raffect.engine import (
@@ -28,6 +28,7 @@ from raffect.engine import (
     tell_waiting,
 )
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS, FINETUNE_CHECKPOINTS, METRICS
 from raffect.store.manifest import has_manifest
 
 
@@ -114,7 +115,7 @@ def _finish(stage: Stage, job: Job, checkpoint: Path) -> Manifest:
         "history": facts["history"],
     }
     parts = [
-        stage.write_part(WEIGHTS, save_tensors(weights)),
+        stage.write_part(ENCODER_WEIGHTS, save_tensors(weights)),
         stage.write_part(CONFIG, _json(job.description)),
         stage.write_part(METRICS, _json(metrics)),
     ]
@@ -126,7 +127,7 @@ def _finish(stage: Stage, job: Job, checkpoint: Path) -> Manifest:
         "frames": job.frames(),
     }
     manifest = stage.finish(parts, counts)
-    stage.store.delete(f"{stage.folder}/{CHECKPOINTS}")
+    stage.store.delete(f"{stage.folder}/{FINETUNE_CHECKPOINTS}")
     return manifest
 
 

@@ -24,13 +24,13 @@ import ray.data
 from numpy.typing import NDArray
 
 from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.shards import frames_files
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.clip.images import Preprocessing, decode_batch
 from raffect.engine import count_cpus
 from raffect.errors import DataError
 from raffect.store import DATASET, Store, read_manifest
 
-FRAMES = "frames/"
 WINDOW = 2048
 DECODED_ROWS = 256
 """Images that one decoding task makes at a time."""
@@ -104,7 +104,7 @@ def read_shares(
     Raises:
         DataError: There are fewer crops than workers.
     """
-    names = [e.name for e in read_manifest(store, DATASET).files if e.name.startswith(FRAMES)]
+    names = frames_files(read_manifest(store, DATASET))
     shards = ray.data.from_items([{"shard": name} for name in names])
     # The same order of blocks every time, or the same seed would give other batches.
     shards.context.execution_options.preserve_order = True

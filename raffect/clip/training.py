@@ -30,12 +30,11 @@ from raffect.clip.optimiser import (
     state_tensors,
 )
 from raffect.config import FinetuneConfig, RunConfig
+from raffect.store.layout import STATE_FACTS, STATE_TENSORS
 from raffect.training.reduce import LOCAL, Reducer
 
 Batch = tuple[Tensor, Tensor]
 """Pixels `(batch, height, width, 3)` uint8 and class indices `(batch,)` int64."""
-TENSORS = "state.safetensors"
-STATE = "state.json"
 
 
 class NotFiniteError(Exception):
@@ -176,25 +175,25 @@ class Finetuner:
         tensors |= _prefixed("mean", self.mean.state_dict())
         tensors |= _prefixed("best", self.best_state)
         tensors |= _prefixed("optimiser", state_tensors(self.model, self.optimiser))
-        save_file(_to_cpu(tensors), folder / TENSORS)
+        save_file(_to_cpu(tensors), folder / STATE_TENSORS)
         facts = {"epoch": self.epoch, "history": self.history, "best": self.best}
-        (folder / STATE).write_text(json.dumps(facts), encoding="utf-8")
+        (folder / STATE_FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
-        tensors = load_file(folder / TENSORS)
+        tensors = load_file(folder / STATE_TENSORS)
         self.model.load_state_dict(_below("model", tensors))
         self.mean.load_state_dict(_below("mean", tensors))
         self.best_state = _below("best", tensors)
         load_state_tensors(self.model, self.optimiser, _below("optimiser", tensors))
-        facts = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        facts = json.loads((folder / STATE_FACTS).read_text(encoding="utf-8"))
         self.epoch, self.history, self.best = facts["epoch"], facts["history"], facts["best"]
 
 
 def read_best(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights of the best epoch, and the facts (epoch, history, best), of a checkpoint."""
-    facts = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    return _below("best", load_file(folder / TENSORS)), facts
+    facts = json.loads((folder / STATE_FACTS).read_text(encoding="utf-8"))
+    return _below("best", load_file(folder / STATE_TENSORS)), facts
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

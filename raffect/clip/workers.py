@@ -26,10 +26,9 @@ from raffect.config import FinetuneConfig
 from raffect.engine import asks_for_gpus, beside_caller, count_cpus, cpus_per_worker
 from raffect.errors import RaffectError, SettingsError, find_user_error
 from raffect.store import Store
+from raffect.store.layout import FINETUNE_CHECKPOINTS
 from raffect.training.reduce import LOCAL, GroupReducer
 
-CHECKPOINTS = "train"
-"""Folder of Ray Train's checkpoints below the encoder's; deleted when the encoder is finished."""
 POLL_S = 0.2
 STOP_S = 30
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -158,7 +157,7 @@ def _run_config(store: Store, folder: str, mailbox: Any) -> Any:
     # Its stubs are those of Train V1.
     make: Any = ray.train.RunConfig
     return make(
-        name=CHECKPOINTS,
+        name=FINETUNE_CHECKPOINTS,
         storage_path=store.path(folder),
         storage_filesystem=None if store.is_local else pyarrow.fs.PyFileSystem(handler),
         failure_config=ray.train.FailureConfig(max_failures=2),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import raffect
 from raffect.errors import SettingsError
-from raffect.store.layout import DATASET, MANIFEST
+from raffect.store.layout import GROUPS, MANIFEST
 
 PACKAGES = ("raffect", "tune_spaces")
 PROJECT = "pyproject.toml"
@@ -24,7 +24,6 @@ DATA_SUFFIXES = frozenset(
     | {".npy", ".npz", ".parquet", ".pt", ".pth", ".ckpt", ".safetensors"}
     | {".gz", ".tar", ".zip"}
 )
-_STORE_MARKS = (DATASET, "encoders", "features", "models", "sweeps")
 _MOST_NAMED = 5
 
 
@@ -177,7 +176,7 @@ def _below(top: Path, root: Path) -> dict[str, Path]:
 
 def _is_store(folder: Path) -> bool:
     """Whether a folder holds what stages have made."""
-    for kind in _STORE_MARKS:
+    for kind in GROUPS:
         if (folder / kind / MANIFEST).is_file():
             return True
         if any((folder / kind).glob(f"*/{MANIFEST}")):

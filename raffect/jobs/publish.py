@@ -23,6 +23,7 @@ from ray.util.metrics import Gauge
 from raffect import __version__
 from raffect.jobs.submission import BOARD_VARIABLE, JOB_VARIABLE, LIVE, MARK
 from raffect.store import Store, sweep_folder
+from raffect.store.layout import REPORT
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.progress import STATES, Standing, SweepProgress, Tally
 
@@ -289,7 +290,7 @@ def links(store: str, sweep: str, board: str) -> dict[str, str]:
     if board:
         page = f"{board.rstrip('/')}/sweeps/{sweep}"
         return {"page": page, "report": f"{page}/report"}
-    return {"report": f"{store}/{sweep_folder(sweep)}/report.html (raffect report {sweep})"}
+    return {"report": f"{store}/{sweep_folder(sweep)}/{REPORT} (raffect report {sweep})"}
 
 
 def without_login(uri: str) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raffect import __version__
+from raffect.context import STORE_VARIABLE
 from raffect.errors import SettingsError
-from raffect.store.filesystem import locate, worker_environment
-from raffect.store.store import DEFAULT_STORE, STORE_VARIABLE
+from raffect.store import Store
+from raffect.store.filesystem import worker_environment
 
 JOB_VARIABLE = "RAFFECT_JOB"
 """Names the job to the process that it runs, and so to the sweep's lease."""
@@ -79,7 +80,7 @@ def make_order(
 
 def store_uri(given: str | None) -> str:
     """The store as the cluster is to find it: a folder by its whole path."""
-    return locate(given or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).uri
+    return Store.open(given).uri
 
 
 def parse_variables(given: Sequence[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from raffect.report.data import (
 )
 from raffect.report.importance import Distributions, guess_distribution, importance
 from raffect.store import DATASET, Manifest, Store, read_manifest, sweep_folder
-from raffect.store.layout import PLAN
+from raffect.store.layout import GROUPS, PLAN
 from raffect.sweep.failures import kind_of
 from raffect.sweep.leaderboard import SweepView, TrialRow, load_sweep
 from raffect.sweep.space import load_space
@@ -280,9 +280,6 @@ def spent_of(rows: Sequence[TrialRow]) -> tuple[Spent, ...]:
     return tuple(found)
 
 
-_ORDER = ("dataset", "encoders", "features", "models", "sweeps")
-
-
 def sources_of(store: Store, sweep: str, manifest: Manifest | None) -> dict[str, str]:
     """Folders that a sweep was made from, with their digests; also of one still running."""
     if manifest is not None:
@@ -346,4 +343,4 @@ def _manifest(store: Store, folder: str) -> Manifest | None:
 
 def _rank(folder: str) -> tuple[int, str]:
     group = folder.split("/")[0]
-    return (_ORDER.index(group) if group in _ORDER else len(_ORDER), folder)
+    return (GROUPS.index(group) if group in GROUPS else len(GROUPS), folder)

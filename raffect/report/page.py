@@ -24,9 +24,8 @@ from raffect.report.figures.style import DARK, LIGHT, STATE_NAMES, declarations
 from raffect.report.sections import TITLES, describe
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store, sweep_folder
+from raffect.store.layout import REPORT
 from raffect.text import count_text, duration, numbers_text, score_text, short_value
-
-REPORT = "report.html"
 
 
 def write_report(
@@ -37,7 +36,7 @@ def write_report(
     Args:
         store: The store with the sweep.
         sweep: The sweep's name.
-        out: A local file; None is `report.html` in the sweep's folder of the store.
+        out: A local file; None is REPORT in the sweep's folder of the store.
         tables: A local folder for the numbers as CSV files, those of all trials.
 
     Raises:

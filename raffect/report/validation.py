@@ -25,10 +25,10 @@ from raffect.errors import RaffectError, StoreError
 from raffect.report.data import Judged, Shown
 from raffect.report.tables import Cell, Table, rounded, table
 from raffect.store import Store, sweep_folder
+from raffect.store.layout import JUDGED
 from raffect.sweep.leaderboard import SweepView, TrialRow, model_folder_of
 from raffect.temporal.inference import load_bundle, predict_split
 
-KEPT = "judged.json"
 MOST_POINTS = 800
 """Points of a curve; more than the pixels that it has."""
 NO_MODEL = "No trial has a score yet."
@@ -41,7 +41,7 @@ def judge(store: Store, view: SweepView) -> Judged | str:
     row = view.best
     if row is None:
         return NO_MODEL
-    key = f"{sweep_folder(view.name)}/{KEPT}"
+    key = f"{sweep_folder(view.name)}/{JUDGED}"
     identity = {"version": __version__, "model": row.model, "score": row.score}
     kept = _kept(store, key, identity)
     if kept is not None:

@@ -1,4 +1,4 @@
-"""Names of what lies in a store; nobody else writes them."""
+"""The name of every folder and file that lies in a store."""
 
 from __future__ import annotations
 
@@ -6,16 +6,50 @@ import re
 
 from raffect.errors import SettingsError
 
+# Folders directly below the store, in the order in which they are made from one another.
 DATASET = "dataset"
 ENCODERS = "encoders"
 FEATURES = "features"
 MODELS = "models"
 SWEEPS = "sweeps"
+GROUPS = (DATASET, ENCODERS, FEATURES, MODELS, SWEEPS)
 
+# In the folder of every stage.
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 PARTS = "parts"
 """Folder of notes on finished shards, kept until the manifest is written."""
+
+# In the dataset.
+FRAMES = "frames"
+LABELS = "labels"
+
+# In the folder of an encoder, a model or a trial.
+ENCODER_WEIGHTS = "encoder.safetensors"
+MODEL_WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+METRICS = "metrics.json"
+MODEL_FILES = (MODEL_WEIGHTS, CONFIG, METRICS)
+
+# In those folders while they are being trained.
+CHECKPOINT = "checkpoint"
+ENGINE = "engine"
+"""Ray Train's own folder of a run on several workers."""
+FINETUNE_CHECKPOINTS = "train"
+"""Ray Train's checkpoints of fine-tuning; deleted when the encoder is finished."""
+WHOLE = "whole.json"
+"""Marks a checkpoint as complete; holds the hashes of its files."""
+STATE_TENSORS = "state.safetensors"
+STATE_FACTS = "state.json"
+
+# In the folder of a sweep.
+STUDY = "study"
+LEASE = "lease"
+TRIALS = "trials"
+SEEDS = "seeds"
+TENSORBOARD = "tensorboard"
+REPORT = "report.html"
+JUDGED = "judged.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -42,7 +76,7 @@ def sweep_folder(name: str) -> str:
 
 def trial_folder(sweep: str, number: int) -> str:
     """Folder of one trial's model in the store."""
-    return f"{sweep_folder(sweep)}/trials/{number:05d}"
+    return f"{sweep_folder(sweep)}/{TRIALS}/{number:05d}"
 
 
 def check_name(name: str) -> str:

@@ -9,11 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.store.filesystem import locate, open_filesystem
 from raffect.store.translate import translated
-
-STORE_VARIABLE = "RAFFECT_STORE"
-DEFAULT_STORE = "./raffect-store"
 
 
 class Store:
@@ -31,7 +29,7 @@ class Store:
 
     @classmethod
     def open(cls, uri: str | None = None) -> Store:
-        """The store a user named, else that of RAFFECT_STORE, else `./raffect-store`."""
+        """The store a user named, else that of STORE_VARIABLE, else DEFAULT_STORE."""
         return cls(uri or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:

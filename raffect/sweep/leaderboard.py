@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
-from raffect.store.layout import PLAN, SWEEPS, trial_folder
+from raffect.store.layout import PLAN, SEEDS, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
 from raffect.sweep.attributes import DEVICES, ENDED, EPOCH, FILES, ORIGIN, REASON, SPACE, SPENT
 from raffect.sweep.settings import Objective
@@ -282,9 +282,6 @@ def _params(trial: FrozenTrial) -> dict[str, Any]:
 def _utc(local: datetime) -> datetime:
     """Optuna's times are local and naive."""
     return local.astimezone(UTC)
-
-
-SEEDS = "seeds"
 
 
 def seed_key(sweep: str, number: int, seed: int) -> str:

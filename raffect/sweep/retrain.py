@@ -14,10 +14,9 @@ from raffect.context import Context
 from raffect.errors import NotThereError, find_user_error
 from raffect.settings import build, override
 from raffect.store import Store, model_folder
-from raffect.store.layout import check_name
+from raffect.store.layout import CONFIG, METRICS, check_name
 from raffect.sweep.leaderboard import TrialRow, load_sweep, model_folder_of, write_seed
 from raffect.temporal.train import train
-from raffect.training.checkpoints import CONFIG, METRICS
 
 OnSeed = Callable[["SeedResult"], None]
 

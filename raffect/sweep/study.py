@@ -21,7 +21,7 @@ from raffect.config import TemporalConfig
 from raffect.errors import NotThereError
 from raffect.settings import override
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import SWEEPS
+from raffect.store.layout import STUDY, SWEEPS
 from raffect.sweep.attributes import (
     ACCUMULATION,
     EPOCH,
@@ -47,7 +47,7 @@ _VALUES: dict[Objective, str] = {"latency": "latency_ms", "parameters": "paramet
 
 def journal_of(store: Store, name: str) -> StoreJournal:
     """The journal of a sweep's study."""
-    return StoreJournal(store, f"{sweep_folder(name)}/study")
+    return StoreJournal(store, f"{sweep_folder(name)}/{STUDY}")
 
 
 def open_storage(store: Store, name: str) -> JournalStorage:

@@ -30,7 +30,7 @@ from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from raffect.errors import SettingsError
 from raffect.settings import flatten, hash_json
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN
+from raffect.store.layout import PLAN, TENSORBOARD
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,6 @@ def epochs_after(history: Sequence[Mapping[str, Any]], known: int) -> list[dict[
     return found
 
 
-FOLDER = "tensorboard"
 COPY_S = 15.0
 """Least seconds between two copies of a trial's file to object storage, which can't append."""
 UPLOAD_S = 45
@@ -260,7 +259,7 @@ class TensorBoard(Logger):
             self._local.cleanup()
 
     def _key(self, number: int) -> str:
-        return f"{sweep_folder(self.sweep.name)}/{FOLDER}/{trial_name(number)}"
+        return f"{sweep_folder(self.sweep.name)}/{TENSORBOARD}/{trial_name(number)}"
 
     def _copy(self, number: int, wait_s: float = COPY_S) -> None:
         if self._local is None:

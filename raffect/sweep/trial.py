@@ -18,7 +18,7 @@ from raffect.config import TemporalConfig
 from raffect.errors import StoreError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Store, sweep_folder
-from raffect.store.layout import trial_folder
+from raffect.store.layout import CHECKPOINT, MODEL_FILES, trial_folder
 from raffect.store.retry import patiently
 from raffect.sweep.attributes import ACCUMULATION, DEVICES, FILES, MARGINS
 from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
@@ -26,10 +26,8 @@ from raffect.sweep.settings import Limits
 from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.prediction import measure_latency
 from raffect.temporal.training import EpochResult, ResidentData, Trainer
-from raffect.training.checkpoints import MODEL_FILES, CheckpointFolder
+from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.device import choose_device, free_memory
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ import ray
 
 from raffect.engine import beside_caller
 from raffect.errors import StoreError
+from raffect.store.layout import CHECKPOINT
 from raffect.sweep.attributes import DEVICES, MARGINS
 from raffect.sweep.settings import Limits
-from raffect.sweep.trial import CHECKPOINT, SweepTrial, TrialHome, describe, failure, refusal
+from raffect.sweep.trial import SweepTrial, TrialHome, describe, failure, refusal
 from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.prediction import measure_latency
 from raffect.temporal.training import EpochResult, Trainer, is_done

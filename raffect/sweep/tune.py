@@ -17,7 +17,7 @@ from raffect.context import Context, OnNote
 from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
-from raffect.store.layout import MANIFEST
+from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import Part
 from raffect.sweep.attributes import (
@@ -50,7 +50,7 @@ from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import Beginning, SweepStudy
 from raffect.sweep.trackers import Tracker, make_callbacks
-from raffect.sweep.trial import CHECKPOINT, TrialHome
+from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.model import auxiliary_weights, check_model
@@ -58,7 +58,6 @@ from raffect.temporal.model import auxiliary_weights, check_model
 __all__ = ["SweepProgress", "tune"]
 
 _AUXILIARY = "losses.auxiliary."
-LEASE = "lease"
 
 
 def tune(
@@ -318,7 +317,7 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
     if not scored:
         raise too_many_failed(name, list(_failures(finished).values()))
     inside = f"/{CHECKPOINT}/"
-    files = stage.store.files(f"{stage.folder}/trials")
+    files = stage.store.files(f"{stage.folder}/{TRIALS}")
     for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
         stage.store.delete(folder)
     study.close()
@@ -355,7 +354,7 @@ def _models(finished: Sequence[FrozenTrial]) -> list[Part]:
 
 def _study_files(stage: Stage) -> list[Part]:
     parts = []
-    for key in stage.store.files(f"{stage.folder}/study"):
+    for key in stage.store.files(f"{stage.folder}/{STUDY}"):
         name = key.removeprefix(f"{stage.folder}/")
         parts.append(Part(entry=FileEntry.of(name, stage.store.read_bytes(key))))
     return parts

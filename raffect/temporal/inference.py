@@ -17,12 +17,11 @@ from raffect.config import Device, TemporalConfig
 from raffect.errors import ConflictError, NotThereError
 from raffect.settings import build
 from raffect.store import Manifest, Store, features_folder, read_manifest
-from raffect.store.layout import MODELS
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
 from raffect.temporal.data import load_sources, load_split, read_features
 from raffect.temporal.model import TemporalModel
 from raffect.temporal.prediction import predict
 from raffect.temporal.timelines import build_timelines
-from raffect.training.checkpoints import CONFIG, METRICS, WEIGHTS
 from raffect.training.device import choose_device
 
 
@@ -68,7 +67,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
     try:
         described = json.loads(store.read_bytes(f"{folder}/{CONFIG}"))
         metrics = json.loads(store.read_bytes(f"{folder}/{METRICS}"))
-        weights = load(store.read_bytes(f"{folder}/{WEIGHTS}"))
+        weights = load(store.read_bytes(f"{folder}/{MODEL_WEIGHTS}"))
     except FileNotFoundError:
         raise NotThereError(
             f"{store.where(folder)} holds no model.",

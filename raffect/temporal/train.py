@@ -12,13 +12,13 @@ from raffect.config import TemporalConfig
 from raffect.context import Context
 from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
+from raffect.store.layout import CHECKPOINT, METRICS, MODEL_FILES
 from raffect.store.stage import Part
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.model import auxiliary_weights, check_model
 from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
-from raffect.training.checkpoints import METRICS, MODEL_FILES, CheckpointFolder
+from raffect.training.checkpoints import CheckpointFolder
 
-CHECKPOINT = "checkpoint"
 OnEpoch = Callable[[EpochResult, int], None]
 
 

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raffect.store import Store
-
-_MARKER = "whole.json"
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, STATE_FACTS, STATE_TENSORS, WHOLE
 
 
 class Saveable(Protocol):
@@ -49,7 +48,7 @@ class CheckpointFolder:
         """Keep the trainer's state, instead of earlier ones."""
         name = f"epoch-{trainer.epoch:05d}"
         target = f"{self.folder}/{name}"
-        self.store.delete(f"{target}/{_MARKER}")
+        self.store.delete(f"{target}/{WHOLE}")
         hashes = {}
         with tempfile.TemporaryDirectory(prefix="raffect-") as local:
             trainer.save(Path(local))
@@ -57,7 +56,7 @@ class CheckpointFolder:
                 data = path.read_bytes()
                 hashes[path.name] = hashlib.sha256(data).hexdigest()
                 self.store.write_bytes(f"{target}/{path.name}", data)
-        self.store.write_json(f"{target}/{_MARKER}", hashes)
+        self.store.write_json(f"{target}/{WHOLE}", hashes)
         for other in self.store.names(self.folder):
             if other != name:
                 self.store.delete(f"{self.folder}/{other}")
@@ -73,7 +72,7 @@ class CheckpointFolder:
 
     def _fetch(self, source: str, local: Path) -> bool:
         try:
-            hashes: dict[str, str] = self.store.read_json(f"{source}/{_MARKER}")
+            hashes: dict[str, str] = self.store.read_json(f"{source}/{WHOLE}")
             for name, expected in hashes.items():
                 data = self.store.read_bytes(f"{source}/{name}")
                 if hashlib.sha256(data).hexdigest() != expected:
@@ -88,13 +87,6 @@ class CheckpointFolder:
         self.store.delete(self.folder)
 
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-METRICS = "metrics.json"
-MODEL_FILES = (WEIGHTS, CONFIG, METRICS)
-
-_STATE_WEIGHTS = "state.safetensors"
-_STATE_FACTS = "state.json"
 _BETWEEN = "//"
 
 
@@ -115,7 +107,7 @@ class ModelFiles:
     def write(self, folder: Path) -> None:
         """Write them into a local folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_plain(self.weights), folder / WEIGHTS)
+        save_file(_plain(self.weights), folder / MODEL_WEIGHTS)
         write_json(folder / CONFIG, self.config)
         write_json(folder / METRICS, self.metrics)
 
@@ -130,15 +122,15 @@ def write_state(
         for group, tensors in weights.items()
         for name, value in tensors.items()
     }
-    save_file(_plain(flat), folder / _STATE_WEIGHTS)
-    write_json(folder / _STATE_FACTS, {"groups": list(weights), **facts})
+    save_file(_plain(flat), folder / STATE_TENSORS)
+    write_json(folder / STATE_FACTS, {"groups": list(weights), **facts})
 
 
 def read_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The groups of tensors (in the machine's memory) and the facts that `write_state` wrote."""
-    facts: dict[str, Any] = json.loads((folder / _STATE_FACTS).read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads((folder / STATE_FACTS).read_text(encoding="utf-8"))
     weights: dict[str, dict[str, Tensor]] = {group: {} for group in facts.pop("groups")}
-    for key, value in load_file(folder / _STATE_WEIGHTS).items():
+    for key, value in load_file(folder / STATE_TENSORS).items():
         group, _, name = key.partition(_BETWEEN)
         weights[group][name] = value
     return weights, facts

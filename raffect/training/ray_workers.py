@@ -30,6 +30,7 @@ from raffect.engine import (
     tell_waiting,
 )
 from raffect.errors import find_user_error
+from raffect.store.layout import ENGINE
 from raffect.temporal.data import TaskData
 from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
 from raffect.training.checkpoints import CheckpointFolder
@@ -39,7 +40,6 @@ OnEpoch = Callable[[EpochResult, int], None]
 
 _MAX_FAILURES = 2
 _POLL_S = 0.2
-ENGINE = "engine"
 """Folder beside the checkpoints where Ray Train keeps its own notes while it runs."""
 
 

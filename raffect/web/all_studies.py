@@ -22,7 +22,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, SettingsError, StoreError
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import SWEEPS
+from raffect.store.layout import STUDY, SWEEPS
 from raffect.sweep.journal import StoreJournal
 from raffect.sweep.study import journal_of
 
@@ -54,7 +54,7 @@ class _Source:
     @property
     def folder(self) -> str:
         """Where the journal lies."""
-        return f"{sweep_folder(self.name)}/study"
+        return f"{sweep_folder(self.name)}/{STUDY}"
 
     def is_due(self, now: float) -> bool:
         """Whether to look again: soon at a sweep that runs, seldom at an old one."""

@@ -16,9 +16,9 @@ from typing import Literal
 
 from raffect.errors import NotThereError, SettingsError, StoreError
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN, SWEEPS, check_name
+from raffect.store.layout import LEASE, PLAN, SEEDS, STUDY, SWEEPS, check_name
 from raffect.store.lease import TTL_S
-from raffect.sweep.leaderboard import SEEDS, SweepView, load_sweep
+from raffect.sweep.leaderboard import SweepView, load_sweep
 
 REFRESH_S = 2.0
 """Least time between two looks at a sweep; each costs some requests on object storage."""
@@ -26,7 +26,6 @@ PATIENCE_S = 30.0
 """Longest time between two looks at a sweep in which nothing happens."""
 _SHARE = 10
 """A large study takes seconds of a core to read: at most a tenth of the time is spent on it."""
-LEASE = "lease"
 """As sweep/run.py names it, which would load Ray."""
 _ATTEMPTS = 3
 _PAUSE_S = 0.2
@@ -165,7 +164,7 @@ class Watch:
         mark = json.dumps(
             [
                 files,
-                self.store.names(f"{folder}/study"),
+                self.store.names(f"{folder}/{STUDY}"),
                 self.store.files(f"{folder}/{SEEDS}") if SEEDS in files else [],
             ]
         )

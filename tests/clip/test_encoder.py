@@ -9,8 +9,6 @@ from safetensors.torch import save_file
 
 from raffect.clip import weights as weights_module
 from raffect.clip.encoder import (
-    CONFIG,
-    WEIGHTS,
     build_encoder,
     load_encoder,
     restore,
@@ -21,6 +19,7 @@ from raffect.clip.training import expression_loss
 from raffect.config import EncoderConfig
 from raffect.errors import NotThereError, RaffectError, SettingsError, StoreError
 from raffect.store import Stage, Store, encoder_folder
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 
 TINY = EncoderConfig(model="raffect-tiny", pretrained=None)
 VIT = EncoderConfig(model="raffect-tiny-vit", pretrained=None)
@@ -30,7 +29,7 @@ def save(store: Store, name: str = "clip") -> torch.nn.Module:
     encoder = build_encoder(TINY).eval()
     stage = Stage(store, encoder_folder(name), "encoder", {}, {})
     parts = [
-        stage.write_part(WEIGHTS, to_bytes(encoder)),
+        stage.write_part(ENCODER_WEIGHTS, to_bytes(encoder)),
         stage.write_part(CONFIG, json.dumps(encoder.describe()).encode()),
     ]
     stage.finish(parts)
@@ -145,10 +144,10 @@ def test_loading_checks_the_store(store: Store):
     with torch.no_grad():
         assert torch.equal(load_encoder(store, "other")(images), encoder(images))
     store.write_bytes(
-        f"{encoder_folder('other')}/{WEIGHTS}", to_bytes(build_encoder(TINY, seed=9))
+        f"{encoder_folder('other')}/{ENCODER_WEIGHTS}", to_bytes(build_encoder(TINY, seed=9))
     )
     with pytest.raises(StoreError, match="damaged"):
         load_encoder(store, "other")
-    store.delete(f"{encoder_folder('other')}/{WEIGHTS}")
+    store.delete(f"{encoder_folder('other')}/{ENCODER_WEIGHTS}")
     with pytest.raises(RaffectError, match="damaged"):
         load_encoder(store, "other")

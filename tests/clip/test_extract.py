@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raffect.clip.encoder import CONFIG, WEIGHTS, FrameEncoder, build_encoder, to_bytes, to_images
+from raffect.clip.encoder import FrameEncoder, build_encoder, to_bytes, to_images
 from raffect.clip.extract import extract
 from raffect.clip.images import decode_batch
 from raffect.config import ExtractConfig
@@ -17,6 +17,7 @@ from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 from tests.clip.clip_data import tiny_config
 
 pytestmark = pytest.mark.ray
@@ -28,7 +29,7 @@ def encoder(dataset: Store) -> FrameEncoder:
     encoder = build_encoder(tiny_config().encoder).eval()
     stage = Stage(dataset, encoder_folder("clip"), "encoder", {}, {})
     parts = [
-        stage.write_part(WEIGHTS, to_bytes(encoder)),
+        stage.write_part(ENCODER_WEIGHTS, to_bytes(encoder)),
         stage.write_part(CONFIG, json.dumps(encoder.describe()).encode()),
     ]
     stage.finish(parts)

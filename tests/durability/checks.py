@@ -10,11 +10,10 @@ from raffect.affwild2.evaluation import evaluate
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Split
 from raffect.store import Store, read_manifest, sweep_folder
-from raffect.store.layout import trial_folder
+from raffect.store.layout import METRICS, MODEL_FILES, trial_folder
 from raffect.store.manifest import FileEntry, has_manifest
 from raffect.sweep.leaderboard import TrialRow, load_sweep
 from raffect.temporal.inference import load_bundle, predict_split
-from raffect.training.checkpoints import METRICS, MODEL_FILES
 from tests.durability import driver, history
 from tests.durability.command import Event
 from tests.durability.state import ENDS, Moment, facts

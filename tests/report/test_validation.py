@@ -15,7 +15,6 @@ from raffect.affwild2.scores import f1
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.report.collect import collect
 from raffect.report.validation import (
-    KEPT,
     MOST_POINTS,
     NO_MODEL,
     choose_videos,
@@ -25,6 +24,7 @@ from raffect.report.validation import (
     video_score,
 )
 from raffect.store import Store, sweep_folder
+from raffect.store.layout import JUDGED
 from raffect.sweep.leaderboard import load_sweep
 from tests.report.views import made_up_judged, made_up_videos, row, view
 
@@ -156,7 +156,7 @@ def copy(swept: Store, tmp_path: Path) -> Store:
     shutil.copytree(swept.uri, tmp_path / "copy")
     found = Store(str(tmp_path / "copy"))
     for task in Task:
-        found.delete(f"{sweep_folder(task.value)}/{KEPT}")
+        found.delete(f"{sweep_folder(task.value)}/{JUDGED}")
     return found
 
 

@@ -10,8 +10,7 @@ import pytest
 from raffect.errors import NotThereError, StoreError
 from raffect.store import Store
 from raffect.store.lease import TTL_S
-from raffect.sweep import tune as run
-from raffect.web.watch import LEASE, PATIENCE_S, REFRESH_S, Watch
+from raffect.web.watch import PATIENCE_S, REFRESH_S, Watch
 from tests.jobs.studies import Sweep
 
 
@@ -28,10 +27,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def test_the_lease_s_folder_is_the_sweep_s_own() -> None:
-    assert LEASE == run.LEASE
 
 
 @pytest.mark.parametrize("where", ["store", "s3_store"])
