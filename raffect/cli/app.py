@@ -13,7 +13,15 @@ from typing import Annotated
 import typer
 
 from raffect import __version__
-from raffect.cli import board, data, demo, doctor, encoders, jobs, models, results, sweeps
+from raffect.cli.data import check, prepare, synth
+from raffect.cli.demo import demo
+from raffect.cli.doctor import doctor
+from raffect.cli.encoders import extract, finetune
+from raffect.cli.jobs import follow, list_jobs, stop, submit
+from raffect.cli.models import evaluate, predict, submission, train
+from raffect.cli.options import fits_all_options
+from raffect.cli.results import board, dashboard, report, trials
+from raffect.cli.sweeps import retrain, tune
 from raffect.errors import RaffectError, find_user_error
 
 EXIT_BUG = 1
@@ -27,8 +35,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (demo, data, encoders, models, sweeps, results, board, jobs, doctor):
-    module.register(app)
+PANELS = {
+    "Start here": (demo,),
+    "Data": (synth, prepare, check),
+    "Encoder": (finetune, extract),
+    "Models": (train, predict, evaluate, submission),
+    "Sweeps": (tune, retrain, trials, report, dashboard, board),
+    "Clusters": (submit, doctor),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        # What follows `submit --` is another command's.
+        context = {"ignore_unknown_options": True} if command is submit else None
+        app.command(rich_help_panel=panel, context_settings=context)(fits_all_options(command))
+jobs_app = typer.Typer(help="raffect's jobs on a cluster: list them, follow or stop one.")
+jobs_app.callback(invoke_without_command=True)(fits_all_options(list_jobs))
+for verb in (follow, stop):
+    jobs_app.command()(fits_all_options(verb))
+app.add_typer(jobs_app, name="jobs", rich_help_panel="Clusters")
 
 
 def _show_version(wanted: bool) -> None:

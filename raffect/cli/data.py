@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,18 +15,13 @@ from raffect.cli.options import (
     OverwriteOption,
     QuietOption,
     StoreOption,
-    UnusedAddress,
-    UnusedStore,
+    begin,
 )
 
-PANEL = "Data"
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
 
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(rich_help_panel=PANEL)(synth)
-    app.command(rich_help_panel=PANEL)(prepare)
-    app.command(rich_help_panel=PANEL)(check)
+_COLUMNS = ("videos", "frames", "valid", "valid_without_crop")
 
 
 def synth(
@@ -34,8 +30,6 @@ def synth(
     frames: Annotated[int, typer.Option(min=16, help="Median frames per video.")] = 240,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quiet: QuietOption = False,
-    store: UnusedStore = None,
-    address: UnusedAddress = None,
 ) -> None:
     """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
     from raffect.cli.screen import Screen
@@ -64,19 +58,12 @@ def prepare(
 ) -> None:
     """Bring crops and annotations of a raw tree into the store."""
     from raffect.affwild2.prepare import prepare as run
-    from raffect.cli.screen import Screen
     from raffect.context import Context
-    from raffect.store import Store
 
-    screen = Screen(quiet, as_json)
-    target = Store.open(store)
+    target, screen = begin(store, quiet, as_json)
     with screen.stage("Preparing crops and labels") as bar:
-        manifest = run(
-            target,
-            images,
-            annotations,
-            context=Context(address, overwrite, bar.tick, screen.say),
-        )
+        context = Context(address, overwrite, bar.tick, screen.say)
+        manifest = run(target, images, annotations, context=context)
     if as_json:
         screen.json(manifest.counts)
         return
@@ -88,39 +75,28 @@ def check(
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    address: UnusedAddress = None,
 ) -> None:
     """Count what the store's dataset holds, and verify every file of it."""
     from raffect.affwild2.check import check as run
-    from raffect.cli.screen import Screen
-    from raffect.store import Store
 
-    screen = Screen(quiet, as_json)
+    target, screen = begin(store, quiet, as_json)
     with screen.stage("Verifying the dataset") as bar:
-        counts = run(Store.open(store), progress=bar.tick)
+        counts = run(target, progress=bar.tick)
     if as_json:
         screen.json(counts)
     else:
         _show_counts(screen, counts)
 
 
-def _show_counts(screen: object, counts: dict[str, dict[str, object]]) -> None:
-    from raffect.cli.screen import Screen
-
-    assert isinstance(screen, Screen)
+def _show_counts(screen: Screen, counts: Mapping[str, Any]) -> None:
     rows = [
         [task, split, *(f"{numbers[key]:,}" for key in _COLUMNS)]
         for task, splits in counts["labels"].items()
-        for split, numbers in splits.items()  # type: ignore[attr-defined]
+        for split, numbers in splits.items()
     ]
     titles = [f">{name.replace('_', ' ')}" for name in _COLUMNS]
     screen.table(["task", "split", *titles], rows)
-    crops = counts["crops"]
-    unreadable = crops["unreadable"]
-    assert isinstance(unreadable, list)
-    screen.say(f"Crops: {crops['readable']:,} readable, {len(unreadable):,} unreadable")
+    unreadable = counts["crops"]["unreadable"]
+    screen.say(f"Crops: {counts['crops']['readable']:,} readable, {len(unreadable):,} unreadable")
     for path in unreadable[:10]:
         screen.say(f"  unreadable: {path}")
-
-
-_COLUMNS = ("videos", "frames", "valid", "valid_without_crop")

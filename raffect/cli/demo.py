@@ -11,21 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raffect.cli.options import JsonOption, QuietOption, UnusedAddress, UnusedStore
+from raffect.cli.options import JsonOption, QuietOption
 from raffect.errors import ConflictError
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.demo import Demo, DemoStage
 
-PANEL = "Start here"
 DEFAULT_FOLDER = Path("raffect-demo")
 VIDEOS = 40
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command(rich_help_panel=PANEL)(demo)
 
 
 def demo(
@@ -39,8 +33,6 @@ def demo(
     ] = VIDEOS,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    store: UnusedStore = None,
-    address: UnusedAddress = None,
 ) -> None:
     """See everything work in some minutes: synthetic data in, leaderboards and a report out."""
     from raffect.cli.screen import Screen

@@ -18,16 +18,10 @@ if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.doctor.findings import Finding
 
-PANEL = "Clusters"
 MANY = 4
 """Of more nodes than that only what is wrong is shown."""
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 _NODE = ("node ", "head ")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command(rich_help_panel=PANEL)(doctor)
 
 
 def doctor(

@@ -14,16 +14,11 @@ from raffect.cli.options import (
     SetOption,
     StoreOption,
     WorkersOption,
+    begin,
+    settings,
 )
 
-PANEL = "Encoder"
 DEFAULT_NAME = "clip"
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(rich_help_panel=PANEL)(finetune)
-    app.command(rich_help_panel=PANEL)(extract)
 
 
 def finetune(
@@ -43,21 +38,18 @@ def finetune(
     quiet: QuietOption = False,
 ) -> None:
     """Fine-tune CLIP's image tower on the expression labels (Ray Train)."""
-    from raffect.cli.options import settings
-    from raffect.cli.screen import Screen
     from raffect.clip.finetune import finetune as run
     from raffect.config import FinetuneConfig
     from raffect.context import Context
-    from raffect.store import Store, encoder_folder
+    from raffect.store import encoder_folder
 
-    extra: dict[str, Any] = {}
+    extra: dict[str, object] = {}
     if model is not None:
         extra["encoder.model"] = model
     if pretrained is not None:
         extra["encoder.pretrained"] = None if pretrained.lower() == "none" else pretrained
     chosen = settings(FinetuneConfig(), config, changes, extra)
-    target = Store.open(store)
-    screen = Screen(quiet)
+    target, screen = begin(store, quiet)
     with screen.stage(f"Fine-tuning {chosen.encoder.model} on expressions") as bar:
 
         def on_epoch(result: dict[str, Any]) -> None:
@@ -89,24 +81,15 @@ def extract(
     quiet: QuietOption = False,
 ) -> None:
     """Turn every crop into one feature (Ray Data)."""
-    from raffect.cli.options import settings
-    from raffect.cli.screen import Screen
     from raffect.clip.extract import extract as run
     from raffect.config import ExtractConfig
     from raffect.context import Context
-    from raffect.store import Store, features_folder
+    from raffect.store import features_folder
 
-    chosen = settings(ExtractConfig(), config, changes, {})
-    target = Store.open(store)
-    screen = Screen(quiet)
+    chosen = settings(ExtractConfig(), config, changes)
+    target, screen = begin(store, quiet)
     with screen.stage(f"Extracting features with {encoder}") as bar:
-        manifest = run(
-            target,
-            encoder,
-            name or encoder,
-            chosen,
-            workers=workers,
-            context=Context(address, overwrite, bar.tick, screen.say),
-        )
+        context = Context(address, overwrite, bar.tick, screen.say)
+        manifest = run(target, encoder, name or encoder, chosen, workers=workers, context=context)
         bar.tell(f"{manifest.counts['rows']:,} x {manifest.counts['dim']}")
     screen.ready(target.where(features_folder(name or encoder)), manifest)

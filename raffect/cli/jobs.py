@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raffect.cli.options import JsonOption, QuietOption, StoreOption, UnusedStore
+from raffect.cli.options import JsonOption, QuietOption, StoreOption
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
     from raffect.jobs.submission import Order
 
-PANEL = "Clusters"
 # They would show a page on the cluster's loopback, begin another job, or train on what is made up.
 NOT_SUBMITTED = ("submit", "jobs", "dashboard", "board", "demo", "synth")
 JobServerOption = Annotated[
@@ -28,20 +27,6 @@ JobServerOption = Annotated[
     ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="An id that `jobs` lists.")]
-
-jobs_app = typer.Typer(help="raffect's jobs on a cluster: list them, follow or stop one.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(
-        rich_help_panel=PANEL,
-        context_settings={"ignore_unknown_options": True},
-    )(submit)
-    jobs_app.callback(invoke_without_command=True)(list_jobs)
-    jobs_app.command()(follow)
-    jobs_app.command()(stop)
-    app.add_typer(jobs_app, name="jobs", rich_help_panel=PANEL)
 
 
 def submit(
@@ -142,7 +127,6 @@ def _show_submitted(screen: Screen, order: Order, address: str, files: int, size
 def list_jobs(
     context: typer.Context,
     address: JobServerOption = None,
-    store: UnusedStore = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -166,7 +150,6 @@ def list_jobs(
 def follow(
     job: JobArgument,
     address: JobServerOption = None,
-    store: UnusedStore = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -182,7 +165,6 @@ def follow(
 def stop(
     job: JobArgument,
     address: JobServerOption = None,
-    store: UnusedStore = None,
     quiet: QuietOption = False,
 ) -> None:
     """Stop a job in order; the same submission, given again, continues its work."""

@@ -17,22 +17,15 @@ from raffect.cli.options import (
     SetOption,
     StoreOption,
     TaskArgument,
-    UnusedAddress,
-    UnusedStore,
     WorkersOption,
+    begin,
+    settings,
 )
 
 if TYPE_CHECKING:
     from raffect.temporal.training import EpochResult
 
-PANEL = "Models"
 PredictionsArgument = Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A CSV file.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (train, predict, evaluate, submission):
-        app.command(rich_help_panel=PANEL)(command)
 
 
 def train(
@@ -51,17 +44,14 @@ def train(
 ) -> None:
     """Train one temporal model, by the recipe unless told otherwise."""
     from raffect.affwild2.tasks import parse_task
-    from raffect.cli.options import settings
-    from raffect.cli.screen import Screen
     from raffect.config import recipe
     from raffect.context import Context
-    from raffect.store import Store, model_folder
+    from raffect.store import model_folder
     from raffect.temporal.train import train as run
 
     chosen_task = parse_task(task)
-    chosen = settings(recipe(chosen_task), config, changes, {})
-    target = Store.open(store)
-    screen = Screen(quiet)
+    chosen = settings(recipe(chosen_task), config, changes)
+    target, screen = begin(store, quiet)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
 
         def on_epoch(result: EpochResult, total: int) -> None:
@@ -103,16 +93,12 @@ def predict(
     ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
-    address: UnusedAddress = None,
 ) -> None:
     """Predict every frame of a split, a folder of crops, or the test set into a CSV file."""
-    from raffect.cli.screen import Screen
     from raffect.predict import predict_to_file
-    from raffect.store import Store
 
-    screen = Screen(quiet)
+    target, screen = begin(store, quiet)
     with screen.stage(f"Predicting with {model}") as bar:
-        target = Store.open(store)
         done = predict_to_file(target, model, out, frames=frames, split=split, example=example)
         bar.tell(f"{done.frames:,} frames")
     for file in done.skipped[:10]:
@@ -129,8 +115,6 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train or validation")] = "validation",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    store: UnusedStore = None,
-    address: UnusedAddress = None,
 ) -> None:
     """Score a predictions file against an annotation tree, as the challenge does."""
     from raffect.affwild2.annotations import load_annotations
@@ -173,8 +157,6 @@ def submission(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")],
     quiet: QuietOption = False,
-    store: UnusedStore = None,
-    address: UnusedAddress = None,
 ) -> None:
     """Write a challenge submission: exactly the rows of the organisers' example file."""
     from raffect.affwild2.predictions import read_predictions

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
 
 StoreOption = Annotated[
     str | None,
@@ -30,9 +37,6 @@ AddressOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-# Accepted by the commands that need no store or no Ray, so that one set of options fits them all.
-UnusedStore = Annotated[str | None, typer.Option("--store", hidden=True)]
-UnusedAddress = Annotated[str | None, typer.Option("--address", hidden=True)]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Make it anew where other settings made it before.")
 ]
@@ -51,11 +55,53 @@ AnnotationsOption = Annotated[
 ]
 
 
-def settings(base: C, file: Path | None, changes: list[str] | None, options: dict[str, Any]) -> C:
+def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Accept --store and --address also where a command needs none: one set fits them all."""
+    signature = inspect.signature(command, eval_str=True)
+    unused = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(f"--{name}", hidden=True)],
+        )
+        for name in ("store", "address")
+        if name not in signature.parameters
+    ]
+
+    @wraps(command)
+    def accepting(**options: Any) -> None:
+        for parameter in unused:
+            options.pop(parameter.name, None)
+        command(**options)
+
+    # typer reads the options from the signature.
+    setattr(  # noqa: B010
+        accepting,
+        "__signature__",
+        signature.replace(parameters=[*signature.parameters.values(), *unused]),
+    )
+    return accepting
+
+
+def begin(store: str | None, quiet: bool, as_json: bool = False) -> tuple[Store, Screen]:
+    """The store and the screen of a command."""
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
+
+    return Store.open(store), Screen(quiet, as_json)
+
+
+def settings(
+    base: C,
+    file: Path | None,
+    changes: list[str] | None,
+    options: Mapping[str, object] | None = None,
+) -> C:
     """The settings that a user asked for.
 
     Raises:
         SettingsError: Everything that is wrong with them, listed at once.
     """
     tree = flatten(read_yaml(file)) if file is not None else {}
-    return override(base, {**tree, **options, **parse_assignments(changes or [])})
+    return override(base, {**tree, **(options or {}), **parse_assignments(changes or [])})

@@ -1,4 +1,4 @@
-"""trials, report, dashboard: what came of sweeps."""
+"""trials, report, dashboard, board: what came of sweeps."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raffect.cli.leaderboard import show_leaderboard
-from raffect.cli.options import JsonOption, QuietOption, StoreOption, UnusedAddress
+from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
 if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
     from raffect.sweep.leaderboard import SweepView, TrialRow
 
-PANEL = "Sweeps"
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (trials, report, dashboard):
-        app.command(rich_help_panel=PANEL)(command)
+HostOption = Annotated[str, typer.Option(help="Where to listen.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
 
 
 def trials(
@@ -29,17 +25,13 @@ def trials(
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    address: UnusedAddress = None,
 ) -> None:
     """List all sweeps, show the leaderboard of one, or compare several."""
     from raffect.cli.comparison import show_comparison, show_sweeps
-    from raffect.cli.screen import Screen
-    from raffect.store import Store
     from raffect.sweep.comparison import compare, read_sources
     from raffect.sweep.leaderboard import list_sweeps, load_sweep
 
-    target = Store.open(store)
-    screen = Screen(quiet, as_json)
+    target, screen = begin(store, quiet, as_json)
     if not sweeps:
         views = list_sweeps(target)
         if as_json:
@@ -74,16 +66,13 @@ def report(
     ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
-    address: UnusedAddress = None,
 ) -> None:
     """Write one HTML file that shows a sweep; it opens offline."""
-    from raffect.cli.screen import Screen
     from raffect.report.page import write_report
-    from raffect.store import Store
 
-    screen = Screen(quiet)
+    target, screen = begin(store, quiet)
     with screen.stage(f"Drawing the report of {sweep}"):
-        where = write_report(Store.open(store), sweep, out, csv)
+        where = write_report(target, sweep, out, csv)
     screen.path(where)
 
 
@@ -91,21 +80,38 @@ def dashboard(
     sweep: Annotated[
         str | None, typer.Argument(metavar="[SWEEP]", help="All sweeps when left out.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8080,
     store: StoreOption = None,
     quiet: QuietOption = False,
-    address: UnusedAddress = None,
 ) -> None:
     """Show sweeps live in a browser (optuna-dashboard), until Ctrl-C."""
-    from raffect.cli.screen import Screen
-    from raffect.store import Store
-    from raffect.web.optuna_dashboard import LOOPBACK, serve
+    from raffect.web.optuna_dashboard import serve
 
-    screen = Screen(quiet)
+    target, screen = begin(store, quiet)
+    _warn_of_guests(screen, host)
+    serve(target, sweep, host, port, screen.path, screen.path)
+
+
+def board(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8266,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show live leaderboards and reports in a browser, until Ctrl-C."""
+    from raffect.web.serve import serve
+
+    target, screen = begin(store, quiet)
+    _warn_of_guests(screen, host)
+    serve(target, host, port, screen.path, screen.path)
+
+
+def _warn_of_guests(screen: Screen, host: str) -> None:
+    from raffect.web.optuna_dashboard import LOOPBACK
+
     if host not in LOOPBACK:
         screen.say("[yellow]Whoever reaches this machine can look: there is no login.[/]")
-    serve(Store.open(store), sweep, host, port, screen.path, screen.path)
 
 
 def _trial_json(row: TrialRow) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from raffect.cli.options import (
     SetOption,
     StoreOption,
     TaskArgument,
+    begin,
+    settings,
 )
 
 if TYPE_CHECKING:
@@ -25,14 +27,6 @@ if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
     from raffect.sweep.progress import SweepProgress
     from raffect.sweep.retrain import Retraining, SeedResult
-
-PANEL = "Sweeps"
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (tune, retrain):
-        app.command(rich_help_panel=PANEL)(command)
 
 
 def tune(
@@ -123,15 +117,12 @@ def tune(
 ) -> None:
     """Search the best model of a task (Ray Tune, Optuna); given again, it continues."""
     from raffect.affwild2.tasks import parse_task
-    from raffect.cli.options import settings
     from raffect.cli.progress import SweepTable
-    from raffect.cli.screen import Screen
     from raffect.config import recipe
     from raffect.context import Context
     from raffect.engine import connect
     from raffect.jobs.publish import Board
     from raffect.settings import build
-    from raffect.store import Store
     from raffect.sweep.settings import SweepSettings
     from raffect.sweep.tune import tune as run
 
@@ -160,8 +151,7 @@ def tune(
         "warm_start": ([called] if branch else []) + (warm_start or []),
         "trackers": [one for one in track or ["tensorboard"] if one != "none"],
     }
-    target = Store.open(store)
-    screen = Screen(quiet)
+    target, screen = begin(store, quiet)
     title = f"Sweeping {chosen.value.upper()}"
     with (
         SweepTable(screen, title) as table,
@@ -224,15 +214,12 @@ def retrain(
     quiet: QuietOption = False,
 ) -> None:
     """Train a trial's configuration again, under its own seed and others."""
-    from raffect.cli.screen import Screen
     from raffect.context import Context
-    from raffect.store import Store
     from raffect.sweep.retrain import find_trial
     from raffect.sweep.retrain import retrain as run
 
-    target = Store.open(store)
+    target, screen = begin(store, quiet, as_json)
     wanted = find_trial(target, trial)
-    screen = Screen(quiet, as_json)
     with screen.stage(f"Training trial {wanted.row.number} of {wanted.sweep} again") as bar:
         done: list[SeedResult] = []
 
