@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Files of tests side by side: much of their time is spent waiting for Ray to start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test quick lint format house bench durability clean
+.PHONY: install demo test quick long lint format house bench durability clean
 
 install: $(READY)
 
@@ -26,6 +26,10 @@ test: install
 
 quick: install
 	$(PYTEST) -m "not slow and not long"
+
+# A third of the tests that `make test` leaves out: make long THIRD=0, 1 or 2; by default the commit's.
+long: install
+	$(PYTEST) -m long --third $(or $(THIRD),$$($(BIN)/python -m tests.thirds)) --durations 10
 
 lint: install
 	$(BIN)/ruff check .

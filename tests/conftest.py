@@ -10,14 +10,25 @@ import pytest
 
 from raffect.store import Store
 from raffect.testing.s3 import S3Server, environment, start_s3_server
+from tests.thirds import third_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--third", type=int, help="of the tests marked `long`, only this third")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that none is left over for one worker at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    third = config.getoption("--third")
+    if third is not None:
+        long = [item for item in items if item.get_closest_marker("long")]
+        left = {id(item) for item in long} - {id(item) for item in third_of(long, third)}
+        config.hook.pytest_deselected(items=[item for item in items if id(item) in left])
+        items[:] = [item for item in items if id(item) not in left]
 
 
 @pytest.fixture
