@@ -1,7 +1,9 @@
 """Every command of the README, typed in its order, on a synthetic tree and a real S3 server.
 
-What is real stays: each command runs in a process of its own, told where the bucket is by its
-environment only. What is too large for a test gets smaller settings, listed in SMALLER.
+What is real stays: each command is told where the bucket is by its environment only. What is too
+large for a test gets smaller settings, listed in SMALLER. `make test` runs the commands in one
+process with one Ray, which saves each of them seconds of start; the test marked `long` runs all
+of them in processes of their own.
 """
 
 from __future__ import annotations
@@ -13,12 +15,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
+from raffect.cli.app import run
+from raffect.engine import connect
 from raffect.synthetic.tree import write_synthetic
 from raffect.testing.s3 import S3Server
+from raffect.testing.s3 import environment as changed_environment
 from tests.e2e_settings import SMALL_FINETUNE, SMALL_TEMPORAL
 
 ROOT = Path(__file__).parent.parent
@@ -106,22 +113,55 @@ def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder:
         type_in(line, environment, folder)
 
 
+@pytest.fixture(scope="module")
+def ray_with_bucket(environment: dict[str, str]) -> Iterator[None]:
+    """A Ray whose workers inherit the bucket's credentials, as those of one command do."""
+    was_there = ray.is_initialized()
+    ray.shutdown()
+    with changed_environment(environment):
+        connect(None)
+        yield
+        ray.shutdown()
+    if was_there:
+        connect(None)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("line", [line for line in TYPED if line not in REPEATED])
-def test_a_command_of_the_readme(line: str, environment: dict[str, str], folder: Path):
-    type_in(line, environment, folder)
+def test_a_command_of_the_readme(
+    line: str,
+    ray_with_bucket: None,
+    environment: dict[str, str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(folder)
+    words = words_of(line, environment)
+    code = run(words[1:])
+    said = capfd.readouterr()
+    check(words, code, said.out, said.err, folder)
 
 
 def type_in(line: str, environment: dict[str, str], folder: Path) -> None:
-    words = shlex.split(os.path.expandvars(line.replace("$AFFWILD2", environment["AFFWILD2"])))
-    command = [sys.executable, "-m", *words, *SMALLER.get(words[1], [])]
+    words = words_of(line, environment)
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+        [sys.executable, "-m", *words], cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    check(words, done.returncode, done.stdout, done.stderr, folder)
+
+
+def words_of(line: str, environment: dict[str, str]) -> list[str]:
+    words = shlex.split(os.path.expandvars(line.replace("$AFFWILD2", environment["AFFWILD2"])))
+    return [*words, *SMALLER.get(words[1], [])]
+
+
+def check(words: list[str], code: int, out: str, err: str, folder: Path) -> None:
+    assert code == 0, out + err
+    assert "Traceback" not in err
     if "--json" in words:
-        assert json.loads(done.stdout)
+        assert json.loads(out)
     if "--out" in words:
         assert (folder / words[words.index("--out") + 1]).stat().st_size > 0
