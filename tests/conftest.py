@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from raffect.store import Store
 from raffect.testing.s3 import S3Server, environment, start_s3_server
 from tests.thirds import third_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hypothesis fails an example that takes 0.2 s, as any may while other workers have the cores.
+settings.register_profile("raffect", deadline=None)
+settings.load_profile("raffect")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

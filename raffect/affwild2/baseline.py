@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raffect.affwild2.labels import VideoLabels
-from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.scores import Score, score
 from raffect.affwild2.tasks import SPECS, Split, Task
 
@@ -28,21 +27,6 @@ def trivial_prediction(task: Task, train: Mapping[str, VideoLabels]) -> NDArray[
         return np.asarray(known.astype(np.float64).mean(axis=0)) if len(known) else np.zeros(2)
     counts = np.bincount(known[:, 0].astype(np.int64), minlength=SPECS[task].outputs)
     return np.asarray(np.eye(SPECS[task].outputs)[counts.argmax()])
-
-
-def trivial_predictions(
-    task: Task, train: Mapping[str, VideoLabels], validation: Mapping[str, VideoLabels]
-) -> dict[str, VideoPredictions]:
-    """The trivial prediction for every annotated frame of the validation videos.
-
-    Videos of other splits in either argument are left out.
-    """
-    row = trivial_prediction(task, of_split(train, Split.TRAIN))
-    found = {}
-    for video, labels in of_split(validation, Split.VALIDATION).items():
-        frames = np.arange(1, len(labels.valid) + 1, dtype=np.int32)
-        found[video] = VideoPredictions(video, frames, np.tile(row, (len(frames), 1)))
-    return found
 
 
 def trivial_score(

@@ -86,21 +86,11 @@ def f1(hits: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any]) -> Float
     return np.asarray(2.0 * hits / np.where(total > 0, total, 1.0), dtype=np.float64)
 
 
-def macro_f1(predicted: NDArray[Any], true: NDArray[Any], classes: int = 8) -> float:
-    """Mean F1 over all classes of class indices `(frames,)`."""
-    return float(class_f1(np.asarray(predicted), np.asarray(true), classes).mean())
-
-
 def binary_f1(probabilities: NDArray[Any], true: NDArray[Any]) -> Floats:
     """F1 of the positive class per column of `(frames, columns)`; active from 0.5 on."""
     active = np.asarray(probabilities) >= ACTION_UNIT_THRESHOLD
     positive = np.asarray(true) == 1
     return f1((active & positive).sum(axis=0), active.sum(axis=0), positive.sum(axis=0))
-
-
-def action_unit_f1(probabilities: NDArray[Any], true: NDArray[Any]) -> float:
-    """Mean over the columns of the F1 of the positive class."""
-    return float(binary_f1(probabilities, true).mean())
 
 
 def _valence_arousal(predictions: Floats, labels: NDArray[Any]) -> Floats:

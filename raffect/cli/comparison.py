@@ -54,9 +54,9 @@ def show_comparison(screen: Screen, views: Sequence[SweepView], comparison: Comp
     for remark in comparison.remarks:
         screen.say(f"[yellow]{remark}[/]")
     _show_marks(screen, comparison, comparison.by_trials, "trials", str)
-    _show_chart(screen, comparison, "trials", lambda step: float(step.trials), _count)
+    _show_chart(screen, comparison, lambda step: float(step.trials), _count)
     _show_marks(screen, comparison, comparison.by_cost, "device time", _whole)
-    _show_chart(screen, comparison, "device time", lambda step: step.device_seconds, duration)
+    _show_chart(screen, comparison, lambda step: step.device_seconds, duration)
     _show_spaces(screen, comparison)
     _show_settings(screen, views, comparison)
 
@@ -85,7 +85,6 @@ def _show_marks(
 def _show_chart(
     screen: Screen,
     comparison: Comparison,
-    title: str,
     at: Callable[[Step], float],
     write: Callable[[float], str],
 ) -> None:

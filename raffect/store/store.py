@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -158,17 +157,3 @@ class Store:
                 self.filesystem.rm(self.path(key), recursive=True)
             except FileNotFoundError:
                 return
-
-    def upload(self, local: Path, folder: str) -> None:
-        """Copy all files directly in a local folder into a folder of the store."""
-        for path in sorted(local.iterdir()):
-            self.write_bytes(f"{folder}/{path.name}", path.read_bytes())
-
-    def download(self, folder: str, local: Path | None = None) -> Path:
-        """Copy all files below a folder of the store into a local folder (a new one if None)."""
-        target = local or Path(tempfile.mkdtemp(prefix="raffect-"))
-        for key in self.files(folder):
-            path = target / key[len(folder) + 1 :]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.read_bytes(key))
-        return target

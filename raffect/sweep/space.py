@@ -90,7 +90,7 @@ def _import(reference: str) -> ModuleType:
     path = Path(reference)
     is_file = reference.endswith(".py") or "/" in reference
     if is_file and not path.is_file():
-        raise _missing(reference, f"There is no file {reference}.")
+        raise _missing(f"There is no file {reference}.")
     try:
         if not is_file:
             return importlib.import_module(reference)
@@ -103,13 +103,13 @@ def _import(reference: str) -> ModuleType:
         return module
     except ModuleNotFoundError as error:
         if not is_file and error.name and reference.startswith(error.name):
-            raise _missing(reference, f"There is no module {reference}.") from None
+            raise _missing(f"There is no module {reference}.") from None
         raise space_failed(reference, error) from error
     except Exception as error:
         raise space_failed(reference, error) from error
 
 
-def _missing(reference: str, got: str) -> SettingsError:
+def _missing(got: str) -> SettingsError:
     return SettingsError(
         got,
         "a module such as tune_spaces.va, or the path of a Python file",

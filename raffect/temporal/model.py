@@ -153,18 +153,6 @@ def count_parameters(config: TemporalConfig, feature_dim: int) -> int:
         return sum(value.numel() for value in TemporalModel(config, feature_dim).parameters())
 
 
-def describe_model(config: TemporalConfig, feature_dim: int) -> dict[str, int]:
-    """Number of trained values per part of a model, and of all: `total`."""
-    with torch.device("meta"):
-        model = TemporalModel(config, feature_dim)
-    parts = {
-        name: sum(value.numel() for value in child.parameters())
-        for name, child in model.named_children()
-    }
-    parts["missing"] = model.missing.numel()
-    return {**parts, "total": sum(parts.values())}
-
-
 class CausalConvolution(nn.Module):
     """Weight-normed convolution over `(batch, channels, frames)` that sees no later frame."""
 

@@ -114,13 +114,6 @@ def test_a_store_travels_as_its_uri(any_store: Store):
     assert b"SECRET" not in data
 
 
-def test_upload_and_download(any_store: Store, tmp_path):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "1.txt").write_text("one")
-    any_store.upload(tmp_path / "x", "up")
-    assert (any_store.download("up") / "1.txt").read_text() == "one"
-
-
 @pytest.mark.parametrize(
     ("uri", "word"),
     [

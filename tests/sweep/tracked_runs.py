@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,9 +129,11 @@ class Driver:
 def events(store: Store, number: int) -> dict[str, list[tuple[int, float]]]:
     """Steps and values by tag of a trial's event files in the store."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    folder = store.download(f"sweeps/s/tensorboard/trial-{number:05d}")
-    found = accumulator.EventAccumulator(str(folder))
-    found.Reload()
+    with tempfile.TemporaryDirectory() as folder:
+        for key in store.files(f"sweeps/s/tensorboard/trial-{number:05d}"):
+            (Path(folder) / Path(key).name).write_bytes(store.read_bytes(key))
+        found = accumulator.EventAccumulator(folder)
+        found.Reload()
     tags = found.Tags()["scalars"]
     return {
         tag.removeprefix("ray/tune/"): [(e.step, round(e.value, 6)) for e in found.Scalars(tag)]

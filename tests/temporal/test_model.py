@@ -15,7 +15,6 @@ from raffect.temporal.model import (
     activate,
     check_model,
     count_parameters,
-    describe_model,
     sinusoids,
 )
 from tests.temporal.builders import DIM, small_config
@@ -136,10 +135,6 @@ def test_parameters_are_counted_without_making_the_model():
     config = small_config(Task.AU, losses__auxiliary__va=0.1)
     made = sum(value.numel() for value in TemporalModel(config, DIM).parameters())
     assert count_parameters(config, DIM) == made
-    described = describe_model(config, DIM)
-    assert described["total"] == made
-    assert sum(n for name, n in described.items() if name != "total") == made
-    assert describe_model(small_config(Task.VA, model__tcn__depth=0), DIM)["tcn"] == 0
 
 
 def test_settings_that_do_not_go_together_are_listed_at_once():
