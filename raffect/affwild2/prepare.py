@@ -22,7 +22,7 @@ from raffect.context import Context, Progress
 from raffect.engine import connect, tell_waiting
 from raffect.errors import RaffectError, SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store
-from raffect.store.stage import Part
+from raffect.store.stage import StagePart
 
 SHARD_BYTES = 128 * 2**20
 Labels = dict[Task, dict[str, VideoLabels]]
@@ -107,8 +107,8 @@ def _summary(crops: Scan) -> dict[str, Any]:
 
 
 def _write_shards(
-    stage: Stage, shards: Sequence[Shard], kept: dict[str, Part], progress: Progress
-) -> Iterator[Part]:
+    stage: Stage, shards: Sequence[Shard], kept: dict[str, StagePart], progress: Progress
+) -> Iterator[StagePart]:
     """All shards' parts: those kept, then the others as the workers finish them."""
     total = sum(shard.crops for shard in shards)
     size = {shard.name: shard.crops for shard in shards}
@@ -123,7 +123,7 @@ def _write_shards(
         yield part
 
 
-def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[Part]:
+def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
     """Write shards with Ray Data, a task for each, in any order.
 
     Raises:
@@ -147,13 +147,13 @@ def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[Part]:
         yield row["outcome"]
 
 
-def _write_labels(stage: Stage, labels: Labels, kept: dict[str, Part]) -> Iterator[Part]:
+def _write_labels(stage: Stage, labels: Labels, kept: dict[str, StagePart]) -> Iterator[StagePart]:
     for task in Task:
         name = labels_file(task)
         yield kept.get(name) or stage.write_part(name, to_parquet(task, labels[task]))
 
 
-def _unreadable(parts: Iterable[Part]) -> dict[str, str]:
+def _unreadable(parts: Iterable[StagePart]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in parts:
         found |= part.facts.get("unreadable", {})

@@ -21,7 +21,7 @@ from raffect.affwild2.tasks import image_location, source_of
 from raffect.errors import DataError
 from raffect.store import Manifest, Stage
 from raffect.store.layout import FRAMES
-from raffect.store.stage import Part
+from raffect.store.stage import StagePart
 
 ROWS_PER_GROUP = 1000
 """Rows that a reader gets at once: some 4 MB of crops."""
@@ -94,7 +94,7 @@ class _Columns:
         return sink.getvalue()
 
 
-def write_shard(stage: Stage, shard: Shard) -> Part:
+def write_shard(stage: Stage, shard: Shard) -> StagePart:
     """Read, verify and write a shard's crops.
 
     Every crop is decoded in full; one that does not decode is left out and listed in the part's

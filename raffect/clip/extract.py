@@ -28,7 +28,7 @@ from raffect.store import (
 )
 from raffect.store.features import to_parquet
 from raffect.store.layout import FRAMES
-from raffect.store.stage import Part
+from raffect.store.stage import StagePart
 
 Progress = Callable[[int, int], None]
 
@@ -89,7 +89,7 @@ def _parts(
     config: ExtractConfig,
     workers: int,
     on_note: OnNote,
-) -> Iterator[Part]:
+) -> Iterator[StagePart]:
     """The parts that are there, then each of the others as an encoder finishes it."""
     kept = stage.parts()
     yield from kept.values()
@@ -112,7 +112,7 @@ def _parts(
         num_gpus=1 if use_gpu else 0,
     )
     for row in done.iter_rows():
-        yield Part.model_validate_json(row["part"])
+        yield StagePart.model_validate_json(row["part"])
 
 
 class _Encoder:

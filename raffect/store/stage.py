@@ -25,7 +25,7 @@ from raffect.store.store import Store
 _BRANCH = "--branch NEW to begin another sweep from it, "
 
 
-class Part(Config):
+class StagePart(Config):
     """A finished shard: its file, and what the stage wants to know of it for the manifest."""
 
     entry: FileEntry
@@ -92,13 +92,13 @@ class Stage:
             return None
         return plan
 
-    def write_part(self, name: str, data: bytes, facts: dict[str, Any] | None = None) -> Part:
+    def write_part(self, name: str, data: bytes, facts: dict[str, Any] | None = None) -> StagePart:
         """Write a file of the folder, then the note that it is finished.
 
         May be called in any process. `name` may contain folders.
         """
         self.store.write_bytes(f"{self.folder}/{name}", data)
-        part = Part(entry=FileEntry.of(name, data), facts=facts or {})
+        part = StagePart(entry=FileEntry.of(name, data), facts=facts or {})
         note = json.dumps(part.model_dump(mode="json")).encode()
         self.store.write_bytes(self._note(name), note)
         return part
@@ -106,12 +106,12 @@ class Stage:
     def _note(self, name: str) -> str:
         return f"{self.folder}/{PARTS}/{name.replace('/', '__')}.json"
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, StagePart]:
         """Finished parts by file name, those whose file verifies; the others are to be made."""
         found = {}
         for key in self.store.files(f"{self.folder}/{PARTS}"):
             try:
-                part = Part.model_validate_json(self.store.read_bytes(key))
+                part = StagePart.model_validate_json(self.store.read_bytes(key))
             except ValidationError:
                 continue
             if self._verifies(part.entry):
@@ -127,7 +127,7 @@ class Stage:
 
     def finish(
         self,
-        parts: list[Part],
+        parts: list[StagePart],
         counts: dict[str, Any] | None = None,
         notes: dict[str, Any] | None = None,
     ) -> Manifest:

@@ -19,7 +19,7 @@ from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
-from raffect.store.stage import Part
+from raffect.store.stage import StagePart
 from raffect.sweep.attributes import (
     DEVICES,
     ENDED,
@@ -346,17 +346,17 @@ def seconds_of(trial: FrozenTrial) -> float:
     return float(sum(epoch["seconds"] for epoch in epochs))
 
 
-def _models(finished: Sequence[FrozenTrial]) -> list[Part]:
+def _models(finished: Sequence[FrozenTrial]) -> list[StagePart]:
     """Files of the trials' models, with the digests of when they were written."""
     entries = [entry for row in finished for entry in row.user_attrs.get(FILES, ())]
-    return [Part(entry=build(FileEntry, entry)) for entry in entries]
+    return [StagePart(entry=build(FileEntry, entry)) for entry in entries]
 
 
-def _study_files(stage: Stage) -> list[Part]:
+def _study_files(stage: Stage) -> list[StagePart]:
     parts = []
     for key in stage.store.files(f"{stage.folder}/{STUDY}"):
         name = key.removeprefix(f"{stage.folder}/")
-        parts.append(Part(entry=FileEntry.of(name, stage.store.read_bytes(key))))
+        parts.append(StagePart(entry=FileEntry.of(name, stage.store.read_bytes(key))))
     return parts
 
 

@@ -13,7 +13,7 @@ from raffect.context import Context
 from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.layout import CHECKPOINT, METRICS, MODEL_FILES
-from raffect.store.stage import Part
+from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.model import auxiliary_weights, check_model
 from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
@@ -78,7 +78,7 @@ def _train(
     workers: int,
     on_epoch: OnEpoch | None,
     context: Context,
-) -> list[Part]:
+) -> list[StagePart]:
     checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
     if workers == 1:
         trainer = Trainer(config, data)
@@ -105,7 +105,7 @@ def run_epochs(
             on_epoch(result, total)
 
 
-def write_parts(stage: Stage, trainer: Trainer) -> list[Part]:
+def write_parts(stage: Stage, trainer: Trainer) -> list[StagePart]:
     """Write the files of the trainer's model into the stage's folder."""
     with tempfile.TemporaryDirectory(prefix="raffect-") as local:
         trainer.write_model(Path(local))
