@@ -25,7 +25,7 @@ test: install
 	$(PYTEST) --durations 10
 
 quick: install
-	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) -m "not slow and not long and not ray"
 
 # A third of the tests that `make test` leaves out: make long THIRD=0, 1 or 2; by default the commit's.
 long: install

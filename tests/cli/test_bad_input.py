@@ -166,6 +166,7 @@ def test_no_cluster_at_the_address(raw: Path, tmp_path: Path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interruption_says_that_the_command_continues(raw: Path, tmp_path: Path):
     words = [sys.executable, "-m", "raffect", *map(str, prepare(raw, tmp_path / "store"))]
     command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -164,6 +164,7 @@ def test_what_is_being_written_is_said_and_not_an_error(shown: Page) -> None:
     assert (api.status, api.headers["retry-after"]) == (503, "2")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_followed_from_its_plan_to_its_deletion(store: Store) -> None:
     with page(store) as shown:
         assert "No sweeps yet" in shown.ask("/").text
@@ -181,6 +182,7 @@ def test_a_sweep_is_followed_from_its_plan_to_its_deletion(store: Store) -> None
         assert wait(lambda: shown.ask("/sweeps/new").status == 404)
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_message(shown: Page, swept: Store) -> None:
     words = ["board", "--store", swept.uri, "--port", str(shown.port)]
     done = subprocess.run(
@@ -191,6 +193,7 @@ def test_a_taken_port_is_one_message(shown: Page, swept: Store) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_who_listens_for_everybody_is_warned_and_it_ends_quietly(swept: Store) -> None:
     with page(swept, "--host", "0.0.0.0") as shown:
         assert "there is no login" in shown.warned

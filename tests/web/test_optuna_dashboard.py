@@ -103,6 +103,7 @@ def wait(for_what: Callable[[], bool], seconds: float = 20.0) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [pytest.param("store", marks=pytest.mark.long), "s3_store"])
 def test_all_sweeps_are_shown_live(where: str, request: pytest.FixtureRequest) -> None:
     store = request.getfixturevalue(where)
@@ -141,6 +142,7 @@ def test_it_only_shows_and_ends_quietly(store: Store) -> None:
     assert store.files("") == before
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_message(store: Store) -> None:
     run(store, "va", [0.1])
     with dashboard(store, "--port", "0") as shown:
