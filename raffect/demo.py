@@ -152,8 +152,9 @@ class Demo:
         return f"{manifest.counts['rows']:,} x {manifest.counts['dim']}"
 
     def _tune(self, task: Task, tick: Tick, tell: Tell) -> str:
+        from raffect.sweep.progress import SweepProgress
         from raffect.sweep.settings import SweepSettings
-        from raffect.sweep.tune import SweepProgress, tune
+        from raffect.sweep.tune import tune
 
         small = {**SMALL_TEMPORAL, "optimiser.epochs": SMALL_EPOCHS[task]}
         base: TemporalConfig = override(recipe(task), small)
@@ -164,7 +165,8 @@ class Demo:
             tell(progress.describe())
 
         view = tune(self.store, task, ENCODER, task.value, settings, base, on_update=on_update)
-        return f"best {view.rows[0].score:.3f} of {len(view.rows)} trials"
+        best = "none" if view.best is None else f"{view.best.score:.3f}"
+        return f"best {best} of {len(view.rows)} trials"
 
     def _report(self, tick: Tick, tell: Tell) -> None:
         from raffect.report.page import write_overview
@@ -184,7 +186,7 @@ class Demo:
         for view in self.views():
             scores[view.task.value] = {
                 "baseline": view.baseline["score"],
-                "best": view.rows[0].score,
+                "best": view.best.score if view.best else None,
                 "reachable": self._reachable(view.task),
             }
         return {"seconds": self.seconds, "scores": scores, "report": str(self.report.resolve())}

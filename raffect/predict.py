@@ -22,8 +22,6 @@ from raffect.temporal.inference import (
     predict_videos,
 )
 
-BEST = "best"
-
 
 @dataclass(frozen=True)
 class Predicted:
@@ -45,7 +43,8 @@ def predict_to_file(
 
     Args:
         store: The store of the model and of the features.
-        model: `NAME`, `SWEEP`, `SWEEP:TRIAL`, or either with `models/` or `sweeps/` before it.
+        model: `models/NAME`, `sweeps/SWEEP[:TRIAL]` (leaderboard.find_trial), or either without
+            its folder.
         out: The CSV file.
         frames: A folder of crops `00001.jpg` ... of one video.
         split: A split of the dataset.
@@ -83,11 +82,17 @@ def resolve(store: Store, name: str) -> str:
         SettingsError: A model and a sweep have this name.
         NotThereError: Nothing has this name, or the trial saved no model.
     """
+    # Torch takes seconds to load: a wrong name is said before.
+    from raffect.sweep.leaderboard import find_trial, model_folder_of
+
+    def trial() -> str:
+        return model_folder_of(find_trial(store, name)[1])
+
     group, _, rest = name.partition("/")
-    if group in (MODELS, SWEEPS) and rest:
-        return model_folder(rest) if group == MODELS else _trial(store, rest)
-    if ":" in name:
-        return _trial(store, name)
+    if group == MODELS and rest:
+        return model_folder(rest)
+    if (group == SWEEPS and rest) or ":" in name:
+        return trial()
     is_model = has_manifest(store, model_folder(name))
     is_sweep = store.exists(f"{sweep_folder(name)}/{PLAN}")
     if is_model and is_sweep:
@@ -97,7 +102,7 @@ def resolve(store: Store, name: str) -> str:
             "Say which one.",
         )
     if is_sweep:
-        return _trial(store, name)
+        return trial()
     if not is_model:
         models, sweeps = store.names(MODELS), store.names(SWEEPS)
         raise NotThereError(
@@ -106,23 +111,6 @@ def resolve(store: Store, name: str) -> str:
             "Make one with `raffect train` or `raffect tune`, or correct the name.",
         )
     return model_folder(name)
-
-
-def _trial(store: Store, name: str) -> str:
-    from raffect.sweep.leaderboard import load_sweep, model_folder_of
-
-    sweep, _, wanted = name.partition(":")
-    rows = {row.number: row for row in load_sweep(store, sweep).rows if row.model is not None}
-    numbers = list(rows)
-    if rows and wanted in ("", BEST):
-        return model_folder_of(rows[numbers[0]])
-    if wanted.isdigit() and int(wanted) in rows:
-        return model_folder_of(rows[int(wanted)])
-    raise NotThereError(
-        f"The sweep {sweep!r} has no model of trial {wanted or BEST!r}.",
-        f"trials with a model: {', '.join(map(str, sorted(numbers))) or 'none yet'}",
-        f"See `raffect trials {sweep}`.",
-    )
 
 
 def predict_folder(

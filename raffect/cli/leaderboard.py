@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.leaderboard import SweepView, TrialRow
+    from raffect.sweep.leaderboard import SweepView
+    from raffect.sweep.records import TrialRow
 
 SETTINGS_SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
 """What a sweep is about; the rest is in `trials --json` and in the report."""
@@ -54,9 +55,10 @@ def _mark(row: TrialRow) -> str:
 
 
 def _state(row: TrialRow) -> str:
+    from raffect.sweep.attributes import STATE_NAMES
     from raffect.sweep.failures import kind_of
 
-    state = row.state.lower() + (f" ({row.origin})" if row.origin else "")
+    state = STATE_NAMES[row.state] + (f" ({row.origin})" if row.origin else "")
     return state if row.reason is None else f"{state}: {kind_of(row.reason)}"
 
 

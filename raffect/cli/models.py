@@ -23,7 +23,7 @@ from raffect.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from raffect.temporal.training import EpochResult
+    from raffect.temporal.epochs import EpochResult
 
 PredictionsArgument = Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A CSV file.")]
 

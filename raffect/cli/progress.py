@@ -19,7 +19,7 @@ from raffect.text import duration, short_value
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.progress import Glance, SweepProgress, TrialAtWork
+    from raffect.sweep.progress import Glance, RunningTrial, SweepProgress
 
 _MOST_SETTINGS = 5
 _LINE_EVERY_S = 2.0
@@ -35,11 +35,11 @@ class SweepTable:
     """
 
     def __init__(self, screen: Screen, title: str) -> None:
-        from raffect.sweep.progress import Watch
+        from raffect.sweep.progress import LiveSweep
 
         self._screen = screen
         self._title = title
-        self._watch = Watch()
+        self._sweep = LiveSweep()
         self._told = 0.0
         self._best: float | None = None
         self._spinner = Spinner("dots")
@@ -67,7 +67,7 @@ class SweepTable:
 
     def update(self, progress: SweepProgress) -> None:
         """Take in what happened."""
-        self._watch.add(progress)
+        self._sweep.add(progress)
         if progress.note and progress.event == "finished":
             self.say(f"trial {progress.trial}: went on with {progress.note}")
         if self._live is None:
@@ -86,7 +86,7 @@ class SweepTable:
 
     def render(self) -> RenderableType:
         """The table as it is now."""
-        return sweep_table(self._spinner, self._title, self._watch.glance())
+        return sweep_table(self._spinner, self._title, self._sweep.glance())
 
 
 def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> RenderableType:
@@ -100,7 +100,7 @@ def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> Renderab
     lines: list[RenderableType] = [head, _states(last)]
     if last.best is not None:
         lines.append(_best_line(last.best, last.best_trial, last.best_params))
-    lines += [_running_line(one) for one in glance.running]
+    lines += [_running_line(glance, one) for one in glance.running]
     if glance.more:
         lines.append(Text(f"  and {glance.more} more", style="dim"))
     return Group(*lines)
@@ -125,7 +125,9 @@ def _left(last: SweepProgress) -> str:
 
 
 def _states(last: SweepProgress) -> Text:
-    found = [f"{count} {state.lower()}" for state, count in last.states.items() if count]
+    from raffect.sweep.attributes import STATE_NAMES
+
+    found = [f"{count} {STATE_NAMES[state]}" for state, count in last.states.items() if count]
     return Text(f"  {', '.join(found)} · {last.device_hours:.2f} device hours", style="dim")
 
 
@@ -135,6 +137,7 @@ def _best_line(best: float, trial: int | None, params: Mapping[str, Any]) -> Tex
     return Text.assemble("  best ", (f"{best:.4f}", "bold"), f" (trial {trial})  {chosen}")
 
 
-def _running_line(one: TrialAtWork) -> Text:
+def _running_line(glance: Glance, one: RunningTrial) -> Text:
     score = "" if one.score is None else f"  {one.score:.4f}"
+    score += ", may be best" if glance.may_be_best(one) else ""
     return Text(f"  trial {one.trial}: epoch {one.epoch} of {one.epochs}{score}", style="dim")

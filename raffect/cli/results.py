@@ -12,7 +12,7 @@ from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.leaderboard import SweepView, TrialRow
+    from raffect.sweep.leaderboard import SweepView
 
 HostOption = Annotated[str, typer.Option(help="Where to listen.")]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
@@ -43,7 +43,7 @@ def trials(
         return
     views = [load_sweep(target, name) for name in dict.fromkeys(sweeps)]
     if as_json:
-        lists = {view.name: [_trial_json(row) for row in view.rows] for view in views}
+        lists = {view.name: [row.to_json() for row in view.rows] for view in views}
         screen.json(lists if len(sweeps) > 1 else lists[views[0].name])
     elif len(views) > 1:
         sources = [read_sources(target, view.name) for view in views]
@@ -112,19 +112,6 @@ def _warn_of_guests(screen: Screen, host: str) -> None:
 
     if host not in LOOPBACK:
         screen.say("[yellow]Whoever reaches this machine can look: there is no login.[/]")
-
-
-def _trial_json(row: TrialRow) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "state": row.state,
-        "score": row.score,
-        "epochs": row.epochs,
-        "seconds": row.seconds,
-        "params": row.params,
-        "reason": row.reason,
-        "model": row.model,
-    }
 
 
 def _sweep_json(view: SweepView) -> dict[str, Any]:

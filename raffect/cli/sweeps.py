@@ -121,7 +121,7 @@ def tune(
     from raffect.config import recipe
     from raffect.context import Context
     from raffect.engine import connect
-    from raffect.jobs.publish import Board
+    from raffect.jobs.publish import SweepPublisher
     from raffect.settings import build
     from raffect.sweep.settings import SweepSettings
     from raffect.sweep.tune import tune as run
@@ -155,12 +155,12 @@ def tune(
     title = f"Sweeping {chosen.value.upper()}"
     with (
         SweepTable(screen, title) as table,
-        Board(target, branch or called, chosen.value, table.say) as board,
+        SweepPublisher(target, branch or called, chosen.value, table.say) as publisher,
     ):
 
         def on_update(progress: SweepProgress) -> None:
             table.update(progress)
-            board.update(progress)
+            publisher.update(progress)
 
         view = run(
             target,
@@ -172,7 +172,7 @@ def tune(
             on_update=on_update,
             context=Context(address, overwrite, on_note=table.say),
         )
-        board.tell_finished(lambda: connect(address))
+        publisher.publish_finished(lambda: connect(address))
     show_end(screen, target, view, features, own_space=space is not None)
 
 
@@ -215,11 +215,11 @@ def retrain(
 ) -> None:
     """Train a trial's configuration again, under its own seed and others."""
     from raffect.context import Context
-    from raffect.sweep.retrain import find_trial
+    from raffect.sweep.retrain import plan_retraining
     from raffect.sweep.retrain import retrain as run
 
     target, screen = begin(store, quiet, as_json)
-    wanted = find_trial(target, trial)
+    wanted = plan_retraining(target, trial)
     with screen.stage(f"Training trial {wanted.row.number} of {wanted.sweep} again") as bar:
         done: list[SeedResult] = []
 

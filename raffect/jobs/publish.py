@@ -1,7 +1,7 @@
-"""A running sweep, told to Ray's dashboard and to Prometheus from its driver.
+"""A running sweep, published by its driver: in Ray's dashboard and in Prometheus.
 
 Nothing here may cost the sweep anything: its loop leaves what happened and goes on; a thread of
-the board's own tells it, every few seconds. What can't be told is said once, and tried again.
+the publisher's own passes it on every few seconds. A failure is said once, and tried again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -25,42 +24,48 @@ from raffect.jobs.submission import BOARD_VARIABLE, JOB_VARIABLE, LIVE, MARK
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import REPORT
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.progress import STATES, Standing, SweepProgress, Tally
+from raffect.sweep.progress import STATES, Glance, LiveSweep, Standing, SweepProgress
+from raffect.text import first_line
 
 EVERY_S = 5.0
 """Half of the time after which Ray drops a gauge that nobody has set again."""
 _LAST_WORD_S = 15.0
-"""Longest wait for the last state to be told, when the command ends."""
+"""Longest wait for the last state to be published, when the command ends."""
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_TIMEOUT_S = 5
+_LONGEST = 1000
+"""Of a value: Ray sends all metadata of all jobs with each look at its list of jobs."""
+_LONGEST_LIVE = 4 * _LONGEST
+"""A larger table, of a space with very many parameters, is not published."""
 
 
 class Place(Protocol):
-    """Where a sweep's standing is told."""
+    """Where a sweep is published."""
 
     name: str
 
-    def show(self, standing: Standing) -> None:
-        """Tell it; may fail in any way."""
+    def show(self, standing: Standing, glance: Glance | None) -> None:
+        """Publish how a sweep stands, and while it runs what screens show; may fail in any way."""
 
 
 def open_places(store: str, sweep: str, task: str) -> list[Place]:
     """The places that there are for this process: Ray's metrics, and its job if it is one's."""
-
-    places: list[Place] = [Gauges()]
+    places: list[Place] = [Gauges(sweep, task)]
     job = find_job(os.environ)
     if job is not None:
         places.append(JobCard(job, store, sweep, task))
     return places
 
 
-class Board:
-    """Tells of a sweep while a block runs, and its last state at the end of it.
+class SweepPublisher:
+    """Publishes a sweep while a block runs, and its last state at the end of it.
 
     Args:
         store: The sweep's store.
         sweep: Its name.
         task: Its task.
-        on_note: Told, once for each place, that it can't be told there.
-        every_s: Seconds between two tellings.
+        on_note: Told, once for each place, that it can't be kept current.
+        every_s: Seconds between two publications.
         places: Opens the places; called when the sweep first has news, with Ray connected.
     """
 
@@ -79,13 +84,14 @@ class Board:
         self._on_note = on_note
         self._every_s = every_s
         self._open = places
-        self._tally = Tally(sweep, task)
+        self._live = LiveSweep()
+        self._found: Standing | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._noted: set[str] = set()
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> SweepPublisher:
         return self
 
     def __exit__(
@@ -97,74 +103,68 @@ class Board:
         if self._thread is None:
             return
         with self._lock:
-            self._tally.end()
+            self._live.end()
         self._ended.set()
         self._thread.join(_LAST_WORD_S)
 
     def update(self, progress: SweepProgress) -> None:
         """Take in what happened; returns at once."""
         with self._lock:
-            self._tally.add(progress)
+            self._live.add(progress)
         self._begin()
 
-    def tell_finished(self, connect: Callable[[], None]) -> None:
-        """Tell of a sweep that needed no trial more, so that a job which found it so shows it.
+    def publish_finished(self, connect: Callable[[], None]) -> None:
+        """Publish a sweep that needed no trial more, so that a job which found it so shows it.
 
         Args:
             connect: Connects to Ray, which such a sweep had no need of.
         """
-
-        if self._thread is None and find_job(os.environ) is not None:
-            connect()
-            self._begin()
-
-    def _begin(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._keep, daemon=True, name="raffect-board")
-            self._thread.start()
-
-    def _keep(self) -> None:
-        # A sweep that has just begun has nothing to be read, one that begins anew half of it.
-        with suppress(Exception):
-            self._recall()
-        places: list[Place] = []
-        try:
-            places = self._open(self._store.uri, self._sweep, self._task)
-        except Exception as error:
-            self._note("Ray's dashboard", error)
-        ended = False
-        while places:
-            self._tell(places)
-            if ended:
-                return
-            ended = self._ended.wait(self._every_s)
-
-    def _recall(self) -> None:
-        """What earlier runs left."""
+        if self._thread is not None or find_job(os.environ) is None:
+            return
+        connect()
         view = load_sweep(self._store, self._sweep)
-        own = [row for row in view.rows if row.model is not None and row.origin is None]
-        scores = {row.number: row.score for row in own if row.score is not None}
         best = view.best
-        before = Standing(
-            self._sweep,
-            self._task,
+        self._found = Standing(
             states={state: view.counts.get(state, 0) for state in STATES},
             target=view.target,
             best=None if best is None else best.score,
             best_trial=None if best is None else best.number,
             best_params={} if best is None else best.params,
+            top=view.top,
             hours=view.hours,
             device_hours=view.device_hours,
         )
-        with self._lock:
-            self._tally.recall(scores, before)
+        self._begin()
 
-    def _tell(self, places: list[Place]) -> None:
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._keep_current, daemon=True, name="raffect-publisher"
+            )
+            self._thread.start()
+
+    def _keep_current(self) -> None:
+        try:
+            places = self._open(self._store.uri, self._sweep, self._task)
+        except Exception as error:
+            self._note("Ray's dashboard", error)
+            return
+        ended = False
+        while True:
+            self._publish(places)
+            if ended:
+                return
+            # Once more after the end: the last state.
+            ended = self._ended.wait(self._every_s)
+
+    def _publish(self, places: list[Place]) -> None:
         with self._lock:
-            standing = self._tally.standing()
+            standing = self._live.standing() or self._found
+            glance = self._live.glance()
+        assert standing is not None
         for place in places:
             try:
-                place.show(standing)
+                place.show(standing, glance)
             except Exception as error:
                 self._note(place.name, error)
 
@@ -172,17 +172,9 @@ class Board:
         if name in self._noted or self._on_note is None:
             return
         self._noted.add(name)
-        first = (str(error).splitlines() or [""])[0][:200]
-        why = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        kind, first = type(error).__name__, first_line(error)
+        why = kind if first == kind else f"{kind}: {first}"
         self._on_note(f"Note: {name} can't be kept current ({why}). The sweep goes on.")
-
-
-JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-_TIMEOUT_S = 5
-_LONGEST = 1000
-"""Of a value: Ray sends all metadata of all jobs with each look at its list of jobs."""
-_LONGEST_LIVE = 4 * _LONGEST
-"""A larger table, of a space with very many parameters, is not told."""
 
 
 def find_job(environment: Mapping[str, str]) -> str | None:
@@ -222,21 +214,21 @@ class JobCard:
         # What a job that was not submitted by raffect lacks.
         self._usual = {MARK: __version__, "store": store, "task": task, "sweep": sweep}
         self._links = links(store, sweep, without_login(page))
-        self._told: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: Standing, glance: Glance | None) -> None:
         """Write what has changed.
 
         Raises:
             LookupError: The cluster knows no such job.
         """
         news = {**describe(standing), **self._links}
-        live = "" if standing.glance is None else standing.glance.to_json()
+        live = "" if glance is None else glance.to_json()
         if 0 < len(live) <= _LONGEST_LIVE:
             news[LIVE] = live
-        if news != self._told:
+        if news != self._shown:
             asyncio.run(self._put(news))
-            self._told = news
+            self._shown = news
 
     async def _put(self, news: Mapping[str, str]) -> None:
         client = self._connect()
@@ -319,29 +311,34 @@ _OWN = {"raffect_top_score": "rank", "raffect_trials": "state"}
 
 
 class Gauges:
-    """Sets the metrics of a sweep."""
+    """Sets the metrics of a sweep.
+
+    Args:
+        sweep: Its name.
+        task: Its task.
+    """
 
     name = "the metrics"
 
-    def __init__(self) -> None:
+    def __init__(self, sweep: str, task: str) -> None:
+        self._labels = {"sweep": sweep, "task": task}
         self._gauges = {
             name: Gauge(name, text, (*LABELS, _OWN[name]) if name in _OWN else LABELS)
             for name, text in METRICS.items()
         }
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: Standing, glance: Glance | None) -> None:
         """Set them all."""
-        for name, labels, value in values_of(standing):
-            self._gauges[name].set(value, tags=labels)
+        for name, own, value in values_of(standing):
+            self._gauges[name].set(value, tags={**self._labels, **own})
 
 
 def values_of(standing: Standing) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Name, labels and value of each metric that has one."""
-    sweep = {"sweep": standing.sweep, "task": standing.task}
+    """Name, own labels and value of each metric that has one."""
     for state, count in standing.states.items():
-        yield "raffect_trials", {**sweep, "state": state}, count
+        yield "raffect_trials", {"state": state}, count
     for rank, score in enumerate(standing.top, start=1):
-        yield "raffect_top_score", {**sweep, "rank": str(rank)}, score
+        yield "raffect_top_score", {"rank": str(rank)}, score
     single = {
         "raffect_best_score": standing.best,
         "raffect_running_trials": standing.states.get("RUNNING", 0),
@@ -352,4 +349,4 @@ def values_of(standing: Standing) -> Iterator[tuple[str, dict[str, str], float]]
     }
     for name, value in single.items():
         if value is not None:
-            yield name, sweep, value
+            yield name, {}, value

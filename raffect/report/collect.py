@@ -11,7 +11,6 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.errors import NotThereError
 from raffect.report.commands import next_commands
 from raffect.report.data import (
-    STATES,
     Ancestor,
     Axis,
     Cost,
@@ -25,15 +24,16 @@ from raffect.report.data import (
     StateCost,
     Trial,
     finite,
-    is_candidate,
     scored,
     trials_of,
 )
 from raffect.report.importance import Distributions, guess_distribution, importance
 from raffect.store import DATASET, Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import GROUPS, PLAN
+from raffect.sweep.attributes import STATES
 from raffect.sweep.failures import kind_of
-from raffect.sweep.leaderboard import SweepView, TrialRow, load_sweep
+from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.records import TrialRow
 from raffect.sweep.space import load_space
 from raffect.sweep.study import open_study
 
@@ -87,7 +87,7 @@ def assemble(
         own_space: The space is not the task's default.
     """
     trials = trials_of(view.rows)
-    best = next((row.number for row in view.rows if is_candidate(row)), None)
+    best = view.best.number if view.best else None
     searched = tuple(dict.fromkeys(name for trial in trials for name in trial.params))
     return ReportData(
         name=view.name,
@@ -186,8 +186,7 @@ def _parts(view: SweepView, best: int | None) -> tuple[Part, ...]:
     row = next((row for row in view.rows if row.number == best), None)
     if row is None:
         return ()
-    entries = [entry for entry in row.curve if entry.get("epoch") == row.best_epoch]
-    parts = (entries[0].get("parts") if entries else None) or {}
+    parts = next((epoch.parts for epoch in row.curve if epoch.epoch == row.best_epoch), {})
     found = {name: finite(value) for name, value in parts.items()}
     floor = view.baseline.get("parts") or {}
     order = _order(view.task, found)
@@ -274,7 +273,7 @@ def spent_of(rows: Sequence[TrialRow]) -> tuple[Spent, ...]:
     for row in ended:
         total += row.device_seconds
         score = finite(row.score)
-        if is_candidate(row) and score is not None:
+        if row.is_candidate and score is not None:
             best = score if best is None else max(best, score)
         found.append(Spent(row.number, row.state, score, total, best))
     return tuple(found)

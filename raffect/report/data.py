@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raffect.affwild2.tasks import Task
 from raffect.report.tables import Table
-from raffect.sweep.attributes import ACCUMULATION
-from raffect.sweep.leaderboard import TrialRow
-
-State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
-STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
-SCORED: tuple[str, ...] = ("COMPLETE", "PRUNED")
-"""States of a finished trial with a score; only these are ranked."""
+from raffect.sweep.attributes import SCORED, STATES
+from raffect.sweep.records import TrialRow
+from raffect.temporal.epochs import EpochResult
 
 Axis = Literal["number", "log", "category"]
 
@@ -381,7 +377,7 @@ def trials_of(rows: Sequence[TrialRow]) -> tuple[Trial, ...]:
     trials = []
     for row in sorted(rows, key=lambda row: row.number):
         score = finite(row.score)
-        if is_candidate(row) and score is not None:
+        if row.is_candidate and score is not None:
             so_far = score if so_far is None else max(so_far, score)
         trials.append(_trial(row, score, so_far))
     return tuple(trials)
@@ -400,27 +396,21 @@ def _trial(row: TrialRow, score: float | None, so_far: float | None) -> Trial:
         curve=tuple(_epoch(entry) for entry in row.curve),
         parameters=row.parameters,
         best_so_far=so_far,
-        recipe=bool(row.attributes.get("recipe")),
+        recipe=row.recipe,
         device_seconds=row.device_seconds,
         finished=row.finished,
-        latency_ms=finite(row.attributes.get("latency_ms", row.objectives.get("latency"))),
+        latency_ms=finite(row.latency_ms),
         pareto=row.pareto,
         origin=row.origin,
         violations=dict(row.violations),
         seeds=dict(row.seeds),
         tied=row.tied,
-        batch_parts=row.attributes.get(ACCUMULATION),
+        batch_parts=row.batch_parts,
     )
 
 
-def _epoch(entry: Mapping[str, Any]) -> Epoch:
-    numbers = (finite(entry.get(name)) for name in ("score", "loss", "seconds"))
-    return Epoch(int(entry["epoch"]), *numbers)
-
-
-def is_candidate(row: TrialRow) -> bool:
-    """Whether it may be the best: it ended with a score and meets the constraints."""
-    return row.state in SCORED and finite(row.score) is not None and not row.violations
+def _epoch(of: EpochResult) -> Epoch:
+    return Epoch(of.epoch, finite(of.score), finite(of.loss), finite(of.seconds))
 
 
 def scored(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:

@@ -22,7 +22,8 @@ from optuna.distributions import (
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 
-from raffect.report.data import SCORED, Importance, Trial
+from raffect.report.data import Importance, Trial
+from raffect.sweep.attributes import SCORED
 from raffect.sweep.quiet import quiet
 
 FEWEST_TRIALS = 8

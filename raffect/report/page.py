@@ -20,11 +20,12 @@ from plotly.offline import get_plotlyjs
 from raffect import __version__
 from raffect.report.collect import collect
 from raffect.report.data import ReportData
-from raffect.report.figures.style import DARK, LIGHT, STATE_NAMES, declarations
+from raffect.report.figures.style import DARK, LIGHT, declarations
 from raffect.report.sections import TITLES, describe
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import REPORT
+from raffect.sweep.attributes import STATE_NAMES
 from raffect.text import count_text, duration, numbers_text, score_text, short_value
 
 

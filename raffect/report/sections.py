@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.report.data import SCORED, Cost, Judged, ReportData, Shown, Trial
+from raffect.report.data import Cost, Judged, ReportData, Shown, Trial
 from raffect.report.figures.all import Drawing, draw
-from raffect.report.figures.style import STATE_NAMES
 from raffect.report.tables import ENDING, Cell
 from raffect.report.tables_of_sweep import for_page
+from raffect.sweep.attributes import FINISHED, SCORED, STATE_NAMES
 from raffect.text import duration, score_text, short_names
 
 TITLES = {Task.VA: "Valence and arousal", Task.EXPR: "Expressions", Task.AU: "Action units"}
@@ -110,7 +110,7 @@ class SweepText:
             return f"This sweep ended before all of its trials were run: {self.data.ended}."
         if self.data.finished:
             return ""
-        ended = sum(trial.state in (*SCORED, "FAIL") for trial in self.data.own)
+        ended = sum(trial.state in FINISHED for trial in self.data.own)
         return (
             f"This sweep has not ended: {ended} of {self.data.target} trials have. It is running, "
             "or was interrupted; the same command given again continues it."

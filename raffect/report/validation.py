@@ -26,7 +26,8 @@ from raffect.report.data import Judged, Shown
 from raffect.report.tables import Cell, Table, rounded, table
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import JUDGED
-from raffect.sweep.leaderboard import SweepView, TrialRow, model_folder_of
+from raffect.sweep.leaderboard import SweepView, model_folder_of
+from raffect.sweep.records import TrialRow
 from raffect.temporal.inference import load_bundle, predict_split
 
 MOST_POINTS = 800

@@ -1,27 +1,56 @@
-"""Names of what a study records of its trials and of itself beside what Optuna does."""
+"""What a study records beside what Optuna does: names of attributes, and the trials' states."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
+State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
+STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
+"""Optuna's trial states: full budget, stopped early, failed, running, not begun."""
+SCORED: tuple[State, ...] = ("COMPLETE", "PRUNED")
+"""States of trials that ended well; only these are ranked."""
+FINISHED: tuple[State, ...] = (*SCORED, "FAIL")
+"""States of trials that ended."""
+STATE_NAMES: Mapping[str, str] = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+"""The states for people."""
+
+# Attributes of a trial.
 EPOCH = "epoch."
-"""Prefix of the trial attributes with what each epoch gave: `epoch.001`, ..."""
+"""Prefix of the attributes with the fields of each EpochResult: `epoch.001`, ..."""
 REASON = "reason"
+"""Why the trial failed, or was refused by a limit."""
 FILES = "files"
-"""Trial attribute with the files of the trial's model, as the sweep's manifest lists them."""
+"""Files of the trial's model, as the sweep's manifest lists them."""
 RECIPE = "recipe"
-"""Trial attribute: it has the base settings."""
+"""The trial has the base settings."""
 ORIGIN = "origin"
-"""Trial attribute `SWEEP:NUMBER` of a result that was taken over from another sweep."""
+"""`SWEEP:NUMBER` of a result that was taken over from another sweep."""
 DEVICES = "devices"
-"""Trial attribute with the devices that it took."""
-WARM = "warm"
-"""Study attribute: what other sweeps brought to it (warmstart.py)."""
-SPACE = "space"
-"""Study attribute: the space, as the user named it."""
-ENDED = "ended"
-"""Study attribute: why it ended before all trials were run."""
-SPENT = "spent"
-"""Study attribute with the seconds of each run of the command."""
-MARGINS = "margins"
-"""Fact about a trial: by how much its model misses each limit (limits.py)."""
+"""Devices that the trial took."""
+PARAMETERS = "parameters"
+"""Trained values of its model."""
+LATENCY = "latency_ms"
+"""Milliseconds that its model takes per 1,000 frames."""
 ACCUMULATION = "accumulation"
-"""Trial attribute: parts of a batch, since the trial was out of memory."""
+"""Parts in which it takes each batch, since it was out of memory."""
+
+# Attributes of the study.
+WARM = "warm"
+"""What other sweeps brought to it (warmstart.py)."""
+SPACE = "space"
+"""The space, as the user named it."""
+ENDED = "ended"
+"""Why it ended before all trials were run."""
+SPENT = "spent"
+"""Seconds of each run of the command."""
+BASELINE = "baseline"
+"""Score and parts of the trivial prediction."""
+TARGET = "target"
+"""Trials that were asked for."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raffect.settings import flatten
-from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN
-from raffect.sweep.leaderboard import SweepView, TrialRow
+from raffect.store import Store
+from raffect.sweep.attributes import FINISHED
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.plan import read_plan
+from raffect.sweep.records import TrialRow
 
 Kind = Literal["shared", "narrowed", "different", "partial"]
-_ENDED = ("COMPLETE", "PRUNED", "FAIL")
 _MINUTE, _HOUR = 60, 3600
 _MARKS_S = (
     1, 2, 5, 10, 20, 30,
@@ -133,8 +134,7 @@ def compare(
 
 def read_sources(store: Store, sweep: str) -> dict[str, str]:
     """Digests of what a sweep was made from, by folder."""
-    plan = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
-    return dict(plan.get("sources", {}))
+    return read_plan(store, sweep).get("sources", {})
 
 
 def curve(view: SweepView) -> tuple[Step, ...]:
@@ -143,7 +143,7 @@ def curve(view: SweepView) -> tuple[Step, ...]:
     A trial counts when it ended, with all of its time; what was taken over from other sweeps is
     known before the first one, and has cost nothing.
     """
-    ended = [row for row in view.rows if row.state in _ENDED]
+    ended = [row for row in view.rows if row.state in FINISHED]
     ended.sort(key=lambda row: (row.finished or "", row.number))
     best = max((s for row in ended if row.origin and (s := _score(row)) is not None), default=None)
     steps = [Step(0, 0.0, best)]
@@ -158,8 +158,7 @@ def curve(view: SweepView) -> tuple[Step, ...]:
 
 
 def _score(row: TrialRow) -> float | None:
-    """The score of a trial that may be the best."""
-    return row.score if row.model is not None and not row.violations else None
+    return row.score if row.is_candidate else None
 
 
 def _by_trials(curves: Sequence[tuple[Step, ...]]) -> Marks:
@@ -218,7 +217,7 @@ def _settings(views: Sequence[SweepView]) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda setting: (setting.same, setting.key)))
 
 
-def _best_config(view: SweepView) -> dict[str, Any]:
+def _best_config(view: SweepView) -> Mapping[str, Any]:
     """All settings of the best trial; empty when there is none."""
     return {} if view.best is None else {**flatten(view.config), **view.best.params}
 

@@ -7,13 +7,16 @@ hold this ledger; neither keeps anything of its own.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from raffect.sweep.attributes import FINISHED
 from raffect.sweep.budget import Budget
 from raffect.sweep.progress import Event, SweepProgress
+from raffect.sweep.records import TOP, TrialReport, TrialRow, rank
 from raffect.sweep.study import Assignment, SweepStudy
 
 T = TypeVar("T")
@@ -26,7 +29,7 @@ OnUpdate = Callable[[SweepProgress], None]
 
 @dataclass
 class Ledger:
-    """Trials of this driver's run.
+    """The trials of this driver's run, and what is known from earlier runs and other sweeps.
 
     Attributes:
         study: Where everything is written.
@@ -35,9 +38,14 @@ class Ledger:
         max_failures: Failures of this run after which no trial is begun any more; None: so many
             that no trial may ever succeed.
         on_update: Called after each event.
+        top: The best trials so far in their order, at most TOP.
+        states: Number of trials by how they ended, in all drivers' runs.
         error: What ended the sweep from within a callback, e.g. a store that is down; Tune logs
             some of its callbacks' errors and goes on, so that they are kept here.
         reasons: Of this run's failed trials.
+        succeeded: Trials of this run with a score.
+        ended: Trials of this run that ended.
+        live: Running trials by the engine's key.
     """
 
     study: SweepStudy
@@ -45,21 +53,23 @@ class Ledger:
     budget: Budget = field(default_factory=Budget)
     max_failures: int | None = None
     on_update: OnUpdate | None = None
-    best: float | None = None
-    best_trial: int | None = None
-    best_params: Mapping[str, Any] = field(default_factory=dict)
+    top: list[TrialRow] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     error: BaseException | None = None
     reasons: list[str] = field(default_factory=list)
     succeeded: int = 0
     ended: int = 0
     live: dict[str, Assignment] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    losses: Counter[int] = field(default_factory=Counter)
-    told: dict[int, int] = field(default_factory=dict)
+    _losses: Counter[int] = field(default_factory=Counter)
+    _told: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.study.clock = lambda: self.budget.run_seconds
+        rows = self.study.rows()
+        self.states.update(
+            row.state for row in rows if row.state in FINISHED and row.origin is None
+        )
+        self.top = sorted((row for row in rows if row.is_candidate), key=rank)[:TOP]
 
     def guard(self, action: Callable[[], T], otherwise: T) -> T:
         """The action's value; `otherwise` after an error, which is kept and ends the sweep."""
@@ -82,18 +92,13 @@ class Ledger:
             return not self.succeeded and len(self.reasons) >= _HOPELESS
         return len(self.reasons) >= self.max_failures
 
-    @property
-    def finished(self) -> int:
-        """Trials that ended, in all drivers' runs."""
-        return sum(self.states.values())
-
     def begin(self, key: str) -> Assignment | None:
         """The next trial under the engine's key; None when there is none."""
         while self.study.remaining and not self.gave_up and not self.budget.exhausted:
             assignment = self.study.next(self._note_bad)
             if assignment is not None:
                 self.live[key] = assignment
-                self._update("started", assignment, assignment.recorded, None, "RUNNING")
+                self._update("started", assignment.number, assignment.recorded, None, "RUNNING")
                 return assignment
         return None
 
@@ -103,33 +108,28 @@ class Ledger:
         self.states["FAIL"] += 1
         self.ended += 1
 
-    def result(self, key: str, result: Mapping[str, Any]) -> bool:
-        """Take a result in; returns whether the trial is to stop."""
+    def result(self, key: str, told: TrialReport) -> bool:
+        """Take in what a trial tells; returns whether it is to stop."""
         assignment = self.live.get(key)
         if assignment is None:
             return True
-        if result.get("failure"):
-            self._fail(key, str(result["failure"]), result)
+        number = assignment.number
+        if told.failure is not None:
+            self._fail(key, told.failure, told)
             return True
-        history, facts = result["history"], dict(result["facts"])
-        self.budget.use(key, sum(epoch["seconds"] for epoch in history))
-        if facts.get("note"):
-            self.notes[key] = facts["note"]
-        if result.get("refusal"):
-            self.study.refuse(assignment.number, str(result["refusal"]), facts)
-            self._succeed(key, "PRUNED", result, str(result["refusal"]))
-            return True
-        if result["done"]:
-            self.study.complete(assignment.number, history, facts)
-            self._succeed(key, "COMPLETE", result)
-            return True
-        if self.study.report(assignment.number, history, facts):
-            self._succeed(key, "PRUNED", result)
-            return True
-        if result["epoch"] > self.told.get(assignment.number, assignment.recorded):
-            self.told[assignment.number] = result["epoch"]
-            self._update("epoch", assignment, result["epoch"], result["score"], "RUNNING")
-        return False
+        self.budget.use(key, told.seconds)
+        if told.refusal is not None:
+            self.study.refuse(number, told.refusal, told.facts)
+        elif told.done:
+            self.study.complete(number, told.history, told.facts)
+        elif not self.study.report(number, told.history, told.facts):
+            if told.epoch > self._told.get(number, assignment.recorded):
+                self._told[number] = told.epoch
+                self._update("epoch", number, told.epoch, told.score, "RUNNING")
+            return False
+        self.succeeded += told.score is not None
+        self._settle(key, told)
+        return True
 
     def lose(self, key: str, reasons: Sequence[str]) -> None:
         """The engine has given a trial up; it is taken back as long as it lost few processes.
@@ -144,45 +144,34 @@ class Ledger:
         if key not in self.live:
             return
         number = self.live[key].number
-        self.losses[number] += len(reasons)
-        if self.losses[number] > MAX_LOSSES:
-            self._fail(key, reasons[-1], {})
+        self._losses[number] += len(reasons)
+        if self._losses[number] > MAX_LOSSES:
+            self._fail(key, reasons[-1], TrialReport())
         else:
             del self.live[key]
             self.study.take_back(number)
 
-    def _fail(self, key: str, reason: str, result: Mapping[str, Any]) -> None:
-        assignment = self.live.pop(key)
-        history, facts = result.get("history", ()), dict(result.get("facts", ()))
-        self.study.fail(assignment.number, reason, history, facts)
+    def _fail(self, key: str, reason: str, told: TrialReport) -> None:
+        self.study.fail(self.live[key].number, reason, told.history, told.facts)
         self.reasons.append(reason)
-        self._settle(key, "FAIL")
-        epoch, score = result.get("epoch", 0), result.get("score")
-        note = self.notes.pop(key, None)
-        self._update("finished", assignment, epoch, score, "FAIL", reason, note)
+        self._settle(key, told)
 
-    def _succeed(
-        self, key: str, state: str, result: Mapping[str, Any], reason: str | None = None
-    ) -> None:
-        assignment = self.live.pop(key)
-        score = result["score"]
-        self.succeeded += score is not None
-        self._settle(key, state)
-        if score is not None and (self.best is None or score > self.best):
-            self.best, self.best_trial = score, assignment.number
-            self.best_params = assignment.params
-        note = self.notes.pop(key, None)
-        self._update("finished", assignment, result["epoch"], score, state, reason, note)
-
-    def _settle(self, key: str, state: str) -> None:
-        self.states[state] += 1
+    def _settle(self, key: str, told: TrialReport) -> None:
+        """Take in how a trial ended, from the study."""
+        row = self.study.row(self.live.pop(key).number)
+        self.states[row.state] += 1
         self.ended += 1
         self.budget.settle(key)
+        if row.is_candidate:
+            insort(self.top, row, key=rank)
+            del self.top[TOP:]
+        note = row.attributes.get("note")
+        self._update("finished", row.number, told.epoch, told.score, row.state, row.reason, note)
 
     def _update(
         self,
         event: Event,
-        assignment: Assignment,
+        trial: int,
         epoch: int,
         score: float | None,
         state: str,
@@ -192,22 +181,25 @@ class Ledger:
         if self.on_update is None:
             return
         seconds = self.budget.run_seconds
+        best = self.top[0] if self.top else None
         self.on_update(
             SweepProgress(
                 event=event,
-                trial=assignment.number,
+                trial=trial,
                 epoch=epoch,
                 epochs=self.epochs,
                 score=score,
                 state=state,
                 reason=reason,
-                finished=self.finished,
+                finished=sum(self.states.values()),
                 target=self.study.target,
-                best=self.best,
-                best_trial=self.best_trial,
-                best_params=self.best_params,
+                best=None if best is None else best.score,
+                best_trial=None if best is None else best.number,
+                best_params={} if best is None else best.params,
+                top=tuple(row.score for row in self.top if row.score is not None),
                 states={**self.states, "RUNNING": len(self.live)},
                 seconds=seconds,
+                hours=self.budget.seconds / 3600,
                 rate=3600 * self.ended / seconds if seconds else 0.0,
                 device_hours=self.budget.all_device_seconds / 3600,
                 note=note,

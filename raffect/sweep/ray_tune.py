@@ -1,9 +1,11 @@
-"""Tune's source of trials: Optuna's public ask and tell, through the ledger.
+"""Tune's searcher, scheduler and stopper: Optuna's public ask and tell, through the ledger.
 
 Tune's own OptunaSearch is not used. It records pruned trials as COMPLETE with the value of a part
 of their budget, leaves a trial with a NaN RUNNING for ever, and a restored run repeats trials that
-were in flight. Patching that means its private members; the public interfaces
-of both libraries need the few lines below.
+were in flight. Patching that means its private members; the public interfaces of both libraries
+need the few lines below.
+
+All three are pickled by Tune into a folder that nobody reads: their state is left out of that.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ray.tune.stopper import Stopper
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import LOST_ACTOR, OUT_OF_MEMORY, kind_of, reason_of, reason_of_loss
 from raffect.sweep.ledger import Ledger
+from raffect.sweep.records import TrialReport
 
 
 class StudySearcher(Searcher):
@@ -73,8 +76,8 @@ class StudySearcher(Searcher):
         if error:
             reasons = self.losses.pop(trial_id, [LOST_ACTOR])
             self.ledger.guard(lambda: self.ledger.lose(trial_id, reasons), None)
-        elif result is not None and "history" in result:
-            last = result
+        elif (told := TrialReport.from_tune(result)) is not None:
+            last = told
             self.ledger.guard(lambda: self.ledger.result(trial_id, last), True)
 
     def save(self, checkpoint_path: str) -> None:
@@ -83,8 +86,7 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the study has everything."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given into a folder that nobody reads."""
+    def __getstate__(self) -> dict[str, object]:
         return {}
 
 
@@ -102,7 +104,9 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record a result of a trial that could go on."""
         ledger = self._searcher.ledger
-        stop = ledger.guard(lambda: ledger.result(trial.trial_id, result), True)
+        told = TrialReport.from_tune(result)
+        assert told is not None
+        stop = ledger.guard(lambda: ledger.result(trial.trial_id, told), True)
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
         return decision
 
@@ -116,8 +120,7 @@ class StudyScheduler(FIFOScheduler):
         if kind_of(reason) == OUT_OF_MEMORY:
             trial.set_config({**trial.config, ACCUMULATION: 2})  # type: ignore[no-untyped-call]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given into a folder that nobody reads."""
+    def __getstate__(self) -> dict[str, object]:
         return {}
 
 
@@ -141,8 +144,7 @@ class StudyStopper(Stopper):
         ledger.guard(ledger.study.catch_up, None)
         return ledger.error is not None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given into a folder that nobody reads."""
+    def __getstate__(self) -> dict[str, object]:
         return {}
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
 from raffect import engine
 from raffect.config import TemporalConfig
 from raffect.context import Context
-from raffect.errors import NotThereError, find_user_error
+from raffect.errors import find_user_error
 from raffect.settings import build, override
 from raffect.store import Store, model_folder
 from raffect.store.layout import CONFIG, METRICS, check_name
-from raffect.sweep.leaderboard import TrialRow, load_sweep, model_folder_of, write_seed
+from raffect.sweep.leaderboard import find_trial, model_folder_of, write_seed
+from raffect.sweep.records import TrialRow
+from raffect.temporal.epochs import EpochResult
 from raffect.temporal.train import train
 
 OnSeed = Callable[["SeedResult"], None]
@@ -67,27 +68,16 @@ class Retraining:
         return check_name(f"{self.sweep}-{self.row.number}-seed{seed}")
 
 
-def find_trial(store: Store, name: str) -> Retraining:
-    """The trial named `SWEEP` (its best) or `SWEEP:TRIAL`.
+def plan_retraining(store: Store, name: str) -> Retraining:
+    """What to train again for a trial as users name it (leaderboard.find_trial).
 
     Raises:
         NotThereError: There is no such sweep, or no model of that trial.
     """
-    sweep, _, wanted = name.removeprefix("sweeps/").partition(":")
-    rows = {row.number: row for row in load_sweep(store, sweep).rows if row.model is not None}
-    numbers = ", ".join(map(str, sorted(rows))) or "none yet"
-    chosen = next(iter(rows.values()), None) if not wanted else None
-    if wanted.isdigit():
-        chosen = rows.get(int(wanted))
-    if chosen is None:
-        raise NotThereError(
-            f"The sweep {sweep!r} has no model of trial {wanted or 'best'!r}.",
-            f"trials with a model: {numbers}",
-            f"See `raffect trials {sweep}`.",
-        )
-    described = store.read_json(f"{model_folder_of(chosen)}/{CONFIG}")
+    sweep, row = find_trial(store, name)
+    described = store.read_json(f"{model_folder_of(row)}/{CONFIG}")
     config = build(TemporalConfig, described["config"])
-    return Retraining(chosen, described["lineage"]["features"], config, sweep)
+    return Retraining(row, described["lineage"]["features"], config, sweep)
 
 
 def retrain(
@@ -138,7 +128,8 @@ def _train_seed(store: Store, wanted: Retraining, seed: int) -> SeedResult:
     name = wanted.model(seed)
     config = override(wanted.config, {"run.seed": seed})
     train(store, config, wanted.features, name)
-    metrics: dict[str, Any] = store.read_json(f"{model_folder(name)}/{METRICS}")
+    metrics = store.read_json(f"{model_folder(name)}/{METRICS}")
+    history = [EpochResult.read(epoch) for epoch in metrics["history"]]
     write_seed(store, wanted.sweep, wanted.row.number, seed, metrics["score"])
     own = seed == wanted.config.run.seed
     return SeedResult(
@@ -146,11 +137,11 @@ def _train_seed(store: Store, wanted: Retraining, seed: int) -> SeedResult:
         model=name,
         score=metrics["score"],
         best_epoch=metrics["best_epoch"],
-        same=same_curve(wanted.row.curve, metrics["history"]) if own else None,
+        same=same_curve(wanted.row.curve, history) if own else None,
     )
 
 
-def same_curve(trial: Sequence[dict[str, Any]], again: Sequence[dict[str, Any]]) -> bool:
+def same_curve(trial: Sequence[EpochResult], again: Sequence[EpochResult]) -> bool:
     """Whether the epochs of a trial, which may have been pruned, came out the same to the bit."""
     pairs = zip(trial, again, strict=False)
-    return len(again) >= len(trial) and all(a["score"] == b["score"] for a, b in pairs)
+    return len(again) >= len(trial) and all(a.score == b.score for a, b in pairs)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from raffect.settings import Config, Count, NonNegative, Positive
+from raffect.sweep.attributes import LATENCY, PARAMETERS
 from raffect.sweep.failures import LIMIT
 
 Objective = Literal["score", "latency", "parameters"]
@@ -100,10 +101,6 @@ class SweepSettings(Config):
         )  # fmt: skip
         bound = {name: value for name, value in self.canonical().items() if name in kept}
         return {**bound, "pruning": self.pruner}
-
-
-PARAMETERS = "parameters"
-LATENCY = "latency_ms"
 
 
 @dataclass(frozen=True)

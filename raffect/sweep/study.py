@@ -1,8 +1,8 @@
 """The study of a sweep: which trials there are, how far each one is, and how it ended.
 
-Everything that a sweep knows is here, in the store, and nothing is told twice: a driver that was
-killed is followed by one that opens the same study, goes on with the trials it finds RUNNING and
-asks for those that are missing.
+Everything that a sweep knows is here, in the store, and nothing twice: a driver that was killed
+is followed by one that opens the same study, continues the trials it finds RUNNING and asks for
+those that are missing.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from raffect.config import TemporalConfig
-from raffect.errors import NotThereError
 from raffect.settings import override
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import STUDY, SWEEPS
+from raffect.store.layout import STUDY
 from raffect.sweep.attributes import (
     ACCUMULATION,
     EPOCH,
-    MARGINS,
+    LATENCY,
     ORIGIN,
+    PARAMETERS,
     REASON,
     RECIPE,
     SPENT,
+    TARGET,
     WARM,
 )
 from raffect.sweep.failures import reason_of
 from raffect.sweep.journal import PATIENCE_S, Batch, StoreJournal
+from raffect.sweep.plan import no_sweep
 from raffect.sweep.quiet import quiet
+from raffect.sweep.records import TrialFacts, TrialRow, read_row
 from raffect.sweep.samplers import make_pruner, make_sampler
 from raffect.sweep.settings import DIRECTIONS, Objective, SweepSettings
 from raffect.sweep.space import Space
+from raffect.temporal.epochs import EpochResult
 
-History = Sequence[Mapping[str, Any]]
-"""Epochs of a trial, as the fields of EpochResult."""
-_VALUES: dict[Objective, str] = {"latency": "latency_ms", "parameters": "parameters"}
+_VALUES: dict[Objective, str] = {"latency": LATENCY, "parameters": PARAMETERS}
 """Trial attributes with the values of the objectives beside the score."""
 
 
@@ -65,11 +67,64 @@ def open_study(store: Store, name: str) -> optuna.Study:
         try:
             return optuna.load_study(study_name=name, storage=open_storage(store, name))
         except KeyError:
-            raise NotThereError(
-                f"The store {store.uri} holds no sweep {name!r}.",
-                ", ".join(store.names(SWEEPS)),
-                "Make it first: raffect tune TASK",
-            ) from None
+            # How Optuna says that the journal has no study of this name.
+            raise no_sweep(store, name) from None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What one sweep brought to another.
+
+    Attributes:
+        sweep: The sweep that was begun with.
+        results: Trials taken over as results.
+        points: Trials of which only the parameters are tried.
+        comparable: Its trials may count as results.
+        shared: Parameters with the same range in both.
+        narrowed: Parameters whose ranges differ.
+        unknown: Parameters that this space does not search.
+        added: Parameters that only this space searches.
+    """
+
+    sweep: str
+    results: int
+    points: int
+    comparable: bool
+    shared: tuple[str, ...] = ()
+    narrowed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """Lines for people."""
+        why = "" if self.comparable else " (its scores mean something else here)"
+        groups = {
+            "same range": self.shared,
+            "other range": self.narrowed,
+            "not searched here": self.unknown,
+            "only searched here": self.added,
+        }
+        return [
+            f"From {self.sweep}: {self.results} results, {self.points} points to try{why}",
+            *(f"  {what}: {', '.join(names)}" for what, names in groups.items() if names),
+        ]
+
+
+@dataclass
+class Beginning:
+    """The first trials of a new study.
+
+    Attributes:
+        points: Parameters to try first, in order, each with the trial's attributes; parameters
+            that a point leaves out are sampled.
+        results: Trials of other studies that count as this one's; one with the recipe's
+            configuration comes first.
+        overlaps: What each of the other sweeps brought.
+    """
+
+    points: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=list)
+    results: list[FrozenTrial] = field(default_factory=list)
+    overlaps: list[Overlap] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -79,16 +134,16 @@ class Assignment:
     number: int
     config: TemporalConfig
     recorded: int = 0
-    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class _Recorded:
-    """What the study has of a running trial; to ask Optuna copies all its epochs, each time."""
+    """What the study has of a running trial: to ask Optuna copies all its epochs, each time."""
 
     epochs: int
     best: float
-    facts: dict[str, Any]
+    attributes: dict[str, Any]
+    margins: Mapping[str, float] = field(default_factory=dict)
 
 
 class SweepStudy:
@@ -131,18 +186,18 @@ class SweepStudy:
                 load_if_exists=True,
                 pruner=make_pruner(settings, base.optimiser.epochs),
             )
-            rows = self._rows()
-            if not rows:
+            trials = self._trials()
+            if not trials:
                 self._study.set_metric_names(list(self._objectives))
-            self._study.sampler = make_sampler(settings, len(rows), self._storage)
-            own = [row for row in rows if ORIGIN not in row.user_attrs]
+            self._study.sampler = make_sampler(settings, len(trials), self._storage)
+            own = [trial for trial in trials if ORIGIN not in trial.user_attrs]
             self.target = max(settings.trials, len(own))
-            self._study.set_user_attr("target", self.target)
+            self._study.set_user_attr(TARGET, self.target)
             spent: dict[str, float] = self._study.user_attrs.get(SPENT, {})
         self._spent = spent
         self._unasked = self.target - len(own)
-        self._interrupted = [row.number for row in own if row.state == TrialState.RUNNING]
-        self._unasked += sum(row.state == TrialState.WAITING for row in own)
+        self._interrupted = [trial.number for trial in own if trial.state == TrialState.RUNNING]
+        self._unasked += sum(trial.state == TrialState.WAITING for trial in own)
 
     @contextmanager
     def _writing(self) -> Iterator[Batch]:
@@ -150,10 +205,14 @@ class SweepStudy:
         with quiet(), self._journal.batch() as batch:
             yield batch
 
-    def _rows(self) -> list[FrozenTrial]:
+    def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def describe(self, facts: dict[str, Any]) -> None:
+    def _id(self, number: int) -> int:
+        study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
         """Record what readers of the sweep want to know of it, e.g. the trivial baseline."""
         with self._writing():
             for key, value in facts.items():
@@ -163,18 +222,18 @@ class SweepStudy:
     def is_new(self) -> bool:
         """Whether there is no trial yet."""
         with self._writing():
-            return not self._rows()
+            return not self._trials()
 
     def begin(self, beginning: Beginning) -> None:
         """Give a new study its first trials, the recipe as trial 0; does nothing to an old one."""
         with self._writing():
-            if self._rows():
+            if self._trials():
                 return
             own_first = beginning.results[:1] and beginning.results[0].user_attrs[RECIPE]
             early = beginning.results[: int(bool(own_first))]
             self._study.add_trials(early)
             for params, attributes in beginning.points[: self.target]:
-                self._study.enqueue_trial(params, user_attrs=attributes)
+                self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
             self._study.add_trials(beginning.results[len(early) :])
             warm = [asdict(overlap) for overlap in beginning.overlaps]
             self._study.set_user_attr(WARM, warm)
@@ -185,7 +244,7 @@ class SweepStudy:
         return sum(self._spent.values())
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """What is recorded of the sweep as a whole."""
         with self._writing():
             return dict(self._study.user_attrs)
@@ -195,38 +254,36 @@ class SweepStudy:
         """Trials that are still to be started or continued."""
         return len(self._interrupted) + self._unasked
 
-    def finished(self) -> list[FrozenTrial]:
-        """Trials that ended."""
+    def rows(self) -> list[TrialRow]:
+        """All trials by number, those taken over from other sweeps too."""
         with self._writing():
-            return [row for row in self._rows() if row.state.is_finished()]
+            name = self._study.study_name
+            return [read_row(name, trial, self._objectives) for trial in self._trials()]
+
+    def row(self, number: int) -> TrialRow:
+        """A trial as it is now."""
+        with self._writing():
+            trial = self._storage.get_trial(self._id(number))
+            return read_row(self._study.study_name, trial, self._objectives)
 
     def next(self, on_bad: Callable[[str], None] = lambda reason: None) -> Assignment | None:
         """The next trial: one that a dead driver left, else a new one; None when there is none.
 
         Args:
-            on_bad: Told the reason when a trial's parameters make no valid configuration; the
-                trial is FAIL then, and the result None, although there may be others.
+            on_bad: Called with the reason when a trial's parameters make no valid configuration;
+                the trial is FAIL then, and the result None, although there may be others.
         """
         if not self.remaining:
             return None
         with self._writing():
-            return self._continue(on_bad) if self._interrupted else self._ask(on_bad)
-
-    def _continue(self, on_bad: Callable[[str], None]) -> Assignment | None:
-        number = self._interrupted.pop(0)
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        trial = Trial(
-            self._study,
-            self._storage.get_trial_id_from_study_id_trial_number(study_id, number),
-        )
-        known = trial.user_attrs
-        trial.set_user_attr("continued", known.get("continued", 0) + 1)
-        scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
-        return self._assign(trial, on_bad, len(scores), max(scores, default=float("-inf")))
-
-    def _ask(self, on_bad: Callable[[str], None]) -> Assignment | None:
-        self._unasked -= 1
-        return self._assign(self._study.ask(), on_bad)
+            if not self._interrupted:
+                self._unasked -= 1
+                return self._assign(self._study.ask(), on_bad)
+            trial = Trial(self._study, self._id(self._interrupted.pop(0)))
+            known = trial.user_attrs
+            trial.set_user_attr("continued", known.get("continued", 0) + 1)
+            scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
+            return self._assign(trial, on_bad, len(scores), max(scores, default=float("-inf")))
 
     def _assign(
         self,
@@ -240,18 +297,20 @@ class SweepStudy:
             parts = trial.user_attrs.get(ACCUMULATION, config.optimiser.accumulation)
             config = override(config, {"optimiser.accumulation": parts})
         except Exception as error:
+            # The space is the user's code: it may raise anything for some of its values.
             reason = reason_of(error)
-            self._tell_failed(trial, reason)
+            trial.set_user_attr(REASON, reason)
+            self._end(trial.number, TrialState.FAIL)
             on_bad(reason)
             return None
         trial.set_user_attr("config_hash", config.digest())
         trial.set_user_attr("seed", config.run.seed)
         self._live[trial.number] = trial
         self._recorded[trial.number] = _Recorded(recorded, best, trial.user_attrs)
-        return Assignment(trial.number, config, recorded, trial.params)
+        return Assignment(trial.number, config, recorded)
 
     def report(
-        self, number: int, history: History, facts: Mapping[str, Any] | None = None
+        self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()
     ) -> bool:
         """Record a running trial's epochs; tells it PRUNED and returns True if it is to stop.
 
@@ -262,17 +321,17 @@ class SweepStudy:
 
         Args:
             number: The trial.
-            history: Its epochs (fields of EpochResult); known ones are not repeated.
-            facts: Attributes of the trial, e.g. its number of parameters.
+            history: Its epochs; known ones are not repeated.
+            facts: What else is known of it.
         """
         trial = self._live[number]
         before = self._recorded[number].epochs
         with self._writing() as batch:
-            new = self._record(trial, history, facts or {})
-            if new and len(self._objectives) == 1 and trial.should_prune():
+            self._record(trial, history, facts)
+            now = self._recorded[number].epochs
+            if now > before and len(self._objectives) == 1 and trial.should_prune():
                 self._end(number, TrialState.PRUNED)
                 return True
-            now = self._recorded[number].epochs
             batch.may_wait = not any(before < rung <= now for rung in self._rungs)
         return False
 
@@ -281,17 +340,16 @@ class SweepStudy:
         self._journal.flush(PATIENCE_S)
 
     def complete(
-        self, number: int, history: History, facts: Mapping[str, Any] | None = None
+        self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()
     ) -> None:
         """Record a trial that used its full budget."""
         with self._writing():
-            trial = self._live[number]
-            self._record(trial, history, facts or {})
-            attributes = self._recorded[number].facts
-            rest = [float(attributes[_VALUES[name]]) for name in self._objectives[1:]]
-            self._end(number, TrialState.COMPLETE, [self._recorded[number].best, *rest])
+            self._record(self._live[number], history, facts)
+            recorded = self._recorded[number]
+            rest = [float(recorded.attributes[_VALUES[of]]) for of in self._objectives[1:]]
+            self._end(number, TrialState.COMPLETE, [recorded.best, *rest])
 
-    def refuse(self, number: int, reason: str, facts: Mapping[str, Any]) -> None:
+    def refuse(self, number: int, reason: str, facts: TrialFacts) -> None:
         """Record a trial whose model is beyond a limit: pruned before its first epoch.
 
         The margins among the facts are what samplers learn from.
@@ -306,14 +364,15 @@ class SweepStudy:
         self,
         number: int,
         reason: str,
-        history: History = (),
-        facts: Mapping[str, Any] | None = None,
+        history: Sequence[EpochResult] = (),
+        facts: TrialFacts = TrialFacts(),
     ) -> None:
         """Record a trial that can't go on, with the reason."""
-        trial = self._live[number]
         with self._writing():
-            self._record(trial, history, facts or {})
-            self._tell_failed(trial, reason)
+            trial = self._live[number]
+            self._record(trial, history, facts)
+            trial.set_user_attr(REASON, reason)
+            self._end(number, TrialState.FAIL)
 
     def take_back(self, number: int) -> None:
         """Take back a trial whose process is gone; `next` gives it again, to be continued."""
@@ -321,38 +380,27 @@ class SweepStudy:
         self._recorded.pop(number)
         self._interrupted.append(number)
 
-    def _record(self, trial: Trial, history: History, facts: Mapping[str, Any]) -> bool:
-        """Add what is new; returns whether an epoch is."""
+    def _record(self, trial: Trial, history: Sequence[EpochResult], facts: TrialFacts) -> None:
+        """Add what is new."""
         recorded = self._recorded[trial.number]
-        for key, value in facts.items():
-            if recorded.facts.get(key) == value:
-                continue
-            recorded.facts[key] = value
-            if key == MARGINS:
-                self._constrain(trial, value)
-            else:
+        for key, value in facts.attributes().items():
+            if recorded.attributes.get(key) != value:
+                recorded.attributes[key] = value
                 trial.set_user_attr(key, value)
-        known = recorded.epochs
+        if facts.margins != recorded.margins:
+            recorded.margins = facts.margins
+            known = trial.constraints
+            for name, margin in facts.margins.items():
+                if name not in known:
+                    trial.set_constraint(name, margin)
         for epoch in history:
-            if epoch["epoch"] > known:
-                recorded.epochs = epoch["epoch"]
-                recorded.best = max(recorded.best, epoch["score"])
-                trial.set_user_attr(f"{EPOCH}{epoch['epoch']:03d}", dict(epoch))
+            if epoch.epoch > recorded.epochs:
+                recorded.epochs = epoch.epoch
+                recorded.best = max(recorded.best, epoch.score)
+                trial.set_user_attr(f"{EPOCH}{epoch.epoch:03d}", asdict(epoch))
                 if len(self._objectives) == 1:
                     # Optuna keeps no intermediate values of several objectives.
-                    trial.report(recorded.best, epoch["epoch"])
-        return recorded.epochs > known
-
-    @staticmethod
-    def _constrain(trial: Trial, margins: Mapping[str, float]) -> None:
-        known = trial.constraints
-        for name, margin in margins.items():
-            if name not in known:
-                trial.set_constraint(name, margin)
-
-    def _tell_failed(self, trial: Trial, reason: str) -> None:
-        trial.set_user_attr(REASON, reason)
-        self._end(trial.number, TrialState.FAIL)
+                    trial.report(recorded.best, epoch.epoch)
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         self._study.tell(number, values, state)
@@ -364,59 +412,3 @@ class SweepStudy:
     def close(self) -> None:
         """Leave one object behind."""
         self._journal.merge()
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What one sweep brought to another.
-
-    Attributes:
-        sweep: The sweep that was begun with.
-        results: Trials taken over as results.
-        points: Trials of which only the parameters are tried.
-        comparable: Its trials may count as results.
-        shared: Parameters with the same range in both.
-        narrowed: Parameters whose ranges differ.
-        unknown: Parameters that this space does not search.
-        added: Parameters that only this space searches.
-    """
-
-    sweep: str
-    results: int
-    points: int
-    comparable: bool
-    shared: tuple[str, ...] = ()
-    narrowed: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-
-    def describe(self) -> list[str]:
-        """Lines for people."""
-        why = "" if self.comparable else " (its scores mean something else here)"
-        groups = {
-            "same range": self.shared,
-            "other range": self.narrowed,
-            "not searched here": self.unknown,
-            "only searched here": self.added,
-        }
-        return [
-            f"From {self.sweep}: {self.results} results, {self.points} points to try{why}",
-            *(f"  {what}: {', '.join(names)}" for what, names in groups.items() if names),
-        ]
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """The first trials of a new study.
-
-    Attributes:
-        points: Parameters to try first, in order, each with the trial's attributes; parameters
-            that a point leaves out are sampled.
-        results: Trials of other studies that count as this one's; one with the recipe's
-            configuration comes first.
-        overlaps: What other sweeps brought.
-    """
-
-    points: list[tuple[dict[str, Any], dict[str, Any]]]
-    results: list[FrozenTrial] = field(default_factory=list)
-    overlaps: Sequence[Overlap] = ()

@@ -31,6 +31,8 @@ from raffect.errors import SettingsError
 from raffect.settings import flatten, hash_json
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import PLAN, TENSORBOARD
+from raffect.sweep.records import TrialReport
+from raffect.temporal.epochs import EpochResult
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def parameters(
     }
 
 
-def epochs_after(history: Sequence[Mapping[str, Any]], known: int) -> list[dict[str, Any]]:
+def epochs_after(history: Sequence[EpochResult], known: int) -> list[dict[str, Any]]:
     """Numbers of the epochs that are new, as Tune's callbacks take a result.
 
     Args:
@@ -133,12 +135,12 @@ def epochs_after(history: Sequence[Mapping[str, Any]], known: int) -> list[dict[
     found = []
     best = float("-inf")
     for epoch in history:
-        best = max(best, epoch["score"])
-        if epoch["epoch"] > known:
-            numbers = {name: epoch[name] for name in ("score", "loss", "lr", "seconds")}
-            parts = dict(epoch["parts"])
+        best = max(best, epoch.score)
+        if epoch.epoch > known:
+            numbers = {name: getattr(epoch, name) for name in ("score", "loss", "lr", "seconds")}
+            parts = dict(epoch.parts)
             found.append(
-                {"training_iteration": epoch["epoch"], **numbers, "best": best, "parts": parts}
+                {"training_iteration": epoch.epoch, **numbers, "best": best, "parts": parts}
             )
     return found
 
@@ -189,7 +191,7 @@ class Logger(ABC):
         self.callback.log_trial_start(trial)
         return 0
 
-    def epochs(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
+    def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
         """Pass on what is new among a trial's epochs."""
         trial = self._trials[number]
         for result in epochs_after(history, self._known[number]):
@@ -236,7 +238,7 @@ class TensorBoard(Logger):
         self.sweep.store.delete(self._key(trial.number))
         return super().begin(trial)
 
-    def epochs(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
+    def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
         """Pass on what is new among a trial's epochs."""
         super().epochs(number, history)
         self._copy(number)
@@ -343,7 +345,7 @@ class WandB(Logger):
         self.callback.kwargs["tags"] = [tag[:_TAG_LENGTH] for tag in tags]
         return super().begin(trial)
 
-    def epochs(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
+    def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
         """Pass on what is new among a trial's epochs."""
         self._check()
         super().epochs(number, history)
@@ -473,10 +475,12 @@ class Tracker(tune.Callback):
         **info: Any,
     ) -> None:
         """An epoch more, or several: a trial that was continued tells all that it has had."""
-        number, history = int(trial.config["number"]), result.get("history", ())
-        if result.get("failure"):
+        number, told = int(trial.config["number"]), TrialReport.from_tune(result)
+        if told is None:
+            return
+        if told.failure is not None:
             self._failed.add(number)
-        self._post(lambda: self._logger.epochs(number, history))
+        self._post(lambda: self._logger.epochs(number, told.history))
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

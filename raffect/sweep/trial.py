@@ -7,7 +7,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from raffect.settings import build, override
 from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, MODEL_FILES, trial_folder
 from raffect.store.retry import patiently
-from raffect.sweep.attributes import ACCUMULATION, DEVICES, FILES, MARGINS
+from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
+from raffect.sweep.records import TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
+from raffect.temporal.epochs import EpochResult
 from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.prediction import measure_latency
-from raffect.temporal.training import EpochResult, ResidentData, Trainer
+from raffect.temporal.training import ResidentData, Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.device import choose_device, free_memory
 
@@ -59,7 +61,7 @@ class TrialHome:
         """The trial's checkpoints."""
         return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}")
 
-    def write_model(self, number: int, trainer: Trainer) -> list[dict[str, Any]]:
+    def write_model(self, number: int, trainer: Trainer) -> tuple[FileEntry, ...]:
         """Write the trial's model; the metrics, which say what it is, last.
 
         Returns:
@@ -73,8 +75,8 @@ class TrialHome:
                 data = (Path(local) / name).read_bytes()
                 key = f"{self.folder(number)}/{name}"
                 self.store.write_bytes(key, data)
-                entries.append(FileEntry.of(key.removeprefix(f"{below}/"), data).canonical())
-        return entries
+                entries.append(FileEntry.of(key.removeprefix(f"{below}/"), data))
+        return tuple(entries)
 
 
 class SweepTrial(tune.Trainable):
@@ -85,7 +87,7 @@ class SweepTrial(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # tune.with_parameters passes the last two
-        self, config: dict[str, Any], data: Sequence[Any], home: TrialHome
+        self, config: Mapping[str, Any], data: Sequence[Any], home: TrialHome
     ) -> None:
         """Take the first trial.
 
@@ -101,8 +103,8 @@ class SweepTrial(tune.Trainable):
         self._trainer: Trainer | None = None
         self._take(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; the one before has been told how it ended."""
+    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+        """Take the next trial; the study has settled the one before."""
         self.cleanup()
         with contextlib.suppress(StoreError):
             self._home.checkpoints(self._number).clear()
@@ -123,7 +125,7 @@ class SweepTrial(tune.Trainable):
         self._trained = False
         self._saved_at = time.monotonic()
         self._latency: float | None = None
-        self._files: list[dict[str, Any]] = []
+        self._files: tuple[FileEntry, ...] = ()
 
     def __repr__(self) -> str:
         """How Ray's dashboard calls the actor.
@@ -133,8 +135,11 @@ class SweepTrial(tune.Trainable):
         """
         return f"{self._config.task.value} sweep {self._home.sweep}, slot {self._slot}"
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, object]:
         """One epoch; a failure of the trial's own is a result, so that the actor lives on."""
+        return self._report().to_tune()
+
+    def _report(self) -> TrialReport:
         try:
             return patiently(self._advance)
         except StoreError:
@@ -144,11 +149,11 @@ class SweepTrial(tune.Trainable):
             reason = reason_of(error)
             if kind_of(reason) != OUT_OF_MEMORY or self._config.optimiser.accumulation > 1:
                 return self._failed(reason)
-        # Outside of the handler: the error holds the frames, and they what filled the memory.
+        # The traceback keeps GPU tensors alive: free them outside of the except block.
         self.cleanup()
         self._halve()
         free_memory()
-        return self.step()
+        return self._report()
 
     def _halve(self) -> None:
         """Go on from the last checkpoint with half a batch at a time; its gradient is the same."""
@@ -156,11 +161,11 @@ class SweepTrial(tune.Trainable):
         self._trained = False
         self._note = "half a batch at a time after it ran out of memory"
 
-    def _advance(self) -> dict[str, Any]:
+    def _advance(self) -> TrialReport:
         if self._trainer is None:
             self._trainer = self._begin()
             if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
-                return refusal(why, self._facts(self._trainer))
+                return TrialReport(facts=self._facts(self._trainer), refusal=why)
             if self._trainer.epoch:
                 return self._resume(self._trainer)
         trainer = self._trainer
@@ -168,16 +173,15 @@ class SweepTrial(tune.Trainable):
         if not trainer.done and not self._trained:
             trainer.run_epoch()
             self._trained = True
-        done = trainer.done
-        if done:
+        if trainer.done:
             self._latency = self._latency or measure_latency(trainer.model, trainer.config)
-        if done or trainer.epoch in self._home.rungs:
+        if trainer.done or trainer.epoch in self._home.rungs:
             self._files = self._home.write_model(self._number, trainer)
-        if not done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
+        if not trainer.done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             self._home.checkpoints(self._number).save(trainer)
             self._saved_at = time.monotonic()
         self._trained = False
-        return self._result(trainer, done)
+        return self._result(trainer)
 
     def _begin(self) -> Trainer:
         device = choose_device(self._config.run.device)
@@ -188,14 +192,18 @@ class SweepTrial(tune.Trainable):
         self._home.checkpoints(self._number).restore_latest(trainer)
         return trainer
 
-    def _resume(self, trainer: Trainer) -> dict[str, Any]:
-        """Tell of the checkpoint's last epoch before the next one.
+    def _resume(self, trainer: Trainer) -> TrialReport:
+        """Report the checkpoint's last epoch before the next one.
 
-        Who asked for it may have died before it was told, and the study has to judge each rung.
+        The driver that asked for it may have died before it got the result, and the study has to
+        judge each rung.
         """
         if trainer.epoch in self._home.rungs:
             self._files = self._home.write_model(self._number, trainer)
-        return self._result(trainer, trainer.done)
+        return self._result(trainer)
+
+    def _result(self, trainer: Trainer) -> TrialReport:
+        return TrialReport(tuple(trainer.history), self._facts(trainer), trainer.done)
 
     def _refuse(self, model: TemporalModel) -> str:
         """Which limit a model is beyond, in words; it is then not trained."""
@@ -204,70 +212,37 @@ class SweepTrial(tune.Trainable):
             self._latency = measure_latency(model, self._config)
         return limits.describe(count_parameters(self._config, model.feature_dim), self._latency)
 
-    def _facts(self, trainer: Trainer) -> dict[str, Any]:
-        """Attributes of a trial that has begun."""
-        facts = describe(trainer, self._latency, self._files)
-        facts[MARGINS] = self._home.limits.margins(trainer.parameter_count, self._latency)
-        facts[DEVICES] = self._home.devices
-        return {**facts, **self._saved()}
+    def _facts(self, trainer: Trainer) -> TrialFacts:
+        return replace(
+            facts_of(trainer, self._latency, self._files),
+            devices=self._home.devices,
+            accumulation=self._accumulation,
+            note=self._note,
+            margins=self._home.limits.margins(trainer.parameter_count, self._latency),
+        )
 
-    def _saved(self) -> dict[str, Any]:
-        """What was done to save the trial from its memory."""
-        if self._note is None:
-            return {}
-        return {ACCUMULATION: self._config.optimiser.accumulation, "note": self._note}
+    @property
+    def _accumulation(self) -> int | None:
+        """Parts of a batch, to be recorded where it was halved to save the trial."""
+        return None if self._note is None else self._config.optimiser.accumulation
 
-    def _result(self, trainer: Trainer, done: bool) -> dict[str, Any]:
-        """What ledger.py reads; Tune flattens the dictionaries of a result, but no lists."""
-        assert trainer.best is not None
-        return {
-            "epoch": trainer.epoch,
-            "score": trainer.best.score,
-            "history": [asdict(epoch) for epoch in trainer.history],
-            "facts": list(self._facts(trainer).items()),
-            "done": done,
-        }
-
-    def _failed(self, reason: str) -> dict[str, Any]:
+    def _failed(self, reason: str) -> TrialReport:
         trainer, self._trainer = self._trainer, None
-        history: list[EpochResult] = trainer.history if trainer is not None else []
-        return failure(reason, history, self._saved())
+        return self._failure(reason, trainer.history if trainer is not None else [])
+
+    def _failure(self, reason: str, history: Sequence[EpochResult]) -> TrialReport:
+        facts = TrialFacts(host=platform.node(), accumulation=self._accumulation, note=self._note)
+        return TrialReport(tuple(history), facts, failure=reason)
 
 
-def failure(
-    reason: str, history: Sequence[EpochResult], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The result of a trial that can't go on."""
-    return {
-        "epoch": len(history),
-        "score": max((epoch.score for epoch in history), default=None),
-        "history": [asdict(epoch) for epoch in history],
-        "facts": [("host", platform.node()), *facts.items()],
-        "failure": reason,
-        "done": True,
-    }
-
-
-def refusal(why: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a trial whose model is beyond a limit."""
-    return {
-        "epoch": 0,
-        "score": None,
-        "history": [],
-        "facts": list(facts.items()),
-        "refusal": why,
-        "done": True,
-    }
-
-
-def describe(
-    trainer: Trainer, latency: float | None, files: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Attributes of a trial that has begun."""
-    facts: dict[str, Any] = {
-        FILES: files,
-        "host": platform.node(),
-        "device": str(next(trainer.model.parameters()).device),
-        "parameters": trainer.parameter_count,
-    }
-    return facts if latency is None else {**facts, "latency_ms": round(latency, 3)}
+def facts_of(
+    trainer: Trainer, latency_ms: float | None, files: tuple[FileEntry, ...]
+) -> TrialFacts:
+    """What the process that trains knows of a trial."""
+    return TrialFacts(
+        host=platform.node(),
+        device=str(next(trainer.model.parameters()).device),
+        parameters=trainer.parameter_count,
+        latency_ms=None if latency_ms is None else round(latency_ms, 3),
+        files=files,
+    )

@@ -1,8 +1,9 @@
 """One trial of a sweep on several workers: the trial's actor waits, an inner run trains.
 
-What the engine makes hard is closed here: the actor takes next to no CPU; the
-inner run is always left to end by itself, because only then are its workers' places free; and the
-workers, who run ahead of the study's verdict, never write a model over the one that it judges.
+Three rules keep the engine from trouble. The actor takes next to no CPU, else actors hold what
+the workers of others wait for. The inner run is always left to end by itself, because only then
+Ray Train frees its workers' resources. The workers, which run ahead of the study's verdict, never
+write a model over the one that it judges.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -19,12 +20,13 @@ import ray
 from raffect.engine import beside_caller
 from raffect.errors import StoreError
 from raffect.store.layout import CHECKPOINT
-from raffect.sweep.attributes import DEVICES, MARGINS
+from raffect.sweep.records import TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
-from raffect.sweep.trial import SweepTrial, TrialHome, describe, failure, refusal
+from raffect.sweep.trial import SweepTrial, TrialHome, facts_of
+from raffect.temporal.epochs import EpochResult
 from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.prediction import measure_latency
-from raffect.temporal.training import EpochResult, Trainer, is_done
+from raffect.temporal.training import Trainer, is_done
 from raffect.training.checkpoints import CheckpointFolder, Saveable
 from raffect.training.device import choose_device
 from raffect.training.ray_workers import train_on_workers
@@ -38,7 +40,7 @@ class Gate:
     def __init__(self) -> None:
         self._survived = 0
         self._stopped = False
-        self._facts: dict[str, Any] = {}
+        self._facts = TrialFacts()
         self._history: list[EpochResult] = []
 
     def restore(self, history: list[EpochResult]) -> None:
@@ -63,11 +65,11 @@ class Gate:
             return False
         return True if self._survived >= epoch else None
 
-    def describe(self, facts: dict[str, Any]) -> None:
+    def describe(self, facts: TrialFacts) -> None:
         """Take what only rank 0 knows of the model."""
         self._facts = facts
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> TrialFacts:
         """What rank 0 has told."""
         return self._facts
 
@@ -110,7 +112,7 @@ class TrialCheckpoints(CheckpointFolder):
                 return
             files = self._home.write_model(self._number, trainer)
             latency = measure_latency(trainer.model, trainer.config) if trainer.done else None
-            ray.get(self._gate.describe.remote(describe(trainer, latency, files)))
+            ray.get(self._gate.describe.remote(facts_of(trainer, latency, files)))
         elif time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
             super().save(trainer)
             self._saved_at = time.monotonic()
@@ -127,7 +129,7 @@ class SweepTrialOnWorkers(SweepTrial):
     """Hands out the inner run's epochs one by one."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters passes the last three
-        self, config: dict[str, Any], data: Sequence[Any], home: TrialHome, workers: int
+        self, config: Mapping[str, Any], data: Sequence[Any], home: TrialHome, workers: int
     ) -> None:
         """Take the first trial; `workers` train each trial's model."""
         self._workers = workers
@@ -140,7 +142,7 @@ class SweepTrialOnWorkers(SweepTrial):
         self._history: list[EpochResult] = []
         self._error: BaseException | None = None
         self._stopping = False
-        self._margins: dict[str, float] = {}
+        self._margins: Mapping[str, float] = {}
 
     def cleanup(self) -> None:
         """Let the inner run end after the epoch that it is at."""
@@ -150,7 +152,7 @@ class SweepTrialOnWorkers(SweepTrial):
             self._thread.join()
             self._thread = None
 
-    def _advance(self) -> dict[str, Any]:
+    def _advance(self) -> TrialReport:
         if self._thread is None:
             if not self._history and (found := self._refused()):
                 return found
@@ -165,8 +167,8 @@ class SweepTrialOnWorkers(SweepTrial):
         self._history.append(result)
         return self._result_of(self._history)
 
-    def _refused(self) -> dict[str, Any] | None:
-        """The result of a model that is beyond a limit: told from one that nobody trains."""
+    def _refused(self) -> TrialReport | None:
+        """The result of a model that is beyond a limit, found by one that nobody trains."""
         limits = self._home.limits
         if limits == Limits():
             return None
@@ -175,16 +177,19 @@ class SweepTrialOnWorkers(SweepTrial):
         why = self._refuse(model)
         count = count_parameters(self._config, features)
         self._margins = limits.margins(count, self._latency)
-        return refusal(why, {**self._known(), "parameters": count}) if why else None
+        facts = self._with_own(TrialFacts(parameters=count))
+        return TrialReport(facts=facts, refusal=why) if why else None
 
-    def _known(self) -> dict[str, Any]:
-        """Attributes that the trial's own process knows."""
-        return {
-            **self._saved(),
-            MARGINS: self._margins,
-            DEVICES: self._home.devices,
-            "workers": self._workers,
-        }
+    def _with_own(self, facts: TrialFacts) -> TrialFacts:
+        """The facts with what the trial's own process knows."""
+        return replace(
+            facts,
+            margins=self._margins,
+            devices=self._home.devices,
+            workers=self._workers,
+            accumulation=self._accumulation,
+            note=self._note,
+        )
 
     def _train(self) -> None:
         try:
@@ -218,21 +223,15 @@ class SweepTrialOnWorkers(SweepTrial):
                         self._forget_run()
                     raise error from None
 
-    def _result_of(self, history: Sequence[EpochResult]) -> dict[str, Any]:
+    def _result_of(self, history: Sequence[EpochResult]) -> TrialReport:
         done = is_done(self._config.optimiser, history)
         if done and self._thread is not None:
             self._thread.join()
-        facts = {**ray.get(self._gate.facts.remote()), **self._known()}
-        return {
-            "epoch": history[-1].epoch,
-            "score": max(epoch.score for epoch in history),
-            "history": [asdict(epoch) for epoch in history],
-            "facts": list(facts.items()),
-            "done": done,
-        }
+        facts = self._with_own(ray.get(self._gate.facts.remote()))
+        return TrialReport(tuple(history), facts, done)
 
-    def _failed(self, reason: str) -> dict[str, Any]:
-        return failure(reason, self._history, self._saved())
+    def _failed(self, reason: str) -> TrialReport:
+        return self._failure(reason, self._history)
 
     def _halve(self) -> None:
         super()._halve()

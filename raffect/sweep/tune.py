@@ -4,58 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
-
-from optuna.trial import FrozenTrial
 
 from raffect import engine
 from raffect.affwild2.baseline import trivial_score
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, recipe
-from raffect.context import Context, OnNote
+from raffect.context import Context
 from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import StagePart
-from raffect.sweep.attributes import (
-    DEVICES,
-    ENDED,
-    EPOCH,
-    FILES,
-    ORIGIN,
-    REASON,
-    RECIPE,
-    SPACE,
-    WARM,
-)
+from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, RECIPE, SPACE, WARM
 from raffect.sweep.budget import Budget, exhausted
-from raffect.sweep.execution import (
-    Execution,
-    Room,
-    execute,
-    plan_execution,
-    room_for,
-    tell_waiting,
-)
+from raffect.sweep.execution import execute, plan_execution, room_for, tell_waiting
 from raffect.sweep.failures import summarise
-from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.leaderboard import Baseline, SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
+from raffect.sweep.plan import make_plan
 from raffect.sweep.points import Recipe, derive_points, derive_recipe
-from raffect.sweep.progress import SweepProgress
 from raffect.sweep.quiet import quiet
+from raffect.sweep.records import TrialRow, best_of
 from raffect.sweep.settings import Limits, SweepSettings
-from raffect.sweep.space import Space, load_space
+from raffect.sweep.space import load_space
 from raffect.sweep.study import Beginning, SweepStudy
-from raffect.sweep.trackers import Tracker, make_callbacks
+from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.model import auxiliary_weights, check_model
-
-__all__ = ["SweepProgress", "tune"]
 
 _AUXILIARY = "losses.auxiliary."
 
@@ -103,8 +82,8 @@ def tune(
     check_model(base)
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
-    config = plan(task, features, base, space, first, settings)
-    stage = Stage(store, sweep_folder(name), "sweep", config, sources, context.overwrite)
+    plan = make_plan(task, features, base, space, first, settings)
+    stage = Stage(store, sweep_folder(name), "sweep", dict(plan), sources, context.overwrite)
     if stage.finished is not None:
         view = load_sweep(store, name)
         if is_enough(view, settings):
@@ -116,27 +95,31 @@ def tune(
     execution = plan_execution(settings, is_local=engine.is_local(context.address))
     with held(store, f"{stage.folder}/{LEASE}", context.on_note), quiet():
         study = SweepStudy(store, name, space, base, settings)
-        target = Target(config, sources, space, base, first, settings)
         if study.is_new:
-            begin(study, beginning(store, name, target, points), context.on_note)
+            target = Target(plan, sources, space, base, first, settings)
+            begun = beginning(store, name, target, points)
+            study.begin(begun)
+            for line in (line for overlap in begun.overlaps for line in overlap.describe()):
+                context.on_note(line)
         check_warm_start(study, settings.warm_start)
         if study.remaining:
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
             check_auxiliary(data)
-            study.describe({"baseline": baseline(store, task), SPACE: space.name})
-            ledger = open_ledger(study, settings, base, execution, on_update)
-            home = home_of(stage, settings, base, execution)
+            study.describe({BASELINE: baseline(store, task), SPACE: space.name})
+            ledger = open_ledger(study, settings, base, execution.devices, on_update)
+            home = TrialHome(
+                store,
+                name,
+                settings.rungs(base.optimiser.epochs),
+                settings.checkpoint_seconds,
+                Limits.of(settings),
+                execution.devices,
+            )
             room = room_for(settings, execution)
             tell_waiting(context.on_note, execution, base.run.device)
-            run_trials(ledger, data, home, execution, room, trackers)
+            execute(ledger, data, home, execution, room, trackers)
+            check_ended(ledger, name)
         return finish(stage, study, name)
-
-
-def begin(study: SweepStudy, first: Beginning, on_note: OnNote) -> None:
-    """Give a new study its first trials, and say what other sweeps brought."""
-    study.begin(first)
-    for line in (line for overlap in first.overlaps for line in overlap.describe()):
-        on_note(line)
 
 
 def is_enough(view: SweepView, settings: SweepSettings) -> bool:
@@ -162,37 +145,15 @@ def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe])
             "Give the same command without --warm-start: it continues.",
         )
     warm = warm_start(store, wanted, target)
-    known: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    known = Beginning()
     if not any(trial.user_attrs[RECIPE] for trial in warm.results):
-        known.append((target.first.params, {RECIPE: True}))
-    known += [
+        known.points.append((target.first.params, {RECIPE: True}))
+    known.points += [
         (point.params, {"point": target.space.name})
         for point in points
         if point.params != target.first.params
     ]
-    return Beginning([*known, *warm.points], warm.results, warm.overlaps)
-
-
-def plan(
-    task: Task,
-    features: str,
-    base: TemporalConfig,
-    space: Space,
-    first: Recipe,
-    settings: SweepSettings,
-) -> dict[str, Any]:
-    """What a sweep's name is bound to; how many trials, and how many at a time, is left free.
-
-    The space is there twice: its ranges so that a difference can be read, its code so that none
-    is missed.
-    """
-    return {
-        "task": task.value,
-        "features": features,
-        "base": base.canonical(),
-        "space": {"ranges": first.describe(), "code": space.code},
-        "sweep": settings.binding(),
-    }
+    return Beginning([*known.points, *warm.points], warm.results, warm.overlaps)
 
 
 def auxiliary_tasks(base: TemporalConfig, first: Recipe) -> list[Task]:
@@ -219,7 +180,7 @@ def check_auxiliary(data: TaskData) -> None:
         )
 
 
-def baseline(store: Store, task: Task) -> dict[str, Any]:
+def baseline(store: Store, task: Task) -> Baseline:
     """The trivial prediction's score, for readers of the leaderboard."""
     labels = load_labels(store, task)
     found = trivial_score(task, labels, labels)
@@ -242,68 +203,47 @@ def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
         )
 
 
-def home_of(
-    stage: Stage, settings: SweepSettings, base: TemporalConfig, execution: Execution
-) -> TrialHome:
-    """Where the trials leave what they make, and the rules that they keep."""
-    return TrialHome(
-        stage.store,
-        stage.folder.rpartition("/")[2],
-        settings.rungs(base.optimiser.epochs),
-        settings.checkpoint_seconds,
-        Limits.of(settings),
-        execution.devices,
+def open_ledger(
+    study: SweepStudy,
+    settings: SweepSettings,
+    base: TemporalConfig,
+    devices: float,
+    on_update: OnUpdate | None,
+) -> Ledger:
+    """The ledger of this run, which goes on from what the study knows.
+
+    Args:
+        study: The study.
+        settings: The sweep's settings.
+        base: The base configuration.
+        devices: Devices of one trial.
+        on_update: Called with each event.
+    """
+    spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
+    return Ledger(
+        study=study,
+        epochs=base.optimiser.epochs,
+        budget=Budget.of(settings, study.seconds_before, spent, devices),
+        max_failures=settings.max_failures,
+        on_update=on_update,
     )
 
 
-def run_trials(
-    ledger: Ledger,
-    data: TaskData,
-    home: TrialHome,
-    execution: Execution,
-    room: Room,
-    trackers: Sequence[Tracker],
-) -> None:
-    """Run what is missing.
+def check_ended(ledger: Ledger, name: str) -> None:
+    """Raise what ended the trials early; record a spent budget.
 
     Raises:
         RaffectError: Too many trials of this run failed.
         KeyboardInterrupt: The user stopped it; running trials are left to be continued.
     """
-    execute(ledger, data, home, execution, room, trackers)
     if ledger.error is not None:
         raise ledger.error
     if ledger.gave_up:
-        raise too_many_failed(home.sweep, ledger.reasons, ledger.max_failures, ledger.succeeded)
+        raise too_many_failed(name, ledger.reasons, ledger.max_failures, ledger.succeeded)
     if ledger.live or (ledger.study.remaining and not ledger.budget.exhausted):
-        # Tune has taken the signal and ended in order.
+        # Tune catches SIGINT and ends in order, without an error.
         raise KeyboardInterrupt
     ledger.study.describe({ENDED: ledger.budget.exhausted})
-
-
-def open_ledger(
-    study: SweepStudy,
-    settings: SweepSettings,
-    base: TemporalConfig,
-    execution: Execution,
-    on_update: OnUpdate | None,
-) -> Ledger:
-    """The ledger of this run, which goes on from what the study knows."""
-    finished = [row for row in study.finished() if ORIGIN not in row.user_attrs]
-    scored = [row for row in finished if row.values]
-    best = max(scored, key=score_of, default=None)
-    spent = sum(seconds_of(row) * row.user_attrs.get(DEVICES, 1.0) for row in finished)
-    return Ledger(
-        study=study,
-        epochs=base.optimiser.epochs,
-        budget=Budget.of(settings, study.seconds_before, spent, execution.devices),
-        max_failures=settings.max_failures,
-        on_update=on_update,
-        best=None if best is None else score_of(best),
-        best_trial=None if best is None else best.number,
-        best_params={} if best is None else best.params,
-        states=Counter(row.state.name for row in finished),
-    )
 
 
 def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
@@ -312,44 +252,32 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
     Raises:
         RaffectError: There is no model in it.
     """
-    finished = [row for row in study.finished() if ORIGIN not in row.user_attrs]
-    scored = [row for row in finished if row.values]
-    if not scored:
-        raise too_many_failed(name, list(_failures(finished).values()))
+    rows = [row for row in study.rows() if row.state in FINISHED]
+    own = [row for row in rows if row.origin is None]
+    failures = {str(row.number): row.reason for row in own if row.reason is not None}
+    if not any(row.model for row in rows):
+        raise too_many_failed(name, list(failures.values()))
     inside = f"/{CHECKPOINT}/"
     files = stage.store.files(f"{stage.folder}/{TRIALS}")
     for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
         stage.store.delete(folder)
     study.close()
-    best = max(scored, key=score_of)
-    counts = {
-        "trials": len(finished),
-        "states": dict(Counter(row.state.name for row in finished)),
-        "best": {"trial": best.number, "score": score_of(best)},
-    }
+    best = best_of(rows)
     stage.finish(
-        [*_models(finished), *_study_files(stage)],
-        counts=counts,
-        notes={"failures": _failures(finished)},
+        [*_models(own), *_study_files(stage)],
+        counts={
+            "trials": len(own),
+            "states": dict(Counter(row.state for row in own)),
+            "best": None if best is None else {"trial": best.number, "score": best.score},
+        },
+        notes={"failures": failures},
     )
     return load_sweep(stage.store, name)
 
 
-def score_of(trial: FrozenTrial) -> float:
-    """The score of a trial that has one: the first objective."""
-    return float(trial.values[0])
-
-
-def seconds_of(trial: FrozenTrial) -> float:
-    """Time of a trial's epochs."""
-    epochs = (value for key, value in trial.user_attrs.items() if key.startswith(EPOCH))
-    return float(sum(epoch["seconds"] for epoch in epochs))
-
-
-def _models(finished: Sequence[FrozenTrial]) -> list[StagePart]:
+def _models(rows: Sequence[TrialRow]) -> list[StagePart]:
     """Files of the trials' models, with the digests of when they were written."""
-    entries = [entry for row in finished for entry in row.user_attrs.get(FILES, ())]
-    return [StagePart(entry=build(FileEntry, entry)) for entry in entries]
+    return [StagePart(entry=build(FileEntry, entry)) for row in rows for entry in row.files]
 
 
 def _study_files(stage: Stage) -> list[StagePart]:
@@ -358,12 +286,6 @@ def _study_files(stage: Stage) -> list[StagePart]:
         name = key.removeprefix(f"{stage.folder}/")
         parts.append(StagePart(entry=FileEntry.of(name, stage.store.read_bytes(key))))
     return parts
-
-
-def _failures(finished: Sequence[FrozenTrial]) -> dict[str, str]:
-    """Reasons by trial number."""
-    failed = (row for row in finished if REASON in row.user_attrs)
-    return {str(row.number): row.user_attrs[REASON] for row in failed}
 
 
 def too_many_failed(

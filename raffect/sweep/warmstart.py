@@ -9,43 +9,27 @@ them are tried first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from optuna import create_trial
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from raffect.config import TemporalConfig
-from raffect.errors import NotThereError, SettingsError
+from raffect.errors import SettingsError
 from raffect.settings import build, flatten, hash_json, override
-from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN, SWEEPS
-from raffect.sweep.attributes import FILES, ORIGIN, RECIPE
+from raffect.store import Store
+from raffect.sweep.attributes import FILES, ORIGIN, RECIPE, SCORED
+from raffect.sweep.plan import PlanFile, SweepPlan, read_plan
 from raffect.sweep.points import Recipe, derive_point, nearest_point
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Overlap, open_study
+from raffect.sweep.study import Beginning, Overlap, open_study
 
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _POINTS_SHARE = 4
 """One of so many trials at most is spent on points of other sweeps."""
 _RUNG = "completed_rung_"
 """Prefix of the attributes in which Optuna's successive halving keeps its rungs."""
-
-
-@dataclass
-class WarmStart:
-    """Trials of other sweeps, as this one takes them.
-
-    Attributes:
-        results: Finished trials for the study.
-        points: Parameters to try, the best first, with the trials' attributes.
-        overlaps: What each sweep brought.
-    """
-
-    results: list[FrozenTrial] = field(default_factory=list)
-    points: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
-    overlaps: list[Overlap] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,7 @@ class Target:
     """The sweep that begins.
 
     Attributes:
-        plan: Its settings, as its plan has them.
+        plan: Its plan.
         sources: Digests of what it is made from.
         space: Its space.
         base: Its base configuration.
@@ -61,7 +45,7 @@ class Target:
         settings: Its other settings, with `trials` set.
     """
 
-    plan: Mapping[str, Any]
+    plan: SweepPlan
     sources: Mapping[str, str]
     space: Space
     base: TemporalConfig
@@ -69,7 +53,7 @@ class Target:
     settings: SweepSettings
 
 
-def warm_start(store: Store, names: Sequence[str], target: Target) -> WarmStart:
+def warm_start(store: Store, names: Sequence[str], target: Target) -> Beginning:
     """What the named sweeps bring to a new one.
 
     Raises:
@@ -81,7 +65,7 @@ def warm_start(store: Store, names: Sequence[str], target: Target) -> WarmStart:
             f"A sweep is named twice: {', '.join(names)}.", "each sweep once", "Name it once."
         )
     trials = target.settings.trials or 0
-    found = WarmStart()
+    found = Beginning()
     seen: set[str] = set()
     share = max(1, trials // _POINTS_SHARE // max(1, len(names)))
     for name in names:
@@ -91,11 +75,15 @@ def warm_start(store: Store, names: Sequence[str], target: Target) -> WarmStart:
 
 
 def _add(
-    store: Store, name: str, target: Target, found: WarmStart, seen: set[str], share: int
+    store: Store, name: str, target: Target, found: Beginning, seen: set[str], share: int
 ) -> None:
-    plan = _plan(store, name)
+    plan = read_plan(store, name)
     base = build(TemporalConfig, plan["config"]["base"])
-    trials = [t for t in open_study(store, name).get_trials(deepcopy=False) if _has_score(t)]
+    trials = [
+        t
+        for t in open_study(store, name).get_trials(deepcopy=False)
+        if t.state.name in SCORED and t.values
+    ]
     trials.sort(key=lambda trial: -trial.values[0])
     comparable = _comparable(plan, target)
     results, points = 0, 0
@@ -114,31 +102,15 @@ def _add(
         else:
             continue
         seen.add(key)
-    ranges: dict[str, str] = plan["config"].get("space", {}).get("ranges", {})
+    ranges = plan["config"].get("space", {}).get("ranges", {})
     found.overlaps.append(_overlap(name, results, points, comparable, ranges, target))
 
 
-def _plan(store: Store, name: str) -> dict[str, Any]:
-    try:
-        plan: dict[str, Any] = store.read_json(f"{sweep_folder(name)}/{PLAN}")
-    except FileNotFoundError:
-        raise NotThereError(
-            f"The store {store.uri} holds no sweep {name!r} to begin with.",
-            ", ".join(store.names(SWEEPS)) or "",
-            "Correct the name; `raffect trials` lists the sweeps.",
-        ) from None
-    return plan
-
-
-def _has_score(trial: FrozenTrial) -> bool:
-    return trial.state in _FINISHED and bool(trial.values)
-
-
-def _comparable(plan: Mapping[str, Any], target: Target) -> bool:
+def _comparable(plan: PlanFile, target: Target) -> bool:
     """Whether a score means the same in both: task, data, objectives and a trial's budget."""
     config, own = plan["config"], target.plan
     return bool(
-        plan["sources"] == dict(target.sources)
+        plan.get("sources") == dict(target.sources)
         and config["task"] == own["task"]
         and config["features"] == own["features"]
         and config["sweep"].get("objectives") == own["sweep"].get("objectives")
@@ -162,7 +134,7 @@ def _as_result(
     trial: FrozenTrial,
     config: TemporalConfig,
     target: Target,
-    plan: Mapping[str, Any],
+    plan: PlanFile,
 ) -> FrozenTrial | None:
     """The trial in the terms of the new sweep's space; None if it would not run the same."""
     try:
@@ -194,12 +166,12 @@ def _margins(attributes: Mapping[str, Any], limits: Limits) -> dict[str, float]:
     return limits.margins(attributes.get("parameters", 0), attributes.get("latency_ms"))
 
 
-def _rung_settings(config: Mapping[str, Any]) -> list[Any]:
+def _rung_settings(plan: SweepPlan) -> list[object]:
     keys = ("pruning", "min_epochs", "reduction_factor")
-    return [config["sweep"].get(key) for key in keys]
+    return [plan["sweep"].get(key) for key in keys]
 
 
-def _as_point(config: TemporalConfig, target: Target) -> dict[str, Any]:
+def _as_point(config: TemporalConfig, target: Target) -> Mapping[str, Any]:
     """What of a configuration the new space contains."""
     wanted = override(config, {"task": target.base.task, "run": target.base.run.canonical()})
     try:

@@ -15,8 +15,9 @@ from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.layout import CHECKPOINT, METRICS, MODEL_FILES
 from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
+from raffect.temporal.epochs import EpochResult
 from raffect.temporal.model import auxiliary_weights, check_model
-from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
+from raffect.temporal.training import NotFiniteError, Trainer
 from raffect.training.checkpoints import CheckpointFolder
 
 OnEpoch = Callable[[EpochResult, int], None]

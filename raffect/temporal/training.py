@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from raffect.config import OptimiserConfig, TemporalConfig
 from raffect.settings import build, override
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
+from raffect.temporal.epochs import EpochResult
 from raffect.temporal.losses import WeightedLosses, task_loss
 from raffect.temporal.model import TemporalModel, auxiliary_weights, check_model, model_tasks
 from raffect.temporal.prediction import predict_resident
@@ -35,27 +36,6 @@ _CHECK_EVERY = 50
 
 class NotFiniteError(Exception):
     """The loss, the weights or the predictions are NaN or infinite; the run can't go on."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One epoch: its mean training loss, then the score on validation.
-
-    Attributes:
-        epoch: 1-based.
-        loss: Mean loss of the epoch's steps.
-        score: The challenge's score on validation.
-        parts: What the score is the mean of.
-        seconds: Wall time, training and validation.
-        lr: Learning rate of the epoch's last step.
-    """
-
-    epoch: int
-    loss: float
-    score: float
-    parts: dict[str, float]
-    seconds: float
-    lr: float
 
 
 class ResidentData:

@@ -32,7 +32,8 @@ from raffect.engine import (
 from raffect.errors import find_user_error
 from raffect.store.layout import ENGINE
 from raffect.temporal.data import TaskData
-from raffect.temporal.training import EpochResult, NotFiniteError, Trainer
+from raffect.temporal.epochs import EpochResult
+from raffect.temporal.training import NotFiniteError, Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.reduce import GroupReducer, Reducer
 

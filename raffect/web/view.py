@@ -14,11 +14,12 @@ from raffect.affwild2.tasks import SPECS
 from raffect.report.collect import failures
 from raffect.report.data import Failure, Trial, scored, trials_of
 from raffect.report.sections import TITLES
-from raffect.sweep.leaderboard import SweepView, TrialRow
+from raffect.sweep.attributes import FINISHED, STATES
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.records import TrialJson, TrialRow
 from raffect.text import short_names
 from raffect.web.watch import Seen
 
-STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 TOP = 15
 """Trials of the live leaderboard; the report has more of them."""
 _MOST_RUNNING = 12
@@ -71,7 +72,7 @@ class Shown:
     @property
     def ended(self) -> int:
         """Trials that ended."""
-        return sum(self.states.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+        return sum(self.states.get(state, 0) for state in FINISHED)
 
     @property
     def share(self) -> list[tuple[str, float, float]]:
@@ -169,10 +170,9 @@ def sweep_json(seen: Seen) -> dict[str, Any]:
     }
 
 
-def trials_json(view: SweepView) -> list[dict[str, Any]]:
+def trials_json(view: SweepView) -> list[TrialJson]:
     """The leaderboard as in `raffect trials SWEEP --json`."""
-    names = ("number", "state", "score", "epochs", "seconds", "params", "reason", "model")
-    return [{name: getattr(row, name) for name in names} for row in view.rows]
+    return [row.to_json() for row in view.rows]
 
 
 def failures_json(view: SweepView) -> dict[str, int]:

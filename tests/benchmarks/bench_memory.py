@@ -26,8 +26,9 @@ from raffect.settings import override
 from raffect.store import Store
 from raffect.store.layout import features_folder
 from raffect.store.manifest import read_manifest
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.tune import SweepProgress, tune
+from raffect.sweep.tune import tune
 from tests.benchmarks import workload
 from tests.benchmarks.measuring import mapped_mb, unique_mb
 from tests.durability.processes import descendants, trial_actors

@@ -33,8 +33,9 @@ import ray
 from raffect import engine
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.tune import SweepProgress, tune
+from raffect.sweep.tune import tune
 from raffect.temporal.data import load_task_data
 from tests.benchmarks import workload
 from tests.benchmarks.measuring import timed
@@ -72,7 +73,7 @@ def ours(store: Store, trials: int, pruned: bool) -> Rate:
     began = time.perf_counter()
     seconds, view = timed(tune, *call, on_update=on_update)
     ray.shutdown()
-    lead = epochs[0] - began - min(row.curve[0]["seconds"] for row in view.rows)
+    lead = epochs[0] - began - min(row.curve[0].seconds for row in view.rows)
     return told("raffect", len(view.rows), sum(row.epochs for row in view.rows), seconds, lead)
 
 

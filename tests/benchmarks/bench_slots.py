@@ -87,8 +87,8 @@ class Watch:
 
 def waits(rows: list[Any]) -> str:
     """What slots waited for the driver, and how many processes there were."""
-    within = [epoch["waited"] for row in rows for epoch in row.curve[1:]]
-    between = [row.curve[0]["waited"] for row in rows]
+    within = [epoch.parts["waited"] for row in rows for epoch in row.curve[1:]]
+    between = [row.curve[0].parts["waited"] for row in rows]
     processes = {row.attributes["host"] for row in rows}
     return (
         f"waits: {1e3 * mean(within):.0f} ms between epochs, {1e3 * mean(between):.0f} ms between "

@@ -24,9 +24,10 @@ from raffect.affwild2.tasks import Task
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import PLAN
 from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.study import journal_of
-from raffect.sweep.tune import SweepProgress, tune
+from raffect.sweep.tune import tune
 from tests.benchmarks import workload
 from tests.benchmarks.measuring import timed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,16 @@ from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, recipe
 from raffect.store import Stage, Store, sweep_folder
 from raffect.store.manifest import FileEntry
-from raffect.sweep.attributes import EPOCH, FILES
+from raffect.sweep.attributes import EPOCH
+from raffect.sweep.plan import make_plan
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.quiet import quiet
+from raffect.sweep.records import TrialFacts
 from raffect.sweep.samplers import make_pruner
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.study import SweepStudy, journal_of
-from raffect.sweep.tune import plan
+from raffect.temporal.epochs import EpochResult
 
 SWEEP = "va"
 SPACE = "tune_spaces.va"
@@ -62,32 +65,32 @@ def curve(params: dict[str, Any], rng: np.random.Generator, epochs: int) -> list
     return [float(score) for score in rising]
 
 
-def history(scores: list[float]) -> list[dict[str, Any]]:
+def history(scores: list[float]) -> list[EpochResult]:
     """Epochs as a trial reports them."""
     return [
-        {
-            "epoch": number,
-            "loss": 1 - score,
-            "score": score,
-            "parts": {"valence": score - 0.02, "arousal": score + 0.02},
-            "seconds": 12.3456789,
-            "lr": 3e-4,
-        }
+        EpochResult(
+            epoch=number,
+            loss=1 - score,
+            score=score,
+            parts={"valence": score - 0.02, "arousal": score + 0.02},
+            seconds=12.3456789,
+            lr=3e-4,
+        )
         for number, score in enumerate(scores, 1)
     ]
 
 
-def facts(number: int) -> dict[str, Any]:
-    """Attributes of a trial as its actor reports them."""
+def facts(number: int) -> TrialFacts:
+    """What is known of a trial, as its actor reports it."""
     names = ("config.json", "metrics.json", "model.safetensors")
     entries = [FileEntry.of(f"trials/{number:05d}/{name}", b"") for name in names]
-    return {
-        FILES: [entry.canonical() for entry in entries],
-        "host": "node-1",
-        "device": "cuda:0",
-        "parameters": 12_345_678,
-        "latency_ms": 4.321,
-    }
+    return TrialFacts(
+        files=tuple(entries),
+        host="node-1",
+        device="cuda:0",
+        parameters=12_345_678,
+        latency_ms=4.321,
+    )
 
 
 def fill(store: Store, trials: int, seed: int = 0) -> int:
@@ -114,7 +117,7 @@ def fill(store: Store, trials: int, seed: int = 0) -> int:
             trial.set_user_attr("config_hash", config.digest())
             trial.set_user_attr("seed", 0)
             _run(study, trial, curve(trial.params, rng, of.optimiser.epochs), facts(number))
-    config = plan(Task.VA, "clip", of, space, derive_recipe(space, of), settings)
+    config = make_plan(Task.VA, "clip", of, space, derive_recipe(space, of), settings)
     Stage(store, sweep_folder(SWEEP), "sweep", config, {})
     journal = journal_of(store, SWEEP)
     with journal.batch():
@@ -122,18 +125,16 @@ def fill(store: Store, trials: int, seed: int = 0) -> int:
     return len(entries.lines)
 
 
-def _run(
-    study: optuna.Study, trial: optuna.Trial, scores: list[float], attributes: dict[str, Any]
-) -> None:
+def _run(study: optuna.Study, trial: optuna.Trial, scores: list[float], known: TrialFacts) -> None:
     best = -math.inf
-    for key, value in attributes.items():
+    for key, value in known.attributes().items():
         trial.set_user_attr(key, value)
     for epoch in history(scores):
-        best = max(best, epoch["score"])
-        trial.set_user_attr(f"{EPOCH}{epoch['epoch']:03d}", epoch)
-        trial.report(best, epoch["epoch"])
+        best = max(best, epoch.score)
+        trial.set_user_attr(f"{EPOCH}{epoch.epoch:03d}", asdict(epoch))
+        trial.report(best, epoch.epoch)
         # Between rungs the pruner would only say no.
-        if epoch["epoch"] in RUNGS and trial.should_prune():
+        if epoch.epoch in RUNGS and trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
             return
     study.tell(trial, best)

@@ -10,6 +10,9 @@ from typing import Any
 
 from ray import tune
 
+from raffect.sweep.records import TrialFacts, TrialReport
+from raffect.temporal.epochs import EpochResult
+
 STEP_VARIABLE = "RAFFECT_BENCHMARK_STEP"
 STEP_S = float(os.environ.get(STEP_VARIABLE, "1"))
 """Mean seconds of an epoch."""
@@ -57,7 +60,7 @@ class SleepingTrial(tune.Trainable):
         self._budget = config["settings"]["optimiser"]["epochs"]
         self._random = random.Random(config["number"])
         self._seconds = step_seconds(config["number"])
-        self._history: list[dict[str, Any]] = []
+        self._history: list[EpochResult] = []
 
     def _wait_for_others(self) -> None:
         slots = int(os.environ[SLOTS_VARIABLE])
@@ -69,27 +72,21 @@ class SleepingTrial(tune.Trainable):
             self._ended = time.monotonic()
         self._present = None
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, object]:
         self._wait_for_others()
         waited = time.monotonic() - self._ended
         time.sleep(self._seconds)
         rise = 0.02 * len(self._history)
-        epoch = {
-            "epoch": len(self._history) + 1,
-            "loss": 1.0,
-            "score": self._random.gauss(0.3 + rise, 0.05),
-            "parts": {"valence": 0.3, "arousal": 0.3},
-            "seconds": self._seconds,
-            "lr": 1e-3,
-            "waited": waited,
-        }
+        epoch = EpochResult(
+            epoch=len(self._history) + 1,
+            loss=1.0,
+            score=self._random.gauss(0.3 + rise, 0.05),
+            parts={"valence": 0.3, "arousal": 0.3, "waited": waited},
+            seconds=self._seconds,
+            lr=1e-3,
+        )
         self._history.append(epoch)
         self._ended = time.monotonic()
+        facts = TrialFacts(host=f"process {os.getpid()}", parameters=1)
         done = len(self._history) >= self._budget
-        return {
-            "epoch": epoch["epoch"],
-            "score": max(each["score"] for each in self._history),
-            "history": self._history,
-            "facts": [("host", f"process {os.getpid()}"), ("parameters", 1)],
-            "done": done,
-        }
+        return TrialReport(tuple(self._history), facts, done).to_tune()

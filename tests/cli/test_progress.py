@@ -55,7 +55,7 @@ def test_the_table_says_how_far_how_fast_and_how_good() -> None:
     lines = shown(table)
     assert "11/100" in lines[0]
     assert lines[0].endswith("8 min 00 s · 82 trials/h · about 1 h 04 min left")
-    assert lines[1] == "  4 complete, 6 pruned, 1 fail, 2 running · 0.42 device hours"
+    assert lines[1] == "  4 complete, 6 pruned, 1 failed, 2 running · 0.42 device hours"
     assert lines[2] == (
         "  best 0.8074 (trial 7)  TCN depth 2, layers 1, lr 0.000314, valence share 0.5,"
         " mse share 0.25"

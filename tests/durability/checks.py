@@ -12,7 +12,8 @@ from raffect.affwild2.tasks import Split
 from raffect.store import Store, read_manifest, sweep_folder
 from raffect.store.layout import METRICS, MODEL_FILES, trial_folder
 from raffect.store.manifest import FileEntry, has_manifest
-from raffect.sweep.leaderboard import TrialRow, load_sweep
+from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.records import TrialRow
 from raffect.temporal.inference import load_bundle, predict_split
 from tests.durability import driver, history
 from tests.durability.command import Event
@@ -115,7 +116,7 @@ def _budgets(rows: dict[int, TrialRow]) -> list[str]:
     allowed = {"COMPLETE": (driver.EPOCHS,), "PRUNED": rungs}
     found = []
     for row in rows.values():
-        epochs = [epoch["epoch"] for epoch in row.curve]
+        epochs = [epoch.epoch for epoch in row.curve]
         exact = epochs == list(range(1, len(epochs) + 1))
         if row.state in allowed and not (exact and len(epochs) in allowed[row.state]):
             found.append(f"trial {row.number} is {row.state} with epochs {epochs}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from optuna.storages.journal._storage import JournalOperation
 
 from raffect.store import Store
-from raffect.sweep.leaderboard import TrialRow
+from raffect.sweep.records import TrialRow
 from raffect.sweep.study import journal_of
 from tests.durability import driver
 from tests.sweep.test_study import Asha
@@ -39,7 +39,7 @@ def wrong_comparisons(store: Store, rows: Mapping[int, TrialRow]) -> list[str]:
     for trial, rung, value in _comparisons(store):
         epoch = driver.FIRST_RUNG * driver.FACTOR**rung
         met[trial, epoch] += 1
-        best = max((of["score"] for of in rows[trial].curve[:epoch]), default=None)
+        best = max((of.score for of in rows[trial].curve[:epoch]), default=None)
         if best != value:
             found.append(f"trial {trial} was compared with {value} at epoch {epoch}, not {best}")
         if oracle.stops(epoch, value):

@@ -10,7 +10,8 @@ from typing import Any
 from raffect.errors import NotThereError
 from raffect.store import Store
 from raffect.store.layout import trial_folder
-from raffect.sweep.leaderboard import TrialRow, load_sweep
+from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.records import TrialRow
 from raffect.training.checkpoints import CheckpointFolder
 from tests.durability.driver import SWEEP
 

@@ -13,6 +13,7 @@ from raffect.store import Stage, Store, sweep_folder
 from raffect.store.lease import Lease
 from raffect.sweep.attributes import RECIPE
 from raffect.sweep.points import derive_recipe
+from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.study import Beginning, SweepStudy
 from tests.sweep import tiny
@@ -62,13 +63,13 @@ class Sweep:
         assignment = self.study.next()
         assert assignment is not None
         if scores:
-            self.study.report(assignment.number, epochs(*scores), {"parameters": 12_345})
+            self.study.report(assignment.number, epochs(*scores), TrialFacts(parameters=12_345))
         return assignment.number
 
     def complete(self, *scores: float) -> int:
         """Run a trial to its end."""
         number = self.begin()
-        self.study.complete(number, epochs(*scores), {"parameters": 12_345})
+        self.study.complete(number, epochs(*scores), TrialFacts(parameters=12_345))
         return number
 
     def fail(self, reason: str) -> int:

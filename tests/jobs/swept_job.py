@@ -1,4 +1,4 @@
-"""A sweep with its board, as a job: it stays for a while at its end, so that it is scraped."""
+"""A sweep with its publisher, as a job: it stays for a while at its end, so that it is scraped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from raffect.affwild2.tasks import Task
 from raffect.context import Context
-from raffect.jobs.publish import Board
+from raffect.jobs.publish import SweepPublisher
 from raffect.store import Store
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
@@ -20,7 +20,7 @@ def main(uri: str, name: str) -> None:
     store = Store(uri)
     settings = SweepSettings(trials=TRIALS, concurrent=2, min_epochs=2, trackers=())
     base = tiny.base(Task.VA, optimiser__epochs=EPOCHS)
-    with Board(store, name, "va", print, every_s=0.5) as board:
+    with SweepPublisher(store, name, "va", print, every_s=0.5) as publisher:
         tune(
             store,
             Task.VA,
@@ -28,7 +28,7 @@ def main(uri: str, name: str) -> None:
             name,
             settings,
             base,
-            on_update=board.update,
+            on_update=publisher.update,
             context=Context("auto"),
         )
         time.sleep(LINGER_S)

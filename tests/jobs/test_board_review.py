@@ -16,7 +16,8 @@ import yaml
 from raffect.jobs.publish import METRICS
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView, load_sweep
-from raffect.sweep.progress import STATES, TOP, Glance
+from raffect.sweep.progress import STATES, Glance
+from raffect.sweep.records import TOP
 from tests.e2e_settings import SMALL_TEMPORAL
 from tests.jobs.heads import PROMETHEUS, ROOT, Head, Prometheus, ask, head, prometheus, wait
 from tests.jobs.swept_job import TRIALS

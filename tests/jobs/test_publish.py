@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from raffect.jobs import publish as board_job
-from raffect.jobs.publish import Board, Place, describe, find_job, links, without_login
+from raffect.jobs import publish
+from raffect.jobs.publish import Place, SweepPublisher, describe, find_job, links, without_login
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.progress import STATES, Standing, Tally
+from raffect.sweep.progress import STATES, Glance, LiveSweep, Standing
 from tests.jobs.studies import Sweep, progress
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
@@ -34,7 +34,7 @@ class Written:
         self.told: list[Standing] = []
         self.hinder = hinder
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: Standing, glance: Glance | None) -> None:
         self.hinder()
         self.told.append(standing)
 
@@ -53,62 +53,63 @@ def wait(for_what: Callable[[], bool], seconds: float = 10.0) -> bool:
     return for_what()
 
 
-def test_a_tally_knows_states_top_scores_and_the_time_of_epochs() -> None:
+def standing(live: LiveSweep) -> Standing:
+    found = live.standing()
+    assert found is not None
+    return found
+
+
+def test_a_live_sweep_knows_states_and_the_time_of_epochs() -> None:
     now = [0.0]
-    tally = Tally("s", "va", clock=lambda: now[0])
-    tally.add(progress(trial=0))
+    live = LiveSweep(clock=lambda: now[0])
+    live.add(progress(trial=0))
     now[0] = 50.0
-    tally.add(progress(event="epoch", trial=0, epoch=1, score=0.1))
-    assert tally.standing().epoch_seconds is None, "the first epoch also waits for a process"
+    live.add(progress(event="epoch", trial=0, epoch=1, score=0.1))
+    assert standing(live).epoch_seconds is None, "the first epoch also waits for a process"
     now[0] = 54.0
-    tally.add(progress(event="epoch", trial=0, epoch=3, score=0.2))
+    live.add(progress(event="epoch", trial=0, epoch=3, score=0.2))
     now[0] = 58.0
     states = {"COMPLETE": 1, "RUNNING": 1}
-    tally.add(
+    live.add(
         progress(event="finished", trial=0, epoch=4, score=0.4, state="COMPLETE", states=states)
     )
-    found = tally.standing()
+    found = standing(live)
     assert found.epoch_seconds == pytest.approx(3.0)
     assert found.states == {"COMPLETE": 1, "PRUNED": 0, "FAIL": 0, "RUNNING": 1}
-    for number, score in enumerate((0.3, 0.6, 0.2, 0.5, 0.1), start=1):
-        state = "PRUNED" if number % 2 else "COMPLETE"
-        tally.add(progress(event="finished", trial=number, score=score, state=state))
-    tally.add(progress(event="finished", trial=9, score=0.9, state="FAIL"))
-    assert tally.standing().top == (0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def test_a_failed_trial_s_last_epoch_says_nothing_about_time() -> None:
     now = [0.0]
-    tally = Tally("s", "va", clock=lambda: now[0])
-    tally.add(progress(event="epoch", epoch=1, score=0.1))
+    live = LiveSweep(clock=lambda: now[0])
+    live.add(progress(event="epoch", epoch=1, score=0.1))
     now[0] = 500.0
-    tally.add(progress(event="finished", epoch=2, state="FAIL"))
-    assert tally.standing().epoch_seconds is None
+    live.add(progress(event="finished", epoch=2, state="FAIL"))
+    assert standing(live).epoch_seconds is None
 
 
 def test_what_runs_when_the_command_ends_is_left_to_be_continued() -> None:
-    tally = Tally("s", "va")
-    tally.add(progress(states={"COMPLETE": 3, "RUNNING": 2}))
-    tally.end()
-    assert tally.standing().states["RUNNING"] == 0
-    assert describe(tally.standing())["trials"] == "3 COMPLETE, 2 to continue of 8"
+    live = LiveSweep()
+    live.add(progress(states={"COMPLETE": 3, "RUNNING": 2}))
+    live.end()
+    assert standing(live).states["RUNNING"] == 0
+    assert describe(standing(live))["trials"] == "3 COMPLETE, 2 to continue of 8"
 
 
 def test_the_last_state_is_told_when_the_block_ends(store: Store) -> None:
     written = Written()
-    with Board(store, "s", "va", every_s=60, places=written.open) as board:
-        board.update(progress())
+    with SweepPublisher(store, "s", "va", every_s=60, places=written.open) as out:
+        out.update(progress())
         assert wait(lambda: len(written.told) == 1)
-        board.update(progress(event="finished", state="COMPLETE", score=0.5, best=0.5, seconds=40))
+        out.update(progress(event="finished", state="COMPLETE", score=0.5, best=0.5, seconds=40))
     assert [standing.best for standing in written.told] == [None, 0.5]
 
 
 def test_many_updates_are_told_rarely_but_again_and_again(store: Store) -> None:
     """Ray drops a gauge that is not set again, also when nothing has happened."""
     written = Written()
-    with Board(store, "s", "va", every_s=0.2, places=written.open) as board:
+    with SweepPublisher(store, "s", "va", every_s=0.2, places=written.open) as out:
         for number in range(500):
-            board.update(progress(trial=number))
+            out.update(progress(trial=number))
         time.sleep(1.0)
     assert 4 <= len(written.told) <= 7
 
@@ -116,10 +117,10 @@ def test_many_updates_are_told_rarely_but_again_and_again(store: Store) -> None:
 def test_a_place_that_hangs_does_not_hold_up_the_sweep(store: Store) -> None:
     go = threading.Event()
     written = Written(lambda: assert_set(go))
-    with Board(store, "s", "va", every_s=0.01, places=written.open) as board:
+    with SweepPublisher(store, "s", "va", every_s=0.01, places=written.open) as out:
         began = time.monotonic()
         for number in range(1000):
-            board.update(progress(trial=number))
+            out.update(progress(trial=number))
         assert time.monotonic() - began < 1.0
         go.set()
 
@@ -132,8 +133,8 @@ def test_a_place_that_fails_is_noted_once_and_tried_again(store: Store) -> None:
             raise ConnectionError("nobody\nis there")
 
     written, notes = Written(hinder), []
-    with Board(store, "s", "va", notes.append, every_s=0.01, places=written.open) as board:
-        board.update(progress())
+    with SweepPublisher(store, "s", "va", notes.append, every_s=0.01, places=written.open) as out:
+        out.update(progress())
         assert wait(lambda: len(notes) == 1)
         time.sleep(0.1)
         broken[0] = False
@@ -148,31 +149,17 @@ def test_places_that_can_t_be_opened_are_noted(store: Store) -> None:
         raise ImportError("no such module in this Ray")
 
     notes: list[str] = []
-    with Board(store, "s", "va", notes.append, places=refuse) as board:
-        board.update(progress())
+    with SweepPublisher(store, "s", "va", notes.append, places=refuse) as out:
+        out.update(progress())
     assert len(notes) == 1
     assert "no such module" in notes[0]
 
 
 def test_a_board_without_news_tells_nothing(store: Store) -> None:
     written = Written()
-    with Board(store, "s", "va", places=written.open):
+    with SweepPublisher(store, "s", "va", places=written.open):
         pass
     assert written.told == []
-
-
-def test_what_earlier_runs_found_counts(store: Store) -> None:
-    sweep = Sweep(store, "s")
-    sweep.study.clock = lambda: 7200.0
-    for scores in ((0.1, 0.6), (0.3, 0.2), (0.5, 0.4)):
-        sweep.complete(*scores)
-    sweep.fail("nan: The loss is nan.")
-    written = Written()
-    with Board(store, "s", "va", every_s=0.01, places=written.open) as board:
-        board.update(progress(event="finished", trial=4, state="PRUNED", score=0.55, seconds=36))
-        assert wait(lambda: bool(written.told))
-    assert written.told[-1].top == (0.6, 0.55, 0.5, 0.3)
-    assert written.told[-1].hours == pytest.approx(2.01)
 
 
 def test_a_sweep_that_needed_no_trial_is_told_of_by_a_job_only(
@@ -189,12 +176,12 @@ def test_a_sweep_that_needed_no_trial_is_told_of_by_a_job_only(
 
     monkeypatch.delenv("RAFFECT_JOB", raising=False)
     monkeypatch.delenv(JOB_CONFIG, raising=False)
-    with Board(store, "s", "va", places=written.open) as board:
-        board.tell_finished(connect)
+    with SweepPublisher(store, "s", "va", places=written.open) as out:
+        out.publish_finished(connect)
     assert (connected, written.told) == ([0], [])
     monkeypatch.setenv("RAFFECT_JOB", "mine")
-    with Board(store, "s", "va", places=written.open) as board:
-        board.tell_finished(connect)
+    with SweepPublisher(store, "s", "va", places=written.open) as out:
+        out.publish_finished(connect)
     last = written.told[-1]
     assert connected == [1]
     assert (last.best, last.best_trial, last.states["COMPLETE"]) == (0.6, 0, 2)
@@ -219,9 +206,7 @@ def test_a_driver_knows_its_job(environment: dict[str, str], job: str | None) ->
 
 def test_metadata_is_words_without_anybody_s_login() -> None:
     standing = Standing(
-        "va",
-        "va",
-        {**dict.fromkeys(STATES, 0), "COMPLETE": 12, "PRUNED": 30, "FAIL": 1, "RUNNING": 2},
+        states={**dict.fromkeys(STATES, 0), "COMPLETE": 12, "PRUNED": 30, "FAIL": 1, "RUNNING": 2},
         target=200,
         best=0.61234,
         best_trial=17,
@@ -247,12 +232,12 @@ def test_metadata_is_words_without_anybody_s_login() -> None:
 
 def test_long_parameters_are_cut() -> None:
     params: dict[str, Any] = {f"a.setting.{i}": "x" * 40 for i in range(100)}
-    told = describe(Standing("va", "va", best=0.1, best_trial=0, best_params=params))
+    told = describe(Standing(best=0.1, best_trial=0, best_params=params))
     assert len(told["best_params"]) == 1000
 
 
 def test_ray_still_has_what_the_board_uses() -> None:
-    """Private to Ray: when this fails, look at JobInfoStorageClient, and mend board_job.py."""
+    """Private to Ray: when this fails, look at JobInfoStorageClient, and mend publish.py."""
     from dataclasses import fields
     from inspect import iscoroutinefunction, signature
 
@@ -261,7 +246,7 @@ def test_ray_still_has_what_the_board_uses() -> None:
     from ray.dashboard.modules.job.common import JobInfo, JobInfoStorageClient, JobStatus
     from ray.runtime_context import RuntimeContext
 
-    assert RAY_JOB_CONFIG_JSON_ENV_VAR == JOB_CONFIG == board_job.JOB_CONFIG
+    assert RAY_JOB_CONFIG_JSON_ENV_VAR == JOB_CONFIG == publish.JOB_CONFIG
     assert next(iter(signature(JobInfoStorageClient).parameters)) == "gcs_client"
     for name, first in (("get_info", ["job_id"]), ("put_info", ["job_id", "job_info"])):
         method = getattr(JobInfoStorageClient, name)
@@ -281,8 +266,8 @@ def test_a_sweep_that_nobody_can_be_told_of_goes_on(
     """A Ray without a dashboard, and a job that it has never heard of."""
     monkeypatch.setenv("RAFFECT_JOB", "of-another-cluster")
     notes: list[str] = []
-    with Board(filled, "s", "va", notes.append, every_s=0.05) as board:
-        view = sweep(filled, "tune_spaces.va", 3, on_update=board.update)
+    with SweepPublisher(filled, "s", "va", notes.append, every_s=0.05) as out:
+        view = sweep(filled, "tune_spaces.va", 3, on_update=out.update)
     assert sum(view.counts.values()) == 3
     assert notes == [
         "Note: the job in Ray's dashboard can't be kept current (LookupError: the cluster knows "

@@ -20,7 +20,9 @@ from raffect.report.data import Judged
 from raffect.report.validation import judged_of
 from raffect.store import Manifest
 from raffect.store.manifest import make_manifest
-from raffect.sweep.leaderboard import SweepView, TrialRow
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.records import TrialRow
+from raffect.temporal.epochs import EpochResult
 
 FINISHED = make_manifest("sweep", {}, {"dataset": "d" * 64, "features/clip": "f" * 64}, [])
 
@@ -37,13 +39,14 @@ def row(
 ) -> TrialRow:
     """A trial with these scores by epoch, two seconds each; trials end in the order of numbers."""
     curve = [
-        {
-            "epoch": epoch,
-            "score": score,
-            "loss": 1 / epoch,
-            "parts": dict(parts[epoch - 1]) if parts else {},
-            "seconds": 2.0,
-        }
+        EpochResult(
+            epoch=epoch,
+            score=score,
+            loss=1 / epoch,
+            parts=dict(parts[epoch - 1]) if parts else {},
+            seconds=2.0,
+            lr=1e-3,
+        )
         for epoch, score in enumerate(scores, start=1)
     ]
     best = max(scores, default=None)

@@ -6,11 +6,12 @@ from typing import Any
 
 from raffect.config import TemporalConfig
 from raffect.store import Store
-from raffect.sweep.leaderboard import TrialRow, read_row
 from raffect.sweep.points import derive_recipe
+from raffect.sweep.records import TrialRow, read_row
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import Beginning, SweepStudy, open_study
+from raffect.temporal.epochs import EpochResult
 
 
 def draw(trial: Any) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def rows(store: Store) -> list[TrialRow]:
     return [read_row("s", trial) for trial in trials]
 
 
-def epochs(*scores: float) -> list[dict[str, Any]]:
+def epochs(*scores: float) -> list[EpochResult]:
     return [
-        {"epoch": i + 1, "score": s, "loss": 1 - s, "parts": {"valence": s}, "seconds": 0.5}
+        EpochResult(i + 1, loss=1 - s, score=s, parts={"valence": s}, seconds=0.5, lr=1e-3)
         for i, s in enumerate(scores)
     ]

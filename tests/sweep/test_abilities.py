@@ -15,12 +15,13 @@ from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.plan import make_plan
 from raffect.sweep.points import derive_recipe
-from raffect.sweep.retrain import find_trial, retrain
+from raffect.sweep.records import TrialReport
+from raffect.sweep.retrain import plan_retraining, retrain
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.trial import SweepTrial, TrialHome
-from raffect.sweep.tune import plan
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal import training
 from raffect.temporal.data import load_sources, load_task_data
@@ -203,7 +204,7 @@ def test_a_warm_start_takes_results_over_and_prints_the_overlap(
 
     with pytest.raises(SettingsError, match="begun with old; now with task"):
         sweep(filled, space, 3, warm_start=("task",))
-    with pytest.raises(NotThereError, match="no sweep 'none' to begin with"):
+    with pytest.raises(NotThereError, match="holds no sweep 'none'"):
         sweep(filled, space, 3, name="new", warm_start=("none",))
 
 
@@ -211,7 +212,7 @@ def target_of(store: Store, space: str, base: TemporalConfig) -> Target:
     chosen = SweepSettings(trials=4, pruning="none", min_epochs=1)
     loaded = load_space(space)
     first = derive_recipe(loaded, base)
-    planned = plan(base.task, "clip", base, loaded, first, chosen)
+    planned = make_plan(base.task, "clip", base, loaded, first, chosen)
     return Target(planned, load_sources(store, "clip"), loaded, base, first, chosen)
 
 
@@ -236,7 +237,7 @@ def test_retraining_gives_the_score_to_the_bit_and_other_seeds_a_spread(
 ) -> None:
     view = sweep(filled, space, 6)
     best = view.rows[0]
-    wanted = find_trial(filled, "s")
+    wanted = plan_retraining(filled, "s")
     assert wanted.row.number == best.number
     found = retrain(filled, wanted, wanted.seeds(3))
     assert [one.seed for one in found] == [0, 1, 2]
@@ -249,10 +250,10 @@ def test_retraining_gives_the_score_to_the_bit_and_other_seeds_a_spread(
     assert retrain(filled, wanted, wanted.seeds(3)) == found
     assert time.monotonic() - began < 5
     pruned = next(row for row in view.rows if row.state == "PRUNED")
-    (again,) = retrain(filled, find_trial(filled, f"s:{pruned.number}"), [0])
+    (again,) = retrain(filled, plan_retraining(filled, f"s:{pruned.number}"), [0])
     assert again.same
     with pytest.raises(NotThereError, match="no model of trial '77'"):
-        find_trial(filled, "s:77")
+        plan_retraining(filled, "s:77")
 
 
 def actor(filled: Store, sweep: str) -> SweepTrial:
@@ -265,14 +266,20 @@ def actor(filled: Store, sweep: str) -> SweepTrial:
     return made
 
 
+def told(trial: SweepTrial) -> TrialReport:
+    found = TrialReport.from_tune(trial.step())
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("always", [False, True])
 def test_a_trial_without_memory_goes_on_once_with_half_a_batch(
     ray_local: None, filled: Store, monkeypatch: pytest.MonkeyPatch, always: bool
 ) -> None:
     """From its checkpoint, and with the same numbers; a second time it fails with the reason."""
     trial, plain = actor(filled, "s"), actor(filled, "plain")
-    first = trial.step()
-    assert plain.step()["score"] == first["score"]
+    first = told(trial)
+    assert told(plain).score == first.score
     real = training.backward
 
     def tight(forward: Any, losses: Any, parts: list[Any]) -> torch.Tensor:
@@ -281,19 +288,18 @@ def test_a_trial_without_memory_goes_on_once_with_half_a_batch(
         return real(forward, losses, parts)
 
     monkeypatch.setattr(training, "backward", tight)
-    second = trial.step()
-    facts = dict(second["facts"])
-    assert facts["accumulation"] == 2
-    assert facts["note"] == "half a batch at a time after it ran out of memory"
-    assert second["history"] == first["history"], "it goes on from its checkpoint"
-    third = trial.step()
+    second = told(trial)
+    assert second.facts.accumulation == 2
+    assert second.facts.note == "half a batch at a time after it ran out of memory"
+    assert second.history == first.history, "it goes on from its checkpoint"
+    third = told(trial)
     if always:
-        assert third["failure"] == "oom: CUDA out of memory"
+        assert third.failure == "oom: CUDA out of memory"
         return
-    assert third["epoch"] == 2
+    assert third.epoch == 2
     monkeypatch.setattr(training, "backward", real)
-    expected = plain.step()["history"][1]["loss"]
-    assert third["history"][1]["loss"] == pytest.approx(expected, abs=0.05)
+    expected = told(plain).history[1].loss
+    assert third.history[1].loss == pytest.approx(expected, abs=0.05)
 
 
 def test_a_driver_that_comes_while_another_is_at_work_is_refused(

@@ -8,7 +8,8 @@ from typing import Any
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.sweep.comparison import Searched, Setting, Step, compare, curve, read_sources
-from raffect.sweep.leaderboard import SweepView, TrialRow, rank
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.records import TrialRow, rank
 from tests.report import views
 
 LR = "FloatDistribution(high=0.01, log=True, low=0.0001, step=None)"

@@ -9,9 +9,11 @@ from raffect.errors import NotThereError
 from raffect.store import Stage, Store
 from raffect.sweep.leaderboard import list_sweeps, load_sweep
 from raffect.sweep.points import derive_recipe
+from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import Beginning, SweepStudy
+from raffect.temporal.epochs import EpochResult
 from tests.sweep import tiny
 
 
@@ -22,11 +24,8 @@ def draw(trial: Any) -> dict[str, Any]:
 SPACE = Space("test", draw, "code", 1)
 
 
-def epochs(*scores: float) -> list[dict[str, Any]]:
-    return [
-        {"epoch": i + 1, "score": s, "loss": 0.5, "parts": {}, "seconds": 0.25}
-        for i, s in enumerate(scores)
-    ]
+def epochs(*scores: float) -> list[EpochResult]:
+    return [EpochResult(i + 1, 0.5, s, {}, 0.25, 1e-3) for i, s in enumerate(scores)]
 
 
 def begin(store: Store, name: str, trials: int) -> tuple[Stage, SweepStudy]:
@@ -45,7 +44,7 @@ def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
     for _ in range(6):
         study.next()
     study.describe({"baseline": {"score": 0.05, "parts": {"valence": 0.1}}})
-    study.complete(0, epochs(0.2, 0.6, 0.6, 0.1), {"parameters": 12, "host": "h"})
+    study.complete(0, epochs(0.2, 0.6, 0.6, 0.1), TrialFacts(parameters=12, host="h"))
     study.fail(1, "nan: The loss is nan.", epochs(0.9))
     study.complete(3, epochs(0.7))
     study.complete(4, epochs(0.6))

@@ -5,18 +5,17 @@ from typing import Any
 import pytest
 
 from raffect.store import Store
-from raffect.sweep.attributes import MARGINS, SPENT
+from raffect.sweep.attributes import SPENT
 from raffect.sweep.budget import Budget
 from raffect.sweep.ledger import Ledger
 from raffect.sweep.progress import SweepProgress
+from raffect.sweep.records import TrialFacts, TrialReport
 from tests.sweep import tiny
 from tests.sweep.drivers import epochs, open_driver, rows
 
 
-def result(number_of_epochs: int, score: float, **more: Any) -> dict[str, Any]:
-    history = epochs(*[score] * number_of_epochs)
-    found = {"epoch": number_of_epochs, "score": score, "history": history, "facts": []}
-    return {"done": False, **found, **more}
+def result(number_of_epochs: int, score: float, **more: Any) -> TrialReport:
+    return TrialReport(tuple(epochs(*[score] * number_of_epochs)), **more)
 
 
 def test_the_ledger_tells_each_end_once_and_reports_what_happened(store: Store) -> None:
@@ -72,7 +71,7 @@ def test_a_sweep_is_given_up_after_so_many_failures(
     if succeeds:
         ledger.result("0", result(4, 0.1, done=True))
     for i in range(1, failures + 1):
-        ledger.result(str(i), {"epoch": 0, "failure": "oom: no memory", "history": []})
+        ledger.result(str(i), TrialReport(failure="oom: no memory"))
     assert ledger.gave_up is gave_up
     assert ledger.must_wait is gave_up
     assert (ledger.begin("x") is None) is gave_up
@@ -90,9 +89,8 @@ def test_a_model_beyond_a_limit_is_pruned_before_its_first_epoch(store: Store) -
     events: list[SweepProgress] = []
     ledger = Ledger(study, epochs=4, on_update=events.append)
     ledger.begin("a")
-    facts = [("parameters", 14), (MARGINS, {"parameters": 4.0})]
-    refusal = {"epoch": 0, "score": None, "history": [], "facts": facts, "done": True}
-    assert ledger.result("a", {**refusal, "refusal": "14 parameters of at most 10"})
+    facts = TrialFacts(parameters=14, margins={"parameters": 4.0})
+    assert ledger.result("a", TrialReport(facts=facts, refusal="14 parameters of at most 10"))
     (row,) = rows(store)
     assert (row.state, row.score, row.epochs, row.model) == ("PRUNED", None, 0, None)
     assert (row.reason, row.violations) == ("14 parameters of at most 10", {"parameters": 4.0})
@@ -131,3 +129,24 @@ def test_device_hours_count_epochs_times_devices_in_all_runs(store: Store) -> No
     ledger.result("b", result(4, 0.5, done=True))
     assert budget.exhausted == "1.00 of 1 device hours are spent"
     assert ledger.begin("c") is None
+
+
+def test_what_earlier_runs_found_counts(store: Store) -> None:
+    study = open_driver(store, 9, tiny.base(), pruning="none")
+    earlier = Ledger(study, 4, Budget(clock=iter([0.0, *[7200.0] * 99]).__next__))
+    for key, score in zip("abc", (0.6, 0.3, 0.5), strict=True):
+        earlier.begin(key)
+        earlier.result(key, result(4, score, done=True))
+    earlier.begin("d")
+    earlier.result("d", result(1, 0.9, failure="nan: The loss is nan."))
+    events: list[SweepProgress] = []
+    again = open_driver(store, 9, tiny.base(), pruning="none")
+    budget = Budget(before=again.seconds_before, clock=iter([0.0, *[36.0] * 99]).__next__)
+    later = Ledger(again, 4, budget, on_update=events.append)
+    for key, score in zip("efgh", (0.55, 0.2, 0.1, 0.05), strict=True):
+        later.begin(key)
+        later.result(key, result(4, score, done=True))
+    last = events[-1]
+    assert last.top == (0.6, 0.55, 0.5, 0.3, 0.2)
+    assert (last.best, last.best_trial, last.finished) == (0.6, 0, 8)
+    assert last.hours == pytest.approx(2.01)

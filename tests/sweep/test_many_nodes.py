@@ -106,7 +106,7 @@ def test_a_node_that_dies_costs_its_trial_no_more_than_a_checkpoint_interval(
     assert all(row.epochs == 40 for row in view.rows)
     # No epoch is told twice, and each trial's own record has all of them once.
     assert all(epochs == sorted(set(epochs)) for epochs in told.values())
-    assert all([epoch["epoch"] for epoch in row.curve] == list(range(1, 41)) for row in view.rows)
+    assert all([epoch.epoch for epoch in row.curve] == list(range(1, 41)) for row in view.rows)
 
 
 def test_features_travel_to_a_node_once_however_many_trials_it_runs(

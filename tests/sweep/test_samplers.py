@@ -9,6 +9,7 @@ import pytest
 from raffect.errors import SettingsError
 from raffect.settings import build
 from raffect.store import Store
+from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import Beginning, SweepStudy, open_study
@@ -39,7 +40,8 @@ def search(store: Store, trials: int, drivers: int = 1, **settings: Any) -> list
         study.begin(Beginning([]))
         while (assignment := study.next()) is not None:
             worth = 1 - abs(assignment.config.optimiser.lr - 1e-3) / 1e-2
-            facts = {"parameters": 10 + assignment.config.model.tcn.depth, "latency_ms": 1.0}
+            depth = assignment.config.model.tcn.depth
+            facts = TrialFacts(parameters=10 + depth, latency_ms=1.0)
             curve = [worth * epoch / 9 for epoch in range(1, 10)]
             for end in range(1, 9):
                 if study.report(assignment.number, epochs(*curve[:end]), facts):

@@ -85,7 +85,7 @@ def test_pruning_is_asynchronous_successive_halving_also_across_drivers(
     for row in found:
         assert row.score == max(curves[row.number])
         assert row.best_epoch == int(np.argmax(curves[row.number])) + 1
-        assert [epoch["score"] for epoch in row.curve] == curves[row.number]
+        assert [epoch.score for epoch in row.curve] == curves[row.number]
 
 
 def test_no_pruning_means_none(store: Store) -> None:
@@ -126,7 +126,7 @@ def test_a_dead_drivers_trials_are_continued_in_their_own_rows(store: Store) -> 
     row = rows(store)[1]
     assert (row.score, row.best_epoch, row.epochs, row.seconds) == (0.4, 3, 4, 2.0)
     assert row.attributes["continued"] == 1
-    assert row.curve[3]["parts"] == {"valence": 0.3}
+    assert row.curve[3].parts == {"valence": 0.3}
 
 
 def test_epochs_that_are_done_again_are_recorded_once(store: Store) -> None:
@@ -182,7 +182,7 @@ def test_epochs_that_waited_when_a_driver_died_are_told_again_by_their_trial(sto
     assert again.next().recorded == 2
     again.report(0, epochs(0.3, 0.1, 0.5))
     again.complete(0, epochs(0.3, 0.1, 0.5, 0.4))
-    assert [epoch["score"] for epoch in rows(store)[0].curve] == [0.3, 0.1, 0.5, 0.4]
+    assert [epoch.score for epoch in rows(store)[0].curve] == [0.3, 0.1, 0.5, 0.4]
     assert rows(store)[0].score == 0.5
 
 
@@ -190,7 +190,7 @@ def test_epochs_that_a_driver_missed_are_taken_from_the_trials_history(store: St
     study = open_driver(store, 1, tiny.base())
     study.next()
     study.complete(0, epochs(0.1, 0.5, 0.2, 0.3))
-    assert [epoch["epoch"] for epoch in rows(store)[0].curve] == [1, 2, 3, 4]
+    assert [epoch.epoch for epoch in rows(store)[0].curve] == [1, 2, 3, 4]
 
 
 def test_a_larger_budget_extends_and_a_smaller_one_is_done(store: Store) -> None:
@@ -211,7 +211,7 @@ def test_a_driver_that_was_replaced_can_not_write(store: Store) -> None:
     with pytest.raises(ConflictError, match="taken over"):
         old.complete(0, epochs(0.1))
     new.complete(0, epochs(0.2))
-    assert rows(store)[0].curve[0]["score"] == 0.2
+    assert rows(store)[0].curve[0].score == 0.2
 
 
 def test_parameters_that_make_no_model_are_told_and_the_next_is_asked(store: Store) -> None:

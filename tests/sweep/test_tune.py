@@ -67,8 +67,8 @@ def test_a_sweep_from_start_to_extension(ray_local: None, filled: Store, space: 
     )
     for row in view.rows:
         assert row.epochs == 4 if row.state == "COMPLETE" else row.epochs in (1, 3)
-        assert row.score == max(epoch["score"] for epoch in row.curve)
-        assert set(row.curve[0]["parts"]) == {"valence", "arousal"}
+        assert row.score == max(epoch.score for epoch in row.curve)
+        assert set(row.curve[0].parts) == {"valence", "arousal"}
         assert row.parameters
         assert {"config_hash", "seed", "host"} <= set(row.attributes)
         assert ("latency_ms" in row.attributes) == (row.state == "COMPLETE")
@@ -121,7 +121,7 @@ def test_a_trial_is_the_plain_loop(ray_local: None, filled: Store, space: str) -
     trainer = Trainer(tiny.base(), load_task_data(filled, "clip", Task.VA))
     for _ in range(4):
         trainer.run_epoch()
-    curve = [(epoch["loss"], epoch["score"]) for epoch in view.rows[0].curve]
+    curve = [(epoch.loss, epoch.score) for epoch in view.rows[0].curve]
     assert curve == [(epoch.loss, epoch.score) for epoch in trainer.history]
 
 
@@ -181,7 +181,7 @@ def test_a_lost_process_is_replaced_and_the_trial_goes_on(
     )
     assert len(killed) == 1
     assert view.counts == {"COMPLETE": 2}
-    assert all([e["epoch"] for e in row.curve] == [1, 2, 3, 4] for row in view.rows)
+    assert all([e.epoch for e in row.curve] == [1, 2, 3, 4] for row in view.rows)
     # From the checkpoint of epoch 2, not from the start.
     assert epochs == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
 
@@ -264,7 +264,7 @@ def test_a_killed_driver_is_followed_by_one_that_loses_and_doubles_nothing(
     assert set(view.counts) <= {"COMPLETE", "PRUNED"}
     assert {n: after[n] for n in before} == before
     for row in view.rows:
-        assert [epoch["epoch"] for epoch in row.curve] == list(range(1, row.epochs + 1))
+        assert [epoch.epoch for epoch in row.curve] == list(range(1, row.epochs + 1))
     files = {Path(key).name for key in filled.files("sweeps/s/trials")}
     assert files == {"model.safetensors", "config.json", "metrics.json"}
 
@@ -311,7 +311,7 @@ def test_trials_on_several_workers(ray_local: None, filled: Store, space: str) -
     labels = load_labels(filled, Task.VA)
     for row in view.rows:
         assert row.attributes["workers"] == 2
-        assert [epoch["epoch"] for epoch in row.curve] == list(range(1, row.epochs + 1))
+        assert [epoch.epoch for epoch in row.curve] == list(range(1, row.epochs + 1))
         bundle = load_bundle(filled, trial_folder("s", row.number))
         predicted = {p.video: p for p in predict_split(filled, bundle, Split.VALIDATION)}
         wanted = {name: of for name, of in labels.items() if name in predicted}

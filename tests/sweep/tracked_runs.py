@@ -12,6 +12,8 @@ import pytest
 from ray import tune
 
 from raffect.store import Store
+from raffect.sweep.records import TrialReport
+from raffect.temporal.epochs import EpochResult
 from tests.sweep import tiny
 
 BASE = tiny.base().canonical()
@@ -22,18 +24,18 @@ def settings(number: int) -> dict[str, Any]:
     return tiny.base(optimiser__lr=1e-3 * (number + 1)).canonical()
 
 
-def history(scores: list[float]) -> list[dict[str, Any]]:
-    return [
-        {
-            "epoch": epoch,
-            "score": score,
-            "loss": 1 / epoch,
-            "parts": {"valence": score - 0.1, "arousal": score + 0.1},
-            "seconds": 2.0,
-            "lr": 1e-3,
-        }
+def history(scores: list[float]) -> tuple[EpochResult, ...]:
+    return tuple(
+        EpochResult(
+            epoch=epoch,
+            score=score,
+            loss=1 / epoch,
+            parts={"valence": score - 0.1, "arousal": score + 0.1},
+            seconds=2.0,
+            lr=1e-3,
+        )
         for epoch, score in enumerate(scores, start=1)
-    ]
+    )
 
 
 def plan(store: Store) -> Store:
@@ -54,17 +56,14 @@ class Trial(tune.Trainable):
         self.setup(new_config)
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, object]:
         self.epoch += 1
         scores = SCORES[self.number]
-        result = {
-            "epoch": self.epoch,
-            "score": max(scores[: self.epoch]),
-            "history": history(scores[: self.epoch]),
-            "facts": [("host", "h")],
-            "done": self.epoch == len(scores),
-        }
-        return result | {"failure": "nan"} if self.number == 1 else result
+        return TrialReport(
+            history(scores[: self.epoch]),
+            done=self.epoch == len(scores),
+            failure="nan" if self.number == 1 else None,
+        ).to_tune()
 
 
 def sweep(callbacks: list[tune.Callback], folder: Path) -> dict[int, str | None]:
@@ -105,8 +104,8 @@ class Driver:
     def start(self, number: int) -> None:
         self._call("on_trial_start", number)
 
-    def result(self, number: int, scores: list[float], **more: Any) -> None:
-        self._call("on_trial_result", number, result={"history": history(scores), **more})
+    def result(self, number: int, scores: list[float]) -> None:
+        self._call("on_trial_result", number, result=TrialReport(history(scores)).to_tune())
 
     def complete(self, number: int) -> None:
         self._call("on_trial_complete", number)

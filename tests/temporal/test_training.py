@@ -10,9 +10,9 @@ from raffect.affwild2.scores import score
 from raffect.affwild2.tasks import Task
 from raffect.config import OptimiserConfig
 from raffect.errors import SettingsError
+from raffect.temporal.epochs import EpochResult
 from raffect.temporal.prediction import predict
 from raffect.temporal.training import (
-    EpochResult,
     NotFiniteError,
     ResidentData,
     Trainer,

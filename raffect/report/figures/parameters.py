@@ -10,7 +10,6 @@ from typing import Any
 from raffect.report.data import Grid, Importance, ReportData, Slice, scored
 from raffect.report.figures.style import (
     BEST_RING,
-    STATE_NAMES,
     Figure,
     colour,
     colour_scale,
@@ -22,6 +21,7 @@ from raffect.report.figures.style import (
 )
 from raffect.report.tables import Table, from_table, ranges
 from raffect.report.tables_of_sweep import PREFIX
+from raffect.sweep.attributes import STATE_NAMES
 from raffect.text import short_value
 
 SLICE_HEIGHT = 200

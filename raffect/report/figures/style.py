@@ -101,13 +101,6 @@ STATE_STYLE: dict[str, dict[str, Any]] = {
     "RUNNING": {"symbol": "triangle-up", "color": colour("running")},
     "WAITING": {"symbol": "square-open", "color": colour("faint")},
 }
-STATE_NAMES = {
-    "COMPLETE": "complete",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "waiting",
-}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 

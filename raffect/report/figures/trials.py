@@ -9,7 +9,6 @@ from typing import Any
 from raffect.report.data import Cost, ReportData, Trial
 from raffect.report.figures.style import (
     BEST_RING,
-    STATE_NAMES,
     STATE_STYLE,
     Figure,
     colour,
@@ -19,6 +18,7 @@ from raffect.report.figures.style import (
     row_height,
 )
 from raffect.report.tables import Table, from_table, ranges, rounded
+from raffect.sweep.attributes import STATE_NAMES
 from raffect.text import duration, short_duration
 
 

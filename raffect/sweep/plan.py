@@ -1,0 +1,81 @@
+"""A sweep's plan: what its name is bound to, written before its study and checked at each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+from raffect.affwild2.tasks import Task
+from raffect.config import TemporalConfig
+from raffect.errors import NotThereError
+from raffect.store import Store, sweep_folder
+from raffect.store.layout import PLAN, SWEEPS
+from raffect.sweep.points import Recipe
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.space import Space
+
+
+class PlannedSpace(TypedDict, total=False):
+    """The space twice: its ranges so that a difference can be read, its code so that none is
+    missed."""
+
+    ranges: Mapping[str, str]
+    code: str
+
+
+class SweepPlan(TypedDict):
+    """What may not change under a sweep's name."""
+
+    task: str
+    base: Mapping[str, Any]
+    features: NotRequired[str]
+    space: NotRequired[PlannedSpace]
+    sweep: NotRequired[Mapping[str, Any]]
+
+
+class PlanFile(TypedDict):
+    """The plan as it lies in the store, with the digests of what the sweep is made from."""
+
+    config: SweepPlan
+    sources: NotRequired[dict[str, str]]
+
+
+def make_plan(
+    task: Task,
+    features: str,
+    base: TemporalConfig,
+    space: Space,
+    first: Recipe,
+    settings: SweepSettings,
+) -> SweepPlan:
+    """The plan of a sweep; how many trials, and how many at a time, is left free."""
+    return {
+        "task": task.value,
+        "features": features,
+        "base": base.canonical(),
+        "space": {"ranges": first.describe(), "code": space.code},
+        "sweep": settings.binding(),
+    }
+
+
+def read_plan(store: Store, sweep: str) -> PlanFile:
+    """The plan of a sweep in the store.
+
+    Raises:
+        NotThereError: The store holds no such sweep.
+    """
+    try:
+        plan: PlanFile = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
+    except FileNotFoundError:
+        raise no_sweep(store, sweep) from None
+    return plan
+
+
+def no_sweep(store: Store, name: str) -> NotThereError:
+    """What to tell whoever names a sweep that the store does not hold."""
+    known = ", ".join(known for known in store.names(SWEEPS) if known != name)
+    return NotThereError(
+        f"The store {store.uri} holds no sweep {name!r}.",
+        f"sweeps in this store: {known}" if known else "",
+        f"Make it first: raffect tune TASK --name {name} --store {store.uri}",
+    )

@@ -1,0 +1,295 @@
+"""A trial on its way: what its process tells, and the row that all readers of a sweep read.
+
+Between the two lies what the study keeps of it (attributes.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any, TypedDict, cast
+
+from optuna.trial import FrozenTrial, TrialState
+
+from raffect.store import FileEntry
+from raffect.sweep.attributes import (
+    ACCUMULATION,
+    DEVICES,
+    EPOCH,
+    FILES,
+    LATENCY,
+    ORIGIN,
+    PARAMETERS,
+    REASON,
+    RECIPE,
+    SCORED,
+    State,
+)
+from raffect.sweep.settings import Objective
+from raffect.temporal.epochs import EpochResult
+
+TOP = 5
+"""Scores that are told by rank: a bounded number of labels, however long the sweep."""
+_TUNE_KEY = "told"
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """What a trial's process knows beside its epochs; None where it is not known (yet).
+
+    Attributes:
+        host: Where it runs.
+        device: What it trains on.
+        parameters: Trained values of its model.
+        latency_ms: Milliseconds that its model takes per 1,000 frames.
+        devices: Devices (GPUs, or slots of a cluster without) that it takes.
+        workers: Processes that train its model together.
+        accumulation: Parts in which it takes each batch, since it was out of memory.
+        note: What was done to save it.
+        files: Files of its model, once that is written.
+        margins: By how much its model misses each limit (Limits.margins).
+    """
+
+    host: str | None = None
+    device: str | None = None
+    parameters: int | None = None
+    latency_ms: float | None = None
+    devices: float | None = None
+    workers: int | None = None
+    accumulation: int | None = None
+    note: str | None = None
+    files: tuple[FileEntry, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+
+    def attributes(self) -> dict[str, object]:
+        """What is known, as attributes of the study; the margins are its constraints."""
+        plain = ("host", "device", PARAMETERS, LATENCY, DEVICES, "workers", ACCUMULATION, "note")
+        found = {name: getattr(self, name) for name in plain}
+        found[FILES] = [entry.canonical() for entry in self.files] or None
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a trial's process tells after each epoch, and when it ends.
+
+    Attributes:
+        history: All of its epochs, also those that were told before.
+        facts: What else is known.
+        done: It has used its budget, or can't go on.
+        failure: Why it can't go on.
+        refusal: Which limit its model is beyond; it is then not trained.
+    """
+
+    history: tuple[EpochResult, ...] = ()
+    facts: TrialFacts = TrialFacts()
+    done: bool = False
+    failure: str | None = None
+    refusal: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Its finished epochs."""
+        return self.history[-1].epoch if self.history else 0
+
+    @property
+    def score(self) -> float | None:
+        """Its best score so far."""
+        return max((epoch.score for epoch in self.history), default=None)
+
+    @property
+    def seconds(self) -> float:
+        """Time of its epochs."""
+        return sum(epoch.seconds for epoch in self.history)
+
+    def to_tune(self) -> dict[str, object]:
+        """As a result of Tune, which takes dictionaries apart and looks for `done` itself."""
+        ended = self.done or self.failure is not None or self.refusal is not None
+        return {_TUNE_KEY: self, "done": ended}
+
+    @staticmethod
+    def from_tune(result: Mapping[str, Any] | None) -> TrialReport | None:
+        """What `to_tune` made; None for a result without it, e.g. of a lost process."""
+        found: TrialReport | None = (result or {}).get(_TUNE_KEY)
+        return found
+
+
+class TrialJson(TypedDict):
+    """A trial in `raffect trials SWEEP --json` and in the page's JSON."""
+
+    number: int
+    state: State
+    score: float | None
+    epochs: int
+    seconds: float
+    params: Mapping[str, object]
+    reason: str | None
+    model: str | None
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial of a sweep, as it is in the study.
+
+    Attributes:
+        number: Its number; 0 is the recipe.
+        state: How it ended, if it has.
+        score: That of its best epoch on validation so far; None when it failed.
+        epochs: Epochs it ran.
+        seconds: Time of those epochs.
+        params: What the space chose, by dotted key.
+        reason: Why it failed, or was refused by a limit.
+        model: `SWEEP:NUMBER` when it left a model; that of the sweep that trained it.
+        best_epoch: 1-based epoch of the score.
+        curve: Its epochs.
+        parameters: Trained values of its model.
+        attributes: What else is recorded: host, device, seed, config_hash, latency_ms, ...
+        objectives: Value of each objective of the sweep, once the trial ended well.
+        pareto: No other trial is better in one objective and as good in the others.
+        devices: Devices (GPUs, or slots of a cluster without) that it took; may be a fraction.
+        origin: `SWEEP:NUMBER` when the result was taken over from another sweep.
+        violations: By how much it misses each limit; empty when it meets them.
+        finished: When it ended, ISO 8601; None while it runs.
+        seeds: Scores of its configuration under other seeds, by seed (`raffect retrain`).
+        tied: Its score is within the spread over seeds of the best trial's.
+        files: Files of its model, as the sweep's manifest lists them.
+    """
+
+    number: int
+    state: State
+    score: float | None
+    epochs: int
+    seconds: float
+    params: Mapping[str, Any]
+    reason: str | None
+    model: str | None
+    best_epoch: int | None
+    curve: Sequence[EpochResult]
+    parameters: int | None
+    attributes: Mapping[str, Any]
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    pareto: bool = False
+    devices: float = 1.0
+    origin: str | None = None
+    violations: Mapping[str, float] = field(default_factory=dict)
+    finished: str | None = None
+    seeds: Mapping[int, float] = field(default_factory=dict)
+    tied: bool = False
+    files: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def device_seconds(self) -> float:
+        """Time of its epochs, times the devices that it took; 0 if another sweep paid for it."""
+        return 0.0 if self.origin else self.seconds * self.devices
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it may be the best: it ended with a score and a model, within the limits.
+
+        A result taken over from another sweep counts like one run here.
+        """
+        has_score = self.score is not None and math.isfinite(self.score)
+        return self.model is not None and has_score and not self.violations
+
+    @property
+    def recipe(self) -> bool:
+        """Whether it has the base settings, by default the published recipe."""
+        return bool(self.attributes.get(RECIPE))
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Of its model, per 1,000 frames; only complete trials are measured without a limit."""
+        found: float | None = self.attributes.get(LATENCY, self.objectives.get("latency"))
+        return found
+
+    @property
+    def batch_parts(self) -> int | None:
+        """Parts in which it took its batches, since it was out of memory."""
+        found: int | None = self.attributes.get(ACCUMULATION)
+        return found
+
+    def to_json(self) -> TrialJson:
+        """As in `raffect trials SWEEP --json`."""
+        return {
+            "number": self.number,
+            "state": self.state,
+            "score": self.score,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "params": self.params,
+            "reason": self.reason,
+            "model": self.model,
+        }
+
+
+def read_row(
+    sweep: str,
+    trial: FrozenTrial,
+    objectives: Sequence[Objective] = ("score",),
+    seeds: Mapping[int, float] | None = None,
+    pareto: bool = False,
+) -> TrialRow:
+    """A trial of the study as a row."""
+    state = cast(State, trial.state.name)
+    attributes = dict(trial.user_attrs)
+    stored = [attributes.pop(key) for key in sorted(attributes) if key.startswith(EPOCH)]
+    curve = [EpochResult.read(epoch) for epoch in stored]
+    origin = attributes.pop(ORIGIN, None)
+    # max() gives the first of equals, as training does.
+    best = max(curve, key=lambda epoch: epoch.score, default=None)
+    has_score = state in SCORED and best is not None
+    ended = trial.datetime_complete
+    values = trial.values if state in SCORED and trial.values else ()
+    params = trial.params
+    if trial.state is TrialState.WAITING:
+        params = trial.system_attrs.get("fixed_params", {})
+    return TrialRow(
+        number=trial.number,
+        state=state,
+        score=best.score if best and state != "FAIL" else None,
+        epochs=len(curve),
+        seconds=sum(epoch.seconds for epoch in curve),
+        params=params,
+        reason=attributes.pop(REASON, None),
+        model=(origin or f"{sweep}:{trial.number}") if has_score else None,
+        best_epoch=best.epoch if best else None,
+        curve=curve,
+        parameters=attributes.pop(PARAMETERS, None),
+        objectives=dict(zip(objectives, values, strict=True)) if values else {},
+        pareto=pareto,
+        devices=float(attributes.pop(DEVICES, 1.0)),
+        origin=origin,
+        violations={name: v for name, v in trial.constraints.items() if v > 0},
+        # Optuna's times are local and naive.
+        finished=ended.astimezone(UTC).isoformat(timespec="seconds") if ended else None,
+        seeds=seeds or {},
+        files=attributes.pop(FILES, ()),
+        attributes=attributes,
+    )
+
+
+def rank(row: TrialRow) -> tuple[int, float, int]:
+    """Key by which rows are sorted: those with a final score, the best first, then the rest."""
+    if row.model is None or row.score is None or math.isnan(row.score):
+        return 2, 0.0, row.number
+    return int(bool(row.violations)), -row.score, row.number
+
+
+def best_of(rows: Iterable[TrialRow]) -> TrialRow | None:
+    """The best trial of a sweep; None as long as no trial left a model within the limits."""
+    first = min(rows, key=rank, default=None)
+    return first if first is not None and first.is_candidate else None
+
+
+def may_be_best(rows: Sequence[TrialRow]) -> TrialRow | None:
+    """The running trial whose score so far is above that of the best one, if there is one."""
+    best = best_of(rows)
+    running = (
+        (row.score, -row.number, row)
+        for row in rows
+        if row.state == "RUNNING" and row.score is not None and not row.violations
+    )
+    score, _, row = max(running, key=lambda found: found[:2], default=(-math.inf, 0, None))
+    return row if best is None or best.score is None or score > best.score else None

@@ -1,0 +1,41 @@
+"""What an epoch gave; apart from the training loop, so that readers of results load no PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch: its mean training loss, then the score on validation.
+
+    Attributes:
+        epoch: 1-based.
+        loss: Mean loss of the epoch's steps.
+        score: The challenge's score on validation.
+        parts: What the score is the mean of.
+        seconds: Wall time, training and validation.
+        lr: Learning rate of the epoch's last step.
+    """
+
+    epoch: int
+    loss: float
+    score: float
+    parts: dict[str, float]
+    seconds: float
+    lr: float
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> EpochResult:
+        """An epoch as a study or a model's metrics keep it; what is missing there is NaN."""
+        return cls(
+            epoch=int(stored["epoch"]),
+            loss=stored.get("loss", math.nan),
+            score=float(stored["score"]),
+            parts=dict(stored.get("parts") or {}),
+            seconds=stored.get("seconds", 0.0),
+            lr=stored.get("lr", math.nan),
+        )
