@@ -14,7 +14,7 @@ OnNote = Callable[[str], None]
 """Called with a sentence for the user."""
 
 
-def _ignore(*told: object) -> None:
+def ignore(*told: object) -> None:
     """For callers that do not want to be told."""
 
 
@@ -32,5 +32,5 @@ class Context:
 
     address: str | None = None
     overwrite: bool = False
-    progress: Progress = _ignore
-    on_note: OnNote = _ignore
+    progress: Progress = ignore
+    on_note: OnNote = ignore

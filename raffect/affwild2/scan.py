@@ -110,7 +110,9 @@ def scan(roots: Sequence[Path]) -> Scan:
     """
     found: dict[str, VideoCrops] = {}
     problems: list[Problem] = []
-    for root in dict.fromkeys(_check_root(root) for root in roots):
+    for root in roots:
+        check_root(root, "image", LAYOUT, _NEXT_STEP)
+    for root in dict.fromkeys(root.resolve() for root in roots):
         for entry in _list(root):
             place = f"{root.name}/{entry.name}"
             if not entry.is_dir():
@@ -127,11 +129,15 @@ def scan(roots: Sequence[Path]) -> Scan:
     return Scan(tuple(found[name] for name in sorted(found)), tuple(problems))
 
 
-def _check_root(root: Path) -> Path:
+def check_root(root: Path, what: str, allowed: str, next_step: str) -> None:
+    """Refuse a root of crops or annotations that is no folder.
+
+    Raises:
+        DataError: It does not exist or is a file.
+    """
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"The image folder {root} {state}.", LAYOUT, _NEXT_STEP)
-    return root.resolve()
+        raise DataError(f"The {what} folder {root} {state}.", allowed, next_step)
 
 
 def _list(folder: Path) -> list[os.DirEntry[str]]:

@@ -70,13 +70,13 @@ class Stage:
         store: Store,
         folder: str,
         kind: Kind,
-        config: dict[str, Any],
-        sources: dict[str, str],
+        config: Mapping[str, object],
+        sources: Mapping[str, str],
         overwrite: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder
-        self.plan = Plan(kind=kind, config=config, sources=sources)
+        self.plan = Plan(kind=kind, config=dict(config), sources=dict(sources))
         self.finished = read_manifest(store, folder) if has_manifest(store, folder) else None
         before = self._begun()
         if before is not None and before.digest() != self.plan.digest():
