@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raffect.affwild2.shards import frames_files
-from raffect.clip.encode import choose_device, encode_crops
+from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import load_encoder
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
@@ -29,6 +29,7 @@ from raffect.store import (
 from raffect.store.features import to_parquet
 from raffect.store.layout import FRAMES
 from raffect.store.stage import StagePart
+from raffect.training.device import choose_device
 
 Progress = Callable[[int, int], None]
 
@@ -121,7 +122,7 @@ class _Encoder:
     def __init__(self, stage: Stage, encoder: str, config: ExtractConfig) -> None:
         self.stage = stage
         self.config = config
-        self.encoder = load_encoder(stage.store, encoder).to(choose_device(config.run))
+        self.encoder = load_encoder(stage.store, encoder).to(choose_device(config.run.device))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (name,) = batch["shard"]
