@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raffect import __version__
+from raffect.context import STORE_VARIABLE
 from raffect.errors import SettingsError
 from raffect.store.filesystem import worker_environment
-from raffect.store.layout import STORE_VARIABLE
 
 JOB_VARIABLE = "RAFFECT_JOB"
 """Tells the process of a job its id, which goes into the sweep's lease."""

@@ -52,9 +52,8 @@ def test_no_secret_of_the_environment_is_in_a_submission(monkeypatch: pytest.Mon
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     submission = make_submission(COMMAND, FACTS, "s3://bucket/store", {})
-    assert "planted-secret" not in json.dumps(
-        [submission.entrypoint, submission.metadata, submission.variables]
-    )
+    told = [submission.entrypoint, submission.metadata, submission.variables]
+    assert "planted-secret" not in json.dumps(told)
 
 
 @pytest.mark.parametrize(
