@@ -1,4 +1,4 @@
-"""Check: count what the store's dataset really holds, and verify every file of it."""
+"""Check: count the rows of the store's dataset and verify each of its files."""
 
 from __future__ import annotations
 

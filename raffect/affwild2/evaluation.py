@@ -46,7 +46,7 @@ def evaluate(
     labels: Mapping[str, VideoLabels],
     seed: int = 0,
 ) -> Evaluation:
-    """Score predictions; those for frames without a valid label are left out.
+    """Score predictions; frames without a valid label are ignored.
 
     Args:
         task: The task.
@@ -73,7 +73,13 @@ def evaluate(
         found.append(values)
         missing += [image_location(video, frame) for frame in frames[~known].tolist()]
     if missing:
-        raise _incomplete(missing)
+        some = ", ".join(missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
+        raise DataError(
+            f"{len(missing):,} valid frames have no prediction: {some}{more}",
+            "a prediction for every valid frame, those without a crop included",
+            "Predict the whole split, e.g. `raffect predict MODEL --split validation`.",
+        )
     true = [labels[video].values[labels[video].valid] for video in videos]
     whole = score(task, np.concatenate(found), np.concatenate(true))
     return Evaluation(
@@ -83,16 +89,6 @@ def evaluate(
         videos=len(videos),
         interval=bootstrap(task, found, true, seed),
         parts=whole.parts,
-    )
-
-
-def _incomplete(missing: list[str]) -> DataError:
-    some = ", ".join(missing[:_SHOWN])
-    more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
-    return DataError(
-        f"{len(missing):,} valid frames have no prediction: {some}{more}",
-        "a prediction for every valid frame, those without a crop included",
-        "Predict the whole split, e.g. `raffect predict MODEL --split validation`.",
     )
 
 

@@ -80,7 +80,7 @@ def _joined(arrays: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
 
 
 def from_parquet(task: Task, data: bytes) -> dict[str, VideoLabels]:
-    """The videos of a labels file; their arrays are views of whole columns."""
+    """The videos of a labels file; their arrays are views of the columns."""
     table = pq.read_table(pa.BufferReader(data))
     spec = SPECS[task]
     names = [table[name].to_numpy() for name in spec.label_columns]
@@ -105,7 +105,7 @@ def codes_of(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int32]]:
 
 
 def runs(codes: NDArray[np.integer]) -> list[tuple[int, int]]:
-    """Start and stop of each stretch of equal neighbours."""
+    """Start and stop of each maximal run of equal values."""
     if not len(codes):
         return []
     edges = np.flatnonzero(np.diff(codes)) + 1

@@ -79,7 +79,9 @@ def prepare(
     connect(context.address)
     tell_waiting(context.on_note, 1, 1, 0)
     written = list(_write_shards(stage, shards, kept, context.progress))
-    written += _write_labels(stage, labels, kept)
+    for task in Task:
+        name = labels_file(task)
+        written.append(kept.get(name) or stage.write_part(name, to_parquet(task, labels[task])))
     unreadable: dict[str, str] = {}
     for part in written:
         unreadable |= part.facts.get("unreadable", {})
@@ -140,12 +142,6 @@ def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
         if isinstance(row["outcome"], RaffectError):
             raise row["outcome"]
         yield row["outcome"]
-
-
-def _write_labels(stage: Stage, labels: Labels, kept: dict[str, StagePart]) -> Iterator[StagePart]:
-    for task in Task:
-        name = labels_file(task)
-        yield kept.get(name) or stage.write_part(name, to_parquet(task, labels[task]))
 
 
 def _readable(crops: Scan, unreadable: dict[str, str]) -> dict[str, NDArray[np.int32]]:
