@@ -127,13 +127,13 @@ def test_a_client_process_that_does_not_end_is_ended(
 def test_what_a_client_process_says_at_its_end_is_the_reason(
     planned: Store, told: list[str]
 ) -> None:
-    logger = OtherProcess(planned, "print('Note'); print('UsageError: no key'); exit(1)")
+    logger = OtherProcess(planned, "print('Note'); print('UsageError: no key'); input(); exit(1)")
     driver = Driver([TrackerThread("Mine", logger, told.append)])
-    for number in (0, 1):
-        driver.start(number)
-        driver.settle()
-        time.sleep(0.2)
-        driver.result(number, SCORES[0])
+    driver.start(0)
+    driver.settle()
+    assert logger._process is not None
+    assert logger._process.wait(10) == 1
+    driver.start(1)
     driver.end()
     assert told == ["Mine is left out from here on, the trials go on: UsageError: no key"]
 
