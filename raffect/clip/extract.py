@@ -16,7 +16,7 @@ from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import load_encoder
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
-from raffect.engine import asks_for_gpus, check_gpus, connect, tell_waiting
+from raffect.engine import check_gpus, connect, share_of
 from raffect.store import (
     DATASET,
     Manifest,
@@ -97,8 +97,7 @@ def _parts(
     pending = [shard for shard in shards if shard.removeprefix(f"{FRAMES}/") not in kept]
     if not pending:
         return
-    use_gpu = asks_for_gpus(config.run.device, 1)
-    tell_waiting(on_note, 1, 1, int(use_gpu))
+    share = share_of(1, config.run.device, on_note, cpus=1)
     source = ray.data.from_items(
         [{"shard": shard} for shard in pending], override_num_blocks=len(pending)
     )
@@ -109,8 +108,8 @@ def _parts(
         batch_format="numpy",
         # A fixed pool of more actors than fit would wait for ever.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(pending))),
-        num_cpus=1,
-        num_gpus=1 if use_gpu else 0,
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
     )
     for row in done.iter_rows():
         yield StagePart.model_validate_json(row["part"])

@@ -18,7 +18,6 @@ from typing import Any
 
 import ray
 
-from raffect.context import Context
 from raffect.engine import beside_caller, share_of
 from raffect.errors import StoreError
 from raffect.store.layout import CHECKPOINT
@@ -199,7 +198,7 @@ class SweepTrialOnWorkers(SweepTrial):
                 partial(Trainer, self._config),
                 self._data,
                 self._workers,
-                share_of(self._workers, self._config.run.device, Context().on_note),
+                share_of(self._workers, self._config.run.device, None),
                 TrialCheckpoints(self._home, self._number, self._gate),
                 _keep_nothing,
                 self._receive,
