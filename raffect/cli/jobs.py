@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
+from raffect.cli.options import JsonOption, QuietOption, StoreOption
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
+    from raffect.jobs.submission import Order
 
-# These would serve a page on the cluster's loopback, submit again, or train on synthetic data.
+# They would show a page on the cluster's loopback, begin another job, or train on what is made up.
 NOT_SUBMITTED = ("submit", "jobs", "dashboard", "board", "demo", "synth")
 JobServerOption = Annotated[
     str | None,
@@ -51,8 +52,9 @@ def submit(
     quiet: QuietOption = False,
 ) -> None:
     """Run a raffect command on a Ray cluster; ships the code, never data."""
+    from raffect.cli.screen import Screen
     from raffect.jobs.package import named_code, pack
-    from raffect.jobs.submission import make_submission, parse_variables
+    from raffect.jobs.submission import make_order, parse_variables, store_uri
 
     name, params = parse_command(context.find_root().command, command)
     facts = {"command": name}
@@ -60,24 +62,22 @@ def submit(
         facts["task"] = str(params["task"])
     if name == "tune":
         facts["sweep"] = str(params.get("branch") or params.get("name") or params["task"])
-    target, screen = begin(params.get("store") or store, quiet, as_json)
+    target = store_uri(params.get("store") or store)
     here = Path.cwd()
-    package = pack(here, named_code(here, [params.get("space"), params.get("config")]))
-    variables = parse_variables(env or [])
-    submission = make_submission(without_store(command), facts, target.uri, variables)
+    named = named_code(here, [params.get("space"), params.get("config")])
+    parcel = pack(here, named)
+    order = make_order(without_store(command), facts, target, parse_variables(env or []))
+    screen = Screen(quiet, as_json)
 
-    # Loads Ray: after all that can be wrong with the command.
     from raffect.jobs.client import JobServer
 
     server = JobServer(address)
-    server.submit(submission, package)
-    screen.say(f"[dim]… Shipped {len(package.files)} files, {package.size / 2**20:.1f} MiB.[/]")
-    screen.path(f"{submission.metadata['job_name']}: job {submission.id}")
-    screen.path(f"Ray dashboard: {server.address}/#/jobs/{submission.id}")
+    server.submit(order, parcel)
+    _show_submitted(screen, order, server.address, len(parcel.files), parcel.size)
     if wait:
-        _finish(screen, server, submission.id, as_json)
+        _finish(screen, server, order.id, as_json)
     elif as_json:
-        screen.json({"id": submission.id, "status": "PENDING", "exit_code": None})
+        screen.json({"id": order.id, "status": "PENDING", "exit_code": None})
 
 
 def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]]:
@@ -93,7 +93,7 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
     """
     from raffect.errors import SettingsError
 
-    words = _without_program(arguments)
+    words = arguments[1:] if arguments[0] == "raffect" else arguments
     name = words[0] if words else ""
     known = sorted(set(group.commands) - set(NOT_SUBMITTED))
     if name not in known:
@@ -109,7 +109,7 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
 def without_store(arguments: list[str]) -> list[str]:
     """The command without `--store`: the job gets it by its whole path in its environment."""
     kept: list[str] = []
-    words = iter(_without_program(arguments))
+    words = iter(arguments[1:] if arguments[0] == "raffect" else arguments)
     for word in words:
         if word == "--store":
             next(words, None)
@@ -118,8 +118,10 @@ def without_store(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _without_program(arguments: list[str]) -> list[str]:
-    return arguments[1:] if arguments[0] == "raffect" else arguments
+def _show_submitted(screen: Screen, order: Order, address: str, files: int, size: int) -> None:
+    screen.say(f"[dim]… Shipped {files} files, {size / 2**20:.1f} MiB.[/]")
+    screen.path(f"{order.metadata['job_name']}: job {order.id}")
+    screen.path(f"Ray dashboard: {address}/#/jobs/{order.id}")
 
 
 def list_jobs(

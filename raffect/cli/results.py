@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,6 @@ from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.leaderboard import SweepView
 
 HostOption = Annotated[str, typer.Option(help="Where to listen.")]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
@@ -35,7 +34,7 @@ def trials(
     if not sweeps:
         views = list_sweeps(target)
         if as_json:
-            screen.json([_sweep_json(view) for view in views])
+            screen.json([view.to_json() for view in views])
         elif views:
             show_sweeps(screen, views)
         else:
@@ -108,20 +107,7 @@ def board(
 
 
 def _warn_of_guests(screen: Screen, host: str) -> None:
-    from raffect.web.optuna_dashboard import LOOPBACK
+    from raffect.web.listening import LOOPBACK
 
     if host not in LOOPBACK:
         screen.say("[yellow]Whoever reaches this machine can look: there is no login.[/]")
-
-
-def _sweep_json(view: SweepView) -> dict[str, Any]:
-    best = view.best.score if view.best else None
-    return {
-        "name": view.name,
-        "task": view.task.value,
-        "trials": view.counts,
-        "target": view.target,
-        "best": best,
-        "device_hours": view.device_hours,
-        "changed": view.changed,
-    }

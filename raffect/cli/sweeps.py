@@ -180,7 +180,7 @@ def show_end(
     screen: Screen, store: Store, view: SweepView, features: str = "clip", own_space: bool = False
 ) -> None:
     """Print what a sweep has found and spent, and what to do next: a job's log ends with it."""
-    from raffect.report.commands import next_commands
+    from raffect.report.commands import extend_command, short_commands
     from raffect.store import sweep_folder
     from raffect.text import duration
 
@@ -190,14 +190,11 @@ def show_end(
     screen.say(f"[dim]Spent: {spent}.{ended}[/]")
     if view.manifest is not None:
         screen.ready(store.where(sweep_folder(view.name)), view.manifest)
-    where = f"--store {shlex.quote(store.uri)}"
-    commands = [f"raffect trials {view.name} {where}", f"raffect report {view.name} {where}"]
+    commands = short_commands(view, store.uri)
     if view.best is not None:
-        out = f"--split validation --out {view.name}.csv"
-        commands.append(f"raffect retrain {view.name} --seeds 5 {where}")
-        commands.append(f"raffect predict sweeps/{view.name} {out} {where}")
-    more = next_commands(view, store.uri, None, features, own_space)
-    commands += [command.text for command in more if command.text.startswith("raffect tune")]
+        where = f"--store {shlex.quote(store.uri)}"
+        commands.insert(2, f"raffect retrain {view.name} --seeds 5 {where}")
+    commands.append(extend_command(view, store.uri, features, own_space))
     screen.say("Next:")
     for command in commands:
         screen.path(f"  {command}")

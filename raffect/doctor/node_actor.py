@@ -1,7 +1,6 @@
-"""The actor that the doctor starts on each node.
+"""What is asked of a node before anything else; runs there by value, also without raffect.
 
-It is pickled by value, so that it runs where raffect is missing or another version: nothing of
-raffect and nothing beyond the standard library may be imported at the top of this file.
+Nothing of raffect and no package beyond the standard library may be needed here at import.
 """
 
 from __future__ import annotations
@@ -13,33 +12,16 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-class Code(TypedDict):
-    """The code that a process would run; a plain dictionary, as it comes from any raffect.
-
-    Attributes:
-        python: Version of Python.
-        raffect: Version of raffect; None where it can't be imported.
-        digest: Of raffect's source: many states of a checkout share one version.
-        packages: Versions of the installed packages by normalised name.
-    """
-
-    python: str
-    raffect: str | None
-    digest: str
-    packages: dict[str, str]
-
-
-def describe_code() -> Code:
-    """The code of this process."""
+def describe_code() -> dict[str, Any]:
+    """The fields of `facts.Code` for this process."""
     packages: dict[str, str] = {}
     for found in importlib.metadata.distributions():
-        # The first on the path is the one that is imported.
-        packages.setdefault(normalised(found.metadata["Name"] or ""), found.version)
+        name = re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower()
+        # What is first on the path is what is imported.
+        packages.setdefault(name, found.version)
     try:
         import raffect
     except Exception:
@@ -55,11 +37,6 @@ def describe_code() -> Code:
     }
 
 
-def normalised(name: str) -> str:
-    """A package's name in the one spelling of PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def digest_sources(folder: Path) -> str:
     """SHA-256 of the Python files below a folder, and of their names."""
     digest = hashlib.sha256()
@@ -69,17 +46,17 @@ def digest_sources(folder: Path) -> str:
     return digest.hexdigest()
 
 
-class NodeActor:
-    """Answers for its node."""
+class Witness:
+    """An actor on a node that says what it sees there."""
 
-    def code(self) -> Code:
-        """The code there."""
+    def code(self) -> dict[str, Any]:
+        """What would run there."""
         return describe_code()
 
     def now(self) -> float:
-        """Unix time there, in seconds."""
+        """The time there, in seconds."""
         return time.time()
 
-    def run(self, function: Callable[..., T], *arguments: object) -> T:
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call one of raffect's functions there."""
         return function(*arguments)

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from raffect.affwild2.tasks import SPECS, Task
+from raffect.affwild2.tasks import SPECS
 from raffect.errors import NotThereError
 from raffect.report.commands import next_commands
 from raffect.report.data import (
     Ancestor,
     Axis,
     Cost,
+    EndedTrial,
     Failure,
     Grid,
-    Judged,
-    Part,
     ReportData,
+    ScorePart,
     Slice,
-    Spent,
     StateCost,
-    Trial,
-    finite,
+    Validation,
+    best_so_far,
     scored,
-    trials_of,
 )
 from raffect.report.importance import Distributions, guess_distribution, importance
-from raffect.store import DATASET, Manifest, Store, read_manifest, sweep_folder
-from raffect.store.layout import GROUPS, PLAN
+from raffect.report.validation import validate
+from raffect.store import DATASET, Manifest, Store, read_manifest
+from raffect.store.layout import FEATURES, GROUPS
 from raffect.sweep.attributes import STATES
 from raffect.sweep.failures import kind_of
 from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.plan import read_plan
 from raffect.sweep.records import TrialRow
 from raffect.sweep.space import load_space
 from raffect.sweep.study import open_study
 
-DEPTH_NAMES = ("tcn.depth", "tcn_depth")
-LAYERS_NAMES = ("transformer.layers", "transformer_layers")
-UNKNOWN = "unknown"
-NOT_JUDGED = "The best model's predictions were not asked for."
+_DEPTH_NAMES = ("tcn.depth", "tcn_depth")
+_LAYERS_NAMES = ("transformer.layers", "transformer_layers")
+_UNKNOWN = "unknown"
+_NOT_VALIDATED = "The best model's predictions were not asked for."
 
 
 def collect(store: Store, sweep: str) -> ReportData:
@@ -50,19 +52,19 @@ def collect(store: Store, sweep: str) -> ReportData:
         NotThereError: The store holds no such sweep.
         StoreError: The store can't be read.
     """
-    # Torch takes seconds to load, and whoever assembles numbers needs none of it.
-    from raffect.report.validation import judge
-
     view = load_sweep(store, sweep)
-    ancestors = lineage(store, sources_of(store, view.name, view.manifest))
+    plan = read_plan(store, sweep)
+    sources = plan.get("sources", {}) if view.manifest is None else view.manifest.sources
+    code = plan["config"].get("space", {}).get("code")
+    trials = open_study(store, sweep).get_trials(deepcopy=False)
     return assemble(
         view,
         store=store.uri,
-        distributions=_distributions(store, sweep),
-        ancestors=ancestors,
-        synthetic=is_synthetic(store),
-        judged=judge(store, view),
-        own_space=has_own_space(store, view),
+        distributions={trial.number: trial.distributions for trial in trials},
+        ancestors=_lineage(store, sources),
+        synthetic=_is_synthetic(store),
+        validation=validate(store, view),
+        own_space=code not in (None, load_space(f"tune_spaces.{view.task.value}").code),
     )
 
 
@@ -72,7 +74,7 @@ def assemble(
     distributions: Mapping[int, Distributions] | None = None,
     ancestors: tuple[Ancestor, ...] = (),
     synthetic: bool = False,
-    judged: Judged | str = NOT_JUDGED,
+    validation: Validation | str = _NOT_VALIDATED,
     own_space: bool = False,
 ) -> ReportData:
     """The numbers of a report from a leaderboard; reads nothing.
@@ -83,45 +85,42 @@ def assemble(
         distributions: The study's distributions by trial number; guessed where missing.
         ancestors: What the sweep was made from.
         synthetic: The dataset is a synthetic one.
-        judged: What the best model predicts, or why that is unknown.
-        own_space: The space is not the task's default.
+        validation: What the best model predicts, or why that is unknown.
+        own_space: The space is not the task's default, as that is now.
     """
-    trials = trials_of(view.rows)
-    best = view.best.number if view.best else None
+    trials = tuple(sorted(view.rows, key=lambda row: row.number))
     searched = tuple(dict.fromkeys(name for trial in trials for name in trial.params))
+    folders = [of.folder.partition("/") for of in ancestors]
+    features = next((name for group, _, name in folders if group == FEATURES), "clip")
     return ReportData(
-        name=view.name,
-        task=view.task,
+        view=view,
         store=store,
         synthetic=synthetic,
-        finished=view.manifest is not None,
-        target=view.target,
-        baseline=finite(view.baseline.get("score")),
+        baseline=view.baseline["score"],
         reachable=None,
         trials=trials,
-        ranking=tuple(row.number for row in view.rows),
-        best=best,
+        best_so_far=best_so_far(trials),
         searched=searched,
         importance=importance(trials, distributions),
-        grid=grid(trials, searched),
-        slices=slices_of(trials, searched, distributions or {}),
-        parts=_parts(view, best),
+        grid=_grid(trials, searched),
+        slices=_slices(trials, searched, distributions or {}),
+        parts=_parts(view),
         failures=failures(trials),
         lineage=ancestors,
-        commands=next_commands(view, store, best, features_of(ancestors), own_space),
+        commands=next_commands(view, store, features, own_space),
         cost=cost_of(view.rows, view.config["optimiser"]["epochs"], view.hours),
-        objectives=tuple(view.objectives),
-        spent=spent_of(view.rows),
-        judged=judged if isinstance(judged, Judged) else None,
-        unjudged=judged if isinstance(judged, str) else "",
-        ended=view.ended,
+        by_end=by_end(view.rows),
+        validation=validation if isinstance(validation, Validation) else None,
+        not_validated=validation if isinstance(validation, str) else "",
     )
 
 
-def grid(trials: tuple[Trial, ...], searched: Sequence[str]) -> Grid | None:
+def _grid(trials: Sequence[TrialRow], searched: Sequence[str]) -> Grid | None:
     """Best score of each TCN depth and number of Transformer layers; None if either is fixed."""
-    x_name = _named(searched, DEPTH_NAMES)
-    y_name = _named(searched, LAYERS_NAMES)
+    x_name, y_name = (
+        next((name for name in searched if name.lower().endswith(endings)), None)
+        for endings in (_DEPTH_NAMES, _LAYERS_NAMES)
+    )
     if x_name is None or y_name is None:
         return None
     cells: dict[tuple[int, int], list[float]] = {}
@@ -129,9 +128,9 @@ def grid(trials: tuple[Trial, ...], searched: Sequence[str]) -> Grid | None:
         x, y = trial.params.get(x_name), trial.params.get(y_name)
         if isinstance(x, int) and isinstance(y, int):
             cells.setdefault((x, y), []).append(score)
-    xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
     if len(cells) < 2:
         return None
+    xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
     return Grid(
         x_name=x_name,
         y_name=y_name,
@@ -142,33 +141,19 @@ def grid(trials: tuple[Trial, ...], searched: Sequence[str]) -> Grid | None:
     )
 
 
-def _named(searched: Sequence[str], endings: tuple[str, ...]) -> str | None:
-    return next((name for name in searched if name.lower().endswith(endings)), None)
-
-
-def slices_of(
-    trials: tuple[Trial, ...],
+def _slices(
+    trials: Sequence[TrialRow],
     searched: Sequence[str],
     distributions: Mapping[int, Distributions],
 ) -> tuple[Slice, ...]:
     """Scores against each parameter that had more than one value in the scored trials."""
     found = []
     for name in searched:
-        points = [(t, score) for t, score in scored(trials) if name in t.params]
-        values = [t.params[name] for t, _ in points]
-        if len({repr(value) for value in values}) < 2:
-            continue
-        own = next((of[name] for of in distributions.values() if name in of), None)
-        found.append(
-            Slice(
-                name=name,
-                axis=axis_of(values, own),
-                values=tuple(values),
-                scores=tuple(score for _, score in points),
-                states=tuple(t.state for t, _ in points),
-                numbers=tuple(t.number for t, _ in points),
-            )
-        )
+        own = tuple(trial for trial, _ in scored(trials) if name in trial.params)
+        values = [trial.params[name] for trial in own]
+        if len({repr(value) for value in values}) > 1:
+            known = next((of[name] for of in distributions.values() if name in of), None)
+            found.append(Slice(name, axis_of(values, known), own))
     return tuple(found)
 
 
@@ -181,48 +166,37 @@ def axis_of(values: list[Any], distribution: BaseDistribution | None = None) -> 
     return "log" if getattr(known, "log", False) else "number"
 
 
-def _parts(view: SweepView, best: int | None) -> tuple[Part, ...]:
+def _parts(view: SweepView) -> tuple[ScorePart, ...]:
     """Parts of the best trial's best epoch, in the order of the task's columns."""
-    row = next((row for row in view.rows if row.number == best), None)
-    if row is None:
+    if view.best is None:
         return ()
-    parts = next((epoch.parts for epoch in row.curve if epoch.epoch == row.best_epoch), {})
-    found = {name: finite(value) for name, value in parts.items()}
-    floor = view.baseline.get("parts") or {}
-    order = _order(view.task, found)
+    parts = next(e.parts for e in view.best.curve if e.epoch == view.best.best_epoch)
+    columns = [name for name in SPECS[view.task].columns if name in parts]
+    floors = view.baseline["parts"]
     return tuple(
-        Part(name, value, finite(floor.get(name)))
-        for name in order
-        if (value := found[name]) is not None
+        ScorePart(name, parts[name], floors.get(name))
+        for name in [*columns, *sorted(set(parts) - set(columns))]
     )
 
 
-def _order(task: Task, found: Mapping[str, Any]) -> list[str]:
-    known = [name for name in SPECS[task].columns if name in found]
-    return known + sorted(set(found) - set(known))
+def failures(trials: Sequence[TrialRow]) -> tuple[Failure, ...]:
+    """Failed and refused trials by the kind of their reason, the most frequent first.
 
-
-def failures(trials: tuple[Trial, ...]) -> tuple[Failure, ...]:
-    """Failed and refused trials by the kind of their reason, the most frequent first."""
-    failed: dict[str, list[Trial]] = {}
+    Args:
+        trials: By number.
+    """
+    failed: dict[str, list[TrialRow]] = {}
     for trial in trials:
         if trial.state == "FAIL" or (trial.reason and trial.score is None):
-            failed.setdefault(kind_of(trial.reason or UNKNOWN), []).append(trial)
-    found = sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
+            failed.setdefault(kind_of(trial.reason or _UNKNOWN), []).append(trial)
     return tuple(
         Failure(
             kind,
-            (of[0].reason or UNKNOWN).removeprefix(kind).lstrip(": "),
-            tuple(t.number for t in of),
+            (of[0].reason or _UNKNOWN).removeprefix(kind).lstrip(": "),
+            tuple(trial.number for trial in of),
         )
-        for kind, of in found
+        for kind, of in sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
     )
-
-
-def _distributions(store: Store, sweep: str) -> dict[int, Distributions]:
-    """The study's own distributions by trial number."""
-    trials = open_study(store, sweep).get_trials(deepcopy=False)
-    return {trial.number: trial.distributions for trial in trials}
 
 
 def cost_of(rows: Sequence[TrialRow], budget: int, hours: float) -> Cost:
@@ -235,11 +209,18 @@ def cost_of(rows: Sequence[TrialRow], budget: int, hours: float) -> Cost:
     """
     own = [row for row in rows if row.origin is None]
     pruned = [row for row in own if row.state == "PRUNED" and 0 < row.epochs < budget]
+    by_state = {state: [row for row in own if row.state == state] for state in STATES}
     return Cost(
         states=tuple(
-            _of_state(state, [row for row in own if row.state == state])
-            for state in STATES
-            if any(row.state == state for row in own)
+            StateCost(
+                state=state,
+                trials=len(of),
+                epochs=sum(row.epochs for row in of),
+                seconds=sum(row.seconds for row in of),
+                device_seconds=sum(row.device_seconds for row in of),
+            )
+            for state, of in by_state.items()
+            if of
         ),
         hours=hours,
         budget=budget,
@@ -251,68 +232,32 @@ def cost_of(rows: Sequence[TrialRow], budget: int, hours: float) -> Cost:
     )
 
 
-def _of_state(state: str, rows: list[TrialRow]) -> StateCost:
-    return StateCost(
-        state=state,
-        trials=len(rows),
-        epochs=sum(row.epochs for row in rows),
-        seconds=sum(row.seconds for row in rows),
-        device_seconds=sum(row.device_seconds for row in rows),
-    )
-
-
-def spent_of(rows: Sequence[TrialRow]) -> tuple[Spent, ...]:
+def by_end(rows: Sequence[TrialRow]) -> tuple[EndedTrial, ...]:
     """The ended trials in the order in which they ended, those taken over first.
 
     A failed trial's time counts, and its score does not.
     """
     ended = [row for row in rows if row.finished is not None]
     ended.sort(key=lambda row: (row.origin is None, row.finished, row.number))
-    found: list[Spent] = []
-    total, best = 0.0, None
-    for row in ended:
-        total += row.device_seconds
-        score = finite(row.score)
-        if row.is_candidate and score is not None:
-            best = score if best is None else max(best, score)
-        found.append(Spent(row.number, row.state, score, total, best))
-    return tuple(found)
+    best = best_so_far(ended)
+    totals = accumulate(row.device_seconds for row in ended)
+    return tuple(
+        EndedTrial(row.number, row.state, row.score, total, best.get(row.number))
+        for row, total in zip(ended, totals, strict=True)
+    )
 
 
-def sources_of(store: Store, sweep: str, manifest: Manifest | None) -> dict[str, str]:
-    """Folders that a sweep was made from, with their digests; also of one still running."""
-    if manifest is not None:
-        return dict(manifest.sources)
-    return dict(_plan(store, sweep).get("sources") or {})
+def _lineage(store: Store, sources: Mapping[str, str]) -> tuple[Ancestor, ...]:
+    """All ancestors, the dataset first; each says whether the store still holds the same.
 
-
-def has_own_space(store: Store, view: SweepView) -> bool:
-    """Whether a sweep's space is another than its task's default, as that is now."""
-    described = _plan(store, view.name).get("config", {}).get("space", {})
-    usual = load_space(f"tune_spaces.{view.task.value}")
-    return described.get("code") not in (None, usual.code)
-
-
-def features_of(ancestors: Sequence[Ancestor]) -> str:
-    """Name of the features that a sweep was made from; those of the default if unknown."""
-    names = [of.folder.partition("/") for of in ancestors]
-    return next((name for group, _, name in names if group == "features"), "clip")
-
-
-def _plan(store: Store, sweep: str) -> dict[str, Any]:
-    try:
-        plan: dict[str, Any] = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
-    except (FileNotFoundError, ValueError):
-        return {}
-    return plan
-
-
-def lineage(store: Store, sources: dict[str, str]) -> tuple[Ancestor, ...]:
-    """All ancestors, the dataset first; each says whether the store still holds the same."""
+    Args:
+        store: The store.
+        sources: Folders that the sweep was made from, with the digests of their manifests.
+    """
     found: dict[str, Ancestor] = {}
-    waiting = list(sources.items())
+    waiting = deque(sources.items())
     while waiting:
-        folder, digest = waiting.pop(0)
+        folder, digest = waiting.popleft()
         if folder in found:
             continue
         manifest = _manifest(store, folder)
@@ -322,10 +267,15 @@ def lineage(store: Store, sources: dict[str, str]) -> tuple[Ancestor, ...]:
             waiting += manifest.sources.items()
         created = manifest.created if manifest is not None and state == "same" else ""
         found[folder] = Ancestor(folder, digest, created, state)
-    return tuple(sorted(found.values(), key=lambda ancestor: _rank(ancestor.folder)))
+
+    def place(ancestor: Ancestor) -> tuple[int, str]:
+        group = ancestor.folder.split("/")[0]
+        return (GROUPS.index(group) if group in GROUPS else len(GROUPS), ancestor.folder)
+
+    return tuple(sorted(found.values(), key=place))
 
 
-def is_synthetic(store: Store) -> bool:
+def _is_synthetic(store: Store) -> bool:
     """Whether the store's dataset says that it is synthetic."""
     manifest = _manifest(store, DATASET)
     if manifest is None:
@@ -338,8 +288,3 @@ def _manifest(store: Store, folder: str) -> Manifest | None:
         return read_manifest(store, folder)
     except NotThereError:
         return None
-
-
-def _rank(folder: str) -> tuple[int, str]:
-    group = folder.split("/")[0]
-    return (GROUPS.index(group) if group in GROUPS else len(GROUPS), folder)

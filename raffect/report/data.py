@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from raffect.affwild2.tasks import Task
 from raffect.report.tables import Table
-from raffect.sweep.attributes import SCORED, STATES
+from raffect.sweep.attributes import STATES
+from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.records import TrialRow
-from raffect.temporal.epochs import EpochResult
 
 Axis = Literal["number", "log", "category"]
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """One epoch of a trial: its 1-based number, validation score, training loss and time."""
-
-    epoch: int
-    score: float | None
-    loss: float | None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial of the sweep.
-
-    Attributes:
-        score: That of its best epoch on validation; None without a finished epoch.
-        epochs: Epochs it ran.
-        best_so_far: The sweep's best score when trials up to this number are counted.
-        parameters: Number of weights of its model.
-        recipe: It has the base settings, by default the published recipe (trial 0).
-        device_seconds: Time of its epochs, times its devices; 0 if another sweep paid for it.
-        finished: When it ended, ISO 8601.
-        latency_ms: Of its model, per 1,000 frames; only complete trials are measured.
-        pareto: It is on the front of several objectives.
-        origin: `SWEEP:NUMBER` that the result was taken over from.
-        violations: By how much it misses each constraint.
-        seeds: Scores of its settings under further seeds, by seed.
-        tied: Its score is within the spread over seeds of the best trial's.
-        batch_parts: Parts in which it took its batches, since it was out of memory.
-    """
-
-    number: int
-    state: str
-    score: float | None
-    epochs: int
-    seconds: float
-    params: dict[str, Any]
-    reason: str | None
-    best_epoch: int | None
-    curve: tuple[Epoch, ...]
-    parameters: int | None
-    best_so_far: float | None
-    recipe: bool = False
-    device_seconds: float = 0.0
-    finished: str | None = None
-    latency_ms: float | None = None
-    pareto: bool = False
-    origin: str | None = None
-    violations: dict[str, float] = field(default_factory=dict)
-    seeds: dict[int, float] = field(default_factory=dict)
-    tied: bool = False
-    batch_parts: int | None = None
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the best trial's score (a class, an action unit, valence or arousal)."""
+class ScorePart:
+    """A part of the best trial's score: a class, an action unit, valence or arousal."""
 
     name: str
     score: float
@@ -115,14 +61,21 @@ class Grid:
 
 @dataclass(frozen=True)
 class Slice:
-    """Scores of all scored trials against one searched parameter."""
+    """The scored trials with one searched parameter, and the axis that suits its values."""
 
     name: str
     axis: Axis
-    values: tuple[Any, ...]
-    scores: tuple[float, ...]
-    states: tuple[str, ...]
-    numbers: tuple[int, ...]
+    trials: tuple[TrialRow, ...]
+
+    @property
+    def values(self) -> list[Any]:
+        """The parameter's value in each trial."""
+        return [trial.params[self.name] for trial in self.trials]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The trials' numbers."""
+        return [trial.number for trial in self.trials]
 
 
 @dataclass(frozen=True)
@@ -131,7 +84,7 @@ class Failure:
 
     Attributes:
         kind: Of reason, e.g. `nan`.
-        example: What the first of the trials said.
+        example: The rest of the first trial's reason.
     """
 
     kind: str
@@ -164,146 +117,6 @@ class Command:
 
 
 @dataclass(frozen=True)
-class ReportData:
-    """All numbers of the report of one sweep.
-
-    Attributes:
-        synthetic: The dataset is a synthetic one.
-        finished: The sweep ended; else it runs, or was interrupted.
-        target: Number of trials asked for.
-        baseline: Score of the trivial prediction; None if unknown.
-        reachable: Best reachable score, known of synthetic data only.
-        trials: By number.
-        ranking: Numbers of the trials, best first, those without a score last.
-        best: Number of the best trial; None while there is no score.
-        searched: Names of the searched parameters, in the order in which they were asked for.
-        objectives: What is searched for; the score comes first.
-        spent: The ended trials, in the order in which they ended.
-        judged: What the best model predicts on validation.
-        unjudged: Why that is unknown; empty when it is known.
-        ended: Why it ended before all trials were run.
-    """
-
-    name: str
-    task: Task
-    store: str
-    synthetic: bool
-    finished: bool
-    target: int
-    baseline: float | None
-    reachable: float | None
-    trials: tuple[Trial, ...]
-    ranking: tuple[int, ...]
-    best: int | None
-    searched: tuple[str, ...]
-    importance: Importance
-    grid: Grid | None
-    slices: tuple[Slice, ...]
-    parts: tuple[Part, ...]
-    failures: tuple[Failure, ...]
-    lineage: tuple[Ancestor, ...]
-    commands: tuple[Command, ...]
-    cost: Cost
-    objectives: tuple[str, ...] = ("score",)
-    spent: tuple[Spent, ...] = ()
-    judged: Judged | None = None
-    unjudged: str = ""
-    ended: str | None = None
-
-    @property
-    def own(self) -> tuple[Trial, ...]:
-        """The trials that this sweep ran itself, by number."""
-        return tuple(trial for trial in self.trials if trial.origin is None)
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        """States that occur."""
-        found = {trial.state for trial in self.trials}
-        return tuple(state for state in STATES if state in found)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of its own trials in each state that occurs."""
-        states = [trial.state for trial in self.own]
-        return {state: states.count(state) for state in STATES if state in states}
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of its own trials together; they may have run at the same time."""
-        return sum(trial.seconds for trial in self.own)
-
-    @property
-    def best_trial(self) -> Trial | None:
-        """The trial with the best score."""
-        return next((trial for trial in self.trials if trial.number == self.best), None)
-
-    @property
-    def recipe_trial(self) -> Trial | None:
-        """The trial with the recipe's settings."""
-        return next((trial for trial in self.trials if trial.recipe), None)
-
-    @property
-    def ranked(self) -> tuple[Trial, ...]:
-        """The trials, best first."""
-        by_number = {trial.number: trial for trial in self.trials}
-        return tuple(by_number[number] for number in self.ranking)
-
-    @property
-    def gained(self) -> float | None:
-        """Share of the way from the baseline (0) to the best reachable score (1)."""
-        best = self.best_trial
-        if best is None or best.score is None or self.baseline is None or self.reachable is None:
-            return None
-        way = self.reachable - self.baseline
-        return (best.score - self.baseline) / way if way > 0 else None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A video whose curves are shown, and why.
-
-    Attributes:
-        why: best, median or worst.
-        score: Of this video alone (predictions.video_score).
-        frames: Valid frames.
-        step: Every so many frames there is a point.
-    """
-
-    why: str
-    video: str
-    score: float
-    frames: int
-    step: int
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the best trial's model is worth on validation.
-
-    Attributes:
-        model: `SWEEP:NUMBER`.
-        score: Of these predictions; that of the leaderboard but for the device's rounding.
-        interval: Percentile bootstrap over videos, 95 %.
-        frames: Valid frames.
-        videos: Videos with a valid frame.
-        confusion: What was predicted for what (confusion.py).
-        per_video: Each video's own score.
-        curves: True and predicted values over time of the videos that are shown.
-        shown: Which these are.
-    """
-
-    model: str
-    score: float
-    interval: tuple[float, float]
-    frames: int
-    videos: int
-    confusion: Table
-    per_video: Table
-    curves: Table
-    shown: tuple[Shown, ...]
-
-
-@dataclass(frozen=True)
 class StateCost:
     """What the trials of one state took.
 
@@ -321,7 +134,7 @@ class StateCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the sweep took, and what pruning spared it.
+    """What the sweep took, and what pruning saved.
 
     Attributes:
         states: Of each state that occurs; without trials that another sweep paid for.
@@ -356,7 +169,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Spent:
+class EndedTrial:
     """A trial in the order in which trials ended.
 
     Attributes:
@@ -371,53 +184,162 @@ class Spent:
     best: float | None
 
 
-def trials_of(rows: Sequence[TrialRow]) -> tuple[Trial, ...]:
-    """The trials by number, each with the best score of the sweep so far."""
-    so_far: float | None = None
-    trials = []
-    for row in sorted(rows, key=lambda row: row.number):
-        score = finite(row.score)
-        if row.is_candidate and score is not None:
-            so_far = score if so_far is None else max(so_far, score)
-        trials.append(_trial(row, score, so_far))
-    return tuple(trials)
+@dataclass(frozen=True)
+class ChosenVideo:
+    """A video whose curves are shown, and why.
+
+    Attributes:
+        why: best, median or worst.
+        score: Of this video alone (validation.video_score).
+        frames: Valid frames.
+        step: Only every so many frames are shown.
+    """
+
+    why: str
+    video: str
+    score: float
+    frames: int
+    step: int
 
 
-def _trial(row: TrialRow, score: float | None, so_far: float | None) -> Trial:
-    return Trial(
-        number=row.number,
-        state=row.state,
-        score=score,
-        epochs=row.epochs,
-        seconds=row.seconds,
-        params=dict(row.params),
-        reason=row.reason,
-        best_epoch=row.best_epoch,
-        curve=tuple(_epoch(entry) for entry in row.curve),
-        parameters=row.parameters,
-        best_so_far=so_far,
-        recipe=row.recipe,
-        device_seconds=row.device_seconds,
-        finished=row.finished,
-        latency_ms=finite(row.latency_ms),
-        pareto=row.pareto,
-        origin=row.origin,
-        violations=dict(row.violations),
-        seeds=dict(row.seeds),
-        tied=row.tied,
-        batch_parts=row.batch_parts,
-    )
+@dataclass(frozen=True)
+class Validation:
+    """What the best trial's model predicts on validation.
+
+    Attributes:
+        model: `SWEEP:NUMBER`.
+        score: Of these predictions; that of the leaderboard but for the device's rounding.
+        interval: Percentile bootstrap over videos, 95 %.
+        frames: Valid frames.
+        videos: Videos with a valid frame.
+        confusion: What was predicted for what (validation.confusion_of).
+        per_video: Each video's own score.
+        curves: True and predicted values over time of the videos that are shown.
+        shown: Which these are.
+    """
+
+    model: str
+    score: float
+    interval: tuple[float, float]
+    frames: int
+    videos: int
+    confusion: Table
+    per_video: Table
+    curves: Table
+    shown: tuple[ChosenVideo, ...]
 
 
-def _epoch(of: EpochResult) -> Epoch:
-    return Epoch(of.epoch, finite(of.score), finite(of.loss), finite(of.seconds))
+@dataclass(frozen=True)
+class ReportData:
+    """All numbers of the report of one sweep.
+
+    Attributes:
+        view: The sweep's leaderboard.
+        store: URI of the store.
+        synthetic: The dataset is a synthetic one.
+        baseline: Score of the trivial prediction; None if unknown.
+        reachable: Best reachable score, known of synthetic data only.
+        trials: By number; a page may draw fewer than there are.
+        best_so_far: By trial number the best score of the trials up to it.
+        searched: Names of the searched parameters, in the order in which they were asked for.
+        by_end: The ended trials, in the order in which they ended.
+        validation: What the best model predicts on validation.
+        not_validated: Why that is unknown; empty when it is known.
+    """
+
+    view: SweepView
+    store: str
+    synthetic: bool
+    baseline: float | None
+    reachable: float | None
+    trials: tuple[TrialRow, ...]
+    best_so_far: Mapping[int, float]
+    searched: tuple[str, ...]
+    importance: Importance
+    grid: Grid | None
+    slices: tuple[Slice, ...]
+    parts: tuple[ScorePart, ...]
+    failures: tuple[Failure, ...]
+    lineage: tuple[Ancestor, ...]
+    commands: tuple[Command, ...]
+    cost: Cost
+    by_end: tuple[EndedTrial, ...]
+    validation: Validation | None
+    not_validated: str
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.view.name
+
+    @property
+    def task(self) -> Task:
+        """The sweep's task."""
+        return self.view.task
+
+    @cached_property
+    def best(self) -> TrialRow | None:
+        """The best trial; None while there is none."""
+        return self.view.best
+
+    @property
+    def best_number(self) -> int | None:
+        """The best trial's number."""
+        return self.best.number if self.best else None
+
+    @property
+    def own(self) -> tuple[TrialRow, ...]:
+        """The trials that this sweep ran itself, by number."""
+        return tuple(trial for trial in self.trials if trial.origin is None)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """States that occur."""
+        occurring = {trial.state for trial in self.trials}
+        return tuple(state for state in STATES if state in occurring)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of its own trials in each state that occurs."""
+        states = [trial.state for trial in self.own]
+        return {state: states.count(state) for state in STATES if state in states}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of its own trials together; they may have run at the same time."""
+        return sum(trial.seconds for trial in self.own)
+
+    @property
+    def recipe_trial(self) -> TrialRow | None:
+        """The trial with the base settings, by default those of the published recipe."""
+        return next((trial for trial in self.trials if trial.recipe), None)
+
+    @property
+    def gained(self) -> float | None:
+        """Share of the way from the baseline (0) to the best reachable score (1)."""
+        best = self.best
+        if best is None or best.score is None or self.baseline is None or self.reachable is None:
+            return None
+        way = self.reachable - self.baseline
+        return (best.score - self.baseline) / way if way > 0 else None
 
 
-def scored(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
-    """The trials that ended with a score, and it."""
-    return [(t, t.score) for t in trials if t.state in SCORED and t.score is not None]
+def scored(trials: Iterable[TrialRow]) -> list[tuple[TrialRow, float]]:
+    """The trials that ended with a score, and it; also those beyond a limit."""
+    return [(t, t.score) for t in trials if t.model is not None and t.score is not None]
 
 
-def finite(value: Any) -> float | None:
-    """A number, or None where it is none."""
-    return float(value) if value is not None and math.isfinite(value) else None
+def best_so_far(trials: Iterable[TrialRow]) -> dict[int, float]:
+    """By trial number the best score until then; trials before the first score are left out.
+
+    Args:
+        trials: In the order in which they are to count.
+    """
+    best: float | None = None
+    found = {}
+    for trial in trials:
+        if trial.is_candidate and trial.score is not None:
+            best = trial.score if best is None else max(best, trial.score)
+        if best is not None:
+            found[trial.number] = best
+    return found

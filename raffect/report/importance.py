@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -22,68 +22,66 @@ from optuna.distributions import (
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 
-from raffect.report.data import Importance, Trial
-from raffect.sweep.attributes import SCORED
+from raffect.report.data import Importance, scored
 from raffect.sweep.quiet import quiet
+from raffect.sweep.records import TrialRow
 
 FEWEST_TRIALS = 8
-# The paper's share of best trials; Optuna advises at least 5 of them for a stable estimate, but of
-# few trials no more than a third can be called the best.
 _TARGET_SHARE = 0.1
+"""Share of the trials that count as the best, from the paper."""
 _STABLE_TARGET = 5
+"""Fewest best trials for a stable estimate, as Optuna advises; but never more than a third of
+all, or they could hardly be called the best."""
 _DECADES = 20.0
-"""Least ratio of largest to smallest value at which a logarithmic axis may help."""
+"""Smallest ratio of largest to smallest value at which a logarithmic axis may help."""
 
 Distributions = Mapping[str, BaseDistribution]
 
 
 def importance(
-    trials: tuple[Trial, ...], distributions: Mapping[int, Distributions] | None = None
+    trials: Sequence[TrialRow], distributions: Mapping[int, Distributions] | None = None
 ) -> Importance:
     """The share of each searched parameter in telling the best trials from all others.
 
-    Pruned trials count with the score they had: they were stopped for being worse than others at
-    the same epoch, and to leave them out would compare good trials with good ones alone.
+    Pruned trials count with the score that they had: they were stopped for being worse than others
+    at the same epoch, and without them good trials would be compared with good ones alone.
 
     Args:
         trials: The sweep's trials.
         distributions: The study's own distributions by trial number; guessed from the values
             where they are missing.
     """
-    scored = [t for t in trials if t.state in SCORED and t.score is not None and t.params]
-    if len(scored) < FEWEST_TRIALS:
-        return Importance(
-            trials=len(scored),
-            missing=f"Too few finished trials: {len(scored)} of at least {FEWEST_TRIALS}.",
-        )
-    target = max(
-        math.ceil(_TARGET_SHARE * len(scored)), min(_STABLE_TARGET, math.ceil(len(scored) / 3))
-    )
-    study = _study(scored, distributions or {})
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=target / len(scored))
+    usable = [(trial, score) for trial, score in scored(trials) if trial.params]
+    count = len(usable)
+    if count < FEWEST_TRIALS:
+        missing = f"Too few finished trials: {count} of at least {FEWEST_TRIALS}."
+        return Importance(trials=count, missing=missing)
+    target = max(math.ceil(_TARGET_SHARE * count), min(_STABLE_TARGET, math.ceil(count / 3)))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=target / count)
     with warnings.catch_warnings():
-        # Said on the page instead: with few trials the importance is a first indication.
+        # The page says it instead: with few trials the importance is a first indication.
         warnings.simplefilter("ignore")
-        found = evaluator.evaluate(study)
+        found = evaluator.evaluate(_study(usable, distributions or {}))
     total = sum(found.values())
     if not math.isfinite(total) or total <= 0:
-        return Importance(
-            trials=len(scored), missing="The searched parameters did not vary between the trials."
-        )
+        missing = "The searched parameters did not vary between the trials."
+        return Importance(trials=count, missing=missing)
     shares = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return Importance(
-        shares=tuple((name, value / total) for name, value in shares),
-        trials=len(scored),
-        target=target,
-    )
+    return Importance(tuple((name, value / total) for name, value in shares), count, target)
 
 
-def _study(scored: list[Trial], distributions: Mapping[int, Distributions]) -> optuna.Study:
+def _study(
+    trials: Sequence[tuple[TrialRow, float]], distributions: Mapping[int, Distributions]
+) -> optuna.Study:
     """A study in memory in which every scored trial is complete."""
-    guessed = {name: guess_distribution(values) for name, values in _values(scored).items()}
+    values: dict[str, list[Any]] = {}
+    for trial, _ in trials:
+        for name, value in trial.params.items():
+            values.setdefault(name, []).append(_plain(value))
+    guessed = {name: guess_distribution(of) for name, of in values.items()}
     with quiet():
         study = optuna.create_study(direction="maximize")
-    for trial in scored:
+    for trial, score in trials:
         own = distributions.get(trial.number, {})
         params = {name: _plain(value) for name, value in trial.params.items()}
         study.add_trial(
@@ -91,27 +89,19 @@ def _study(scored: list[Trial], distributions: Mapping[int, Distributions]) -> o
                 state=TrialState.COMPLETE,
                 params=params,
                 distributions={name: own.get(name, guessed[name]) for name in params},
-                value=trial.score,
+                value=score,
             )
         )
     return study
 
 
-def _values(scored: list[Trial]) -> dict[str, list[Any]]:
-    values: dict[str, list[Any]] = {}
-    for trial in scored:
-        for name, value in trial.params.items():
-            values.setdefault(name, []).append(_plain(value))
-    return values
-
-
 def _plain(value: Any) -> Any:
-    """A list from JSON as something that Optuna takes for a category."""
+    """A value that Optuna accepts as a category: lists from JSON become text."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def guess_distribution(values: list[Any]) -> BaseDistribution:
-    """A distribution that these values may have been drawn from."""
+    """A distribution that these values may have been sampled from."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if numbers and all(isinstance(v, int) for v in values):
         low = min(values)
@@ -124,9 +114,9 @@ def guess_distribution(values: list[Any]) -> BaseDistribution:
 
 
 def spans_decades(values: list[float]) -> bool:
-    """Whether positive numbers look as if they were drawn evenly by their logarithm.
+    """Whether positive numbers look as if they were sampled evenly on a logarithmic scale.
 
-    Their median then lies nearer to the geometric than to the arithmetic middle of the range.
+    Their median is then nearer to the geometric than to the arithmetic middle of the range.
     """
     low, high, median = min(values), max(values), statistics.median(values)
     if low <= 0 or high / low < _DECADES:

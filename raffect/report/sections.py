@@ -6,37 +6,107 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.report.data import Cost, Judged, ReportData, Shown, Trial
+from raffect.report.data import Cost, ReportData
 from raffect.report.figures.all import Drawing, draw
 from raffect.report.tables import ENDING, Cell
 from raffect.report.tables_of_sweep import for_page
-from raffect.sweep.attributes import FINISHED, SCORED, STATE_NAMES
+from raffect.store.layout import DATASET, ENCODERS, FEATURES
+from raffect.sweep.attributes import FINISHED, STATE_NAMES
+from raffect.sweep.records import TrialRow
 from raffect.text import duration, score_text, short_names
 
-TITLES = {Task.VA: "Valence and arousal", Task.EXPR: "Expressions", Task.AU: "Action units"}
 TOP = 10
 MOST_ROWS = 200
 """Trials in the page's tables; more are slow to lay out."""
+HONEST = (
+    "The score is that of each trial's best epoch on the validation set. Epochs, trials and this "
+    "ranking were all chosen on that same set, so expect less on videos that no choice has seen."
+)
+_DIFFERS = 5e-4
+"""Of scores; more than another device's rounding brings about."""
 
 
 @dataclass(frozen=True)
-class SweepText:
+class TaskWords:
+    """What depends on the task.
+
+    Attributes:
+        title: The task.
+        parts: What the score is the mean of.
+        baseline: What the trivial prediction is.
+        confusion_title: Title of the figure of what was predicted for what.
+        confusion_caption: How to read it.
+        video_score: The score of a single video.
+        video_figure: How to read the figures over time.
+    """
+
+    title: str
+    parts: str
+    baseline: str
+    confusion_title: str
+    confusion_caption: str
+    video_score: str
+    video_figure: str
+
+
+WORDS = {
+    Task.VA: TaskWords(
+        title="Valence and arousal",
+        parts="concordance correlation coefficient",
+        baseline="always the mean of the training labels",
+        confusion_title="True and predicted values",
+        confusion_caption="Each column shows where the frames of one true value were predicted; "
+        "the darker, or in dark mode the lighter, the more of them. Right predictions lie on the "
+        "dotted line.",
+        video_score="mean CCC",
+        video_figure="True values in the colour of the text, predicted ones in orange.",
+    ),
+    Task.EXPR: TaskWords(
+        title="Expressions",
+        parts="F1 of each expression",
+        baseline="always the most frequent expression",
+        confusion_title="Confusion matrix",
+        confusion_caption="Each row shows where the frames of one true expression were predicted; "
+        "hover for the number of frames.",
+        video_score="mean F1 of the expressions that occur in it or were predicted",
+        video_figure="Bands: the probability of each expression. Orange: the true one.",
+    ),
+    Task.AU: TaskWords(
+        title="Action units",
+        parts="F1 of each action unit",
+        baseline="always all units active",
+        confusion_title="Hits, misses and false alarms",
+        confusion_caption="Frames that decide about each unit's F1; those not active and not "
+        "predicted do not.",
+        video_score="mean F1 of the units that occur in it or were predicted",
+        video_figure="Bands: the probability of each unit. Orange: where it is truly active.",
+    ),
+}
+_WHY = {"best": "Best", "median": "In the middle", "worst": "Worst"}
+
+
+@dataclass(frozen=True)
+class SweepSections:
     """What the template of one sweep shows beside the numbers.
 
     Attributes:
+        id: Of its element, unique on the page.
         data: All numbers.
         drawn: Those of them that the figures show.
+        names: Short names of the searched parameters.
         drawing: The figures.
-        facts: Label, short text and full text of the header's facts.
     """
 
     id: str
     data: ReportData
     drawn: ReportData
-    title: str
     names: dict[str, str]
     drawing: Drawing
-    facts: list[tuple[str, str, str]]
+
+    @property
+    def words(self) -> TaskWords:
+        """What depends on the task."""
+        return WORDS[self.data.task]
 
     @property
     def tables(self) -> dict[str, dict[str, list[Cell]]]:
@@ -48,14 +118,22 @@ class SweepText:
         return f"{self.data.name}-{table}{ENDING}"
 
     @property
-    def best(self) -> Trial | None:
-        """The best trial."""
-        return self.data.best_trial
+    def facts(self) -> list[tuple[str, str, str]]:
+        """Label, short text and full text of the header's facts."""
+        data, facts = self.data, []
+        for group, label in ((FEATURES, "Features"), (ENCODERS, "Encoder")):
+            for ancestor in data.lineage:
+                folder, _, name = ancestor.folder.partition("/")
+                if folder == group:
+                    facts.append((label, name, ancestor.folder))
+        dataset = [a.digest for a in data.lineage if a.folder == DATASET]
+        facts += [("Dataset", digest[:12], digest) for digest in dataset]
+        return [*facts, ("Store", data.store, data.store)]
 
     @property
     def score(self) -> float | None:
         """Score of the best trial."""
-        return self.best.score if self.best else None
+        return self.data.best.score if self.data.best else None
 
     @property
     def score_name(self) -> str:
@@ -63,14 +141,9 @@ class SweepText:
         return SPECS[self.data.task].score_name
 
     @property
-    def has_baseline(self) -> bool:
-        """Whether the trivial baseline is known."""
-        return self.data.baseline is not None
-
-    @property
-    def has_reachable(self) -> bool:
-        """Whether the best reachable score is known."""
-        return self.data.reachable is not None
+    def honest(self) -> str:
+        """What the score is, and is not."""
+        return HONEST
 
     @property
     def gained(self) -> str:
@@ -78,23 +151,18 @@ class SweepText:
         return "–" if self.data.gained is None else f"{self.data.gained:.0%}"
 
     @property
-    def recipe_note(self) -> str:
-        """Where the trial with the recipe's settings stands; empty without a score."""
-        trial = self.data.recipe_trial
-        if trial is None or trial.score is None or trial.state not in SCORED:
-            return ""
-        rank = self.data.ranking.index(trial.number) + 1
-        return f"trial {trial.number}, the settings that the sweep began with; rank {rank}"
-
-    @property
     def baseline_note(self) -> str:
         """What the trivial prediction is."""
-        return BASELINES[self.data.task] if self.has_baseline else "not recorded"
+        return "not recorded" if self.data.baseline is None else self.words.baseline
 
     @property
-    def honest(self) -> str:
-        """What the score is, and is not."""
-        return HONEST
+    def recipe_note(self) -> str:
+        """Where the trial with the base settings stands; empty without a score."""
+        trial = self.data.recipe_trial
+        if trial is None or trial.model is None or trial.score is None:
+            return ""
+        rank = [row.number for row in self.data.view.rows].index(trial.number) + 1
+        return f"trial {trial.number}, the settings that the sweep began with; rank {rank}"
 
     @property
     def counts(self) -> str:
@@ -106,25 +174,26 @@ class SweepText:
     @property
     def unfinished(self) -> str:
         """A note on a sweep that has not run all of its trials."""
-        if self.data.ended:
-            return f"This sweep ended before all of its trials were run: {self.data.ended}."
-        if self.data.finished:
+        view = self.data.view
+        if view.ended:
+            return f"This sweep ended before all of its trials were run: {view.ended}."
+        if view.manifest is not None:
             return ""
         ended = sum(trial.state in FINISHED for trial in self.data.own)
         return (
-            f"This sweep has not ended: {ended} of {self.data.target} trials have. It is running, "
+            f"This sweep has not ended: {ended} of {view.target} trials have. It is running, "
             "or was interrupted; the same command given again continues it."
         )
 
     @property
-    def top(self) -> tuple[Trial, ...]:
+    def top(self) -> list[TrialRow]:
         """The trials of the leaderboard."""
-        return self.data.ranked[:TOP]
+        return self.data.view.rows[:TOP]
 
     @property
-    def rest(self) -> tuple[Trial, ...]:
+    def rest(self) -> list[TrialRow]:
         """The trials below the leaderboard, as many as a page shows."""
-        return self.data.ranked[TOP:MOST_ROWS]
+        return self.data.view.rows[TOP:MOST_ROWS]
 
     @property
     def hidden(self) -> int:
@@ -135,49 +204,96 @@ class SweepText:
     def has_latency(self) -> bool:
         """Whether the model's speed was an objective or limited, so that it is worth a column."""
         limited = any("latency" in name for t in self.data.trials for name in t.violations)
-        return limited or "latency" in self.data.objectives
+        return limited or "latency" in self.data.view.objectives
 
     @property
     def interval(self) -> str:
         """The best score's interval; empty if unknown."""
-        return interval_text(self.data.judged) if self.data.judged else ""
+        if self.data.validation is None:
+            return ""
+        low, high = self.data.validation.interval
+        return f"95 % interval {score_text(low)} to {score_text(high)}"
 
     @property
     def interval_note(self) -> str:
         """What the interval is, or why there is none."""
-        return interval_note(self.data)
-
-    @property
-    def seeds_note(self) -> str:
-        """Spread of the best trial over seeds; empty if unknown."""
-        return seeds_note(self.best)
+        validation = self.data.validation
+        if validation is None:
+            return f"No interval, confusion or curves: {self.data.not_validated}"
+        note = (
+            f"The interval is a bootstrap over the {validation.videos} validation videos "
+            f"({validation.frames:,} valid frames), from predictions made for this report: how "
+            "much the score depends on which videos these are. It knows nothing of the choices."
+        )
+        if self.score is not None and abs(validation.score - self.score) > _DIFFERS:
+            note += (
+                f" Predicted again, the score is {score_text(validation.score)}: the trial was "
+                "validated on another kind of device, or its model or the labels have changed."
+            )
+        return note
 
     @property
     def seeds_mean(self) -> float | None:
-        """Mean of the best trial over seeds."""
-        return seeds_mean(self.best) if self.best and self.best.seeds else None
+        """Mean score of the best trial's settings over seeds; None without any."""
+        best = self.data.best
+        return mean(best.seeds.values()) if best and best.seeds else None
 
     @property
-    def confusion_title(self) -> str:
-        """Title of what was predicted for what."""
-        return CONFUSION_TITLES[self.data.task]
+    def seeds_note(self) -> str:
+        """The spread of the best trial's settings over seeds; empty below two seeds."""
+        best = self.data.best
+        if best is None or len(best.seeds) < 2:
+            return ""
+        return (
+            f"± {score_text(stdev(best.seeds.values()))} over {len(best.seeds)} seeds of trial "
+            f"{best.number} (mean, standard deviation)"
+        )
 
     @property
-    def confusion_caption(self) -> str:
-        """How to read it."""
-        return CONFUSION_CAPTIONS[self.data.task]
+    def importance_caption(self) -> str:
+        """What the importance says, and of how many trials."""
+        importance = self.data.importance
+        if importance.missing:
+            return "PED-ANOVA importance of the searched parameters."
+        few = " A first indication only." if importance.trials < 30 else ""
+        return (
+            f"PED-ANOVA: how much each parameter tells the best {importance.target} of the "
+            f"{importance.trials} scored trials from all of them.{few}"
+        )
+
+    @property
+    def parts_title(self) -> str:
+        """Title of the parts' figure."""
+        return f"What the best score is made of: {self.words.parts}"
+
+    @property
+    def parts_caption(self) -> str:
+        """Whose parts they are."""
+        best = self.data.best
+        if best is None:
+            return "Parts of the best trial's score."
+        epoch = "" if best.best_epoch is None else f", epoch {best.best_epoch}"
+        return f"Trial {best.number}{epoch}."
 
     @property
     def videos(self) -> list[tuple[str, str]]:
         """Title and figure's key of each video over time."""
-        shown = self.data.judged.shown if self.data.judged else ()
-        titles = [video_title(one) for one in shown]
+        titles = []
+        for video in self.data.validation.shown if self.data.validation else ():
+            step = f", every {video.step} frames" if video.step > 1 else ""
+            score = f"{score_text(video.score)}, {video.frames:,} valid frames{step}"
+            titles.append(f"{_WHY[video.why]}: {video.video} ({score})")
         return list(zip(titles, self.drawing.videos, strict=True))
 
     @property
     def videos_caption(self) -> str:
         """Which videos these are, and how to read the figures."""
-        return videos_caption(self.data.task, self.data)
+        videos = self.data.validation.shown if self.data.validation else ()
+        thinned = any(video.step > 1 for video in videos)
+        return (
+            "The videos that the best trial's model predicts best, in the middle and worst, by "
+            f"their own score ({self.words.video_score}). {self.words.video_figure}"
+        ) + (" Of long videos every so many frames only." if thinned else "")
 
     @property
     def cost(self) -> list[str]:
@@ -187,35 +303,18 @@ class SweepText:
     @property
     def drawn_note(self) -> str:
         """What of a large sweep the page does not show; empty where it shows all."""
-        return drawn_note(self.data, self.drawn)
-
-    @property
-    def importance_caption(self) -> str:
-        """What the importance says, and of how many trials."""
-        found = self.data.importance
-        if found.missing:
-            return "PED-ANOVA importance of the searched parameters."
+        trials, drawn = self.data.trials, self.drawn.trials
+        if drawn == trials:
+            return ""
+        curves = sum(bool(trial.curve) for trial in drawn)
         return (
-            f"PED-ANOVA: how much each parameter tells the best {found.target} of the "
-            f"{found.trials} scored trials from all of them. "
-            + ("A first indication only." if found.trials < 30 else "")
-        ).strip()
-
-    @property
-    def parts_title(self) -> str:
-        """Title of the parts' figure."""
-        return f"What the best score is made of: {PARTS[self.data.task]}"
-
-    @property
-    def parts_caption(self) -> str:
-        """Whose parts they are."""
-        if self.best is None:
-            return "Parts of the best trial's score."
-        epoch = self.best.best_epoch
-        return f"Trial {self.best.number}" + (f", epoch {epoch}." if epoch is not None else ".")
+            f"The figures show {len(drawn):,} of {len(trials):,} trials and {curves:,} "
+            "learning curves: the best, and others evenly by number. `raffect report --csv DIR` "
+            "writes the numbers of all."
+        )
 
 
-def describe(data: ReportData, identity: str) -> SweepText:
+def describe(data: ReportData, identity: str) -> SweepSections:
     """The words and figures of one sweep.
 
     Args:
@@ -223,160 +322,29 @@ def describe(data: ReportData, identity: str) -> SweepText:
         identity: Its element's id, unique on the page.
     """
     drawn = for_page(data)
-    return SweepText(
-        id=identity,
-        data=data,
-        drawn=drawn,
-        title=TITLES[data.task],
-        names=short_names(data.searched),
-        drawing=draw(drawn),
-        facts=_facts(data),
-    )
-
-
-def _facts(data: ReportData) -> list[tuple[str, str, str]]:
-    facts: list[tuple[str, str, str]] = []
-    for group, label in (("features", "Features"), ("encoders", "Encoder")):
-        for ancestor in data.lineage:
-            folder, _, name = ancestor.folder.partition("/")
-            if folder == group:
-                facts.append((label, name, ancestor.folder))
-    for ancestor in data.lineage:
-        if ancestor.folder == "dataset":
-            facts.append(("Dataset", ancestor.digest[:12], ancestor.digest))
-    facts.append(("Store", data.store, data.store))
-    return facts
-
-
-PARTS = {
-    Task.VA: "concordance correlation coefficient",
-    Task.EXPR: "F1 of each expression",
-    Task.AU: "F1 of each action unit",
-}
-BASELINES = {
-    Task.VA: "always the mean of the training labels",
-    Task.EXPR: "always the most frequent expression",
-    Task.AU: "always all units active",
-}
-CONFUSION_TITLES = {
-    Task.VA: "True and predicted values",
-    Task.EXPR: "Confusion matrix",
-    Task.AU: "Hits, misses and false alarms",
-}
-CONFUSION_CAPTIONS = {
-    Task.VA: "Each column shows where the frames of one true value were predicted; the darker, or "
-    "in dark mode the lighter, the more of them. Right predictions lie on the dotted line.",
-    Task.EXPR: "Each row shows where the frames of one true expression were predicted; hover for "
-    "the number of frames.",
-    Task.AU: "Frames that decide about each unit's F1; those not active and not predicted do not.",
-}
-_VIDEO_SCORES = {
-    Task.VA: "mean CCC",
-    Task.EXPR: "mean F1 of the expressions that occur in it or were predicted",
-    Task.AU: "mean F1 of the units that occur in it or were predicted",
-}
-_VIDEO_FIGURES = {
-    Task.VA: "True values in the colour of the text, predicted ones in orange.",
-    Task.EXPR: "Bands: the probability of each expression. Orange: the true one.",
-    Task.AU: "Bands: the probability of each unit. Orange: where it is truly active.",
-}
-HONEST = (
-    "The score is that of each trial's best epoch on the validation set. Epochs, trials and this "
-    "ranking were all chosen on that same set, so expect less on videos that no choice has seen."
-)
-_DIFFERS = 5e-4
-"""Of scores; more than another device's rounding brings about."""
-
-
-def interval_text(judged: Judged) -> str:
-    """The interval in a few"""
-    low, high = judged.interval
-    return f"95 % interval {score_text(low)} to {score_text(high)}"
-
-
-def interval_note(data: ReportData) -> str:
-    """What the interval is, or why there is none."""
-    if data.judged is None:
-        return f"No interval, confusion or curves: {data.unjudged}"
-    judged, score = data.judged, data.best_trial.score if data.best_trial else None
-    note = (
-        f"The interval is a bootstrap over the {judged.videos} validation videos "
-        f"({judged.frames:,} valid frames), from predictions made for this report: how much the "
-        "score depends on which videos these are. It knows nothing of the choices."
-    )
-    if score is not None and abs(judged.score - score) > _DIFFERS:
-        note += (
-            f" Predicted again, the score is {score_text(judged.score)}: the trial was validated "
-            "on another kind of device, or its model or the labels have changed."
-        )
-    return note
-
-
-def seeds_note(trial: Trial | None) -> str:
-    """The spread of a trial's settings over seeds; empty below two seeds."""
-    if trial is None or len(trial.seeds) < 2:
-        return ""
-    scores = list(trial.seeds.values())
-    return (
-        f"± {score_text(stdev(scores))} over {len(scores)} seeds of trial {trial.number} "
-        "(mean, standard deviation)"
-    )
-
-
-def seeds_mean(trial: Trial) -> float:
-    """The mean score of a trial's settings over seeds."""
-    return mean(trial.seeds.values())
-
-
-def videos_caption(task: Task, data: ReportData) -> str:
-    """Which videos are shown, and how."""
-    chosen = (
-        "The videos that the best trial's model predicts best, in the middle and worst, by their "
-        f"own score ({_VIDEO_SCORES[task]}). {_VIDEO_FIGURES[task]}"
-    )
-    steps = {shown.step for shown in data.judged.shown} if data.judged else {1}
-    return chosen + (" Of long videos every so many frames only." if steps != {1} else "")
-
-
-def video_title(shown: Shown) -> str:
-    """Which video this is, and why it is shown."""
-    kind = {"best": "Best", "median": "In the middle", "worst": "Worst"}[shown.why]
-    step = f", every {shown.step} frames" if shown.step > 1 else ""
-    return (
-        f"{kind}: {shown.video} ({score_text(shown.score)}, {shown.frames:,} valid frames{step})"
-    )
+    return SweepSections(identity, data, drawn, short_names(data.searched), draw(drawn))
 
 
 def cost_sentences(cost: Cost) -> list[str]:
-    """What the sweep took, and what pruning spared it."""
-    found = []
+    """What the sweep took, and what pruning saved."""
+    sentences = []
     if cost.epochs:
         pace = duration(cost.seconds / cost.epochs)
-        found.append(
+        sentences.append(
             f"{cost.epochs:,} epochs took {duration(cost.device_seconds)} of devices, "
             f"{pace} per epoch."
         )
     if cost.hours > 0:
-        found.append(f"All runs of the command together took {duration(3600 * cost.hours)}.")
+        sentences.append(f"All runs of the command together took {duration(3600 * cost.hours)}.")
     if cost.saved_epochs:
         share = cost.saved_epochs / (cost.saved_epochs + cost.epochs)
-        found.append(
+        sentences.append(
             f"Pruning spared {cost.saved_epochs:,} epochs ({share:.0%} of what full budgets of "
             f"{cost.budget} epochs would have been), about "
             f"{duration(cost.saved_device_seconds)} of devices."
         )
     if cost.taken_over:
-        found.append(f"{cost.taken_over} results were taken over from other sweeps at no cost.")
-    return found
-
-
-def drawn_note(data: ReportData, drawn: ReportData) -> str:
-    """What of a large sweep the page does not show; empty where it shows all."""
-    if len(drawn.trials) == len(data.trials) and drawn.trials == data.trials:
-        return ""
-    curves = sum(bool(trial.curve) for trial in drawn.trials)
-    return (
-        f"The figures show {len(drawn.trials):,} of {len(data.trials):,} trials and {curves:,} "
-        "learning curves: the best, and others evenly by number. `raffect report --csv DIR` "
-        "writes the numbers of all."
-    )
+        sentences.append(
+            f"{cost.taken_over} results were taken over from other sweeps at no cost."
+        )
+    return sentences

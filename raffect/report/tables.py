@@ -1,7 +1,7 @@
-"""Tables: the numbers behind the figures, as CSV files and as the one copy of them in the page.
+"""Tables: the numbers behind the figures, as CSV files and as the page's only copy of them.
 
 Figures of many points hold no numbers of their own. Their traces name columns of a table, and
-the page's script fills them in (report.js), so that what is drawn is what the CSV file says.
+the page's script (report.js) fills them in, so that what is drawn is what the CSV file says.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 Cell = str | int | float | bool | None
 ENDING = ".csv"
+Ranges = list[list[int]]
+"""Runs of rows, `[start, stop]` each."""
+Columns = Mapping[str, str | Sequence[str | None]]
+"""By property of a trace the column that fills it; for `customdata` and `z` several columns, where
+None is a row of gaps."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> 
 
 
 def rounded(value: float | None, digits: int) -> float | None:
-    """A number of curves, of which a page holds many thousands, in few characters."""
+    """A number in few characters: a page holds many thousands. None if it is not finite."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
@@ -79,12 +83,8 @@ def _field(cell: Cell) -> str:
     return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
-Ranges = list[list[int]]
-"""Stretches of rows, `[start, stop]` each."""
-
-
 def ranges(indices: Iterable[int]) -> Ranges:
-    """Ascending row numbers as stretches of neighbours."""
+    """Row numbers as runs of consecutive ones, in the same order."""
     found: Ranges = []
     for index in indices:
         if found and found[-1][1] == index:
@@ -95,25 +95,19 @@ def ranges(indices: Iterable[int]) -> Ranges:
 
 
 def from_table(
-    source: Table,
-    columns: Mapping[str, str | Sequence[str | None]],
-    rows: Ranges | None = None,
-    gaps: bool = False,
-) -> dict[str, Any]:
-    """What a trace holds instead of its numbers.
+    source: Table, columns: Columns, rows: Ranges, gaps: bool = False
+) -> dict[str, object]:
+    """What a trace holds in place of its numbers.
 
     Args:
-        source: Where they are.
-        columns: Attribute of the trace to the column, or for `customdata` and `z` to several;
-            None among these is a row of gaps.
-        rows: Which rows; None: all.
-        gaps: Leave a gap in the line between one stretch of rows and the next.
+        source: The table.
+        columns: Columns of it.
+        rows: Rows of it.
+        gaps: Leave a gap in the line between one run of rows and the next.
     """
     named = itertools.chain.from_iterable(
         [of] if isinstance(of, str) else of for of in columns.values()
     )
     assert {name for name in named if name is not None} <= set(source.columns)
-    chosen: dict[str, Any] = {"table": source.name, "columns": columns}
-    if rows is not None:
-        chosen["rows"] = rows
-    return chosen | ({"gaps": True} if gaps else {})
+    reference: dict[str, object] = {"table": source.name, "columns": columns, "rows": rows}
+    return reference | ({"gaps": True} if gaps else {})

@@ -1,7 +1,7 @@
-"""What the best trial's model predicts on validation: its score's interval, its errors, videos.
+"""What the best trial's model predicts on validation: its score's interval, errors, and videos.
 
-Predicting takes as long as one validation of training. What came of it is kept in the sweep's
-folder, so that a report that is written again needs neither the model nor the features.
+Predicting takes as long as one validation of training. The result is kept in the sweep's folder,
+so that a report that is written again needs neither the model nor the features.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from raffect import __version__
@@ -22,29 +24,31 @@ from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.scores import binary_f1, class_f1, score
 from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Split, Task
 from raffect.errors import RaffectError, StoreError
-from raffect.report.data import Judged, Shown
+from raffect.report.data import ChosenVideo, Validation
 from raffect.report.tables import Cell, Table, rounded, table
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import JUDGED
 from raffect.sweep.leaderboard import SweepView, model_folder_of
 from raffect.sweep.records import TrialRow
-from raffect.temporal.inference import load_bundle, predict_split
 
 MOST_POINTS = 800
 """Points of a curve; more than the pixels that it has."""
 NO_MODEL = "No trial has a score yet."
+BINS = 20
+"""Of [-1, 1]: valence and arousal in steps of 0.1, about what annotators tell apart."""
+BIN_MIDDLES = [round((2 * i + 1) / BINS - 1, 3) for i in range(BINS)]
 _FAILURES = (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError)
 """What a model that another version wrote, a damaged file or too little memory may raise."""
 
 
-def judge(store: Store, view: SweepView) -> Judged | str:
+def validate(store: Store, view: SweepView) -> Validation | str:
     """What the best trial's model predicts, or why that can't be told."""
     row = view.best
     if row is None:
         return NO_MODEL
     key = f"{sweep_folder(view.name)}/{JUDGED}"
     identity = {"version": __version__, "model": row.model, "score": row.score}
-    kept = _kept(store, key, identity)
+    kept = _read_kept(store, key, identity)
     if kept is not None:
         return kept
     try:
@@ -52,46 +56,53 @@ def judge(store: Store, view: SweepView) -> Judged | str:
     except RaffectError as error:
         return error.got
     except _FAILURES as error:
-        # All else on the page does not depend on it.
+        # The rest of the page does not depend on it.
         return f"The model of {row.model} could not predict: {type(error).__name__}: {error}"
     with contextlib.suppress(StoreError):
         store.write_json(key, {"of": identity, "judged": asdict(found)})
     return found
 
 
-def _kept(store: Store, key: str, identity: Mapping[str, Any]) -> Judged | None:
+def _read_kept(store: Store, key: str, identity: Mapping[str, object]) -> Validation | None:
+    """The result of an earlier report; None if it is of another model, or damaged."""
     try:
         kept = store.read_json(key)
+        return from_json(kept["judged"]) if kept["of"] == identity else None
     except (FileNotFoundError, ValueError):
         return None
-    return from_json(kept["judged"]) if kept.get("of") == identity else None
 
 
-def from_json(tree: Mapping[str, Any]) -> Judged:
-    """What `dataclasses.asdict` made of a Judged."""
-    tables = {
-        name: table(tree[name]["name"], tree[name]["columns"], tree[name]["rows"])
-        for name in ("confusion", "per_video", "curves")
-    }
-    shown = tuple(Shown(**one) for one in tree["shown"])
-    low, high = tree["interval"]
-    return Judged(**{**tree, **tables, "interval": (low, high), "shown": shown})
+def from_json(tree: object) -> Validation:
+    """What `dataclasses.asdict` made of a Validation.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    return _adapter().validate_python(tree)
 
 
-def _predict(store: Store, task: Task, row: TrialRow) -> Judged:
+@cache
+def _adapter() -> TypeAdapter[Validation]:
+    return TypeAdapter(Validation)
+
+
+def _predict(store: Store, task: Task, row: TrialRow) -> Validation:
+    # PyTorch takes seconds to load, and a result that was kept needs none of it.
+    from raffect.temporal.inference import load_bundle, predict_split
+
     bundle = load_bundle(store, model_folder_of(row))
     predictions = {each.video: each for each in predict_split(store, bundle, Split.VALIDATION)}
     labels = load_labels(store, task)
     validation = {name: of for name, of in labels.items() if of.split is Split.VALIDATION}
-    return judged_of(task, str(row.model), predictions, validation)
+    return validation_of(task, str(row.model), predictions, validation)
 
 
-def judged_of(
+def validation_of(
     task: Task,
     model: str,
     predictions: Mapping[str, VideoPredictions],
     labels: Mapping[str, VideoLabels],
-) -> Judged:
+) -> Validation:
     """What predictions are worth.
 
     Args:
@@ -105,14 +116,15 @@ def judged_of(
     """
     found = evaluate(task, predictions, labels)
     videos = {name: of for name, of in labels.items() if of.valid.any()}
+    # By video the predictions (frames, outputs) and labels (frames, label_width) of valid frames.
+    # There may be more predictions than annotated frames.
     pairs = {
         name: (predictions[name].values[: len(of.valid)][of.valid], of.values[of.valid])
         for name, of in videos.items()
     }
     scores = {name: video_score(task, *pair) for name, pair in pairs.items()}
     shown = choose_videos(scores, videos)
-    curves = [_curve(task, predictions[one.video].values, videos[one.video], one) for one in shown]
-    return Judged(
+    return Validation(
         model=model,
         score=found.score,
         interval=found.interval,
@@ -128,9 +140,7 @@ def judged_of(
             ("video", "frames", "score"),
             [(name, len(pairs[name][1]), scores[name]) for name in pairs],
         ),
-        curves=table(
-            "videos-over-time", curve_columns(task), [row for of in curves for row in of]
-        ),
+        curves=_curves(task, predictions, videos, shown),
         shown=shown,
     )
 
@@ -140,6 +150,11 @@ def video_score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> 
 
     The challenge counts a class that occurs nowhere as 0, which no video of few classes could
     make up for: here the mean is over the classes or units that were seen or predicted in it.
+
+    Args:
+        task: The task.
+        predictions: `(frames, outputs)`.
+        labels: `(frames, label_width)`, valid frames only.
     """
     if task is Task.VA:
         return score(task, predictions, labels).value
@@ -149,13 +164,14 @@ def video_score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> 
         occurs = np.isin(np.arange(SPECS[task].outputs), np.concatenate([chosen, true]))
     else:
         values = binary_f1(predictions, labels)
-        occurs = (labels == 1).any(axis=0) | (predictions >= 0.5).any(axis=0)
+        active = predictions >= ACTION_UNIT_THRESHOLD
+        occurs = (labels == 1).any(axis=0) | active.any(axis=0)
     return float(values[occurs].mean()) if occurs.any() else None
 
 
 def choose_videos(
     scores: Mapping[str, float | None], labels: Mapping[str, VideoLabels]
-) -> tuple[Shown, ...]:
+) -> tuple[ChosenVideo, ...]:
     """The videos with the best, the median and the worst score of their own."""
     ranked = sorted(
         ((name, value) for name, value in scores.items() if value is not None),
@@ -166,31 +182,34 @@ def choose_videos(
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     if len(ranked) < len(places):
         places.pop("median")
-    found: dict[int, Shown] = {}
+    found: dict[int, ChosenVideo] = {}
     for why, place in places.items():
         name, value = ranked[place]
         step = -(-len(labels[name].valid) // MOST_POINTS)
         frames = int(labels[name].valid.sum())
-        found.setdefault(place, Shown(why, name, value, frames, step))
+        found.setdefault(place, ChosenVideo(why, name, value, frames, step))
     return tuple(found.values())
 
 
-def curve_columns(task: Task) -> tuple[str, ...]:
-    """Columns of the table of videos over time; `true_...` is empty where nothing is valid."""
+def _curves(
+    task: Task,
+    predictions: Mapping[str, VideoPredictions],
+    labels: Mapping[str, VideoLabels],
+    videos: tuple[ChosenVideo, ...],
+) -> Table:
+    """These videos over time; a column `true_...` is empty where the frame is not valid."""
     columns = SPECS[task].columns
-    return ("video", "frame", *(f"true_{name}" for name in columns), *columns)
-
-
-def _curve(
-    task: Task, predictions: NDArray[Any], labels: VideoLabels, shown: Shown
-) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
-    unknown: list[Cell] = [None] * SPECS[task].outputs
-    for index in range(0, len(labels.valid), shown.step):
-        true = _true(task, labels.values[index]) if labels.valid[index] else unknown
-        values = [rounded(value, 3) for value in predictions[index].tolist()]
-        rows.append([labels.video, index + 1, *true, *values])
-    return rows
+    for video in videos:
+        of, values = labels[video.video], predictions[video.video].values
+        for index in range(0, len(of.valid), video.step):
+            true: list[Cell] = [None] * len(columns)
+            if of.valid[index]:
+                true = _true(task, of.values[index])
+            predicted = [rounded(value, 3) for value in values[index].tolist()]
+            rows.append([video.video, index + 1, *true, *predicted])
+    names = ("video", "frame", *(f"true_{name}" for name in columns), *columns)
+    return table("videos-over-time", names, rows)
 
 
 def _true(task: Task, values: NDArray[Any]) -> list[Cell]:
@@ -198,10 +217,6 @@ def _true(task: Task, values: NDArray[Any]) -> list[Cell]:
     if task is Task.EXPR:
         return [int(index == values[0]) for index in range(SPECS[task].outputs)]
     return [rounded(value, 3) if task is Task.VA else int(value) for value in values.tolist()]
-
-
-BINS = 20
-"""Of [-1, 1]: valence and arousal in steps of 0.1, about what annotators tell apart."""
 
 
 def confusion_of(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
@@ -216,7 +231,8 @@ def confusion_of(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) ->
         predictions: `(frames, outputs)`.
         labels: `(frames, label_width)`, valid frames only.
     """
-    return _OF[task](predictions, labels)
+    count = {Task.VA: _valence_arousal, Task.EXPR: _expressions, Task.AU: _action_units}
+    return count[task](predictions, labels)
 
 
 def _expressions(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
@@ -233,7 +249,7 @@ def _expressions(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
 def _action_units(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
     active, true = predictions >= ACTION_UNIT_THRESHOLD, labels == 1
     outcomes = (active & true, ~active & true, active & ~true, ~active & ~true)
-    counts = np.stack([found.sum(axis=0) for found in outcomes], axis=1)
+    counts = np.stack([outcome.sum(axis=0) for outcome in outcomes], axis=1)
     columns = ("unit", "true_positives", "false_negatives", "false_positives", "true_negatives")
     rows = zip(SPECS[Task.AU].columns, counts.tolist(), strict=True)
     return table("confusion", columns, [(name, *own) for name, own in rows])
@@ -241,13 +257,12 @@ def _action_units(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
 
 def _valence_arousal(predictions: NDArray[Any], labels: NDArray[Any]) -> Table:
     rows = []
-    middles = [round((2 * i + 1) / BINS - 1, 3) for i in range(BINS)]
     for column, name in enumerate(SPECS[Task.VA].columns):
         counts = _pairs(_bin(labels[:, column]), _bin(predictions[:, column]), BINS)
         rows += [
-            (name, middles[i], middles[j], int(counts[i, j]), _share(counts, i, j))
-            for i in range(BINS)
-            for j in range(BINS)
+            (name, true, predicted, int(counts[i, j]), _share(counts, i, j))
+            for i, true in enumerate(BIN_MIDDLES)
+            for j, predicted in enumerate(BIN_MIDDLES)
             if counts[i].any()
         ]
     return table("confusion", ("part", "true", "predicted", "frames", "share_of_true"), rows)
@@ -267,6 +282,3 @@ def _pairs(true: NDArray[Any], predicted: NDArray[Any], kinds: int) -> NDArray[n
 def _share(counts: NDArray[np.int64], i: int, j: int) -> float | None:
     total = int(counts[i].sum())
     return round(int(counts[i, j]) / total, 6) if total else None
-
-
-_OF = {Task.VA: _valence_arousal, Task.EXPR: _expressions, Task.AU: _action_units}

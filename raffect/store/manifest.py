@@ -1,13 +1,13 @@
-"""Manifests: written last, so that a folder's content exists only when it is complete."""
+"""Manifests: what lies in a folder exists once its manifest is written, last."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from raffect import __version__
 from raffect.errors import NotThereError, StoreError
@@ -41,7 +41,7 @@ class FileEntry(Config):
 
 
 class Manifest(Config):
-    """What a folder holds, and from which settings and sources it was made."""
+    """What a folder holds, with what settings and from what it was made."""
 
     schema_version: int = SCHEMA_VERSION
     raffect: str = __version__
@@ -51,42 +51,42 @@ class Manifest(Config):
     sources: dict[str, str] = Field(description="folder it was made from -> its digest")
     files: tuple[FileEntry, ...]
     counts: dict[str, Any] = {}
-    notes: dict[str, Any] = Field({}, description="findings along the way, e.g. unreadable files")
+    notes: dict[str, Any] = Field({}, description="what was met on the way, e.g. unreadable files")
     created: str = ""
 
     def digest(self) -> str:
-        """SHA-256 of everything but the time: the same work gives the same digest."""
+        """SHA-256 of all but the time: the same work gives the same digest."""
         return hash_json(self.model_dump(mode="json", exclude={"created"}))
 
 
 def make_manifest(
     kind: Kind,
-    config: Mapping[str, object],
+    config: dict[str, Any],
     sources: dict[str, str],
     files: list[FileEntry],
-    counts: Mapping[str, object] | None = None,
-    notes: Mapping[str, object] | None = None,
+    counts: dict[str, Any] | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> Manifest:
-    """A manifest with the present time."""
+    """A manifest of now."""
     return Manifest(
         kind=kind,
-        config=dict(config),
+        config=config,
         config_hash=hash_json(config),
         sources=dict(sorted(sources.items())),
         files=tuple(sorted(files, key=lambda entry: entry.name)),
-        counts=dict(counts or {}),
-        notes=dict(notes or {}),
+        counts=counts or {},
+        notes=notes or {},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def write_manifest(store: Store, folder: str, manifest: Manifest) -> None:
-    """Declare the folder complete."""
+    """Make what lies in the folder exist."""
     store.write_json(f"{folder}/{MANIFEST}", manifest.model_dump(mode="json"))
 
 
 def has_manifest(store: Store, folder: str) -> bool:
-    """Whether the folder is complete."""
+    """Whether what lies in the folder is whole."""
     return store.exists(f"{folder}/{MANIFEST}")
 
 
@@ -98,15 +98,17 @@ def read_manifest(store: Store, folder: str) -> Manifest:
         StoreError: It was written by a newer raffect, or is damaged.
     """
     try:
-        return Manifest.model_validate(store.read_json(f"{folder}/{MANIFEST}"))
+        tree = json.loads(store.read_bytes(f"{folder}/{MANIFEST}"))
+        manifest = Manifest.model_validate(tree)
     except FileNotFoundError:
         raise _not_there(store, folder) from None
-    except ValueError:  # not JSON, or pydantic's ValidationError
+    except (ValueError, ValidationError):
         raise StoreError(
             f"{store.where(folder)}/{MANIFEST} is not a manifest of this raffect.",
             f"a manifest of schema version {SCHEMA_VERSION}",
             "Make it again with --overwrite, or use the raffect that wrote it.",
         ) from None
+    return manifest
 
 
 def _not_there(store: Store, folder: str) -> NotThereError:

@@ -30,6 +30,18 @@ class Baseline(TypedDict):
     parts: Mapping[str, float]
 
 
+class SweepJson(TypedDict):
+    """A sweep in `raffect trials --json` and in the page's JSON."""
+
+    name: str
+    task: str
+    trials: Mapping[str, int]
+    target: int
+    best: float | None
+    device_hours: float
+    changed: str | None
+
+
 @dataclass(frozen=True)
 class SweepView:
     """A sweep as it is now.
@@ -69,6 +81,18 @@ class SweepView:
     changed: str | None = None
     ended: str | None = None
     space: str | None = None
+
+    def to_json(self) -> SweepJson:
+        """As in `raffect trials --json`."""
+        return {
+            "name": self.name,
+            "task": self.task.value,
+            "trials": self.counts,
+            "target": self.target,
+            "best": self.best.score if self.best else None,
+            "device_hours": self.device_hours,
+            "changed": self.changed,
+        }
 
     @property
     def best(self) -> TrialRow | None:

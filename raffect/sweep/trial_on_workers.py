@@ -13,12 +13,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import ray
 
-from raffect.engine import beside_caller, share_of
+from raffect.engine import beside_caller
 from raffect.errors import StoreError
 from raffect.store.layout import CHECKPOINT
 from raffect.sweep.records import TrialFacts, TrialReport
@@ -195,10 +194,9 @@ class SweepTrialOnWorkers(SweepTrial):
     def _train(self) -> None:
         try:
             train_on_workers(
-                partial(Trainer, self._config),
+                self._config,
                 self._data,
                 self._workers,
-                share_of(self._workers, self._config.run.device, None),
                 TrialCheckpoints(self._home, self._number, self._gate),
                 _keep_nothing,
                 self._receive,
@@ -206,7 +204,7 @@ class SweepTrialOnWorkers(SweepTrial):
         except BaseException as error:
             self._error = error
 
-    def _receive(self, result: EpochResult) -> None:
+    def _receive(self, result: EpochResult, total: int) -> None:
         if self._stopping:
             raise StopTrialError
         self._results.put(result)

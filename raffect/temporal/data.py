@@ -1,10 +1,10 @@
-"""The data of one task, read from the store once, as arrays that processes share."""
+"""The data of one task, read once from the store into arrays that processes can share."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,15 +20,6 @@ from raffect.store.features import to_array
 from raffect.temporal.timelines import Timelines, build_timelines
 
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Per video with crops, its 1-based frames and their feature rows."""
-
-
-class Lineage(TypedDict):
-    """What a model was made from: names of features and encoder, and folder to digest."""
-
-    features: str
-    encoder: str | None
-    sources: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class TaskData:
         train: Videos of the task's train split, with its labels and those of auxiliary tasks.
         validation: Videos of the task's validation split, with its labels.
         digest: Of the sources.
-        lineage: What a model is recorded to be made from.
+        lineage: `features` and `encoder` by name, and `sources`: folder to digest.
     """
 
     task: Task
@@ -49,7 +40,7 @@ class TaskData:
     train: Timelines
     validation: Timelines
     digest: str
-    lineage: Lineage
+    lineage: dict[str, Any]
 
 
 def load_task_data(
@@ -57,8 +48,8 @@ def load_task_data(
 ) -> TaskData:
     """Features and labels of a task's train and validation videos.
 
-    Auxiliary labels are those of the auxiliary task's own train split: a video may be in another
-    split there, and its labels must not leak into training.
+    Labels of auxiliary tasks are those of their own train split only: a video may lie in other
+    splits of other tasks, and must not be learned from where it is validated on.
 
     Args:
         store: The store.
@@ -71,7 +62,6 @@ def load_task_data(
         ConflictError: The features were made from another dataset.
     """
     sources = load_sources(store, features)
-    manifest = read_manifest(store, features_folder(features))
     labels = load_labels(store, task)
     videos = {split: _videos_of(store, task, labels, split) for split in Split}
     others = {other: load_labels(store, other) for other in auxiliary if other is not task}
@@ -88,11 +78,7 @@ def load_task_data(
         train=build_timelines(videos[Split.TRAIN], crops, train_labels),
         validation=build_timelines(videos[Split.VALIDATION], crops, {task: labels}),
         digest=hash_json(sources),
-        lineage={
-            "features": features,
-            "encoder": manifest.config.get("encoder"),
-            "sources": {**manifest.sources, **sources},
-        },
+        lineage=load_lineage(store, features),
     )
 
 
@@ -131,6 +117,16 @@ def load_sources(store: Store, features: str) -> dict[str, str]:
     return {DATASET: dataset, features_folder(features): manifest.digest()}
 
 
+def load_lineage(store: Store, features: str) -> dict[str, Any]:
+    """What a model is recorded to be made from."""
+    manifest = read_manifest(store, features_folder(features))
+    return {
+        "features": features,
+        "encoder": manifest.config.get("encoder"),
+        "sources": {**manifest.sources, **load_sources(store, features)},
+    }
+
+
 def read_features(
     store: Store, features: str, videos: Collection[str]
 ) -> tuple[NDArray[np.float16], Crops]:
@@ -143,7 +139,7 @@ def read_features(
     """
     folder = features_folder(features)
     manifest = read_manifest(store, folder)
-    # Rows of other videos are left over at the end: never written, they take no physical memory.
+    # Rows of other videos stay untouched at the end: virtual memory only.
     array = np.empty((int(manifest.counts["rows"]), int(manifest.counts["dim"])), np.float16)
     crops: Crops = {}
     used = 0

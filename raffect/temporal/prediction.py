@@ -61,8 +61,7 @@ def predict_resident(
     model.eval()
     segments = index_segments(resident.timelines, config.segments)
     width = SPECS[config.task].outputs
-    # The last column counts segments per frame. In float64 the order of overlapping segments does
-    # not change the mean after rounding to float32.
+    # The last column counts; float64 sums do not depend on the order of overlapping segments.
     shape = (resident.timelines.frames, width + 1)
     sums = torch.zeros(shape, dtype=torch.float64, device=resident.device)
     steps = range(0, len(segments), BATCH)
@@ -83,7 +82,7 @@ def predict_resident(
 
 
 def measure_latency(model: TemporalModel, config: TemporalConfig, frames: int = 3000) -> float:
-    """Milliseconds per 1,000 frames, the best of three runs over one video with its features."""
+    """Milliseconds per 1,000 frames of one video, the best of three; features count as there."""
     device = next(model.parameters()).device
     features = np.zeros((frames, model.feature_dim), dtype=np.float16)
     timelines = Timelines(

@@ -1,10 +1,10 @@
 """The journals of all sweeps of a store as one, for tools that take a single Optuna storage.
 
-Each sweep has a journal of its own (journal.py). Entries name studies and trials by numbers that
-Optuna's replay gives in the order of their creation, so that entries of several journals can't
-just be put one after the other: here each gets the numbers that the common log will give. An
-entry keeps its place once it was read, because the reader goes on from where it was; a sweep that
-was deleted or made anew is therefore ended with an entry of its own, and begun again behind it.
+Each sweep has a journal of its own (sweep/journal.py). Entries refer to studies and trials by
+numbers that Optuna's replay gives in the order of their creation, so that entries of several
+journals can't simply be concatenated: here each is renumbered for the common log. An entry keeps
+its place once it was read, because the reader continues from there; a sweep that was deleted or
+begun anew is therefore ended by an entry of its own, and begun again behind it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,24 +25,36 @@ from raffect.store import Store, sweep_folder
 from raffect.store.layout import STUDY, SWEEPS
 from raffect.sweep.journal import StoreJournal
 from raffect.sweep.study import journal_of
+from raffect.web.live import REFRESH_S, idle_interval
 
-REFRESH_S = 2.0
-"""optuna-dashboard asks for a page several times a second, and redraws a small study this often;
-each look costs a request per sweep on object storage."""
-PATIENCE_S = 30.0
-"""Longest time between two looks at a sweep in which nothing happens."""
+# Optuna's codes of the entries that give and take numbers (JournalOperation).
 _CREATE_STUDY, _DELETE_STUDY, _CREATE_TRIAL = 0, 1, 4
-"""Optuna's codes of the entries that give and take numbers (JournalOperation)."""
+
+Entry = Mapping[str, Any]
+"""An entry of Optuna's journal: its `op_code`, and what belongs to that operation."""
 
 
 @dataclass
 class _Source:
-    """One sweep's journal, as far as it is read; numbers of the common log by its own."""
+    """One sweep's journal, as far as it is read.
+
+    Attributes:
+        name: The sweep.
+        journal: Its journal.
+        objects: Names of the journal's objects when it was read last.
+        first: The journal's first entry, by which a journal that was begun anew is recognised.
+        read: Number of its entries that were read.
+        changed: When it was seen to have changed.
+        looked: When it was looked at last.
+        names: Name of each of its studies by the journal's own number.
+        studies: Number of each study in the common log, by the journal's own.
+        trials: The same of each trial.
+    """
 
     name: str
     journal: StoreJournal
     objects: list[str] = field(default_factory=list)
-    first: dict[str, Any] | None = None
+    first: Entry | None = None
     read: int = 0
     changed: float = 0.0
     looked: float = -math.inf
@@ -56,11 +68,6 @@ class _Source:
         """Where the journal lies."""
         return f"{sweep_folder(self.name)}/{STUDY}"
 
-    def is_due(self, now: float) -> bool:
-        """Whether to look again: soon at a sweep that runs, seldom at an old one."""
-        quiet = (now - self.changed) / 10
-        return now - self.looked >= min(PATIENCE_S, quiet)
-
 
 class GatheredJournal(BaseJournalBackend):
     """Reads the journals of a store's sweeps as one log, which grows while they do.
@@ -68,8 +75,9 @@ class GatheredJournal(BaseJournalBackend):
     Args:
         store: The store.
         sweeps: Names of the sweeps; all, also those that are yet to come, by default.
-        refresh_s: Least seconds between two looks at the store.
-        on_trouble: Told when the store does not answer; what is known is shown meanwhile.
+        refresh_s: Least time between two looks at the store: optuna-dashboard asks for a page
+            several times a second, and each look costs a request per sweep on object storage.
+        on_trouble: Called when the store does not answer; what is known is shown meanwhile.
         clock: Seconds.
 
     Raises:
@@ -110,7 +118,7 @@ class GatheredJournal(BaseJournalBackend):
             return
         for entry in self._new():
             if len(self._lines) > log_number_from:
-                yield entry
+                yield dict(entry)
         self._refreshed = self._clock()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -121,8 +129,8 @@ class GatheredJournal(BaseJournalBackend):
         """
         raise read_only()
 
-    def _new(self) -> Iterator[dict[str, Any]]:
-        """What the store has beyond the known entries; each becomes one of these."""
+    def _new(self) -> Iterator[Entry]:
+        """Entries that the store has beyond the known ones; each is known from then on."""
         try:
             for entry in self._look():
                 self._lines.append(json.dumps(entry, separators=(",", ":")))
@@ -135,20 +143,20 @@ class GatheredJournal(BaseJournalBackend):
                 self._on_trouble(error.got)
             self._troubled = True
 
-    def _look(self) -> Iterator[dict[str, Any]]:
+    def _look(self) -> Iterator[Entry]:
         found = self._store.names(SWEEPS)
         wanted = [name for name in found if self._sweeps is None or name in self._sweeps]
         for name in sorted(set(self._sources) - set(wanted)):
             yield from _end(self._sources.pop(name))
         for name in wanted:
-            # Not a sweep's name: something else that lies there.
+            # An impossible name for a sweep: something else that lies there.
             with suppress(SettingsError):
                 yield from self._look_at(name)
 
-    def _look_at(self, name: str) -> Iterator[dict[str, Any]]:
+    def _look_at(self, name: str) -> Iterator[Entry]:
         now = self._clock()
         source = self._sources.get(name) or self._open(name)
-        if not source.is_due(now):
+        if now - source.looked < idle_interval(now - source.changed):
             return
         objects = self._store.names(source.folder)
         if objects != source.objects:
@@ -158,24 +166,24 @@ class GatheredJournal(BaseJournalBackend):
             for entry in source.journal.read_logs(source.read):
                 source.first = source.first or entry
                 source.read += 1
-                taken = self._take(source, entry)
-                if taken is not None:
-                    yield taken
+                renumbered = self._renumber(source, entry)
+                if renumbered is not None:
+                    yield renumbered
             source.objects, source.changed = objects, now
         source.looked = now
 
     def _is_another(self, source: _Source, objects: Sequence[str]) -> bool:
         """Whether a journal was begun anew since it was read.
 
-        Its first entry then is another one: each holds the id of the process that wrote it. The
-        first object is small until it is merged, and is read once after that.
+        Its first entry is then another one: each holds the id of the process that wrote it. Only
+        a first object that was not merged is read again and again, and that is a small one.
         """
         if not source.read or (objects[:1] == source.objects[:1] and "-" in objects[0]):
             return False
         try:
             head = self._store.read_bytes(f"{source.folder}/{objects[0]}")
         except (IndexError, FileNotFoundError):
-            # Deleted, or merged after the list was made; the next look will tell.
+            # Deleted, or merged after the names were read; the next look will tell.
             return not objects
         return bool(json.loads(head.split(b"\n", 1)[0]) != source.first)
 
@@ -183,8 +191,8 @@ class GatheredJournal(BaseJournalBackend):
         source = self._sources[name] = _Source(name, journal_of(self._store, name))
         return source
 
-    def _take(self, source: _Source, entry: dict[str, Any]) -> dict[str, Any] | None:
-        """The entry with the common log's numbers; None if Optuna's replay passes over it."""
+    def _renumber(self, source: _Source, entry: Entry) -> Entry | None:
+        """The entry with the common log's numbers; None if Optuna's replay would ignore it."""
         if entry["op_code"] == _CREATE_STUDY:
             return self._create_study(source, entry)
         if "trial_id" in entry:
@@ -200,8 +208,8 @@ class GatheredJournal(BaseJournalBackend):
             self._trials += 1
         return {**entry, "study_id": study}
 
-    def _create_study(self, source: _Source, entry: dict[str, Any]) -> dict[str, Any] | None:
-        """A study by the name of its sweep; one that is there already is only opened again."""
+    def _create_study(self, source: _Source, entry: Entry) -> Entry | None:
+        """A study under the name of its sweep; one that exists is only opened again."""
         name = entry["study_name"]
         if name in source.names.values():
             return None
@@ -209,9 +217,9 @@ class GatheredJournal(BaseJournalBackend):
         source.studies[source.created] = self._studies
         source.created += 1
         self._studies += 1
-        # The folder of a sweep may have been copied; no sweep's name holds a slash.
-        known = name if name == source.name else f"{source.name}/{name}"
-        return {**entry, "study_name": known}
+        # In a copy of a sweep's folder the study has the old name; no sweep's name has a slash.
+        unique = name if name == source.name else f"{source.name}/{name}"
+        return {**entry, "study_name": unique}
 
 
 def gather(
@@ -224,7 +232,7 @@ def gather(
     Args:
         store: The store.
         sweeps: Names of the sweeps; all by default.
-        on_trouble: Told when the store does not answer.
+        on_trouble: Called when the store does not answer.
 
     Raises:
         StoreError: The store can't be read.
@@ -233,7 +241,7 @@ def gather(
 
 
 def read_only() -> ConflictError:
-    """What to tell who wants to change a sweep from outside."""
+    """The error for whoever wants to change a sweep from outside."""
     return ConflictError(
         "Sweeps are only shown here: their study is written by the command that runs them.",
         "reading",
@@ -241,7 +249,7 @@ def read_only() -> ConflictError:
     )
 
 
-def _end(source: _Source) -> Iterator[dict[str, Any]]:
-    """The entries that take a sweep's studies away."""
+def _end(source: _Source) -> Iterator[Entry]:
+    """The entries that remove a sweep's studies."""
     for study in source.studies.values():
         yield {"op_code": _DELETE_STUDY, "worker_id": "", "study_id": study}

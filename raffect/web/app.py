@@ -1,17 +1,15 @@
-"""The page as an ASGI application: it only shows, and asks nobody else for anything."""
+"""The page as an ASGI application: it only reads, and asks no other server for anything."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
 from starlette.applications import Starlette
@@ -25,12 +23,14 @@ from starlette.routing import Route
 import raffect.report
 from raffect import __version__
 from raffect.errors import NotThereError, StoreError
+from raffect.report.collect import collect
 from raffect.report.figures.style import DARK, LIGHT, declarations
-from raffect.report.page import make_environment
+from raffect.report.page import make_environment, sweep_page
 from raffect.store import Store
-from raffect.web.view import STATUS_TEXT, Shown, failures_json, sweep_json, trials_json
-from raffect.web.watch import Seen, Watch
+from raffect.web.live import LiveSweep, LiveSweeps, digest
+from raffect.web.view import STATUS_TEXT, SweepPage
 
+_HERE = Path(__file__).parent
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,11 +51,11 @@ _MOST_REPORTS = 4
 """Reports that are kept, of two megabytes each."""
 _AGAIN = {"Retry-After": "2"}
 
-OnTrouble = Callable[[str], None]
+OnBug = Callable[[str], None]
 
 
 def make_app(
-    store: Store, hosts: Sequence[str] = ("*",), on_trouble: OnTrouble = lambda text: None
+    store: Store, hosts: Sequence[str] = ("*",), on_bug: OnBug = lambda trace: None
 ) -> Starlette:
     """The application.
 
@@ -63,12 +63,12 @@ def make_app(
         store: The store.
         hosts: Names by which a browser may ask; any other is refused, so that no foreign page can
             have its own name point here and read what this one shows.
-        on_trouble: Told of bugs.
+        on_bug: Called with the traceback of each bug.
     """
-    pages = _Pages(Watch(store))
+    pages = _Pages(LiveSweeps(store))
 
     def failed(request: Request, error: Exception) -> Response:
-        return _failed(request, error, on_trouble)
+        return _failed(request, error, on_bug)
 
     return Starlette(
         routes=[
@@ -91,42 +91,66 @@ def make_app(
 
 
 class _Pages:
-    """Answers; each call is a thread's."""
+    """The responses. Starlette calls each method in a thread of its own."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._reports = _Reports(watch.store)
+    def __init__(self, sweeps: LiveSweeps) -> None:
+        self._sweeps = sweeps
+        self._store = sweeps.store.uri
+        self._reports = _Reports(sweeps.store)
 
     def sweeps(self, request: Request) -> Response:
-        found = self._watch.all()
-        tag = _tag("".join(f"{seen.name} {seen.version} " for seen in found))
-        store = self._watch.store.uri
-        shown = [(seen, _shown(seen, store)) for seen in found]
-        return _live(request, tag, "sweeps.html", title="Sweeps", sweeps=shown, store=store)
+        found = self._sweeps.all()
+        tag = digest("".join(f"{live.name} {live.version} " for live in found))
+        sweeps = [(live, self._page(live)) for live in found]
+        values = {"title": "Sweeps", "sweeps": sweeps, "store": self._store}
+        return _live(request, tag, "sweeps.html", values)
 
     def sweep(self, request: Request) -> Response:
-        seen = self._watch.look(request.path_params["name"])
-        store = self._watch.store.uri
-        shown = _shown(seen, store)
-        values = {"title": seen.name, "seen": seen, "sweep": shown, "store": store}
-        return _live(request, seen.version, "sweep.html", **values)
+        live = self._look(request)
+        values = {
+            "title": live.name,
+            "live": live,
+            "sweep": self._page(live),
+            "store": self._store,
+        }
+        return _live(request, live.version, "sweep.html", values)
 
     def report(self, request: Request) -> Response:
-        page = self._reports.page(self._watch.look(request.path_params["name"]))
+        page = self._reports.page(self._look(request))
         if page is None:
             return _message("The sweep is being written; this page looks again.", again=2)
         policy = {"Content-Security-Policy": _REPORT_POLICY}
-        return _conditional(request, _tag(page), lambda: HTMLResponse(page), policy)
+        return _conditional(request, digest(page), lambda: HTMLResponse(page), policy)
 
     def sweeps_api(self, request: Request) -> Response:
-        return JSONResponse([sweep_json(seen) for seen in self._watch.all()], headers=_HEADERS)
+        return JSONResponse([_sweep_json(live) for live in self._sweeps.all()], headers=_HEADERS)
 
     def sweep_api(self, request: Request) -> Response:
-        seen = self._watch.look(request.path_params["name"])
-        if seen.view is None:
+        live = self._look(request)
+        page = self._page(live)
+        if page is None:
             raise HTTPException(503, "The sweep is being written.", headers=_AGAIN)
-        more = {"leaderboard": trials_json(seen.view), "failures": failures_json(seen.view)}
-        return JSONResponse({**sweep_json(seen), **more}, headers=_HEADERS)
+        more = {
+            "leaderboard": [row.to_json() for row in page.view.rows],
+            "failures": {one.kind: len(one.numbers) for one in page.failures},
+        }
+        return JSONResponse({**_sweep_json(live), **more}, headers=_HEADERS)
+
+    def _look(self, request: Request) -> LiveSweep:
+        return self._sweeps.look(request.path_params["name"])
+
+    def _page(self, live: LiveSweep) -> SweepPage | None:
+        return None if live.view is None else SweepPage(live, live.view, self._store)
+
+
+def _sweep_json(live: LiveSweep) -> dict[str, object]:
+    """A sweep as in `raffect trials --json`, and whether a command is running it."""
+    return {
+        "name": live.name,
+        "status": live.status,
+        "job": live.job,
+        **(live.view.to_json() if live.view else {}),
+    }
 
 
 class _Reports:
@@ -138,38 +162,31 @@ class _Reports:
         self._lock = threading.Lock()
         self._pages: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
-    def page(self, seen: Seen) -> str | None:
+    def page(self, live: LiveSweep) -> str | None:
         """The report; None while it can't be made because its sweep is being written."""
-        from raffect.report.collect import collect
-        from raffect.report.page import sweep_page
-
-        if seen.view is None:
+        if live.view is None:
             return None
         with self._lock:
-            version, page = self._pages.get(seen.name, ("", ""))
-            if version != seen.study:
+            study, page = self._pages.get(live.name, ("", ""))
+            if study != live.study:
                 try:
-                    page = sweep_page(collect(self._store, seen.name), datetime.now(UTC))
+                    page = sweep_page(collect(self._store, live.name), datetime.now(UTC))
                 except (FileNotFoundError, NotThereError):
                     return None
-                self._pages[seen.name] = (seen.study, page)
-            self._pages.move_to_end(seen.name)
+                self._pages[live.name] = (live.study, page)
+            self._pages.move_to_end(live.name)
             while len(self._pages) > _MOST_REPORTS:
                 self._pages.popitem(last=False)
             return page
 
 
-def _shown(seen: Seen, store: str) -> Shown | None:
-    return None if seen.view is None else Shown(seen, seen.view, store)
-
-
-def _live(request: Request, tag: str, template: str, **values: Any) -> Response:
-    """A page, or with `?part=live` only what changes of it; nothing when that did not."""
+def _live(request: Request, tag: str, template: str, values: Mapping[str, object]) -> Response:
+    """A page, or with `?part=live` only the part that changes; nothing if that has not."""
     whole = request.query_params.get("part") != "live"
     return _conditional(
         request,
         f"{tag}-{'page' if whole else 'part'}",
-        lambda: HTMLResponse(render(template, whole=whole, **values)),
+        lambda: HTMLResponse(_render(template, whole=whole, **values)),
     )
 
 
@@ -179,6 +196,7 @@ def _conditional(
     make: Callable[[], Response],
     headers: dict[str, str] | None = None,
 ) -> Response:
+    """A response that is made only if the browser does not have it already."""
     quoted = f'"{tag}"'
     known = request.headers.get("if-none-match") == quoted
     response = Response(status_code=HTTPStatus.NOT_MODIFIED) if known else make()
@@ -187,27 +205,36 @@ def _conditional(
 
 
 def _style(request: Request) -> Response:
-    return _asset(request, style_sheet(), "text/css")
+    return _asset(request, _style_sheet(), "text/css")
 
 
 def _script(request: Request) -> Response:
-    return _asset(request, script(), "text/javascript")
+    return _asset(request, (_HERE / "board.js").read_text(encoding="utf-8"), "text/javascript")
 
 
 def _asset(request: Request, text: str, kind: str) -> Response:
-    return _conditional(request, _tag(text), lambda: PlainTextResponse(text, media_type=kind))
+    return _conditional(request, digest(text), lambda: PlainTextResponse(text, media_type=kind))
 
 
-def _tag(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+@cache
+def _style_sheet() -> str:
+    """The report's colours and style, and what only this page has."""
+    report = Path(next(iter(raffect.report.__path__)))
+    parts = [
+        f":root {{ {declarations(LIGHT)} }}",
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {declarations(DARK)} }} }}",
+        (report / "report.css").read_text(encoding="utf-8"),
+        (_HERE / "board.css").read_text(encoding="utf-8"),
+    ]
+    return "\n".join(parts)
 
 
 def _message(text: str, status: int = 200, again: int | None = None) -> Response:
-    page = render("message.html", title="raffect", text=text, again=again)
+    page = _render("message.html", title="raffect", text=text, again=again)
     return HTMLResponse(page, status, headers=_HEADERS)
 
 
-def _failed(request: Request, error: Exception, on_trouble: OnTrouble) -> Response:
+def _failed(request: Request, error: Exception, on_bug: OnBug) -> Response:
     """What went wrong, as a page or as JSON; a store that does not answer is tried again."""
     again, headers = None, {}
     if isinstance(error, HTTPException):
@@ -219,7 +246,7 @@ def _failed(request: Request, error: Exception, on_trouble: OnTrouble) -> Respon
         status, text, again, headers = 503, error.got, 5, _AGAIN
     else:
         status, text = 500, f"A bug of raffect's: {type(error).__name__}."
-        on_trouble("".join(traceback.format_exception(error)))
+        on_bug("".join(traceback.format_exception(error)))
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": text}, status, headers={**_HEADERS, **headers})
     response = _message(text, status, again)
@@ -227,32 +254,9 @@ def _failed(request: Request, error: Exception, on_trouble: OnTrouble) -> Respon
     return response
 
 
-_HERE = Path(__file__).parent
-
-
-def render(template: str, **values: Any) -> str:
+def _render(template: str, **values: object) -> str:
     """A page, or the part of one that is fetched again."""
     return _environment().get_template(template).render(version=__version__, **values)
-
-
-@cache
-def style_sheet() -> str:
-    """The report's colours and style, and what only this page has."""
-    report = Path(next(iter(raffect.report.__path__)))
-    dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {declarations(DARK)} }} }}"
-    parts = [
-        f":root {{ {declarations(LIGHT)} }}",
-        dark,
-        (report / "report.css").read_text(encoding="utf-8"),
-        (_HERE / "board.css").read_text(encoding="utf-8"),
-    ]
-    return "\n".join(parts)
-
-
-@cache
-def script() -> str:
-    """What fetches the live part again."""
-    return (_HERE / "board.js").read_text(encoding="utf-8")
 
 
 @cache

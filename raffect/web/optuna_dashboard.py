@@ -1,26 +1,25 @@
-"""optuna-dashboard on the studies of a store, live, for looking only."""
+"""optuna-dashboard on the studies of a store, live and read-only."""
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.store import Store
 from raffect.store.layout import SWEEPS
+from raffect.sweep.plan import no_sweep
 from raffect.sweep.quiet import quiet
 from raffect.web.all_studies import gather, read_only
+from raffect.web.listening import listening
 
-LOOPBACK = ("127.0.0.1", "localhost")
 _READING = ("GET", "HEAD", "OPTIONS")
 
-Environ = dict[str, Any]
-Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
+"""A WSGI application, called with the environment of a request and what starts the response."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -30,10 +29,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    """Does not write a line for each request."""
-
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Write no line for each request."""
 
 
 def serve(
@@ -51,8 +48,8 @@ def serve(
         sweep: The one sweep to show; all, also those that begin meanwhile, by default.
         host: Where to listen.
         port: The port; 0 for any that is free.
-        on_ready: Told the address.
-        on_trouble: Told when the store stops answering, and when the browser wants to change
+        on_ready: Called with the address.
+        on_trouble: Called when the store stops answering, and when the browser wants to change
             something.
 
     Raises:
@@ -61,10 +58,12 @@ def serve(
         StoreError: The store can't be read.
     """
     if sweep is not None and sweep not in store.names(SWEEPS):
-        raise _no_sweep(store, sweep)
+        raise no_sweep(store, sweep)
     with quiet():
         app = _application(store, sweep, on_trouble)
-    with _listen(host, port, app) as server, suppress(KeyboardInterrupt):
+    with listening(host, port):
+        server = make_server(host, port, app, server_class=_Server, handler_class=_Handler)
+    with server, suppress(KeyboardInterrupt):
         on_ready(f"http://{host}:{server.server_port}/dashboard")
         server.serve_forever()
 
@@ -75,41 +74,15 @@ def _application(
     import optuna_dashboard
 
     storage = gather(store, None if sweep is None else [sweep], on_trouble)
-    shown: Application = optuna_dashboard.wsgi(storage)
+    dashboard: Application = optuna_dashboard.wsgi(storage)
     reason = read_only().got
 
-    def look(environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
-        # The page has buttons that write, and would call a refusal an internal error.
+    def answer(environ: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        # The page has buttons that write; the dashboard would answer a refusal with a 500.
         if environ["REQUEST_METHOD"] in _READING:
-            return shown(environ, start)
+            return dashboard(environ, start)
         on_trouble(reason)
         start("403 Forbidden", [("Content-Type", "application/json")])
         return [json.dumps({"reason": reason}).encode()]
 
-    return look
-
-
-def _listen(host: str, port: int, app: Application) -> WSGIServer:
-    try:
-        return make_server(host, port, app, server_class=_Server, handler_class=_Handler)
-    except OSError as error:
-        raise cannot_listen(host, port, error) from None
-
-
-def cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
-    """What to tell who wants a server where there can be none."""
-    taken = error.errno == errno.EADDRINUSE
-    return SettingsError(
-        f"Nothing can listen at {host}:{port}: {error.strerror or error}.",
-        "a free port" if taken else "an address of this machine, e.g. 127.0.0.1",
-        "Give another --port; 0 takes any that is free." if taken else "Correct --host.",
-    )
-
-
-def _no_sweep(store: Store, sweep: str) -> RaffectError:
-    known = ", ".join(store.names(SWEEPS))
-    return NotThereError(
-        f"The store {store.uri} holds no sweep {sweep!r}.",
-        f"sweeps in this store: {known}" if known else "",
-        f"Make it first: raffect tune TASK --name {sweep} --store {store.uri}",
-    )
+    return answer

@@ -1,4 +1,4 @@
-"""Listening for browsers until the command is interrupted."""
+"""raffect's own page for browsers, until the command is interrupted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from raffect.store import Store
 from raffect.store.layout import SWEEPS
 from raffect.sweep.quiet import quiet
 from raffect.web.app import make_app
-from raffect.web.optuna_dashboard import LOOPBACK, cannot_listen
+from raffect.web.listening import LOOPBACK, listening
 
-_FAREWELL_S = 1
+_GRACE_S = 1
+"""Time for answers that are under way when the command is interrupted."""
 
 
 def serve(
@@ -23,7 +24,7 @@ def serve(
     host: str,
     port: int,
     on_ready: Callable[[str], None],
-    on_trouble: Callable[[str], None],
+    on_bug: Callable[[str], None],
 ) -> None:
     """Answer browsers until the command is interrupted.
 
@@ -31,31 +32,26 @@ def serve(
         store: The store.
         host: Where to listen.
         port: The port; 0 for any that is free.
-        on_ready: Told the address.
-        on_trouble: Told of bugs.
+        on_ready: Called with the address.
+        on_bug: Called with the traceback of each bug.
 
     Raises:
         SettingsError: The port is taken, or the host is not this machine.
         StoreError: The store can't be read.
     """
+    # Before listening: a store that can't be read is told at once.
     store.names(SWEEPS)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    app = make_app(store, LOOPBACK if host in LOOPBACK else ("*",), on_trouble)
     config = uvicorn.Config(
-        app,
+        make_app(store, LOOPBACK if host in LOOPBACK else ("*",), on_bug),
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
-        timeout_graceful_shutdown=_FAREWELL_S,
+        timeout_graceful_shutdown=_GRACE_S,
     )
-    with quiet(), _listen(host, port) as listening, suppress(KeyboardInterrupt):
-        on_ready(f"http://{host}:{listening.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise cannot_listen(host, port, error) from None
+    with listening(host, port):
+        server = socket.create_server((host, port))
+    with quiet(), server, suppress(KeyboardInterrupt):
+        on_ready(f"http://{host}:{server.getsockname()[1]}/")
+        uvicorn.Server(config).run(sockets=[server])

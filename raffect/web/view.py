@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 from raffect.affwild2.tasks import SPECS
 from raffect.report.collect import failures
-from raffect.report.data import Failure, Trial, scored, trials_of
-from raffect.report.sections import TITLES
+from raffect.report.commands import short_commands
+from raffect.report.data import Failure, best_so_far, scored
+from raffect.report.sections import WORDS
 from raffect.sweep.attributes import FINISHED, STATES
 from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.records import TrialJson, TrialRow
+from raffect.sweep.records import TrialRow
 from raffect.text import short_names
-from raffect.web.watch import Seen
+from raffect.web.live import LiveSweep
 
 TOP = 15
 """Trials of the live leaderboard; the report has more of them."""
-_MOST_RUNNING = 12
-_PACE = 20
-"""Trials that ended last, from which the rate is taken."""
 STATUS_TEXT = {
     "running": "running",
     "finished": "finished",
@@ -32,26 +28,35 @@ STATUS_TEXT = {
     "lost": "not heard of",
     "writing": "being written",
 }
+WIDTH, HEIGHT = 1000, 300
+_MOST_RUNNING = 12
+_PACE = 20
+"""Trials that ended last, from which the rate is taken."""
+_MOST_MARKS = 1500
+"""Marks of one state; more would only lie on one another."""
+_ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_INTERVALS = 4
+"""Wanted between grid lines; round steps make it a few more or less."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class SweepPage:
     """A sweep that could be read, for the templates.
 
     Attributes:
-        seen: The sweep.
+        live: The sweep.
         view: Its leaderboard.
         store: URI of its store.
     """
 
-    seen: Seen
+    live: LiveSweep
     view: SweepView
     store: str = field(repr=False)
 
     @property
     def title(self) -> str:
         """Its task in words."""
-        return TITLES[self.view.task]
+        return WORDS[self.view.task].title
 
     @property
     def score_name(self) -> str:
@@ -61,13 +66,12 @@ class Shown:
     @cached_property
     def states(self) -> dict[str, int]:
         """Trials by state, those that there are."""
-        counts = self.view.counts
-        found = {state: counts.get(state, 0) for state in STATES}
-        if self.seen.status != "running":
-            # Nobody is at them; the next run of the command continues them.
-            found["WAITING"] += found["RUNNING"]
-            found["RUNNING"] = 0
-        return {state: count for state, count in found.items() if count}
+        counts: dict[str, int] = {state: self.view.counts.get(state, 0) for state in STATES}
+        if self.live.status != "running":
+            # No command runs them; the next run of the command continues them.
+            counts["WAITING"] += counts["RUNNING"]
+            counts["RUNNING"] = 0
+        return {state: count for state, count in counts.items() if count}
 
     @property
     def ended(self) -> int:
@@ -76,12 +80,12 @@ class Shown:
 
     @property
     def share(self) -> list[tuple[str, float, float]]:
-        """State, begin and width of each part of the bar, in percent of what was asked for."""
-        whole, begin, parts = max(self.view.target, sum(self.states.values()), 1), 0.0, []
+        """State, start and width of each segment of the bar, in percent of the target."""
+        whole, start, segments = max(self.view.target, sum(self.states.values()), 1), 0.0, []
         for state, count in self.states.items():
-            parts.append((state, begin, 100 * count / whole))
-            begin += 100 * count / whole
-        return parts
+            segments.append((state, start, 100 * count / whole))
+            start += 100 * count / whole
+        return segments
 
     @property
     def top(self) -> list[TrialRow]:
@@ -91,10 +95,10 @@ class Shown:
     @property
     def running(self) -> list[TrialRow]:
         """Trials that run, the furthest first."""
-        if self.seen.status != "running":
+        if self.live.status != "running":
             return []
-        found = [row for row in self.view.rows if row.state == "RUNNING"]
-        return sorted(found, key=lambda row: (-row.epochs, row.number))[:_MOST_RUNNING]
+        rows = [row for row in self.view.rows if row.state == "RUNNING"]
+        return sorted(rows, key=lambda row: (-row.epochs, row.number))[:_MOST_RUNNING]
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -113,9 +117,9 @@ class Shown:
         return failures(self.trials)
 
     @cached_property
-    def trials(self) -> tuple[Trial, ...]:
-        """The trials by number, as the report has them."""
-        return trials_of(self.view.rows)
+    def trials(self) -> list[TrialRow]:
+        """The trials by number."""
+        return by_number(self.view)
 
     @property
     def chart(self) -> Chart | None:
@@ -125,7 +129,7 @@ class Shown:
     @property
     def rate(self) -> float | None:
         """Trials that ended per hour of late; None where there are too few, or none comes."""
-        return rate_of(self.view.rows) if self.seen.status == "running" else None
+        return rate_of(self.view.rows) if self.live.status == "running" else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -136,13 +140,12 @@ class Shown:
     @property
     def commands(self) -> list[str]:
         """What to look at next, ready for a shell."""
-        where = f"--store {shlex.quote(self.store)}"
-        name = self.view.name
-        found = [f"raffect trials {name} {where}", f"raffect report {name} {where}"]
-        if self.view.best is not None:
-            out = f"--split validation --out {name}.csv"
-            found.append(f"raffect predict sweeps/{name} {out} {where}")
-        return found
+        return short_commands(self.view, self.store)
+
+
+def by_number(view: SweepView) -> list[TrialRow]:
+    """The trials of a sweep by number."""
+    return sorted(view.rows, key=lambda row: row.number)
 
 
 def rate_of(rows: Sequence[TrialRow]) -> float | None:
@@ -153,51 +156,17 @@ def rate_of(rows: Sequence[TrialRow]) -> float | None:
     return 3600 * (len(ends) - 1) / seconds if seconds > 0 else None
 
 
-def sweep_json(seen: Seen) -> dict[str, Any]:
-    """A sweep as in `raffect trials --json`, and whether a command is at it."""
-    view = seen.view
-    found: dict[str, Any] = {"name": seen.name, "status": seen.status, "job": seen.job}
-    if view is None:
-        return found
-    return {
-        **found,
-        "task": view.task.value,
-        "trials": view.counts,
-        "target": view.target,
-        "best": view.best.score if view.best else None,
-        "device_hours": view.device_hours,
-        "changed": view.changed,
-    }
-
-
-def trials_json(view: SweepView) -> list[TrialJson]:
-    """The leaderboard as in `raffect trials SWEEP --json`."""
-    return [row.to_json() for row in view.rows]
-
-
-def failures_json(view: SweepView) -> dict[str, int]:
-    """Trials that failed or were refused, by reason."""
-    return {one.kind: len(one.numbers) for one in failures(trials_of(view.rows))}
-
-
-WIDTH, HEIGHT = 1000, 300
-_MOST = 1500
-"""Marks of a kind; more would only lie on one another."""
-_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_INTERVALS = 4
-
-
 @dataclass(frozen=True)
 class Chart:
-    """Scores over the trials' numbers.
+    """Scores over the trials' numbers, as paths of an SVG.
 
     The box is stretched to the room that there is: lines keep their width, and a mark is a line
-    without length and with round ends.
+    of length 0 with round ends.
 
     Attributes:
         marks: A path for each state that has marks.
         best: The path of the best score so far.
-        grid: Heights of the grid's lines.
+        grid: Heights of the grid lines.
         labels: Their scores, from the top.
         last: The highest number.
     """
@@ -209,7 +178,7 @@ class Chart:
     last: int
 
 
-def chart_of(trials: Sequence[Trial]) -> Chart | None:
+def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
     """The curve of these trials, which are sorted by number; None before there is a score."""
     points = scored(trials)
     if not points:
@@ -229,27 +198,21 @@ def chart_of(trials: Sequence[Trial]) -> Chart | None:
     for trial in trials:
         if trial.state == "FAIL":
             marks.setdefault("FAIL", []).append(f"M{across(trial.number)} {HEIGHT}v-9")
+    # Stairs: level until a trial is better.
+    stairs, level = "", None
+    for number, best in best_so_far(trials).items():
+        if best != level:
+            level = best
+            x, y = across(number), down(best)
+            stairs += f"H{x}V{y}" if stairs else f"M{x} {y}"
     count = round((high - low) / step)
     return Chart(
-        marks={state: "".join(thinned(found)) for state, found in marks.items()},
-        best=_stairs(trials, across, down),
+        marks={state: "".join(thinned(paths)) for state, paths in marks.items()},
+        best=f"{stairs}H{WIDTH}" if stairs else "",
         grid=tuple(HEIGHT * i / count for i in range(count + 1)),
         labels=tuple(_label(high - step * i, step) for i in range(count + 1)),
         last=last,
     )
-
-
-def _stairs(
-    trials: Sequence[Trial], across: Callable[[int], str], down: Callable[[float], str]
-) -> str:
-    """The best score so far: level until a trial is better."""
-    found, best = "", None
-    for trial in trials:
-        if trial.best_so_far is not None and trial.best_so_far != best:
-            best = trial.best_so_far
-            x, y = across(trial.number), down(best)
-            found += f"H{x}V{y}" if found else f"M{x} {y}"
-    return f"{found}H{WIDTH}" if found else ""
 
 
 def scale(values: Sequence[float]) -> tuple[float, float, float]:
@@ -257,18 +220,19 @@ def scale(values: Sequence[float]) -> tuple[float, float, float]:
     low, high = min(values), max(values)
     rough = (high - low or 0.1) / _INTERVALS
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in _STEPS if power * factor >= rough * (1 - 1e-9))
+    step = next(power * factor for factor in _ROUND_STEPS if power * factor >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return first * step, max(last, first + 1) * step, step
 
 
-def thinned(found: Sequence[str], most: int = _MOST) -> list[str]:
-    """At most so many, evenly."""
-    if len(found) <= most:
-        return list(found)
-    return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
+def thinned(paths: Sequence[str], most: int = _MOST_MARKS) -> list[str]:
+    """At most `most` of them, evenly."""
+    if len(paths) <= most:
+        return list(paths)
+    return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
 
 
 def _label(value: float, step: float) -> str:
     digits = next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
+    # Adding 0.0 turns -0.0 into 0.0.
     return f"{value + 0.0:.{digits}f}"

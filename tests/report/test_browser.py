@@ -21,11 +21,11 @@ from raffect.report.page import sweep_page, write_overview, write_report
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store
 from tests.browsers import chromium, needs_chromium, watch
-from tests.report.views import made_up, made_up_judged, row, view
+from tests.report.views import made_up, made_up_validation, row, view
 
 WIDE, NARROW = 1200, 390
 OVERVIEW = "overview"
-FACTS = {task.value: {"reachable": 0.99} for task in Task}
+REACHABLE = dict.fromkeys(Task, 0.99)
 SECTIONS = {
     "history", "device-time", "curves", "importance", "parallel", "slices", "losses", "grid",
     "parts", "confusion", "cost", "videos",
@@ -81,7 +81,7 @@ def files(swept: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     found = {task.value: folder / f"{task.value}.html" for task in Task}
     for name, path in found.items():
         write_report(swept, name, path)
-    return {**found, OVERVIEW: write_overview(swept, list(found), folder / "all.html", FACTS)}
+    return {**found, OVERVIEW: write_overview(swept, list(found), folder / "all.html", REACHABLE)}
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_a_large_sweep_with_a_front_is_drawn(visit: Any, tmp_path: Path, theme: 
         for r in made.rows
     ]
     whole = replace(made, rows=rows, objectives=("score", "latency"))
-    data = assemble(whole, "store", judged=made_up_judged(Task.AU, (5000, 9000, 47000)))
+    data = assemble(whole, "store", validation=made_up_validation(Task.AU, (5000, 9000, 47000)))
     out = tmp_path / "large.html"
     out.write_text(sweep_page(data, datetime.now(UTC)), encoding="utf-8")
     opened = visit(out, theme, width)

@@ -12,7 +12,8 @@ from raffect.affwild2.tasks import Task
 from raffect.config import recipe
 from raffect.errors import NotThereError
 from raffect.report.collect import assemble, axis_of, collect
-from raffect.report.data import Failure, Part, ReportData
+from raffect.report.data import Failure, ReportData, ScorePart
+from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Stage, Store
 from raffect.sweep.study import open_storage
 from tests.report.views import made_up, row, view
@@ -34,14 +35,15 @@ def numbers(*rows, **more) -> ReportData:
 
 def test_the_best_is_the_best_finished_trial():
     data = numbers()
-    assert data.best == 3
-    assert data.ranking == (3, 4, 0, 1, 2, 5)
-    assert data.best_trial is not None
-    assert (data.best_trial.score, data.best_trial.best_epoch) == (0.6, 3)
+    assert data.best_number == 3
+    assert [row.number for row in data.view.rows] == [3, 4, 0, 1, 2, 5]
+    assert data.best is not None
+    assert (data.best.score, data.best.best_epoch) == (0.6, 3)
 
 
 def test_best_so_far_counts_neither_running_nor_failed_trials():
-    assert [trial.best_so_far for trial in numbers().trials] == [0.4, 0.4, 0.4, 0.6, 0.6, 0.6]
+    best_so_far = {0: 0.4, 1: 0.4, 2: 0.4, 3: 0.6, 4: 0.6, 5: 0.6}
+    assert numbers().best_so_far == best_so_far
 
 
 def test_counts_and_time():
@@ -92,7 +94,8 @@ def test_slices_hold_scored_trials_and_leave_out_what_never_varied():
     assert data.searched == ("lr", "fixed", "only_here")
     assert [found.name for found in data.slices] == ["lr"]
     found = data.slices[0]
-    assert (found.values, found.scores, found.numbers) == ((0.1, 0.2), (0.1, 0.2), (0, 1))
+    assert (found.values, found.numbers) == ([0.1, 0.2], [0, 1])
+    assert [trial.score for trial in found.trials] == [0.1, 0.2]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_parts_are_those_of_the_best_epoch_in_the_task_s_order():
     epochs = [{"arousal": 0.1, "valence": 0.2}, {"arousal": 0.5, "valence": 0.7}]
     rows = [row(0, scores=[0.15, 0.6], parts=epochs), row(1, scores=[0.2, 0.1], parts=epochs)]
     data = numbers(*rows, baseline={"score": 0.0, "parts": {"valence": 0.05}})
-    assert data.parts == (Part("valence", 0.7, 0.05), Part("arousal", 0.5, None))
+    assert data.parts == (ScorePart("valence", 0.7, 0.05), ScorePart("arousal", 0.5, None))
 
 
 def test_failures_are_counted_by_kind():
@@ -148,9 +151,9 @@ def test_a_trial_beyond_a_limit_is_never_the_best():
         row(2, scores=[0.3]),
     ]
     found = assemble(view(rows), "store")
-    assert found.best == 1
-    assert [trial.best_so_far for trial in found.trials] == [None, 0.4, 0.4]
-    assert [one.best for one in found.spent] == [None, 0.4, 0.4]
+    assert found.best_number == 1
+    assert found.best_so_far == {1: 0.4, 2: 0.4}
+    assert [one.best for one in found.by_end] == [None, 0.4, 0.4]
 
 
 def test_results_of_other_sweeps_are_told_apart():
@@ -164,16 +167,17 @@ def test_results_of_other_sweeps_are_told_apart():
 def test_scores_that_are_not_finite_are_no_scores():
     rows = [row(0, scores=[math.nan]), row(1, scores=[0.1])]
     data = numbers(*rows)
-    assert data.best == 1
-    assert data.trials[0].score is None
-    assert data.trials[0].curve[0].score is None
+    assert data.best_number == 1
+    assert data.best_so_far == {1: 0.1}
+    tables = tables_of(data)
+    assert tables["trials"].column("score") == [None, 0.1]
+    assert tables["epochs"].column("score") == [None, 0.1]
 
 
 def test_nothing_at_all():
     data = assemble(view([], manifest=None, target=8), "store")
-    assert (data.best, data.best_trial, data.grid, data.gained) == (None, None, None, None)
-    assert (data.slices, data.parts, data.failures, data.ranking) == ((), (), (), ())
-    assert not data.finished
+    assert (data.best, data.best_number, data.grid, data.gained) == (None, None, None, None)
+    assert (data.slices, data.parts, data.failures, data.trials) == ((), (), (), ())
     assert [command.text.split()[1] for command in data.commands] == ["tune", "trials", "report"]
 
 
@@ -219,11 +223,12 @@ def test_a_sweep_in_the_store_with_its_lineage(store: Store):
 
     data = collect(store, "s")
 
-    assert (data.task, data.best, data.synthetic, data.finished) == (Task.EXPR, 2, True, False)
-    assert data.judged is None
-    assert "sweeps/s/trials/00002 holds no model" in data.unjudged
+    assert (data.task, data.best_number, data.synthetic) == (Task.EXPR, 2, True)
+    assert data.view.manifest is None
+    assert data.validation is None
+    assert "sweeps/s/trials/00002 holds no model" in data.not_validated
     assert data.slices[0].axis == "log"
-    assert data.parts == (Part("Fear", 0.5, None),)
+    assert data.parts == (ScorePart("Fear", 0.5, None),)
     assert [(a.folder, a.state) for a in data.lineage] == [
         ("dataset", "same"),
         ("encoders/clip", "gone"),
@@ -232,7 +237,7 @@ def test_a_sweep_in_the_store_with_its_lineage(store: Store):
     sweep.finish([])
     Stage(store, "dataset", "dataset", {"other": 1}, {}, overwrite=True).finish([])
     again = collect(store, "s")
-    assert again.finished
+    assert again.view.manifest is not None
     assert again.lineage[0].state == "changed"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raffect.report.collect import cost_of, spent_of
-from raffect.report.data import Spent, StateCost
+from raffect.report.collect import by_end, cost_of
+from raffect.report.data import EndedTrial, StateCost
 from raffect.report.figures.trials import time_axis
 from raffect.report.sections import cost_sentences
 from tests.report.views import row
@@ -43,12 +43,12 @@ def test_it_is_told_in_sentences():
 
 
 def test_time_is_summed_in_the_order_in_which_trials_ended():
-    assert spent_of(ROWS) == (
-        Spent(3, "COMPLETE", 0.9, 0.0, 0.9),
-        Spent(4, "PRUNED", 0.4, 10.0, 0.9),
-        Spent(0, "COMPLETE", 0.1, 30.0, 0.9),
-        Spent(1, "PRUNED", 0.2, 32.0, 0.9),
-        Spent(2, "FAIL", 0.3, 34.0, 0.9),
+    assert by_end(ROWS) == (
+        EndedTrial(3, "COMPLETE", 0.9, 0.0, 0.9),
+        EndedTrial(4, "PRUNED", 0.4, 10.0, 0.9),
+        EndedTrial(0, "COMPLETE", 0.1, 30.0, 0.9),
+        EndedTrial(1, "PRUNED", 0.2, 32.0, 0.9),
+        EndedTrial(2, "FAIL", 0.3, 34.0, 0.9),
     )
 
 

@@ -21,14 +21,20 @@ from raffect.report import page as page_module
 from raffect.report.collect import assemble
 from raffect.report.data import Ancestor, ReportData
 from raffect.report.figures.style import DARK, LIGHT
-from raffect.report.page import overview_page, sweep_page, with_facts, write_overview, write_report
+from raffect.report.page import (
+    overview_page,
+    sweep_page,
+    with_reachable,
+    write_overview,
+    write_report,
+)
 from raffect.store import Store
 from tests.report.filling import filled
-from tests.report.views import made_up, made_up_judged, row, view
+from tests.report.views import made_up, made_up_validation, row, view
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINEAGE = (Ancestor("dataset", "a" * 64, "2026-11-20T10:00:00+00:00", "same"),)
-FACTS = {Task.VA: {"baseline": 0.01, "reachable": 0.8}, Task.AU: {"reachable": 0.7}}
+REACHABLE = {Task.VA: 0.8, Task.EXPR: 0.6, Task.AU: 0.7}
 HEADINGS = (
     "Where the best trial stands",
     "Leaderboard",
@@ -118,11 +124,12 @@ class Page(HTMLParser):
 
 def numbers(task: Task = Task.VA, trials: int = 50, finished: bool = True) -> ReportData:
     made = made_up(task, trials, finished=finished)
-    return assemble(made, "s3://b/p", None, LINEAGE, judged=made_up_judged(task))
+    return assemble(made, "s3://b/p", None, LINEAGE, validation=made_up_validation(task))
 
 
 def overview() -> str:
-    found = [with_facts(numbers(task, 12), FACTS) for task in Task]
+    found = [with_reachable(numbers(task, 12), REACHABLE) for task in Task]
+    found[0] = replace(found[0], baseline=0.01)
     return overview_page(found, NOW, ["A note on <sizes>."])
 
 
@@ -141,7 +148,7 @@ def test_every_section_is_there(one: str):
     for heading in HEADINGS:
         assert heading in text, heading
     assert "chosen on that same set" in text
-    assert f"raffect predict sweeps/va:{numbers().best} --split validation" in text
+    assert f"raffect predict sweeps/va:{numbers().best_number} --split validation" in text
     assert "95 % interval 0." in text
     assert "bootstrap over the 4 validation videos" in text
     assert "Synthetic data" not in text
@@ -203,9 +210,9 @@ def test_the_leaderboard_has_the_ten_best_and_then_the_rest(one: str):
     data = numbers()
     body = one[one.index("Leaderboard</h3>") : one.index("Scores over the sweep</h3>")]
     shown = [int(n) for n in re.findall(r'<th scope="row" class="num">(\d+)</th>', body)]
-    assert shown == list(data.ranking)
+    assert shown == [row.number for row in data.view.rows]
     assert "The other 40 trials" in body
-    best = data.best_trial
+    best = data.best
     assert best is not None
     assert f"{best.score:.4f}" in body
 
@@ -233,8 +240,8 @@ def test_missing_parts_are_named():
         lineage=(),
         parts=(),
         grid=None,
-        judged=None,
-        unjudged="The model is gone.",
+        validation=None,
+        not_validated="The model is gone.",
     )
     text = Page(sweep_page(data, NOW)).all_text()
     for words in ("not recorded", "no record of what", "No trial has a score with parts"):
@@ -346,15 +353,15 @@ def test_its_numbers_can_be_files_beside_it(store: Store, tmp_path: Path):
 @pytest.mark.usefixtures("stubbed")
 def test_an_overview_is_a_local_file(store: Store, tmp_path: Path):
     out = tmp_path / "all.html"
-    assert write_overview(store, ["va", "au"], out, FACTS) == out
+    assert write_overview(store, ["va", "au"], out, REACHABLE) == out
     text = Page(out.read_text(encoding="utf-8")).all_text()
     assert "Action units" in text
     assert "Expressions" not in text
 
 
 def test_the_way_gained():
-    data = with_facts(numbers(), {"va": {"baseline": 0.1, "reachable": 0.5}})
-    best = data.best_trial
+    data = replace(with_reachable(numbers(), {Task.VA: 0.5}), baseline=0.1)
+    best = data.best
     assert best is not None
     assert best.score is not None
     assert data.gained == pytest.approx((best.score - 0.1) / 0.4)

@@ -54,4 +54,4 @@ def test_a_trace_names_columns_that_are_there():
         "gaps": True,
     }
     with pytest.raises(AssertionError):
-        from_table(SMALL, {"customdata": ["value", "other"]})
+        from_table(SMALL, {"customdata": ["value", "other"]}, [])

@@ -15,14 +15,14 @@ from raffect.report.figures.all import TABLES, Drawing, draw
 from raffect.report.page import write_tables
 from raffect.report.tables_of_sweep import MOST_EPOCHS, MOST_TRIALS, for_page, tables_of
 from tests.report.filling import filled
-from tests.report.views import made_up, made_up_judged, row, view
+from tests.report.views import made_up, made_up_validation, row, view
 
 ALL = [pytest.param(task, id=task.value) for task in Task]
 Columns = dict[str, list]
 
 
 def numbers(task: Task, trials: int = 60) -> ReportData:
-    return assemble(made_up(task, trials), "store", judged=made_up_judged(task))
+    return assemble(made_up(task, trials), "store", validation=made_up_validation(task))
 
 
 def read(folder: Path) -> dict[str, Columns]:
@@ -80,7 +80,7 @@ def test_scores_and_the_best_so_far_are_the_trials(made):
     assert drawn["x"] == [t.number for t in complete]
     assert drawn["y"] == [t.score for t in complete]
     best = trace(drawing.figures["history"], "best so far", files)["y"]
-    assert best == [t.best_so_far for t in data.trials if t.best_so_far is not None]
+    assert best == list(data.best_so_far.values())
     assert all(a <= b for a, b in pairwise(best))
 
 
@@ -88,7 +88,7 @@ def test_device_time_ends_at_what_all_trials_took(made):
     data, drawing, files = made
     drawn = trace(drawing.figures["device-time"], "best so far", files)
     assert drawn["x"][-1] == pytest.approx(data.cost.device_seconds)
-    assert drawn["y"][-1] == data.best_trial.score
+    assert drawn["y"][-1] == data.best.score
 
 
 def test_curves_are_the_trials_epochs(made):
@@ -151,7 +151,7 @@ def test_confusion_is_drawn_as_written(made):
 def test_videos_are_drawn_as_written(made):
     data, drawing, files = made
     table = files["videos-over-time"]
-    for shown, key in zip(data.judged.shown, drawing.videos, strict=True):
+    for shown, key in zip(data.validation.shown, drawing.videos, strict=True):
         rows = [i for i, video in enumerate(table["video"]) if video == shown.video]
         figure = filled(drawing.figures[key], files)
         first = figure["data"][0]
@@ -190,7 +190,7 @@ def test_a_page_draws_the_best_and_some_of_the_others():
     data = numbers(Task.VA, 2500)
     drawn = for_page(data)
     assert len(drawn.trials) == MOST_TRIALS
-    assert set(data.ranking[:200]) <= {trial.number for trial in drawn.trials}
+    assert {row.number for row in data.view.rows[:200]} <= {trial.number for trial in drawn.trials}
     numbers_drawn = [trial.number for trial in drawn.trials]
     assert numbers_drawn == sorted(numbers_drawn)
     assert max(b - a for a, b in pairwise(numbers_drawn)) <= 8
@@ -205,7 +205,7 @@ def test_a_page_draws_so_many_points_of_learning_curves():
     drawn = for_page(data)
     points = sum(len(trial.curve) for trial in drawn.trials)
     assert 0.8 * MOST_EPOCHS < points <= MOST_EPOCHS
-    best = set(data.ranking[:200])
+    best = {row.number for row in data.view.rows[:200]}
     assert all(trial.curve for trial in drawn.trials if trial.number in best)
 
 

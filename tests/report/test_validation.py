@@ -19,14 +19,14 @@ from raffect.report.validation import (
     NO_MODEL,
     choose_videos,
     from_json,
-    judge,
-    judged_of,
+    validate,
+    validation_of,
     video_score,
 )
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import JUDGED
 from raffect.sweep.leaderboard import load_sweep
-from tests.report.views import made_up_judged, made_up_videos, row, view
+from tests.report.views import made_up_validation, made_up_videos, row, view
 
 ALL = [pytest.param(task, id=task.value) for task in Task]
 
@@ -34,37 +34,37 @@ ALL = [pytest.param(task, id=task.value) for task in Task]
 @pytest.mark.parametrize("task", ALL)
 def test_score_and_interval_are_the_evaluators(task: Task):
     predictions, labels = made_up_videos(task)
-    judged, expected = judged_of(task, "s:1", predictions, labels), None
+    validation = validation_of(task, "s:1", predictions, labels)
     expected = evaluate(task, predictions, labels)
-    assert (judged.score, judged.interval) == (expected.score, expected.interval)
-    assert (judged.videos, judged.frames) == (4, expected.frames)
-    assert judged.interval[0] < judged.score < judged.interval[1]
+    assert (validation.score, validation.interval) == (expected.score, expected.interval)
+    assert (validation.videos, validation.frames) == (4, expected.frames)
+    assert validation.interval[0] < validation.score < validation.interval[1]
 
 
 @pytest.mark.parametrize("task", ALL)
 def test_the_confusion_counts_every_valid_frame(task: Task):
-    judged = made_up_judged(task)
-    table = judged.confusion
+    validation = made_up_validation(task)
+    table = validation.confusion
     if task is Task.AU:
         outcomes = table.columns[1:]
         per_unit = np.array([table.column(name) for name in outcomes]).sum(axis=0)
-        assert per_unit.tolist() == [judged.frames] * 12
+        assert per_unit.tolist() == [validation.frames] * 12
     else:
         times = 2 if task is Task.VA else 1
-        assert sum(table.column("frames")) == times * judged.frames  # type: ignore[arg-type]
+        assert sum(table.column("frames")) == times * validation.frames  # type: ignore[arg-type]
 
 
 def test_the_score_of_expressions_and_units_follows_from_the_confusion():
     for task in (Task.EXPR, Task.AU):
-        judged = made_up_judged(task)
-        table = judged.confusion
+        validation = made_up_validation(task)
+        table = validation.confusion
         if task is Task.EXPR:
             counts = np.array(table.column("frames")).reshape(8, 8)
             values = f1(counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1))
         else:
             tp, fn, fp, _ = (np.array(table.column(name)) for name in table.columns[1:])
             values = f1(tp, tp + fp, tp + fn)
-        assert values.mean() == pytest.approx(judged.score)
+        assert values.mean() == pytest.approx(validation.score)
 
 
 @pytest.mark.parametrize("task", ALL)
@@ -73,7 +73,7 @@ def test_shares_are_those_of_the_true_value(task: Task):
         return
     rows = [
         dict(zip(made.columns, cells, strict=True))
-        for made in [made_up_judged(task).confusion]
+        for made in [made_up_validation(task).confusion]
         for cells in made.rows
     ]
     totals: dict[tuple, float] = {}
@@ -86,12 +86,12 @@ def test_shares_are_those_of_the_true_value(task: Task):
 @pytest.mark.parametrize("task", ALL)
 def test_curves_are_the_predictions_of_the_videos_that_are_shown(task: Task):
     predictions, labels = made_up_videos(task)
-    judged = judged_of(task, "s:1", predictions, labels)
+    validation = validation_of(task, "s:1", predictions, labels)
     names = SPECS[task].columns
-    for shown in judged.shown:
+    for shown in validation.shown:
         rows = [
-            dict(zip(judged.curves.columns, cells, strict=True))
-            for cells in judged.curves.rows
+            dict(zip(validation.curves.columns, cells, strict=True))
+            for cells in validation.curves.rows
             if cells[0] == shown.video
         ]
         assert len(rows) <= MOST_POINTS
@@ -107,27 +107,29 @@ def test_curves_are_the_predictions_of_the_videos_that_are_shown(task: Task):
 
 
 def test_the_true_expression_is_marked_once():
-    judged = made_up_judged(Task.EXPR)
-    true = [judged.curves.column(f"true_{name}") for name in SPECS[Task.EXPR].columns]
+    validation = made_up_validation(Task.EXPR)
+    true = [validation.curves.column(f"true_{name}") for name in SPECS[Task.EXPR].columns]
     sums = {sum(cells) for cells in zip(*true, strict=True) if cells[0] is not None}
     assert sums == {1}
 
 
 def test_best_median_and_worst_are_chosen_by_their_own_scores():
     predictions, labels = made_up_videos(Task.VA, (60, 60, 60, 60, 60))
-    judged = judged_of(Task.VA, "s:1", predictions, labels)
+    validation = validation_of(Task.VA, "s:1", predictions, labels)
     scores = dict(
-        zip(judged.per_video.column("video"), judged.per_video.column("score"), strict=True)
+        zip(
+            validation.per_video.column("video"), validation.per_video.column("score"), strict=True
+        )
     )
     ranked = sorted(scores, key=lambda name: -float(str(scores[name])))
-    assert [one.why for one in judged.shown] == ["best", "median", "worst"]
-    assert [one.video for one in judged.shown] == [ranked[0], ranked[2], ranked[4]]
+    assert [one.why for one in validation.shown] == ["best", "median", "worst"]
+    assert [one.video for one in validation.shown] == [ranked[0], ranked[2], ranked[4]]
 
 
 @pytest.mark.parametrize(("videos", "why"), [(1, ["best"]), (2, ["best", "worst"])])
 def test_fewer_videos_than_three_are_shown_once_each(videos: int, why: list[str]):
-    judged = judged_of(Task.AU, "s:1", *made_up_videos(Task.AU, (30,) * videos))
-    assert [one.why for one in judged.shown] == why
+    validation = validation_of(Task.AU, "s:1", *made_up_videos(Task.AU, (30,) * videos))
+    assert [one.why for one in validation.shown] == why
 
 
 def test_a_video_is_scored_by_the_classes_that_occur_in_it():
@@ -142,12 +144,12 @@ def test_a_video_is_scored_by_the_classes_that_occur_in_it():
 
 
 def test_a_sweep_without_a_score_has_nothing_to_judge(store: Store):
-    assert judge(store, view([row(0, "FAIL")])) == NO_MODEL
+    assert validate(store, view([row(0, "FAIL")])) == NO_MODEL
 
 
 def test_what_is_kept_reads_back_the_same():
-    judged = made_up_judged(Task.EXPR)
-    assert from_json(json.loads(json.dumps(asdict(judged)))) == judged
+    validation = made_up_validation(Task.EXPR)
+    assert from_json(json.loads(json.dumps(asdict(validation)))) == validation
 
 
 @pytest.fixture
@@ -164,18 +166,18 @@ def copy(swept: Store, tmp_path: Path) -> Store:
 @pytest.mark.parametrize("task", ALL)
 def test_predicting_again_gives_the_leaderboards_score(swept: Store, task: Task):
     best = load_sweep(swept, task.value).best
-    judged = collect(swept, task.value).judged
+    validation = collect(swept, task.value).validation
     assert best is not None
-    assert judged is not None
-    assert judged.score == pytest.approx(best.score, abs=1e-6)
-    assert judged.model == best.model
+    assert validation is not None
+    assert validation.score == pytest.approx(best.score, abs=1e-6)
+    assert validation.model == best.model
 
 
 @pytest.mark.slow
 def test_predictions_are_kept_beside_the_sweep(copy: Store):
-    first = judge(copy, load_sweep(copy, "au"))
+    first = validate(copy, load_sweep(copy, "au"))
     copy.delete("features")
-    assert judge(copy, load_sweep(copy, "au")) == first
+    assert validate(copy, load_sweep(copy, "au")) == first
 
 
 @pytest.mark.slow
@@ -189,7 +191,7 @@ def test_predictions_are_kept_beside_the_sweep(copy: Store):
 )
 def test_without_what_it_needs_the_reason_is_told(copy: Store, gone: str, why: str):
     copy.delete(gone)
-    found = judge(copy, load_sweep(copy, "va"))
+    found = validate(copy, load_sweep(copy, "va"))
     assert isinstance(found, str)
     assert why in found
 
@@ -199,7 +201,7 @@ def test_other_features_of_the_same_name_are_not_used(copy: Store):
     key = "features/clip/manifest.json"
     manifest = copy.read_json(key)
     copy.write_json(key, {**manifest, "notes": {"made": "again"}})
-    found = judge(copy, load_sweep(copy, "va"))
+    found = validate(copy, load_sweep(copy, "va"))
     assert isinstance(found, str)
     assert "not those that this model was trained on" in found
 
@@ -210,5 +212,5 @@ def test_a_damaged_model_is_no_end_of_the_report(copy: Store):
     assert best is not None
     copy.write_bytes(f"sweeps/va/trials/{best.number:05d}/model.safetensors", b"nonsense")
     data = collect(copy, "va")
-    assert data.judged is None
-    assert data.unjudged.startswith(f"The model of va:{best.number} could not predict")
+    assert data.validation is None
+    assert data.not_validated.startswith(f"The model of va:{best.number} could not predict")

@@ -16,8 +16,8 @@ from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.config import recipe
-from raffect.report.data import Judged
-from raffect.report.validation import judged_of
+from raffect.report.data import Validation
+from raffect.report.validation import validation_of
 from raffect.store import Manifest
 from raffect.store.manifest import make_manifest
 from raffect.sweep.leaderboard import SweepView
@@ -231,6 +231,6 @@ def _labels(task: Task, latent: np.ndarray) -> np.ndarray:
     return (latent[:, :1] > np.linspace(-0.5, 0.5, 12)).astype(float)
 
 
-def made_up_judged(task: Task, lengths: Sequence[int] = (40, 900, 120, 300)) -> Judged:
+def made_up_validation(task: Task, lengths: Sequence[int] = (40, 900, 120, 300)) -> Validation:
     """What such predictions are worth."""
-    return judged_of(task, "s:3", *made_up_videos(task, lengths))
+    return validation_of(task, "s:3", *made_up_videos(task, lengths))

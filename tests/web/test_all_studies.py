@@ -15,7 +15,8 @@ from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
 from raffect.sweep.study import journal_of, open_study
 from raffect.web import all_studies as gathering
-from raffect.web.all_studies import PATIENCE_S, GatheredJournal, gather
+from raffect.web.all_studies import GatheredJournal, gather
+from raffect.web.live import IDLE_REFRESH_S
 
 
 def run(store: Store, name: str, scores: Sequence[float], study_name: str | None = None) -> None:
@@ -198,9 +199,9 @@ def test_a_look_costs_little(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     # At a sweep that is quiet for minutes it looks seldom, at one that runs at once.
     assert cost(600) == 3
     assert cost(2.1) == 1
-    assert cost(PATIENCE_S) == 3
+    assert cost(IDLE_REFRESH_S) == 3
     run(store, "a", [0.3])
-    assert cost(PATIENCE_S) > 3
+    assert cost(IDLE_REFRESH_S) > 3
     assert cost(2.1) == 2
 
 

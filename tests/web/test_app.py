@@ -11,7 +11,7 @@ from html import escape
 import pytest
 
 from raffect.affwild2.tasks import Task
-from raffect.store import Store
+from raffect.store import Stage, Store
 from raffect.sweep.leaderboard import load_sweep
 from tests.jobs.studies import Sweep
 from tests.web.pages import Page, page
@@ -29,7 +29,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
     va.fail(f"nan: {EVIL}")
     va.begin(0.15)
     Sweep(store, "expr-wide", task=Task.EXPR).complete(0.2)
-    store.write_bytes("sweeps/planned/plan.json", b"{}")
+    Stage(store, "sweeps/planned", "sweep", {"task": "va", "base": {}}, {})
     store.write_bytes("sweeps/..hidden/plan.json", b"{}")
     store.write_bytes("sweeps/no name/plan.json", b"{}")
     return store

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from raffect.report.data import trials_of
-from raffect.web.view import HEIGHT, WIDTH, Shown, chart_of, rate_of, scale, thinned
-from raffect.web.watch import Seen
+from raffect.web.live import LiveSweep
+from raffect.web.view import HEIGHT, WIDTH, SweepPage, chart_of, rate_of, scale, thinned
 from tests.report.views import row, view
 
 ROWS = [
@@ -17,7 +16,7 @@ ROWS = [
 
 
 def test_marks_lie_at_their_scores_and_the_stairs_only_climb() -> None:
-    chart = chart_of(trials_of(ROWS))
+    chart = chart_of(ROWS)
     assert chart is not None
     assert (chart.labels, chart.last) == (("0.6", "0.4", "0.2", "0.0"), 4)
     assert chart.grid == (0, 100, 200, 300)
@@ -31,7 +30,7 @@ def test_marks_lie_at_their_scores_and_the_stairs_only_climb() -> None:
 
 def test_there_is_no_curve_before_there_is_a_score() -> None:
     assert chart_of(()) is None
-    assert chart_of(trials_of([row(0, "RUNNING", scores=[0.1])])) is None
+    assert chart_of([row(0, "RUNNING", scores=[0.1])]) is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_axes_end_at_round_numbers(values: list[float], ends: tuple[float, float
 
 def test_a_chart_of_ten_thousand_trials_stays_small() -> None:
     rows = [row(number, scores=[0.3 + number % 100 / 1000]) for number in range(10_000)]
-    chart = chart_of(trials_of(rows))
+    chart = chart_of(rows)
     assert chart is not None
     assert len(chart.marks["COMPLETE"]) < 40_000
     assert thinned(["a", "b", "c"], 2) == ["a", "c"]
@@ -59,7 +58,7 @@ def test_a_chart_of_ten_thousand_trials_stays_small() -> None:
 def test_states_that_nobody_is_at_wait() -> None:
     made = view(ROWS, target=10)
     at_it, left = (
-        Shown(Seen("s", made, status), made, "store") for status in ("running", "stopped")
+        SweepPage(LiveSweep("s", made, status), made, "store") for status in ("running", "stopped")
     )
     assert at_it.states == {"COMPLETE": 2, "PRUNED": 1, "FAIL": 1, "RUNNING": 1}
     assert [one.number for one in at_it.running] == [4]

@@ -1,16 +1,11 @@
-"""All figures of one sweep, why some are missing, and where the numbers of each are."""
+"""All figures of one sweep, why some are missing, and which table holds the numbers of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raffect.report.data import ReportData
-from raffect.report.figures import best_model as outcomes
-from raffect.report.figures import best_model as overtime
-from raffect.report.figures import parameters
-from raffect.report.figures import parameters as pairs
-from raffect.report.figures import trials as figures
-from raffect.report.figures import trials as spending
+from raffect.report.figures import best_model, parameters, trials
 from raffect.report.figures.parallel import parallel
 from raffect.report.figures.style import Figure
 from raffect.report.tables import Table
@@ -28,8 +23,7 @@ TABLES = {
     "confusion": "confusion",
     "cost": "cost",
 }
-"""Figure and the table that has its numbers; those not named here are drawn from `trials`."""
-VIDEOS = "videos-over-time"
+"""Table with a figure's numbers, by the figure's key; figures that are not named use `trials`."""
 
 
 @dataclass(frozen=True)
@@ -38,95 +32,98 @@ class Drawing:
 
     Attributes:
         tables: The numbers, by name.
+        missing: Why a figure or section is absent, by its key.
         figures: Plotly figures by key.
-        missing: Why a figure is absent.
-        slices: Parameter and the key of its figure; the loss weights are apart.
-        losses: The same, of the loss weights.
-        pairs: Two loss weights and the key of their figure.
+        slices: Parameter and the key of its figure, without the weights of the loss.
+        losses: The same for the weights of the loss.
+        pairs: Two weights of the loss and the key of their figure.
         trade_offs: Objective and the key of its figure.
         videos: Keys of the videos' figures.
     """
 
     tables: dict[str, Table]
-    figures: dict[str, Figure]
     missing: dict[str, str]
-    slices: list[tuple[str, str]]
-    losses: list[tuple[str, str]]
-    pairs: list[tuple[str, str, str]]
-    trade_offs: list[tuple[str, str]]
-    videos: list[str]
+    figures: dict[str, Figure] = field(default_factory=dict)
+    slices: list[tuple[str, str]] = field(default_factory=list)
+    losses: list[tuple[str, str]] = field(default_factory=list)
+    pairs: list[tuple[str, str, str]] = field(default_factory=list)
+    trade_offs: list[tuple[str, str]] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
 
     def table_of(self, key: str) -> str:
-        """Name of the table that has a figure's numbers."""
-        return VIDEOS if key in self.videos else TABLES.get(key, "trials")
+        """Name of the table that holds a figure's numbers."""
+        return "videos-over-time" if key in self.videos else TABLES.get(key, "trials")
 
 
 def draw(data: ReportData) -> Drawing:
     """All figures of one sweep.
 
     Args:
-        data: Its numbers, no more than a page can draw.
+        data: Its numbers, no more than a page can draw (tables_of_sweep.for_page).
     """
-    drawing = Drawing(tables_of(data), {}, missing(data), [], [], [], [], [])
-    names = short_names(data.searched)
+    drawing = Drawing(tables_of(data), _missing(data))
     _draw_trials(drawing, data)
-    _draw_parameters(drawing, data, names)
+    _draw_parameters(drawing, data)
     _draw_best(drawing, data)
     return drawing
 
 
 def _draw_trials(drawing: Drawing, data: ReportData) -> None:
-    tables, drawn = drawing.tables, drawing.figures
+    tables, figures = drawing.tables, drawing.figures
     if data.trials:
-        drawn["history"] = figures.history(data, tables["trials"])
-    if any(one.score is not None for one in data.spent):
-        drawn["device-time"] = spending.device_time(data, tables["device-time"])
+        figures["history"] = trials.history(data, tables["trials"])
+    if any(one.score is not None for one in data.by_end):
+        figures["device-time"] = trials.device_time(data, tables["device-time"])
     if "epochs" in tables:
-        drawn["curves"] = figures.curves(data, tables["epochs"])
+        figures["curves"] = trials.curves(data, tables["epochs"])
     if data.cost.device_seconds > 0:
-        drawn["cost"] = spending.cost_bars(data.cost)
-    for index, objective in enumerate(data.objectives[1:]):
-        figure = pairs.trade_off(data, tables["trials"], objective) if data.trials else None
-        if figure is not None:
-            drawing.trade_offs.append((objective, f"trade-off-{index}"))
-            drawn[f"trade-off-{index}"] = figure
+        figures["cost"] = trials.cost_bars(data.cost)
 
 
-def _draw_parameters(drawing: Drawing, data: ReportData, names: dict[str, str]) -> None:
-    tables, drawn = drawing.tables, drawing.figures
+def _draw_parameters(drawing: Drawing, data: ReportData) -> None:
+    figures = drawing.figures
+    names = short_names(data.searched)
     if data.importance.shares:
-        drawn["importance"] = parameters.importance_bars(data.importance, names)
+        figures["importance"] = parameters.importance_bars(data.importance, names)
     if data.grid is not None:
-        drawn["grid"] = parameters.heat_map(data.grid)
-    lines = parallel(data, names)
-    if lines is not None:
-        drawn["parallel"] = lines
+        figures["grid"] = parameters.depth_map(data.grid)
+    if (lines := parallel(data, names)) is not None:
+        figures["parallel"] = lines
+    if not data.trials:
+        return
+    table = drawing.tables["trials"]
     for index, found in enumerate(data.slices):
         key = f"slice-{index}"
-        is_loss = found.name.startswith(pairs.LOSSES)
+        is_loss = found.name.startswith(parameters.LOSSES)
         (drawing.losses if is_loss else drawing.slices).append((found.name, key))
-        height = pairs.HEIGHT if is_loss else parameters.SLICE_HEIGHT
-        drawn[key] = parameters.slice_plot(found, data.best, tables["trials"], height)
-    for index, (a, b) in enumerate(pairs.loss_pairs(data)):
-        drawing.pairs.append((a.name, b.name, f"pair-{index}"))
-        drawn[f"pair-{index}"] = pairs.pair_plot(a, b, data, tables["trials"], names)
+        height = parameters.PAIR_HEIGHT if is_loss else parameters.SLICE_HEIGHT
+        figures[key] = parameters.slice_plot(data, found, table, height)
+    for index, (a, b) in enumerate(parameters.loss_pairs(data)):
+        key = f"pair-{index}"
+        drawing.pairs.append((a.name, b.name, key))
+        figures[key] = parameters.pair_plot(data, a, b, table, names)
+    for index, objective in enumerate(data.view.objectives[1:]):
+        key = f"trade-off-{index}"
+        figure = parameters.trade_off(data, table, objective)
+        if figure is not None:
+            drawing.trade_offs.append((objective, key))
+            figures[key] = figure
 
 
 def _draw_best(drawing: Drawing, data: ReportData) -> None:
-    drawn, judged = drawing.figures, data.judged
+    figures, validation = drawing.figures, data.validation
     if data.parts:
-        drawn["parts"] = outcomes.part_bars(data.parts)
-    if judged is None:
+        figures["parts"] = best_model.part_bars(data.parts)
+    if validation is None:
         return
-    drawn["confusion"] = outcomes.confusion(data.task, judged.confusion)
-    for shown in judged.shown:
+    figures["confusion"] = best_model.confusion(data.task, validation.confusion)
+    for shown in validation.shown:
         key = f"video-{shown.why}"
         drawing.videos.append(key)
-        drawn[key] = overtime.over_time(data.task, judged.curves, shown)
+        figures[key] = best_model.over_time(data.task, validation.curves, shown)
 
 
-def missing(data: ReportData) -> dict[str, str]:
-    """Why a figure is absent."""
+def _missing(data: ReportData) -> dict[str, str]:
     return {
         "history": "No trial has been started.",
         "device-time": "No trial has ended with a score.",
@@ -137,8 +134,8 @@ def missing(data: ReportData) -> dict[str, str]:
         "slices": "Needs scored trials with different parameters.",
         "losses": "No weight of the loss was searched, or none varied.",
         "parts": "No trial has a score with parts.",
-        "confusion": data.unjudged,
-        "videos": data.unjudged or "No video has a score of its own.",
+        "confusion": data.not_validated,
+        "videos": data.not_validated or "No video has a score of its own.",
         "cost": "No epoch was timed.",
         "trade-offs": "No trial has a value of every objective.",
     }

@@ -1,140 +1,124 @@
-"""Figures of what the best trial's model gets right and wrong, by part of the score."""
+"""Figures of what the best trial's model gets right and wrong: by part, by outcome, over time."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.report.data import Part, Shown
+from raffect.report.data import ChosenVideo, ScorePart
 from raffect.report.figures.style import (
+    INK,
     Figure,
+    Props,
+    axis,
+    bar_layout,
+    bars,
     colour,
-    colour_scale,
-    layout_of,
-    legend_above,
-    row_height,
+    heat_map,
+    layout,
     safe,
+    scatter,
 )
-from raffect.report.tables import Cell, Ranges, Table, from_table, ranges
-from raffect.report.validation import BINS
-
-
-def part_bars(parts: tuple[Part, ...]) -> Figure:
-    """Parts of the best trial's score as bars, with the trivial baseline's as a mark."""
-    rows = list(reversed(parts))
-    names = [safe(part.name) for part in rows]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "name": "best trial",
-        "x": [part.score for part in rows],
-        "y": names,
-        "text": [f"{part.score:.3f}" for part in rows],
-        "textposition": "outside",
-        "textfont": {"color": colour("ink")},
-        "cliponaxis": False,
-        "marker": {"color": colour("blue")},
-        "hovertemplate": "%{y}: %{x:.4f}<extra>best trial</extra>",
-    }
-    floors = [part for part in rows if part.baseline is not None]
-    marks = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "trivial baseline",
-        "x": [part.baseline for part in floors],
-        "y": [safe(part.name) for part in floors],
-        "marker": {
-            "symbol": "line-ns-open",
-            "size": 16,
-            "color": colour("ink"),
-            "line": {"width": 2.5, "color": colour("ink")},
-        },
-        "hovertemplate": "%{y}: %{x:.4f}<extra>trivial baseline</extra>",
-    }
-    low = min([0.0, *(part.score for part in rows)])
-    layout = layout_of(
-        row_height(len(rows)) + 16,
-        "score",
-        "",
-        bargap=0.42,
-        xaxis={"range": [low * 1.15, 1.0], "showgrid": True, "nticks": 6},
-        yaxis={"showgrid": False, "tickfont": {"color": colour("ink")}},
-        showlegend=bool(floors),
-        legend=legend_above(),
-    )
-    return {"data": [bars, marks] if floors else [bars], "layout": layout}
-
-
-def confusion(task: Task, table: Table) -> Figure:
-    """What was predicted for what, drawn as fits the task."""
-    return {Task.EXPR: _expressions, Task.AU: _action_units, Task.VA: _valence_arousal}[task](
-        table
-    )
-
-
-def _expressions(table: Table) -> Figure:
-    """A row for each true expression: where its frames went."""
-    names = list(SPECS[Task.EXPR].columns)
-    shares, frames = _square(table, "share_of_true", names), _square(table, "frames", names)
-    trace = {
-        **_heat(shares),
-        "x": names,
-        "y": names,
-        "customdata": frames,
-        "text": [[_percent(cell) for cell in row] for row in shares],
-        "texttemplate": "%{text}",
-        "textfont": {"size": 11, "color": colour("ink")},
-        "xgap": 2,
-        "ygap": 2,
-        "showscale": False,
-        "hovertemplate": (
-            "true %{y}, predicted %{x}<br>%{customdata:,} frames, %{z:.1%} of the true ones"
-            "<extra></extra>"
-        ),
-    }
-    ink = {"tickfont": {"color": colour("ink")}, "showgrid": False}
-    layout = layout_of(
-        390,
-        "predicted",
-        "true",
-        xaxis={**ink, "tickangle": -40},
-        yaxis={**ink, "autorange": "reversed"},
-    )
-    return {"data": [trace], "layout": layout}
-
-
-def _percent(share: float | None) -> str:
-    """Whole percent; nothing where they would be 0."""
-    return "" if share is None or share < 0.005 else f"{share:.0%}"
-
-
-def _square(table: Table, value: str, names: list[str]) -> list[list[Any]]:
-    cells = table.column(value)
-    return [cells[i * len(names) : (i + 1) * len(names)] for i in range(len(names))]
-
-
-def _heat(z: list[list[Any]]) -> dict[str, Any]:
-    return {
-        "type": "heatmap",
-        "z": z,
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": colour_scale("heat"),
-        "hoverongaps": False,
-    }
-
+from raffect.report.tables import Cell, Table, from_table, ranges
+from raffect.report.validation import BIN_MIDDLES
 
 _OUTCOMES = (
     ("true_positives", "active, found", "blue"),
     ("false_negatives", "active, missed", "best"),
     ("false_positives", "not active, but predicted", "fail"),
 )
+_TRUE_SHARE = 0.3
+"""Share of a band's height that the strip of the true labels takes."""
+_SHARE_HOVER = "%{customdata:,} frames, %{z:.1%} of the true ones<extra></extra>"
+
+
+def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
+    """Parts of the best trial's score as bars, with the trivial baseline's as a mark."""
+    rows = list(reversed(parts))
+    traces = [
+        bars(
+            [safe(part.name) for part in rows],
+            [part.score for part in rows],
+            [f"{part.score:.3f}" for part in rows],
+            colour("blue"),
+            name="best trial",
+            hovertemplate="%{y}: %{x:.4f}<extra>best trial</extra>",
+        )
+    ]
+    floors = [part for part in rows if part.baseline is not None]
+    if floors:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "trivial baseline",
+                "x": [part.baseline for part in floors],
+                "y": [safe(part.name) for part in floors],
+                "marker": {
+                    **INK,
+                    "symbol": "line-ns-open",
+                    "size": 16,
+                    "line": {**INK, "width": 2.5},
+                },
+                "hovertemplate": "%{y}: %{x:.4f}<extra>trivial baseline</extra>",
+            }
+        )
+    low = min([0.0, *(part.score for part in rows)])
+    xaxis = {"range": [low * 1.15, 1.0], "nticks": 6}
+    shape = bar_layout(len(rows), "score", xaxis, legend=True, showlegend=bool(floors))
+    return {"data": traces, "layout": shape}
+
+
+def confusion(task: Task, table: Table) -> Figure:
+    """What was predicted for what, drawn as fits the task.
+
+    Args:
+        task: The task.
+        table: The table `confusion` (validation.confusion_of).
+    """
+    draw = {Task.EXPR: _expressions, Task.AU: _action_units, Task.VA: _valence_arousal}
+    return draw[task](table)
+
+
+def _expressions(table: Table) -> Figure:
+    """A row for each true expression: where its frames went."""
+    names = list(SPECS[Task.EXPR].columns)
+
+    def square(column: str) -> list[list[Cell]]:
+        cells = table.column(column)
+        return [cells[i : i + len(names)] for i in range(0, len(cells), len(names))]
+
+    shares = square("share_of_true")
+    trace = heat_map(
+        "heat",
+        x=names,
+        y=names,
+        z=shares,
+        customdata=square("frames"),
+        text=[[_percent(cell) for cell in row] for row in shares],
+        texttemplate="%{text}",
+        textfont={**INK, "size": 11},
+        xgap=2,
+        ygap=2,
+        hovertemplate=f"true %{{y}}, predicted %{{x}}<br>{_SHARE_HOVER}",
+    )
+    shape = layout(
+        390,
+        "predicted",
+        "true",
+        xaxis={"tickfont": INK, "tickangle": -40},
+        yaxis={"tickfont": INK, "showgrid": False, "autorange": "reversed"},
+    )
+    return {"data": [trace], "layout": shape}
+
+
+def _percent(share: Cell) -> str:
+    """Whole percent; nothing where they would be 0."""
+    return f"{share:.0%}" if isinstance(share, float) and share >= 0.005 else ""
 
 
 def _action_units(table: Table) -> Figure:
-    """Per unit the frames that decide about its F1: true negatives do not."""
+    """Per unit the frames that its F1 depends on; true negatives do not count."""
     units = [safe(str(name)) for name in table.column("unit")]
-    traces = [
+    traces: list[Props] = [
         {
             "type": "bar",
             "orientation": "h",
@@ -146,80 +130,67 @@ def _action_units(table: Table) -> Figure:
         }
         for column, name, shade in _OUTCOMES
     ]
-    layout = layout_of(
-        row_height(len(units)) + 16,
+    shape = bar_layout(
+        len(units),
         "frames",
-        "",
+        {"nticks": 6, "exponentformat": "SI"},
+        {"autorange": "reversed"},
         barmode="stack",
-        bargap=0.42,
-        xaxis={"showgrid": True, "nticks": 6, "exponentformat": "SI"},
-        yaxis={
-            "showgrid": False,
-            "tickfont": {"color": colour("ink")},
-            "autorange": "reversed",
-        },
-        showlegend=True,
-        legend={**legend_above(), "traceorder": "normal"},
+        legend=True,
     )
-    return {"data": traces, "layout": layout}
+    return {"data": traces, "layout": shape}
 
 
 def _valence_arousal(table: Table) -> Figure:
     """Where the frames of each true value went; on the diagonal they are right."""
-    parts = table.column("part")
-    traces: list[dict[str, Any]] = []
-    domains = ([0, 0.47], [0.53, 1])
-    layout = layout_of(330, "", "predicted")
-    for index, name in enumerate(SPECS[Task.VA].columns):
-        own = [i for i, part in enumerate(parts) if part == name]
-        suffix = "2" if index else ""
-        axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-        traces += [{**_density(table, own), **axes}, {**_diagonal(), **axes}]
-        title = {**layout["yaxis"]["title"], "text": f"true {name}"}
-        square = {"range": [-1, 1], "tickvals": [-1, -0.5, 0, 0.5, 1], "showgrid": False}
-        layout[f"xaxis{suffix}"] = {
-            **layout["xaxis"],
-            **square,
-            "title": title,
-            "domain": domains[index],
-            "anchor": f"y{suffix}",
-        }
-        layout[f"yaxis{suffix}"] = {
-            **layout["yaxis"],
-            **square,
-            "anchor": f"x{suffix}",
-        }
-    layout["yaxis2"] = {**layout["yaxis2"], "showticklabels": False, "title": {"text": ""}}
-    return {"data": traces, "layout": layout}
+    traces: list[Props] = []
+    axes: Props = {}
+    square: Props = {"range": [-1, 1], "tickvals": [-1, -0.5, 0, 0.5, 1], "showgrid": False}
+    # The second one shares its y axis with the first, and has no labels of its own.
+    unlabelled: Props = {"showticklabels": False, "title": {"text": ""}}
+    sides: tuple[tuple[str, list[float], Props], ...] = (
+        ("", [0, 0.47], {}),
+        ("2", [0.53, 1], unlabelled),
+    )
+    for name, (suffix, domain, more) in zip(SPECS[Task.VA].columns, sides, strict=True):
+        own = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        traces += [{**_density(table, name), **own}, {**_diagonal(), **own}]
+        axes[f"xaxis{suffix}"] = axis(f"true {name}", **square, domain=domain, anchor=f"y{suffix}")
+        axes[f"yaxis{suffix}"] = axis("predicted", **square, anchor=f"x{suffix}") | more
+    return {"data": traces, "layout": {**layout(330), **axes}}
 
 
-def _density(table: Table, rows: list[int]) -> dict[str, Any]:
+def _density(table: Table, part: str) -> Props:
+    """Shares of each true bin's frames by predicted bin.
+
+    A cell without a frame is left to the background, or the map would be one wash.
+    """
     true, predicted = table.column("true"), table.column("predicted")
-    middles = [round((2 * i + 1) / BINS - 1, 3) for i in range(BINS)]
-    z: list[list[Cell]] = [[None] * BINS for _ in range(BINS)]
-    frames: list[list[Cell]] = [[None] * BINS for _ in range(BINS)]
-    for i in rows:
-        y, x = middles.index(float(str(predicted[i]))), middles.index(float(str(true[i])))
-        # A cell without a frame is left to the background, or the map would be one wash.
-        if table.column("frames")[i]:
-            z[y][x] = table.column("share_of_true")[i]
-            frames[y][x] = table.column("frames")[i]
-    return {
-        **_heat(z),
-        "x": middles,
-        "y": middles,
-        "customdata": frames,
-        "zmax": 0.5,
-        "colorscale": colour_scale("scale"),
-        "showscale": False,
-        "hovertemplate": (
-            "true %{x}, predicted %{y}<br>%{customdata:,} frames, %{z:.1%} of the true ones"
-            "<extra></extra>"
-        ),
+    frames, shares = table.column("frames"), table.column("share_of_true")
+    cells = {
+        (predicted[i], true[i]): i
+        for i, own in enumerate(table.column("part"))
+        if own == part and frames[i]
     }
 
+    def square(values: list[Cell]) -> list[list[Cell]]:
+        return [
+            [values[cells[y, x]] if (y, x) in cells else None for x in BIN_MIDDLES]
+            for y in BIN_MIDDLES
+        ]
 
-def _diagonal() -> dict[str, Any]:
+    return heat_map(
+        "scale",
+        x=BIN_MIDDLES,
+        y=BIN_MIDDLES,
+        z=square(shares),
+        customdata=square(frames),
+        zmax=0.5,
+        hovertemplate=f"true %{{x}}, predicted %{{y}}<br>{_SHARE_HOVER}",
+    )
+
+
+def _diagonal() -> Props:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -231,68 +202,77 @@ def _diagonal() -> dict[str, Any]:
     }
 
 
-_TRUE_SHARE = 0.3
-"""Share of a row's height that the strip of the true labels takes."""
+def over_time(task: Task, curves: Table, shown: ChosenVideo) -> Figure:
+    """True and predicted values of one video, frame by frame.
 
-
-def over_time(task: Task, curves: Table, shown: Shown) -> Figure:
-    """True and predicted values of one video, frame by frame."""
+    Args:
+        task: The task.
+        curves: The table `videos-over-time`.
+        shown: The video.
+    """
     videos = curves.column("video")
-    rows = ranges(i for i, video in enumerate(videos) if video == shown.video)
-    return _lines(curves, rows) if task is Task.VA else _with_truth(task, curves, rows)
+    rows = [i for i, video in enumerate(videos) if video == shown.video]
+    return _lines(curves, rows) if task is Task.VA else _bands(task, curves, rows)
 
 
-def _lines(curves: Table, rows: Ranges) -> Figure:
+def _lines(curves: Table, rows: list[int]) -> Figure:
     """Valence above arousal, each with the true and the predicted line."""
-    traces = []
-    for index, name in enumerate(SPECS[Task.VA].columns):
-        axis = {"yaxis": "y2"} if index == 0 else {}
+    traces = [
+        scatter(
+            "lines",
+            curves,
+            {"x": "frame", "y": column},
+            rows,
+            name=label,
+            showlegend=index == 0,
+            line={"color": colour(shade), "width": width},
+            hovertemplate=f"frame %{{x:,}}: %{{y:.2f}}<extra>{name}, {label}</extra>",
+            **({"yaxis": "y2"} if index == 0 else {}),
+        )
+        for index, name in enumerate(SPECS[Task.VA].columns)
         for column, label, shade, width in (
             (f"true_{name}", "true", "ink", 1.5),
             (name, "predicted", "best", 2),
-        ):
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "name": label,
-                    "showlegend": index == 0,
-                    **from_table(curves, {"x": "frame", "y": column}, rows),
-                    **axis,
-                    "line": {"color": colour(shade), "width": width},
-                    "hovertemplate": f"frame %{{x:,}}: %{{y:.2f}}<extra>{name}, {label}</extra>",
-                }
-            )
-    layout = layout_of(300, "frame", "arousal", showlegend=True, legend=legend_above())
+        )
+    ]
     half = {"range": [-1.05, 1.05], "tickvals": [-1, 0, 1]}
-    upper = {**layout["yaxis"], **half, "domain": [0.53, 1]}
-    upper["title"] = {**upper["title"], "text": "valence"}
-    layout["yaxis2"] = upper
-    layout["yaxis"] = {**layout["yaxis"], **half, "domain": [0, 0.47]}
-    layout["xaxis"] |= {"anchor": "y", "nticks": 6, "tickformat": ",d"}
-    return {"data": traces, "layout": layout}
+    shape = layout(
+        300,
+        "frame",
+        "arousal",
+        xaxis={"anchor": "y", "nticks": 6, "tickformat": ",d"},
+        yaxis={**half, "domain": [0, 0.47]},
+        yaxis2=axis("valence", **half, domain=[0.53, 1]),
+        legend=True,
+    )
+    return {"data": traces, "layout": shape}
 
 
-def _with_truth(task: Task, curves: Table, rows: Ranges) -> Figure:
+def _bands(task: Task, curves: Table, rows: list[int]) -> Figure:
     """Each output's probability as a band, below a strip where it is true."""
     names = list(SPECS[task].columns)
-    probabilities = {
-        **_bands(curves, rows, list(names), list(range(len(names)))),
-        "colorscale": colour_scale("band"),
-        "hovertemplate": "frame %{x:,}, %{y}: %{z:.2f}<extra>probability</extra>",
-    }
-    # A strip and a gap take turns, so that the gaps leave the bands to be seen.
+    stretches = ranges(rows)
+    probabilities = heat_map(
+        "band",
+        **from_table(curves, {"x": "frame", "z": names}, stretches),
+        y=list(range(len(names))),
+        hovertemplate="frame %{x:,}, %{y}: %{z:.2f}<extra>probability</extra>",
+    )
+    # Rows of unequal height: a strip and a gap take turns, so that the bands show in the gaps.
     columns: list[str | None] = []
     edges: list[float] = []
     for index, name in enumerate(names):
         columns += [f"true_{name}", None]
         edges += [index - 0.5, index - 0.5 + _TRUE_SHARE]
-    true = {
-        **_bands(curves, rows, columns, [*edges, len(names) - 0.5]),
-        "colorscale": [[0, "rgba(0,0,0,0)"], [1, colour("best")]],
-        "hoverinfo": "skip",
-    }
-    key = {
+    true = heat_map(
+        "band",
+        **from_table(curves, {"x": "frame", "z": columns}, stretches),
+        y=[*edges, len(names) - 0.5],
+        colorscale=[[0, "rgba(0,0,0,0)"], [1, colour("best")]],
+        hoverinfo="skip",
+    )
+    # Heat maps have no entry in a legend: a point without a place makes one.
+    legend: Props = {
         "type": "scatter",
         "mode": "markers",
         "name": "true",
@@ -301,36 +281,18 @@ def _with_truth(task: Task, curves: Table, rows: Ranges) -> Figure:
         "marker": {"symbol": "square", "size": 8, "color": colour("best")},
         "showlegend": True,
     }
-    return {"data": [probabilities, true, key], "layout": _band_layout(names, curves, rows)}
-
-
-def _bands(curves: Table, rows: Ranges, columns: list[str | None], y: list[Any]) -> dict[str, Any]:
-    return {
-        "type": "heatmap",
-        **from_table(curves, {"x": "frame", "z": columns}, rows),
-        "y": y,
-        "zmin": 0,
-        "zmax": 1,
-        "showscale": False,
-        "hoverongaps": False,
-    }
-
-
-def _band_layout(names: list[str], curves: Table, rows: Ranges) -> dict[str, Any]:
     frames = curves.column("frame")
-    ends = [frames[rows[0][0]], frames[rows[-1][1] - 1]]
-    return layout_of(
+    shape = layout(
         72 + 20 * len(names),
         "frame",
-        "",
-        showlegend=True,
-        legend=legend_above(),
-        xaxis={"nticks": 6, "tickformat": ",d", "range": ends},
+        xaxis={"nticks": 6, "tickformat": ",d", "range": [frames[rows[0]], frames[rows[-1]]]},
         yaxis={
             "showgrid": False,
             "autorange": "reversed",
             "tickvals": list(range(len(names))),
             "ticktext": names,
-            "tickfont": {"color": colour("ink"), "size": 11},
+            "tickfont": {**INK, "size": 11},
         },
+        legend=True,
     )
+    return {"data": [probabilities, true, legend], "layout": shape}

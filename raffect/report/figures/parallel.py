@@ -1,28 +1,32 @@
 """Parallel coordinates of the searched parameters, coloured by score.
 
 The axes lie one below the other, so that names of any length stay legible on any screen. Plotly's
-own kind needs WebGL and drops a trial that lacks a parameter; conditional parameters are lacked
-often, and have a place of their own here, "not used".
+own parallel coordinates need WebGL and drop a trial that lacks a parameter; conditional parameters
+are often absent, and have a place of their own here, "not used".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raffect.report.data import ReportData, Slice, Trial, scored
-from raffect.report.figures.style import Figure, colour, layout_of, safe
+from raffect.report.data import ReportData, Slice, scored
+from raffect.report.figures.style import INK, Figure, Props, colour, layout, safe
+from raffect.sweep.records import TrialRow
 from raffect.text import short_value
 
-MOST_AXES = 12
 NOT_USED = -0.16
 """Place of a parameter that a trial does not have, on an axis from 0 to 1."""
-FEWEST = 2
-_SHARES = (0.5, 0.75, 0.9, 0.97, 1.0)
-"""Of the trials, from the worst on, up to the end of each shade."""
+_MOST_AXES = 12
+_FEWEST = 2
+_SHADE_ENDS = (0.5, 0.75, 0.9, 0.97, 1.0)
+"""Share of the trials, from the worst on, at which each shade ends."""
 _CROWD = 60
-"""Lines of one shade that can be seen one by one."""
+"""Lines of one shade that can still be told apart; more are drawn more transparent."""
+
+Places = Mapping[str, Mapping[int, float]]
+"""By parameter and trial number the place on the parameter's axis, from 0 to 1."""
 
 
 def parallel(data: ReportData, names: dict[str, str]) -> Figure | None:
@@ -32,32 +36,26 @@ def parallel(data: ReportData, names: dict[str, str]) -> Figure | None:
         data: The numbers of the page.
         names: Short names of the parameters.
     """
-    axes = _axes(data)
-    trials = sorted(scored(data.trials), key=lambda pair: pair[1])
-    if len(axes) < FEWEST or len(trials) < FEWEST:
+    # The most important parameter on top.
+    order = {name: place for place, (name, _) in enumerate(data.importance.shares)}
+    axes = sorted(data.slices, key=lambda axis: order.get(axis.name, len(order)))[:_MOST_AXES]
+    trials = [trial for trial, _ in sorted(scored(data.trials), key=lambda pair: pair[1])]
+    if len(axes) < _FEWEST or len(trials) < _FEWEST:
         return None
-    shown = [trial for trial, _ in trials]
-    places = {axis.name: _places(axis, shown) for axis in axes}
+    places = {axis.name: _places(axis, trials) for axis in axes}
     traces = [
         _lines(group, axes, places, f"scale-{shade}", 1.25)
         for shade, group in enumerate(_shades(trials))
         if group
     ]
-    best = data.best_trial
+    best = data.best
     if best is not None:
         traces.append(_lines([best], axes, places, "best", 3))
-    layout = _layout(axes, names, places, shown)
-    return {"data": traces, "layout": layout | {"annotations": _ticks(axes, places, shown)}}
+    shape = _layout(axes, names, places, trials)
+    return {"data": traces, "layout": {**shape, "annotations": _ticks(axes, places, trials)}}
 
 
-def _axes(data: ReportData) -> list[Slice]:
-    """The parameters that varied, the most important on top."""
-    order = {name: place for place, (name, _) in enumerate(data.importance.shares)}
-    found = sorted(data.slices, key=lambda axis: order.get(axis.name, len(order)))
-    return found[:MOST_AXES]
-
-
-def _places(axis: Slice, trials: Sequence[Trial]) -> dict[int, float]:
+def _places(axis: Slice, trials: Sequence[TrialRow]) -> dict[int, float]:
     """Where each trial's value lies on an axis, by the trial's number."""
     values = {t.number: t.params[axis.name] for t in trials if axis.name in t.params}
     if axis.axis == "category":
@@ -73,37 +71,32 @@ def _share(value: float, low: float, high: float) -> float:
     return round((value - low) / (high - low), 4) if high > low else 0.5
 
 
-def _shades(trials: Sequence[tuple[Trial, float]]) -> list[list[Trial]]:
+def _shades(trials: Sequence[TrialRow]) -> list[Sequence[TrialRow]]:
     """Trials from the worst to the best, in a group for each shade.
 
     Groups by rank, and fewer trials the better they are: a few good lines can be followed with
     the eye, and a few bad scores don't take all colours.
     """
-    ends = [round(share * len(trials)) for share in _SHARES]
-    bounds = zip([0, *ends], ends, strict=False)
-    return [[trial for trial, _ in trials[start:end]] for start, end in bounds]
+    ends = [round(share * len(trials)) for share in _SHADE_ENDS]
+    return [trials[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _lines(
-    trials: Sequence[Trial],
-    axes: Sequence[Slice],
-    places: dict[str, dict[int, float]],
-    shade: str,
-    width: float,
-) -> dict[str, Any]:
+    trials: Sequence[TrialRow], axes: Sequence[Slice], places: Places, shade: str, width: float
+) -> Props:
     """Many trials as one line with gaps."""
     x: list[float | None] = []
-    told: list[list[Any] | None] = []
+    hover: list[list[Any] | None] = []
     for trial in trials:
         x += [*(places[axis.name].get(trial.number, NOT_USED) for axis in axes), None]
         values = (short_value(trial.params.get(a.name, "not used")) for a in axes)
-        told += [*([trial.number, trial.score, safe(value)] for value in values), None]
+        hover += [*([trial.number, trial.score, safe(value)] for value in values), None]
     return {
         "type": "scatter",
         "mode": "lines",
         "x": x,
         "y": [*range(len(axes)), None] * len(trials),
-        "customdata": told,
+        "customdata": hover,
         "line": {"color": colour(shade), "width": width},
         "opacity": round(max(0.3, min(1.0, _CROWD / max(len(trials), 1))), 2),
         "hovertemplate": (
@@ -113,9 +106,7 @@ def _lines(
     }
 
 
-def _ticks(
-    axes: Sequence[Slice], places: dict[str, dict[int, float]], trials: Sequence[Trial]
-) -> list[dict[str, Any]]:
+def _ticks(axes: Sequence[Slice], places: Places, trials: Sequence[TrialRow]) -> list[Props]:
     """The values at the ends of each axis, and all of its categories, just above it."""
     labels: list[tuple[float, int, str]] = []
     for row, axis in enumerate(axes):
@@ -143,12 +134,9 @@ def _ticks(
 
 
 def _layout(
-    axes: Sequence[Slice],
-    names: dict[str, str],
-    places: dict[str, dict[int, float]],
-    trials: Sequence[Trial],
-) -> dict[str, Any]:
-    lacked = any(len(own) < len(trials) for own in places.values())
+    axes: Sequence[Slice], names: dict[str, str], places: Places, trials: Sequence[TrialRow]
+) -> Props:
+    is_absent = any(len(own) < len(trials) for own in places.values())
     rails = [
         {
             "type": "line",
@@ -161,16 +149,14 @@ def _layout(
         }
         for row in range(len(axes))
     ]
-    return layout_of(
+    return layout(
         76 + 44 * len(axes),
-        "",
-        "",
         shapes=rails,
         hovermode="closest",
         xaxis={
-            "range": [NOT_USED - 0.06 if lacked else -0.03, 1.03],
-            "tickvals": [NOT_USED] if lacked else [],
-            "ticktext": ["not used"] if lacked else [],
+            "range": [NOT_USED - 0.06 if is_absent else -0.03, 1.03],
+            "tickvals": [NOT_USED] if is_absent else [],
+            "ticktext": ["not used"] if is_absent else [],
             "side": "top",
             "showline": False,
         },
@@ -178,7 +164,7 @@ def _layout(
             "range": [len(axes) - 0.7, -0.75],
             "tickvals": list(range(len(axes))),
             "ticktext": [safe(names[axis.name]) for axis in axes],
-            "tickfont": {"color": colour("ink")},
+            "tickfont": INK,
             "showgrid": False,
             "showline": False,
         },

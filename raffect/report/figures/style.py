@@ -1,86 +1,78 @@
-"""What all figures share: layout, markers, legends. Plotly JSON in the page's colours."""
+"""What all figures share: the palette, the marks of trial states, axes, and common traces.
+
+Blue, orange, vermillion and green are close to those of Okabe and Ito, which stay distinct in the
+common kinds of colour blindness; a trial's state is also shown by the shape of its marker, never
+by colour alone. Figures name colours as `var(--name)`: the page's style sheet defines them and its
+script resolves them, so that one figure serves the light theme, the dark theme and the printer.
+The scale of heat maps stays on the background's side of the middle, so that text is legible in
+every cell; the scale of lines and markers begins where they can just be seen.
+"""
 
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Iterable
+from typing import TypedDict
 
-LIGHT = {
-    "page": "#f6f7f9",
-    "card": "#ffffff",
-    "ink": "#18202b",
-    "muted": "#5a6676",
-    "faint": "#8b96a5",
-    "line": "#e1e5eb",
-    "wash": "#f0f3f7",
-    "blue": "#1b69ab",
-    "blue-wash": "#e3eef8",
-    "best": "#bd530b",
-    "best-wash": "#fbeadd",
-    "pruned": "#8a97a8",
-    "fail": "#a8326e",
-    "fail-wash": "#f8e4ee",
-    "running": "#14795b",
-    "running-wash": "#ddf1ea",
-    "heat-0": "#f2f5f9",
-    "heat-1": "#d3e4f3",
-    "heat-2": "#a3cbeb",
-    "heat-3": "#5fa5dd",
-    "halo": "#ffffff",
-    "scale-0": "#cdd6e1",
-    "scale-1": "#9ec3e4",
-    "scale-2": "#5b9fd6",
-    "scale-3": "#2571b3",
-    "scale-4": "#0c4379",
-    "band-0": "#f0f3f7",
-    "band-1": "#9ec3e4",
-    "band-2": "#1b5f9e",
-}
+from raffect.report.tables import Columns, Table, from_table, ranges
 
-DARK = {
-    "page": "#0f141b",
-    "card": "#171e28",
-    "ink": "#e7ecf3",
-    "muted": "#a0acbc",
-    "faint": "#77849a",
-    "line": "#2a3441",
-    "wash": "#1e2733",
-    "blue": "#62aee8",
-    "blue-wash": "#1b3550",
-    "best": "#f2a154",
-    "best-wash": "#46301b",
-    "pruned": "#7f8da1",
-    "fail": "#ee85b7",
-    "fail-wash": "#472338",
-    "running": "#4fc79d",
-    "running-wash": "#173d31",
-    "heat-0": "#1e2733",
-    "heat-1": "#1f3a55",
-    "heat-2": "#22527f",
-    "heat-3": "#296aa8",
-    "halo": "#171e28",
-    "scale-0": "#3a4757",
-    "scale-1": "#35597d",
-    "scale-2": "#3f83bd",
-    "scale-3": "#6db6ee",
-    "scale-4": "#c9e5ff",
-    "band-0": "#1e2733",
-    "band-1": "#2f5f8f",
-    "band-2": "#6db6ee",
+_PALETTE = {
+    # name: (light, dark)
+    "page": ("#f6f7f9", "#0f141b"),
+    "card": ("#ffffff", "#171e28"),
+    "ink": ("#18202b", "#e7ecf3"),
+    "muted": ("#5a6676", "#a0acbc"),
+    "faint": ("#8b96a5", "#77849a"),
+    "line": ("#e1e5eb", "#2a3441"),
+    "wash": ("#f0f3f7", "#1e2733"),
+    "blue": ("#1b69ab", "#62aee8"),
+    "blue-wash": ("#e3eef8", "#1b3550"),
+    "best": ("#bd530b", "#f2a154"),
+    "best-wash": ("#fbeadd", "#46301b"),
+    "pruned": ("#8a97a8", "#7f8da1"),
+    "fail": ("#a8326e", "#ee85b7"),
+    "fail-wash": ("#f8e4ee", "#472338"),
+    "running": ("#14795b", "#4fc79d"),
+    "running-wash": ("#ddf1ea", "#173d31"),
+    "heat-0": ("#f2f5f9", "#1e2733"),
+    "heat-1": ("#d3e4f3", "#1f3a55"),
+    "heat-2": ("#a3cbeb", "#22527f"),
+    "heat-3": ("#5fa5dd", "#296aa8"),
+    "halo": ("#ffffff", "#171e28"),
+    "scale-0": ("#cdd6e1", "#3a4757"),
+    "scale-1": ("#9ec3e4", "#35597d"),
+    "scale-2": ("#5b9fd6", "#3f83bd"),
+    "scale-3": ("#2571b3", "#6db6ee"),
+    "scale-4": ("#0c4379", "#c9e5ff"),
+    "band-0": ("#f0f3f7", "#1e2733"),
+    "band-1": ("#9ec3e4", "#2f5f8f"),
+    "band-2": ("#1b5f9e", "#6db6ee"),
 }
+LIGHT = {name: light for name, (light, _) in _PALETTE.items()}
+DARK = {name: dark for name, (_, dark) in _PALETTE.items()}
+
+Props = dict[str, object]
+"""A trace, a layout or a part of either, in Plotly's own JSON."""
+
+
+class Figure(TypedDict):
+    """A figure in Plotly's JSON."""
+
+    data: list[Props]
+    layout: Props
 
 
 def colour(name: str) -> str:
-    """How figures and styles name a colour."""
+    """A colour of the palette, as figures and style sheets refer to it."""
     assert name in LIGHT, name
     return f"var(--{name})"
 
 
 def colour_scale(name: str) -> list[list[float | str]]:
-    """A scale of Plotly from the palette.
+    """A Plotly colour scale from the palette.
 
     Args:
-        name: `heat` for cells with text, `band` for those without, `scale` for lines and marks.
+        name: `heat` for cells with text, `band` for those without, `scale` for lines and markers.
     """
     steps = sorted(key for key in LIGHT if key.startswith(f"{name}-") and key[-1].isdigit())
     return [[index / (len(steps) - 1), colour(step)] for index, step in enumerate(steps)]
@@ -91,30 +83,64 @@ def declarations(palette: dict[str, str]) -> str:
     return " ".join(f"--{name}: {value};" for name, value in palette.items())
 
 
-Figure = dict[str, Any]
-"""Plotly's own form: `data` (traces) and `layout`. Colours are `var(--name)`, see palette.py."""
-
-STATE_STYLE: dict[str, dict[str, Any]] = {
-    "COMPLETE": {"symbol": "circle", "color": colour("blue")},
-    "PRUNED": {"symbol": "circle-open", "color": colour("pruned")},
-    "FAIL": {"symbol": "x-thin-open", "color": colour("fail")},
-    "RUNNING": {"symbol": "triangle-up", "color": colour("running")},
-    "WAITING": {"symbol": "square-open", "color": colour("faint")},
+INK: Props = {"color": colour("ink")}
+STATE_COLOURS = {
+    "COMPLETE": colour("blue"),
+    "PRUNED": colour("pruned"),
+    "FAIL": colour("fail"),
+    "RUNNING": colour("running"),
+    "WAITING": colour("faint"),
 }
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-BEST_RING = {
+_STATE_SYMBOLS = {
+    "COMPLETE": "circle",
+    "PRUNED": "circle-open",
+    "FAIL": "x-thin-open",
+    "RUNNING": "triangle-up",
+    "WAITING": "square-open",
+}
+BEST_MARKER: Props = {
     "size": 11,
     "color": colour("best"),
     "line": {"width": 2, "color": colour("halo")},
 }
-"""The mark of the best trial."""
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_LEGEND: Props = {
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "y": 1.02,
+    "yanchor": "bottom",
+    "font": {**INK, "size": 12},
+    "bgcolor": "rgba(0,0,0,0)",
+    "itemclick": False,
+    "itemdoubleclick": False,
+    # Plotly would list stacked bars from the last to the first.
+    "traceorder": "normal",
+}
+"""One row above the plot; clicking on it does nothing."""
 
 
-def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
-    """The layout that all figures share: no frame, faint grid, titles on both axes."""
-    axis: dict[str, Any] = {
+def marker(state: str, size: int, **more: object) -> Props:
+    """The marker of a trial in this state."""
+    shade = STATE_COLOURS[state]
+    return {
+        "symbol": _STATE_SYMBOLS[state],
+        "color": shade,
+        "size": size,
+        "opacity": 0.9,
+        "line": {"width": 1.75, "color": shade},
+        **more,
+    }
+
+
+def axis(title: str = "", **more: object) -> Props:
+    """An axis without frame or ticks; without a title where that is empty.
+
+    Plotly reserves room for an empty title, so that the key must be absent.
+    """
+    font = {"color": colour("muted"), "size": 12}
+    named: Props = {"title": {"text": title, "font": font, "standoff": 8}} if title else {}
+    return {
         "gridcolor": colour("line"),
         "linecolor": colour("line"),
         "zeroline": False,
@@ -123,8 +149,33 @@ def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str,
         "fixedrange": True,
         "tickangle": 0,
         "exponentformat": "power",
+        **named,
+        **more,
     }
-    layout: dict[str, Any] = {
+
+
+def layout(
+    height: int,
+    x_title: str = "",
+    y_title: str = "",
+    *,
+    xaxis: Props | None = None,
+    yaxis: Props | None = None,
+    legend: bool = False,
+    **more: object,
+) -> Props:
+    """The layout that all figures share: no frame, horizontal grid lines only.
+
+    Args:
+        height: In pixels.
+        x_title: Of the x axis; may be empty.
+        y_title: Of the y axis; may be empty.
+        xaxis: Changes to the x axis.
+        yaxis: Changes to the y axis.
+        legend: Whether there is a legend above the plot.
+        **more: Further properties, or other values of those set here.
+    """
+    return {
         "height": height,
         "autosize": True,
         "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
@@ -134,55 +185,79 @@ def layout_of(height: int, x_title: str, y_title: str, **more: Any) -> dict[str,
         "hoverlabel": {
             "bgcolor": colour("card"),
             "bordercolor": colour("line"),
-            "font": {"color": colour("ink"), "size": 12},
+            "font": {**INK, "size": 12},
             "align": "left",
         },
-        "xaxis": {**axis, "showgrid": False, **_title(x_title)},
-        "yaxis": {**axis, **_title(y_title)},
-        "showlegend": False,
+        "xaxis": axis(x_title, **{"showgrid": False, **(xaxis or {})}),
+        "yaxis": axis(y_title, **(yaxis or {})),
+        "showlegend": legend,
         "dragmode": False,
+        **({"legend": _LEGEND} if legend else {}),
+        **more,
     }
-    for name in ("xaxis", "yaxis"):
-        layout[name].update(more.pop(name, {}))
-    layout.update(more)
-    return layout
 
 
-def _title(text: str) -> dict[str, Any]:
-    """An axis title; none at all where it would be empty, as Plotly keeps its room."""
-    font = {"color": colour("muted"), "size": 12}
-    return {"title": {"text": text, "font": font, "standoff": 8}} if text else {}
+def scatter(
+    mode: str, source: Table, columns: Columns, rows: Iterable[int], **more: object
+) -> Props:
+    """Lines or markers whose numbers are those of a table's rows."""
+    return {"type": "scatter", "mode": mode, **from_table(source, columns, ranges(rows)), **more}
 
 
-def legend_above() -> dict[str, Any]:
-    """A legend in one row above the plot, only to be read."""
+def bars(
+    names: list[str], values: list[float | None], texts: list[str], color: object, **more: object
+) -> Props:
+    """Horizontal bars from the bottom up, with their values as text at their ends."""
     return {
+        "type": "bar",
         "orientation": "h",
-        "x": 0,
-        "xanchor": "left",
-        "y": 1.02,
-        "yanchor": "bottom",
-        "font": {"color": colour("ink"), "size": 12},
-        "bgcolor": "rgba(0,0,0,0)",
-        "itemclick": False,
-        "itemdoubleclick": False,
+        "x": values,
+        "y": names,
+        "text": texts,
+        "textposition": "outside",
+        "textfont": INK,
+        "cliponaxis": False,
+        "marker": {"color": color},
+        **more,
     }
 
 
-def marker(state: str, size: int) -> dict[str, Any]:
-    """The mark of a trial in this state."""
-    style = STATE_STYLE.get(state, STATE_STYLE["WAITING"])
+def bar_layout(
+    rows: int, x_title: str, xaxis: Props, yaxis: Props | None = None, **more: object
+) -> Props:
+    """The layout of horizontal bars: grid lines across them, names beside them."""
+    return layout(
+        max(150, 62 + 28 * rows) + (16 if more.get("legend") else 0),
+        x_title,
+        bargap=0.42,
+        xaxis={"showgrid": True, **xaxis},
+        yaxis={"showgrid": False, "tickfont": INK, **(yaxis or {})},
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def heat_map(scale: str, **more: object) -> Props:
+    """Cells with values from 0 to 1, unless `zmin` and `zmax` say otherwise."""
     return {
-        **style,
-        "size": size,
-        "opacity": 0.9,
-        "line": {"width": 1.75, "color": style["color"]},
+        "type": "heatmap",
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": colour_scale(scale),
+        "showscale": False,
+        "hoverongaps": False,
+        **more,
     }
 
 
-def row_height(rows: int) -> int:
-    """Height in pixels of a chart with so many horizontal bars."""
-    return max(150, 62 + 28 * rows)
+def colour_bar(title: str, **more: object) -> Props:
+    """What the colours of a scale stand for, at the right of the plot."""
+    return {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "nticks": 5,
+        "title": {"text": title, "side": "right", "font": {"size": 12}},
+        **more,
+    }
 
 
 def safe(text: str) -> str:

@@ -56,8 +56,8 @@ def test_every_scored_trial_of_a_sweep_is_there_once_and_the_best_once_more():
         if y == 0
     ]
     scored = [t.number for t in data.trials if t.state in ("COMPLETE", "PRUNED")]
-    assert sorted(drawn) == sorted([*scored, data.best])
-    assert figure["data"][-1]["customdata"][0][0] == data.best
+    assert sorted(drawn) == sorted([*scored, data.best_number])
+    assert figure["data"][-1]["customdata"][0][0] == data.best_number
 
 
 @pytest.mark.parametrize(

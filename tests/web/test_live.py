@@ -10,7 +10,8 @@ import pytest
 from raffect.errors import NotThereError, StoreError
 from raffect.store import Store
 from raffect.store.lease import TTL_S
-from raffect.web.watch import PATIENCE_S, REFRESH_S, Watch
+from raffect.sweep.leaderboard import SweepView
+from raffect.web.live import IDLE_REFRESH_S, REFRESH_S, LiveSweeps
 from tests.jobs.studies import Sweep
 
 
@@ -36,32 +37,32 @@ def test_a_sweep_is_read_again_only_when_it_has_changed(
     store = request.getfixturevalue(where)
     sweep = Sweep(store, "s")
     sweep.complete(0.1)
-    watch = Watch(store, clock)
-    first = watch.look("s")
+    sweeps = LiveSweeps(store, clock)
+    first = sweeps.look("s")
     clock.now += REFRESH_S
-    again = watch.look("s")
+    again = sweeps.look("s")
     assert again.view is first.view
     assert again.version == first.version
     sweep.complete(0.2)
-    assert watch.look("s").view is first.view, "not before its time"
+    assert sweeps.look("s").view is first.view, "not before its time"
     clock.now += REFRESH_S
-    now = watch.look("s")
+    now = sweeps.look("s")
     assert now.view is not None
     assert now.view.best is not None
     assert now.view.best.score == 0.2
     assert now.version != first.version
 
 
-def test_idle_sweeps_are_looked_at_seldom_by_the_patient(store: Store, clock: Clock) -> None:
+def test_idle_sweeps_are_looked_at_rarely_where_that_will_do(store: Store, clock: Clock) -> None:
     sweep = Sweep(store, "s")
-    watch = Watch(store, clock)
-    first = watch.look("s", patient=True)
+    sweeps = LiveSweeps(store, clock)
+    first = sweeps.look("s", idle_s=IDLE_REFRESH_S)
     clock.now += 1000
-    watch.look("s", patient=True)
+    sweeps.look("s", idle_s=IDLE_REFRESH_S)
     sweep.complete(0.2)
-    clock.now += PATIENCE_S - 1
-    assert watch.look("s", patient=True).version == first.version
-    assert watch.look("s").version != first.version
+    clock.now += IDLE_REFRESH_S - 1
+    assert sweeps.look("s", idle_s=IDLE_REFRESH_S).version == first.version
+    assert sweeps.look("s").version != first.version
 
 
 @pytest.mark.parametrize("where", ["store", "s3_store"])
@@ -70,59 +71,71 @@ def test_the_lease_tells_who_is_at_a_sweep(
 ) -> None:
     store = request.getfixturevalue(where)
     sweep = Sweep(store, "s")
-    watch = Watch(store, clock)
-    assert watch.look("s").status == "stopped"
+    sweeps = LiveSweeps(store, clock)
+    assert sweeps.look("s").status == "stopped"
     lease = sweep.lease(job="job-1")
     clock.now += REFRESH_S
-    seen = watch.look("s")
+    seen = sweeps.look("s")
     assert (seen.status, seen.job) == ("running", "job-1")
     lease.release()
     clock.now += REFRESH_S
-    assert watch.look("s").status == "stopped"
+    assert sweeps.look("s").status == "stopped"
 
 
 def test_a_killed_command_is_missed_after_a_while(store: Store, clock: Clock) -> None:
     sweep = Sweep(store, "s")
     sweep.leave_lease()
-    watch = Watch(store, clock)
-    assert watch.look("s").status == "running"
+    sweeps = LiveSweeps(store, clock)
+    assert sweeps.look("s").status == "running"
     clock.now += TTL_S - 1
-    assert watch.look("s").status == "running"
+    assert sweeps.look("s").status == "running"
     clock.now += REFRESH_S
-    assert watch.look("s").status == "lost"
+    assert sweeps.look("s").status == "lost"
 
 
 def test_what_is_torn_shows_what_was_known(store: Store, clock: Clock) -> None:
     sweep = Sweep(store, "s")
     sweep.complete(0.4)
-    watch = Watch(store, clock)
-    before = watch.look("s")
+    sweeps = LiveSweeps(store, clock)
+    before = sweeps.look("s")
     study = store.files("sweeps/s/study")[0]
     whole = store.read_bytes(study)
     store.write_bytes(study, whole[: len(whole) // 2])
     store.write_bytes("sweeps/s/study/00099999.jsonl", b"{")
     clock.now += REFRESH_S
-    torn = watch.look("s")
+    torn = sweeps.look("s")
     assert torn.view is before.view
     assert torn.trouble is not None
     assert "being written" in torn.trouble
     store.write_bytes(study, whole)
     store.delete("sweeps/s/study/00099999.jsonl")
     clock.now += REFRESH_S
-    assert watch.look("s").trouble is None
+    assert sweeps.look("s").trouble is None
+
+
+def test_a_bug_of_a_reader_is_not_taken_for_a_writer_at_work(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(store: Store, name: str) -> SweepView:
+        raise KeyError("optimiser")
+
+    Sweep(store, "s").complete(0.4)
+    monkeypatch.setattr("raffect.web.live.load_sweep", broken)
+    with pytest.raises(KeyError, match="optimiser"):
+        LiveSweeps(store).look("s")
 
 
 def test_a_sweep_that_begins_anew_or_goes_away_is_no_error(store: Store, clock: Clock) -> None:
     Sweep(store, "s").complete(0.4)
-    watch = Watch(store, clock)
-    watch.look("s")
+    sweeps = LiveSweeps(store, clock)
+    sweeps.look("s")
     store.delete("sweeps/s")
     clock.now += REFRESH_S
     with pytest.raises(NotThereError):
-        watch.look("s")
-    assert watch.all() == []
+        sweeps.look("s")
+    assert sweeps.all() == []
     Sweep(store, "s").complete(0.1)
-    seen = watch.look("s")
+    seen = sweeps.look("s")
     assert seen.view is not None
     assert seen.view.best is not None
     assert seen.view.best.score == 0.1
@@ -134,37 +147,37 @@ def test_a_store_that_is_away_for_a_while_shows_what_was_known(
     folder = tmp_path / "store"
     store = Store(str(folder))
     Sweep(store, "s").complete(0.4)
-    watch = Watch(store, clock)
-    before = watch.look("s")
+    sweeps = LiveSweeps(store, clock)
+    before = sweeps.look("s")
     studies = folder / "sweeps" / "s"
     studies.rename(tmp_path / "away")
     studies.write_bytes(b"")
     clock.now += REFRESH_S
-    away = watch.look("s")
+    away = sweeps.look("s")
     assert away.view is before.view
     assert away.trouble
     with pytest.raises((NotThereError, StoreError)):
-        Watch(Store(str(folder)), clock).look("none")
+        LiveSweeps(Store(str(folder)), clock).look("none")
 
 
 def test_many_readers_at_once_see_a_growing_sweep_without_an_error(store: Store) -> None:
     """A driver writes and merges as fast as it can while eight readers look."""
     sweep = Sweep(store, "s", trials=400)
-    watches = [Watch(store, clock=iter(range(0, 10**9, 1000)).__next__) for _ in range(2)]
+    shared = [LiveSweeps(store, clock=iter(range(0, 10**9, 1000)).__next__) for _ in range(2)]
     errors: list[BaseException] = []
     seen: list[int] = []
     ended = threading.Event()
 
-    def read(watch: Watch) -> None:
+    def read(sweeps: LiveSweeps) -> None:
         while not ended.is_set():
             try:
-                found = watch.look("s")
+                found = sweeps.look("s")
                 if found.view is not None:
                     seen.append(sum(found.view.counts.values()))
             except BaseException as error:
                 errors.append(error)
 
-    readers = [threading.Thread(target=read, args=(watches[i % 2],)) for i in range(8)]
+    readers = [threading.Thread(target=read, args=(shared[i % 2],)) for i in range(8)]
     for reader in readers:
         reader.start()
     for number in range(60):
