@@ -49,7 +49,7 @@ house: install
 bench: install
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done
 
-# What CI has no time for; then half an hour of kill -9 at random moments, a table of what came.
+# All long tests, of which CI runs a third each time; then half an hour of kill -9 at random moments, a table of what came.
 durability: install
 	$(BIN)/python -m pytest -m long
 	$(BIN)/python -m tests.durability.run --runs 28 --seed 1

@@ -1,4 +1,4 @@
-"""What every stage is told beside its settings: where it runs and whom it tells."""
+"""How a stage is run, apart from its settings: where, and who is told."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ OnNote = Callable[[str], None]
 """Called with a sentence for the user."""
 
 
-def _ignore(*told: object) -> None:
-    """For callers that do not want to be told."""
+def ignore(*told: object) -> None:
+    """Default for callers that show nothing."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Context:
         address: A Ray cluster; None is RAY_ADDRESS, else this machine.
         overwrite: Replace what was made under the same name with other settings; what was begun
             with the same settings is continued all the same.
-        progress: Told how far the stage is.
-        on_note: Told what the user should know meanwhile, e.g. that the cluster has no room yet.
+        progress: Called as the stage advances.
+        on_note: Called with what the user should know, e.g. that the cluster has no room yet.
     """
 
     address: str | None = None
     overwrite: bool = False
-    progress: Progress = _ignore
-    on_note: OnNote = _ignore
+    progress: Progress = ignore
+    on_note: OnNote = ignore

@@ -134,10 +134,11 @@ class Demo:
 
     def _finetune(self, tick: Tick, tell: Tell) -> None:
         from raffect.clip.finetune import finetune
+        from raffect.clip.training import FinetuneEpoch
 
         config = override(FinetuneConfig(), SMALL_FINETUNE)
 
-        def on_epoch(result: dict[str, Any]) -> None:
+        def on_epoch(result: FinetuneEpoch) -> None:
             tick(result["epoch"], config.epochs)
             tell(f"macro F1 {result['macro_f1']:.3f} on validation crops")
 

@@ -1,4 +1,4 @@
-"""The Ray connection: one place knows how raffect meets a cluster or starts Ray here."""
+"""The connection to Ray, a cluster's or one started here, and the room that it has for work."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from raffect.text import first_line
 
 # Two workers fit on a machine of one core.
 _CPUS_PER_WORKER = 0.5
-# Workers of one machine would each take all cores for torch and slow one another down.
+# By default torch starts a thread per core in each worker: workers of one machine would compete.
 _THREADS = {"OMP_NUM_THREADS": "1"}
 _QUIET = {
-    # The C++ core writes its warnings straight to the driver's standard error.
+    # Ray's C++ core writes its warnings straight to the driver's standard error.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -36,18 +36,18 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-# On one machine nothing is pre-empted, and the controller may look often: 3 s less for each run.
+# On one machine nothing is pre-empted, and the controller may poll often: 3 s less for each run.
 _LOCAL = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # One process per core before anything asks for one, and none has the environment of ours: a
+    # Ray would start a process per core in advance, none with our runtime_env: unused, and a
     # quarter of the CPU time of a short command.
     "RAY_prestart_worker_first_driver": "0",
 }
-# Nodes that an autoscaler has yet to start take minutes; after this time a group counts as failed.
+# An autoscaler's nodes take minutes to start; after this time a worker group counts as failed.
 _PATIENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800"}
-# A cluster's dashboard then knows the runs of data-parallel training; a trial's is begun by its
-# actor. Nobody could look at them on a Ray of the command's own, which has no dashboard.
+# A cluster's dashboard then lists the runs of data-parallel training, those of trials too. A Ray
+# that the command starts has no dashboard.
 _TRACKED = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
 
 
@@ -66,7 +66,7 @@ def connect(address: str | None = None) -> None:
     own = {**_PATIENT, **_TRACKED} if address else _LOCAL
     for name, value in {**_QUIET, **own}.items():
         os.environ.setdefault(name, value)
-    # A trial's workers are started by its actor, which has to know too.
+    # An actor that starts the workers of its trial needs the same settings.
     told = {name: os.environ[name] for name in own if address}
     runtime = {"env_vars": {**worker_environment(), **_THREADS, **told}}
     if address:
@@ -85,9 +85,9 @@ def connect(address: str | None = None) -> None:
 
 
 def knock(address: str) -> None:
-    """Open and close a connection to a cluster's HOST:PORT; other forms of address are let pass.
+    """Try a connection to a cluster's HOST:PORT; other forms of address are not tried.
 
-    Ray's own clients wait for half a minute, `ray.init()` for ten, where nobody listens.
+    Where nobody listens, Ray's clients wait for half a minute and ray.init() for ten.
 
     Raises:
         OSError: Nobody listens there.
@@ -99,26 +99,26 @@ def knock(address: str) -> None:
 
 
 def is_local(address: str | None = None) -> bool:
-    """Whether commands run on this machine alone, and not on a cluster, which may grow."""
+    """Whether commands run on this machine alone; a cluster may grow, this machine does not."""
     return not (address or os.environ.get("RAY_ADDRESS"))
 
 
 def count_cpus() -> float:
-    """Cores of the nodes that are there; one where there are none yet."""
+    """Cores of the nodes that are up; one if none is yet."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("CPU") or 1.0
 
 
 def cpus_per_worker(workers: int, cpus: float) -> float:
-    """Cores that each of the workers takes of a cluster with so many: half of them at most in all.
+    """Cores of each worker, so that all workers take at most half of the cluster's.
 
-    A run is slow on few cores and yet never stuck: what feeds the workers has room beside them.
+    The rest is for the tasks that feed them: on few cores a run is slow, but never deadlocks.
     """
     return max(0.001, round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3))
 
 
 def count_gpus() -> float:
-    """GPUs of the nodes that are there."""
+    """GPUs of the nodes that are up."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("GPU", 0.0)
 
@@ -127,8 +127,8 @@ def asks_for_gpus(device: str, workers: int) -> bool:
     """Whether workers ask for a GPU each.
 
     Args:
-        device: run.device. With `cuda` they do, and wait for nodes that a cluster has yet to
-            start; with `auto` if there are enough now.
+        device: run.device. With `cuda` they do, and wait for nodes that a cluster is yet to
+            start; with `auto` they do if enough GPUs are up.
         workers: How many.
     """
     return device == "cuda" or (device == "auto" and count_gpus() >= workers)
@@ -136,7 +136,7 @@ def asks_for_gpus(device: str, workers: int) -> bool:
 
 @dataclass(frozen=True)
 class Share:
-    """What each of some workers that run at the same time takes of the cluster.
+    """What each of the workers of a run takes of the cluster.
 
     Attributes:
         cpus: Cores.
@@ -147,47 +147,50 @@ class Share:
     gpus: int
 
 
-def share_of(workers: int, device: str, on_note: OnNote, cpus: float | None = None) -> Share:
-    """What each worker is to take of the connected cluster; says so if they have to wait for it.
+def share_of(
+    workers: int, device: str, on_note: OnNote | None, cpus: float | None = None
+) -> Share:
+    """What each worker takes of the connected cluster; says so if they have to wait for it.
 
     Args:
         workers: How many run at the same time.
-        device: run.device: `cuda` takes a GPU each, `auto` does if there are enough now.
-        on_note: Told if the nodes that are there have no room for all of them.
-        cpus: Cores of each; None: of a data-parallel run, see `cpus_per_worker`.
+        device: run.device, see `asks_for_gpus`.
+        on_note: Told if the nodes that are up have no room for all workers; None: nobody is.
+        cpus: Cores of each; None: as `cpus_per_worker` has them.
     """
     if cpus is None:
         cpus = cpus_per_worker(workers, count_cpus())
     share = Share(cpus, int(asks_for_gpus(device, workers)))
-    tell_waiting(on_note, workers, share.cpus, share.gpus)
+    if on_note is not None:
+        tell_waiting(on_note, workers, share.cpus, share.gpus)
     return share
 
 
 def beside_caller(kind: type) -> Any:
-    """Start an actor that takes no resources, on the caller's node: it is lost with that alone.
+    """Start an actor without resources on the caller's node, so that no other node's loss ends it.
 
-    The affinity is hard because Ray puts an actor without resources on any node, whatever a soft
-    one asks for (https://github.com/ray-project/ray/pull/25344), and so on one that may die.
+    The affinity is hard because Ray ignores a soft one for actors without resources, and puts
+    them on a random node (https://github.com/ray-project/ray/pull/25344).
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-def tell_waiting(on_note: OnNote, parts: int, cpus: float, gpus: float) -> None:
-    """Say that work has to wait for nodes which are yet to come, and may never.
+def tell_waiting(on_note: OnNote, workers: int, cpus: float, gpus: float) -> None:
+    """Say that work waits for nodes that are yet to start, if they ever do; Ray says nothing.
 
-    Ray waits without a word. On this machine alone there is room, or the command was refused.
+    Never on this machine alone: there the command was refused if it does not fit.
 
     Args:
-        on_note: Told where the nodes that are there, used by others or not, hold too few parts.
-        parts: Parts that run at the same time, each on a node.
-        cpus: Cores of a part.
-        gpus: GPUs of a part.
+        on_note: Told if the nodes that are up, idle or not, have room for too few workers.
+        workers: How many run at the same time, each on one node.
+        cpus: Cores of a worker.
+        gpus: GPUs of a worker.
     """
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     room = sum(_holds(node["Resources"], cpus, gpus) for node in nodes if node["Alive"])
-    if room < parts:
-        asked = f"{parts} x ({cpus:g} CPU" + (f", {gpus:g} GPU)" if gpus else ")")
+    if room < workers:
+        asked = f"{workers} x ({cpus:g} CPU" + (f", {gpus:g} GPU)" if gpus else ")")
         on_note(
             f"The cluster's nodes hold {room} of {asked}: waiting for more."
             " Without an autoscaler that is for ever: end it with Ctrl-C and ask for less."
@@ -195,15 +198,15 @@ def tell_waiting(on_note: OnNote, parts: int, cpus: float, gpus: float) -> None:
 
 
 def _holds(resources: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many parts a node holds."""
-    wanted = {"CPU": cpus, "GPU": gpus}
-    # A fraction of a GPU or core is no exact binary number.
-    fits = (resources.get(kind, 0.0) / each + 1e-9 for kind, each in wanted.items() if each)
+    """How many workers fit on a node."""
+    needs = {"CPU": cpus, "GPU": gpus}
+    # 1 / 0.1 must be 10: fractions of a core or GPU are not exact in binary.
+    fits = (resources.get(kind, 0.0) / each + 1e-9 for kind, each in needs.items() if each)
     return math.floor(min(fits))
 
 
 def check_gpus(device: str, workers: int, address: str | None = None) -> None:
-    """Refuse a GPU run where there will never be enough of them, before anything is written.
+    """Refuse a run on GPUs that this machine does not have, before anything is written.
 
     Raises:
         SettingsError: run.device is cuda, and this machine has fewer GPUs.
@@ -223,7 +226,7 @@ def check_gpus(device: str, workers: int, address: str | None = None) -> None:
 def check_room(workers: int, address: str | None) -> None:
     """Refuse more workers than this machine has cores: they would wait for one another for ever.
 
-    A cluster is asked nothing: it may grow.
+    A cluster is not checked: it may grow.
 
     Raises:
         SettingsError: This machine has fewer cores.
@@ -262,11 +265,11 @@ def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
 
 
 def _protect() -> None:
-    """Let nobody else in: even a Ray for this process alone listens on all interfaces.
+    """Give this process's own Ray a token: it listens on all interfaces.
 
-    ray.init() turns token authentication on where RAY_AUTH_MODE is not set (and only it can: the
-    mode is read when ray is imported), and takes the token from here instead of leaving a file in
-    the home folder, which would change how later clusters start.
+    ray.init() turns token authentication on where RAY_AUTH_MODE is not set (setting it here would
+    be too late: the mode is read when ray is imported). Without a token in the environment it
+    would write one to the home folder, which changes how later clusters start.
     """
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -274,7 +277,7 @@ def _protect() -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Nothing on standard error: the C++ core says there that it was told to be quiet."""
+    """Silence standard error: Ray's C++ core prints a line there about being told to be quiet."""
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -286,7 +289,7 @@ def _hushed() -> Iterator[None]:
 
 
 def _calm() -> None:
-    """The engine's own progress bars and logs would drown raffect's."""
+    """Turn off Ray's own progress bars and logs, which would bury raffect's."""
     from ray.data import DataContext
 
     context = DataContext.get_current()

@@ -1,4 +1,4 @@
-"""The errors that a user can mend: what was got, what is allowed, what to do next."""
+"""Errors that a user can fix: what was got, what is allowed, what to do next."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class RaffectError(Exception):
-    """A user's mistake or a fact of their surroundings; the CLI prints it and exits with 2.
+    """A user's mistake, or a fault of their environment; the CLI prints it and exits with 2.
 
     Args:
-        got: What was met, named as the user named it.
+        got: What was found, in the user's own terms.
         allowed: What would have been accepted.
         next_step: What to do now.
     """
@@ -61,7 +61,7 @@ def find_user_error(error: BaseException | None) -> RaffectError | None:
         seen.add(id(error))
         cause = getattr(error, "cause", None)
         if isinstance(cause, BaseException):
-            # Ray's RayTaskError poses as the class of its cause, with a traceback as its text.
+            # RayTaskError is raised as a subclass of its cause, with a traceback as its text.
             error = cause
         elif isinstance(error, RaffectError):
             return error

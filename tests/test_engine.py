@@ -151,6 +151,8 @@ def test_a_share_is_of_the_cluster_and_is_told_if_it_has_to_wait(monkeypatch):
     assert told == []
     assert engine.share_of(2, "cuda", told.append) == engine.Share(0.5, 1)
     assert "1 of 2 x (0.5 CPU, 1 GPU)" in told[0]
+    assert engine.share_of(2, "cuda", None) == engine.Share(0.5, 1)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("form", ["{}", "ray://{}"])

@@ -50,11 +50,14 @@ def test_a_shallow_clone_has_a_third_too(tmp_path: Path):
 @pytest.mark.slow
 def test_an_option_of_pytest_deals_them_out():
     def collected(*options: str) -> list[str]:
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-m", "long", *options]
+        # Where long tests are few modules' to import.
+        here = ["tests/jobs", "tests/test_engine.py", "tests/test_demo.py"]
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-m", "long"]
+        command += [*here, *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
         return [line for line in done.stdout.splitlines() if "::" in line]
 
     every = collected()
-    assert len(every) > 2 * THIRDS
+    assert len(every) >= THIRDS
     assert collected("--third", "1") == third_of(every, 1)

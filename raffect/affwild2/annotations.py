@@ -1,4 +1,4 @@
-"""Annotation files as the organisers ship them: where they lie, and what they say.
+"""Annotation files as the organisers ship them: their places and their content.
 
 Line 1 is a header, data line i belongs to image i (usually one line more than there are images).
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.csvfile import CsvFile, quote, read_csv, wrong_lines
 from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.scan import check_root
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task
 from raffect.errors import DataError
 
@@ -36,7 +37,7 @@ _ALLOWED = {
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """One annotation file and what its place in the tree says of it."""
+    """One annotation file, and what its place in the tree says about it."""
 
     task: Task
     split: Split
@@ -51,24 +52,17 @@ def read_annotation(path: Path, task: Task) -> NDArray[np.float32]:
         `(lines, label_width)`; row i is frame i + 1.
 
     Raises:
-        DataError: The header or any line is not as the task wants it; at most ten are listed.
+        DataError: The header or a line is not what the task demands; at most ten are listed.
     """
     what = f"an annotation file of {task.value}"
     file = read_csv(path, what, "Check --annotations and the file's permissions.")
-    spec = SPECS[task]
-    if ",".join(file.header) != spec.header:
-        got = quote(file.header_line)
-        raise DataError(f"{path}, line 1: the header is {got}.", spec.header, _CORRECT)
-    if not file.body:
-        raise DataError(f"{path} has a header and no frames.", _ALLOWED[task], _CORRECT)
+    file.check(SPECS[task].header, "frames", _ALLOWED[task], _CORRECT)
     values = _read_fast(file, task)
-    if values is None:
-        values = _read_slow(file, task)
-    return values.astype(np.float32)
+    return (_read_slow(file, task) if values is None else values).astype(np.float32)
 
 
 def _read_fast(file: CsvFile, task: Task) -> NDArray[np.float64] | None:
-    """The values; None where any line needs a closer look."""
+    """The values; None if any line needs a closer look."""
     if not file.has_only_numbers():
         return None
     spec = SPECS[task]
@@ -81,7 +75,7 @@ def _read_fast(file: CsvFile, task: Task) -> NDArray[np.float64] | None:
 
 
 def _allowed(values: NDArray[np.generic], task: Task) -> NDArray[np.bool_]:
-    """Which values a task may have; those of NaN are false."""
+    """Which values the task allows; NaN is not allowed."""
     spec = SPECS[task]
     low, high = {Task.VA: (-1, 1), Task.EXPR: (0, len(spec.columns) - 1), Task.AU: (0, 1)}[task]
     inside: NDArray[np.bool_] = (values >= low) & (values <= high) | (values == spec.invalid)  # type: ignore[operator]
@@ -122,15 +116,13 @@ def _read_line(line: str, task: Task) -> list[float] | str:
 def find_annotations(root: Path, task: Task | None = None) -> list[AnnotationFile]:
     """The annotation files below a root, of one task or of all; sorted by task and video.
 
-    Hidden files and files that are not `.txt` are no annotations.
+    Hidden files and files other than `.txt` are ignored.
 
     Raises:
         DataError: There are none, or a video is annotated twice in one task.
     """
     tasks = list(Task) if task is None else [task]
-    if not root.is_dir():
-        state = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"The annotation folder {root} {state}.", layout(tasks), _CHECK_ROOT)
+    check_root(root, "annotation", layout(tasks), _CHECK_ROOT)
     found: list[AnnotationFile] = []
     for each in tasks:
         of_task = [
@@ -214,7 +206,7 @@ def read_labels(file: AnnotationFile) -> VideoLabels:
 
 
 def digest_annotations(files: Sequence[AnnotationFile]) -> str:
-    """SHA-256 over what the files say and of which video, wherever the tree lies."""
+    """SHA-256 over task, split, video and content of the files, wherever the tree lies."""
     total = hashlib.sha256()
     for file in files:
         content = hashlib.sha256(file.path.read_bytes()).hexdigest()

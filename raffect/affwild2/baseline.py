@@ -1,4 +1,4 @@
-"""The score of predicting without looking: what a model has to beat."""
+"""The score of a constant prediction: what a model has to beat."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from raffect.affwild2.tasks import SPECS, Split, Task
 
 
 def trivial_prediction(task: Task, train: Mapping[str, VideoLabels]) -> NDArray[np.float64]:
-    """The one prediction `(outputs,)` that is made for every frame, from training labels.
+    """The constant prediction `(outputs,)`, chosen on the training labels.
 
-    VA: the mean of the training labels (scores 0); EXPR: the most frequent expression; AU: all
-    active, which beats every other constant wherever all AUs occur.
+    VA: the mean label (scores 0); EXPR: the most frequent expression; AU: all active, the best
+    constant whenever all AUs occur.
     """
     if task is Task.AU:
         return np.ones(SPECS[task].outputs)
-    # An empty block keeps the shapes right without any video.
+    # Keeps the shape right when there is no video.
     none = np.empty((0, SPECS[task].label_width), np.float32)
     known = np.concatenate([none, *(of.values[of.valid] for of in train.values())])
     if task is Task.VA:

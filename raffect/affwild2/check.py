@@ -1,10 +1,8 @@
-"""Check: count what the store's dataset really holds, and verify every file of it."""
+"""Check: count the rows of the store's dataset and verify each of its files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,37 +10,37 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raffect.affwild2.labels import (
+    DatasetCounts,
     VideoLabels,
     codes_of,
-    count_labels,
+    count_dataset,
     from_parquet,
     labels_file,
     runs,
 )
 from raffect.affwild2.shards import frames_files
 from raffect.affwild2.tasks import SPECS, Task, image_location, source_of
+from raffect.context import Progress, ignore
 from raffect.errors import StoreError
 from raffect.store import DATASET, FileEntry, Manifest, Store, read_manifest
 from raffect.store.layout import MANIFEST
 from raffect.store.stage import diff
 
-Progress = Callable[[int, int], None]
 Crops = dict[str, NDArray[np.int32]]
 
 _NEXT_STEP = "Make the dataset anew: raffect prepare --overwrite ..."
 
 
-def check(store: Store, progress: Progress | None = None) -> dict[str, Any]:
-    """Verify the dataset's files and count their rows; one file at a time is in memory.
+def check(store: Store, progress: Progress = ignore) -> DatasetCounts:
+    """Verify the dataset's files and count their rows, with one file at a time in memory.
 
     Args:
         store: The store.
         progress: Called as `progress(files done, files)`.
 
     Returns:
-        `{"crops": {"readable", "unreadable"}, "labels": {task: {split: {"videos", "frames",
-        "valid", "valid_without_crop"}}}}`, from the rows themselves. Only the unreadable crops
-        are the manifest's word: they are not in the store.
+        Counts of the rows themselves. Only the unreadable crops are taken from the manifest, as
+        they are not in the store.
 
     Raises:
         NotThereError: The store holds no finished dataset.
@@ -54,8 +52,7 @@ def check(store: Store, progress: Progress | None = None) -> dict[str, Any]:
     crops: Crops = {}
     labels: dict[Task, dict[str, VideoLabels]] = {}
     for done, name in enumerate(names):
-        if progress is not None:
-            progress(done, len(names))
+        progress(done, len(names))
         if name not in entries:
             raise _wrong(store, name, "it is not in the manifest")
         data = _read_verified(store, entries[name])
@@ -64,15 +61,8 @@ def check(store: Store, progress: Progress | None = None) -> dict[str, Any]:
             _add_crops(store, name, data, crops)
         else:
             labels[task] = _read_labels(store, name, data, task)
-    if progress is not None:
-        progress(len(names), len(names))
-    counts = {
-        "crops": {
-            "readable": sum(len(frames) for frames in crops.values()),
-            "unreadable": _unreadable(store, manifest, crops),
-        },
-        "labels": count_labels(labels, crops),
-    }
+    progress(len(names), len(names))
+    counts = count_dataset(labels, crops, _unreadable(store, manifest, crops))
     differences = diff(manifest.counts, counts)
     if differences:
         told = "\n".join(differences)
@@ -100,7 +90,7 @@ def _read_verified(store: Store, entry: FileEntry) -> bytes:
 
 
 def _add_crops(store: Store, name: str, data: bytes, crops: Crops) -> None:
-    """Add a shard's frames, after a look at what other stages rely on."""
+    """Add a shard's frames, after verifying what other stages rely on."""
     table = pq.read_table(pa.BufferReader(data), columns=["video", "source", "frame"])
     videos, codes = codes_of(table["video"])
     sources, source_codes = codes_of(table["source"])
@@ -113,7 +103,7 @@ def _add_crops(store: Store, name: str, data: bytes, crops: Crops) -> None:
             raise _wrong(store, name, f"the frames of {video} do not ascend from 1")
         if any(sources[code] != source_of(video) for code in np.unique(source_codes[start:stop])):
             raise _wrong(store, name, f"{video} has another source than {source_of(video)}")
-        # A copy, because the view would keep the columns of all files in memory.
+        # A view would keep the columns of every file in memory.
         crops[video] = frames[start:stop].copy()
 
 
@@ -126,7 +116,7 @@ def _read_labels(store: Store, name: str, data: bytes, task: Task) -> dict[str, 
 
 
 def _unreadable(store: Store, manifest: Manifest, crops: Crops) -> list[str]:
-    """The manifest's list, none of which may be among the crops."""
+    """The manifest's list; none of it may be among the crops."""
     listed: list[str] = manifest.counts["crops"]["unreadable"]
     for path in listed:
         video, _, file = path.rpartition("/")

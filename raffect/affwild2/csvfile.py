@@ -1,7 +1,7 @@
 """Strict CSV files of the dataset and the challenge: tolerant of form, never of content.
 
-A byte order mark, CRLF, spaces around values and blank lines at the end mean nothing. All else
-that is not as expected is told with its line; nothing is skipped, guessed or filled in.
+A byte order mark, CRLF, spaces around values and blank lines at the end are ignored. Anything else
+unexpected is reported with its line; nothing is skipped, guessed or filled in.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from raffect.errors import DataError
 
 FIRST_DATA_LINE = 2
 MOST_PROBLEMS = 10
-"""How many problems of one file are listed; their number is always told."""
+"""How many problems of one file are listed; their total is always given."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\n"
-# Arrow also reads hexadecimal integers and "nan": other characters go the slow way.
+# Arrow also accepts hexadecimal integers and "nan"; any other character takes the slow path.
 _NUMBERS = b"0123456789+-.eE, \t\n"
 
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A file taken apart: `header_line` verbatim, and `body` with `\\n` between its lines."""
+    """A parsed file: `header_line` verbatim, and `body` with `\\n` between its lines."""
 
     path: Path
     header_line: str
@@ -48,13 +48,13 @@ class CsvFile:
             yield from enumerate(lines, start=FIRST_DATA_LINE)
 
     def has_only_numbers(self) -> bool:
-        """Whether the data lines hold no character that a decimal number does not have."""
+        """Whether the data lines contain only characters of decimal numbers."""
         return not self.body.translate(None, _NUMBERS)
 
     def parse(self, types: Mapping[str, pa.DataType]) -> pa.Table | None:
-        """The data lines as columns of these types; None where any line is not so.
+        """The data lines as columns of these types; None if any line does not parse.
 
-        This is the fast way for whole files; what is wrong with a line is for a slow one to say.
+        The fast path for whole files; the slow path of each caller says what is wrong with a line.
         """
         if not self.body:
             return pa.table({name: pa.array([], kind) for name, kind in types.items()})
@@ -70,9 +70,32 @@ class CsvFile:
         except pa.ArrowInvalid:
             return None
 
+    def check(
+        self, header: str, rows: str, allowed: str, next_step: str, header_allowed: str = ""
+    ) -> None:
+        """Refuse another header, and a file without data lines.
+
+        Args:
+            header: The names that are expected, without spaces.
+            rows: What the data lines are, for the message.
+            allowed: What the data lines may be, for the message.
+            next_step: For both messages.
+            header_allowed: For the message about the header; empty: the header itself.
+
+        Raises:
+            DataError: The file is not so.
+        """
+        if ",".join(self.header) != header:
+            got = quote(self.header_line)
+            raise DataError(
+                f"{self.path}, line 1: the header is {got}.", header_allowed or header, next_step
+            )
+        if not self.body:
+            raise DataError(f"{self.path} has a header and no {rows}.", allowed, next_step)
+
 
 def read_csv(path: Path, what: str, command: str) -> CsvFile:
-    """Read a file and take its header off.
+    """Read a file and split off its header.
 
     Args:
         path: The file.
@@ -80,7 +103,7 @@ def read_csv(path: Path, what: str, command: str) -> CsvFile:
         command: What to do when it can't be read, for the message.
 
     Raises:
-        DataError: There is no such file, or it can't be read.
+        DataError: It does not exist or can't be read.
     """
     try:
         data = path.read_bytes()
@@ -93,7 +116,7 @@ def read_csv(path: Path, what: str, command: str) -> CsvFile:
 
 
 def wrong_lines(path: Path, problems: Sequence[str], allowed: str, next_step: str) -> DataError:
-    """One error for all wrong lines of a file, the first ten of them listed."""
+    """One error for all wrong lines of a file, listing the first ten."""
     shown = [f"  {problem}" for problem in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
         shown.append(f"  ... and {len(problems) - MOST_PROBLEMS:,} more")
@@ -102,13 +125,13 @@ def wrong_lines(path: Path, problems: Sequence[str], allowed: str, next_step: st
 
 
 def quote(text: str) -> str:
-    """A piece of a file for a message: visible, and never long."""
+    """An excerpt of a file for a message: printable and short."""
     return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[str]]:
-    """A text file to write that appears at `path` only when the block ends without an error.
+    """A text file to write that appears at `path` only if the block ends without an error.
 
     Raises:
         DataError: The file can't be written there.

@@ -22,7 +22,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What predictions are worth.
+    """The score of predictions, with its uncertainty.
 
     Attributes:
         score: The challenge's score.
@@ -46,7 +46,7 @@ def evaluate(
     labels: Mapping[str, VideoLabels],
     seed: int = 0,
 ) -> Evaluation:
-    """Score predictions; those for frames without a valid label are left out.
+    """Score predictions; frames without a valid label are ignored.
 
     Args:
         task: The task.
@@ -64,10 +64,22 @@ def evaluate(
             "annotation files with at least one valid line",
             "Check --annotations and --split.",
         )
+    nothing = VideoPredictions("", np.empty(0, np.int32), np.empty((0, SPECS[task].outputs)))
+    found = []
     missing: list[str] = []
-    found = [_align(predictions.get(video), labels[video], missing) for video in videos]
+    for video in videos:
+        frames = np.flatnonzero(labels[video].valid) + 1
+        values, known = predictions.get(video, nothing).at(frames)
+        found.append(values)
+        missing += [image_location(video, frame) for frame in frames[~known].tolist()]
     if missing:
-        raise _incomplete(missing)
+        some = ", ".join(missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
+        raise DataError(
+            f"{len(missing):,} valid frames have no prediction: {some}{more}",
+            "a prediction for every valid frame, those without a crop included",
+            "Predict the whole split, e.g. `raffect predict MODEL --split validation`.",
+        )
     true = [labels[video].values[labels[video].valid] for video in videos]
     whole = score(task, np.concatenate(found), np.concatenate(true))
     return Evaluation(
@@ -80,32 +92,6 @@ def evaluate(
     )
 
 
-def _align(
-    predictions: VideoPredictions | None, labels: VideoLabels, missing: list[str]
-) -> NDArray[np.float64]:
-    """The predictions of the valid frames, in order; notes the frames without one."""
-    wanted = np.flatnonzero(labels.valid) + 1
-    frames = np.empty(0, np.int64) if predictions is None else predictions.frames
-    order = np.argsort(frames, kind="stable")
-    place = np.searchsorted(frames, wanted, sorter=order).clip(max=max(len(frames) - 1, 0))
-    there = frames[order][place] == wanted if len(frames) else np.zeros(len(wanted), bool)
-    missing += [image_location(labels.video, int(frame)) for frame in wanted[~there]]
-    if predictions is None or not there.all():
-        return np.empty((0, 0))
-    aligned: NDArray[np.float64] = predictions.values[order[place]]
-    return aligned
-
-
-def _incomplete(missing: list[str]) -> DataError:
-    some = ", ".join(missing[:_SHOWN])
-    more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
-    return DataError(
-        f"{len(missing):,} valid frames have no prediction: {some}{more}",
-        "a prediction for every valid frame, those without a crop included",
-        "Predict the whole split, e.g. `raffect predict MODEL --split validation`.",
-    )
-
-
 def bootstrap(
     task: Task,
     predictions: list[NDArray[np.float64]],
@@ -115,8 +101,8 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Percentile interval of the score over resamples of whole videos.
 
-    Frames of a video are alike, so that a bootstrap over frames would be far too sure. The score
-    of a resample follows from sums per video.
+    Frames of a video are strongly correlated, so that a bootstrap over frames would give far too
+    narrow an interval. The score of a resample is computed from sums per video.
 
     Args:
         task: The task.
@@ -138,7 +124,7 @@ def bootstrap(
 
 
 def video_sums(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums over a video's valid frames that determine the score, `(sums, columns)`.
+    """The sums over a video's valid frames that the score is a function of, `(sums, columns)`.
 
     VA: count, x, y, xx + yy, xy; EXPR and AU: hits, predicted, true.
     """
@@ -165,7 +151,7 @@ def score_sums(task: Task, sums: NDArray[np.float64]) -> NDArray[np.float64]:
     mean_x, mean_y = x / count, y / count
     covariance = product / count - mean_x * mean_y
     spread = squares / count - mean_x**2 - mean_y**2 + (mean_x - mean_y) ** 2
-    # Constants leave rounding dust on both sides of the quotient instead of 0 / 0.
-    dust = spread < 1e-12
-    ccc = np.where(dust, 0.0, 2 * covariance / np.where(dust, 1.0, spread))
+    # Constant series leave rounding errors in numerator and denominator instead of 0 / 0.
+    negligible = spread < 1e-12
+    ccc = np.where(negligible, 0.0, 2 * covariance / np.where(negligible, 1.0, spread))
     return np.asarray(ccc.mean(axis=1))

@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from raffect.store.layout import LABELS
 
 @dataclass(frozen=True, eq=False)
 class VideoLabels:
-    """What one task's annotators said of one video (or one subject of it).
+    """The annotations of one task for one video (or one subject of it).
 
     Attributes:
         values: Labels `(lines, label_width)` float32; row i is frame i + 1.
@@ -80,7 +80,7 @@ def _joined(arrays: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
 
 
 def from_parquet(task: Task, data: bytes) -> dict[str, VideoLabels]:
-    """The videos of a labels file; their arrays are views of whole columns."""
+    """The videos of a labels file; their arrays are views of the columns."""
     table = pq.read_table(pa.BufferReader(data))
     spec = SPECS[task]
     names = [table[name].to_numpy() for name in spec.label_columns]
@@ -105,7 +105,7 @@ def codes_of(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int32]]:
 
 
 def runs(codes: NDArray[np.integer]) -> list[tuple[int, int]]:
-    """Start and stop of each stretch of equal neighbours."""
+    """Start and stop of each maximal run of equal values."""
     if not len(codes):
         return []
     edges = np.flatnonzero(np.diff(codes)) + 1
@@ -113,17 +113,48 @@ def runs(codes: NDArray[np.integer]) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def count_labels(
-    labels: Mapping[Task, Mapping[str, VideoLabels]], crops: Mapping[str, NDArray[np.int32]]
-) -> dict[str, dict[str, dict[str, int]]]:
-    """The `labels` part of the counts that `raffect check --json` shows.
+class LabelCounts(TypedDict):
+    """Counts of one task's labels in one split."""
+
+    videos: int
+    frames: int
+    valid: int
+    valid_without_crop: int
+
+
+class CropCounts(TypedDict):
+    """Number of readable crops, and the others by name (`video/00005.jpg`)."""
+
+    readable: int
+    unreadable: list[str]
+
+
+class DatasetCounts(TypedDict):
+    """The counts of a dataset's manifest, as `raffect check --json` prints them."""
+
+    crops: CropCounts
+    labels: dict[str, dict[str, LabelCounts]]
+
+
+def count_dataset(
+    labels: Mapping[Task, Mapping[str, VideoLabels]],
+    crops: Mapping[str, NDArray[np.int32]],
+    unreadable: list[str],
+) -> DatasetCounts:
+    """Count a dataset.
 
     Args:
         labels: The annotated videos of each task.
         crops: 1-based frames of each video that have a readable crop.
+        unreadable: Names of the other crops.
     """
-    names = ("videos", "frames", "valid", "valid_without_crop")
-    counts = {t.value: {s.value: dict.fromkeys(names, 0) for s in Split} for t in Task}
+    counts = {
+        task.value: {
+            split.value: LabelCounts(videos=0, frames=0, valid=0, valid_without_crop=0)
+            for split in Split
+        }
+        for task in Task
+    }
     for task, videos in labels.items():
         for video in videos.values():
             count = counts[task.value][video.split.value]
@@ -135,4 +166,5 @@ def count_labels(
             count["frames"] += len(video.valid)
             count["valid"] += valid
             count["valid_without_crop"] += valid - int(video.valid[annotated - 1].sum())
-    return counts
+    readable = sum(len(frames) for frames in crops.values())
+    return {"crops": {"readable": readable, "unreadable": unreadable}, "labels": counts}

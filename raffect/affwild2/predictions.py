@@ -27,7 +27,6 @@ from raffect.affwild2.csvfile import (
 )
 from raffect.affwild2.labels import codes_of, runs
 from raffect.affwild2.tasks import SPECS, Task, image_location
-from raffect.errors import DataError
 
 LOCATION = "image_location"
 _LOCATION = r"^(?P<video>[^/]+)/(?P<frame>[0-9]{5,9})\.jpg$"
@@ -52,10 +51,20 @@ class VideoPredictions:
     frames: NDArray[np.int32]
     values: NDArray[np.float64]
 
+    def at(self, frames: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Predictions of these frames, `(frames, outputs)`, NaN where the second is false."""
+        found = np.isin(frames, self.frames)
+        values = np.full((len(frames), self.values.shape[1]), np.nan)
+        order = np.argsort(self.frames, kind="stable")
+        values[found] = self.values[
+            order[np.searchsorted(self.frames, frames[found], sorter=order)]
+        ]
+        return values, found
+
 
 @dataclass(frozen=True, eq=False)
 class Locations:
-    """Rows of a file that name frames: row i is frame `frames[i]` of `videos[codes[i]]`."""
+    """The frames that a file's rows name: row i is frame `frames[i]` of `videos[codes[i]]`."""
 
     videos: list[str]
     codes: NDArray[np.int32]
@@ -68,7 +77,7 @@ def header_of(task: Task) -> str:
 
 
 def write_predictions(path: Path, task: Task, predictions: Iterable[VideoPredictions]) -> None:
-    """Write a predictions file as a whole; float32 values are the same when read again.
+    """Write a predictions file, whole or not at all; float32 values survive the round trip.
 
     Raises:
         DataError: It can't be written there.
@@ -91,14 +100,10 @@ def read_predictions(path: Path, task: Task) -> dict[str, VideoPredictions]:
     A class of the challenge's EXPR files becomes a one-hot row.
 
     Raises:
-        DataError: The file is missing, its header is another one, or lines are wrong or twice.
+        DataError: The file is missing, has another header, or has wrong or repeated lines.
     """
     file = read_csv(path, "a file of predictions", "Write one with `raffect predict`.")
-    if ",".join(file.header) != header_of(task):
-        got = quote(file.header_line)
-        raise DataError(f"{path}, line 1: the header is {got}.", header_of(task), _NEXT_STEP)
-    if not file.body:
-        raise DataError(f"{path} has a header and no rows.", _ALLOWED[task], _NEXT_STEP)
+    file.check(header_of(task), "rows", _ALLOWED[task], _NEXT_STEP)
     width = _width(file, task)
     names = [LOCATION, *(f"value{i}" for i in range(width))]
     table = file.parse({name: pa.float64() if name != LOCATION else pa.string() for name in names})
@@ -119,7 +124,7 @@ def _width(file: CsvFile, task: Task) -> int:
 
 
 def _explain(file: CsvFile, width: int) -> list[str]:
-    """What is wrong with each line that does not parse."""
+    """What is wrong with the lines that do not parse."""
     problems = []
     for number, line in file.lines():
         fields = line.split(",")
@@ -141,7 +146,7 @@ def _is_number(field: str) -> bool:
 
 
 def _refuse_values(values: NDArray[np.float64], task: Task, width: int) -> list[tuple[int, str]]:
-    """Rows whose values a task can't have, with the reason."""
+    """Rows with values that the task does not allow, and why."""
     bad = ~np.isfinite(values)
     if task is Task.AU:
         bad |= (values < 0) | (values > 1)
@@ -158,17 +163,17 @@ def read_locations(
     allowed: str,
     next_step: str,
 ) -> Locations:
-    """What frames a column of locations names.
+    """The frames that a column of locations names.
 
     Args:
         path: The file, for the message.
         column: Strings like "video/00001.jpg".
-        refused: Rows that are wrong for other reasons, told together with these.
+        refused: Rows that are wrong for other reasons, reported together with these.
         allowed: For the message.
         next_step: For the message.
 
     Raises:
-        DataError: A location is none or is frame 0, or rows were refused before.
+        DataError: A location is malformed or is frame 0, or `refused` is not empty.
     """
     parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _LOCATION)
     matched = parts.is_valid().to_numpy()

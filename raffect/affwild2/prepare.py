@@ -1,11 +1,11 @@
 """Prepare: scan the raw trees, join crops with annotations, and write shards with Ray Data.
 
-The raw folders are read by the workers: on a cluster they must lie on a path that all nodes see.
+Workers read the raw folders: on a cluster these must be mounted under the same path on all nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from raffect.affwild2.annotations import digest_annotations, find_annotations, read_labels
-from raffect.affwild2.labels import VideoLabels, count_labels, labels_file, to_parquet
+from raffect.affwild2.labels import VideoLabels, count_dataset, labels_file, to_parquet
 from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.tasks import Task, image_location
@@ -37,30 +37,39 @@ def prepare(
 ) -> Manifest:
     """Turn raw trees into the store's dataset: scan, join crops with annotations, write shards.
 
-    Crop i belongs to annotation line i. Crops of videos without annotations are kept (test
-    videos), and so are annotated frames without a crop. Interrupted and given again, it keeps the
-    shards that verify; given again when finished, it does nothing.
+    Crop i belongs to annotation line i. Crops of videos without annotations (test videos) are
+    kept, and so are annotated frames without a crop. Resuming an interrupted run keeps the shards
+    that verify; on a finished dataset it does nothing.
 
     Args:
         store: Where to.
-        images: Roots of crops, seen under this path by every worker.
+        images: Roots of crops, under paths that every worker can read.
         annotations: Root of the challenges' annotation folders.
-        shard_bytes: Aim for the crops' bytes in one shard.
-        context: How it is run; `progress` counts crops, and `overwrite` also makes a finished
-            dataset anew.
+        shard_bytes: Target size of a shard's crops.
+        context: How it is run; `progress` counts crops, and `overwrite` also rebuilds a finished
+            dataset.
 
     Raises:
-        DataError: The raw trees are not what they should be; nothing was written.
+        DataError: The raw trees are malformed; nothing was written.
         ConflictError: The store's dataset was made from other files or with other settings.
     """
     if shard_bytes < 1:
         raise SettingsError(f"shard_bytes is {shard_bytes}.", "at least 1 byte")
     crops = scan(images)
-    labels, config = _read_annotations(annotations)
-    config |= {"shard_bytes": shard_bytes, "images": _summary(crops)}
+    labels, summary = _read_annotations(annotations)
+    config = {
+        "annotations": summary,
+        "shard_bytes": shard_bytes,
+        "images": {
+            "videos": len(crops.videos),
+            "crops": crops.crops,
+            "bytes": sum(video.bytes for video in crops.videos),
+            "listing": crops.digest(),
+        },
+    }
     stage = Stage(store, DATASET, "dataset", config, {}, context.overwrite)
     if stage.finished is not None and context.overwrite:
-        # A dataset whose files were damaged later is mended by making it anew.
+        # Rebuilding is how a dataset is repaired whose files were damaged later.
         store.delete(DATASET)
         stage = Stage(store, DATASET, "dataset", config, {})
     if stage.finished is not None:
@@ -70,23 +79,20 @@ def prepare(
     connect(context.address)
     tell_waiting(context.on_note, 1, 1, 0)
     written = list(_write_shards(stage, shards, kept, context.progress))
-    written += _write_labels(stage, labels, kept)
-    unreadable = _unreadable(written)
-    readable = _readable(crops, unreadable)
-    counts = {
-        "crops": {
-            "readable": sum(len(frames) for frames in readable.values()),
-            "unreadable": sorted(unreadable),
-        },
-        "labels": count_labels(labels, readable),
-    }
-    notes = _notes(crops, labels, unreadable)
-    notes["synthetic"] = any(is_synthetic(root) for root in (*images, annotations))
+    for task in Task:
+        name = labels_file(task)
+        written.append(kept.get(name) or stage.write_part(name, to_parquet(task, labels[task])))
+    unreadable: dict[str, str] = {}
+    for part in written:
+        unreadable |= part.facts.get("unreadable", {})
+    counts = count_dataset(labels, _readable(crops, unreadable), sorted(unreadable))
+    synthetic = any(is_synthetic(root) for root in (*images, annotations))
+    notes = {**_notes(crops, labels, unreadable), "synthetic": synthetic}
     return stage.finish(written, counts, notes)
 
 
-def _read_annotations(root: Path) -> tuple[Labels, dict[str, Any]]:
-    """The labels, and what of them decides the dataset's content."""
+def _read_annotations(root: Path) -> tuple[Labels, Mapping[str, object]]:
+    """The labels, and what about them decides the dataset's content."""
     files = find_annotations(root)
     labels: Labels = {task: {} for task in Task}
     summary = {}
@@ -94,22 +100,13 @@ def _read_annotations(root: Path) -> tuple[Labels, dict[str, Any]]:
         of_task = [file for file in files if file.task is task]
         labels[task] = {file.video: read_labels(file) for file in of_task}
         summary[task.value] = {"files": len(of_task), "content": digest_annotations(of_task)}
-    return labels, {"annotations": summary}
-
-
-def _summary(crops: Scan) -> dict[str, Any]:
-    return {
-        "videos": len(crops.videos),
-        "crops": crops.crops,
-        "bytes": sum(video.bytes for video in crops.videos),
-        "listing": crops.digest(),
-    }
+    return labels, summary
 
 
 def _write_shards(
     stage: Stage, shards: Sequence[Shard], kept: dict[str, StagePart], progress: Progress
 ) -> Iterator[StagePart]:
-    """All shards' parts: those kept, then the others as the workers finish them."""
+    """All shards' parts: first those kept, then the others as workers finish them."""
     total = sum(shard.crops for shard in shards)
     size = {shard.name: shard.crops for shard in shards}
     finished = [kept[shard.name] for shard in shards if shard.name in kept]
@@ -127,8 +124,8 @@ def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
     """Write shards with Ray Data, a task for each, in any order.
 
     Raises:
-        RaffectError: What a worker met. Ray Data drops the cause of an error on its way here,
-            so it travels as a row.
+        RaffectError: A worker's error. Ray Data drops the cause of an exception on its way to the
+            driver, so the error is returned as a row.
     """
     if not shards:
         return
@@ -147,19 +144,6 @@ def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
         yield row["outcome"]
 
 
-def _write_labels(stage: Stage, labels: Labels, kept: dict[str, StagePart]) -> Iterator[StagePart]:
-    for task in Task:
-        name = labels_file(task)
-        yield kept.get(name) or stage.write_part(name, to_parquet(task, labels[task]))
-
-
-def _unreadable(parts: Iterable[StagePart]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in parts:
-        found |= part.facts.get("unreadable", {})
-    return found
-
-
 def _readable(crops: Scan, unreadable: dict[str, str]) -> dict[str, NDArray[np.int32]]:
     """Frames with a readable crop, by video."""
     affected = {path.rpartition("/")[0] for path in unreadable}
@@ -173,7 +157,7 @@ def _readable(crops: Scan, unreadable: dict[str, str]) -> dict[str, NDArray[np.i
     return readable
 
 
-def _notes(crops: Scan, labels: Labels, unreadable: dict[str, str]) -> dict[str, Any]:
+def _notes(crops: Scan, labels: Labels, unreadable: Mapping[str, str]) -> Mapping[str, object]:
     with_crops = {video.video for video in crops.videos}
     annotated = {name for videos in labels.values() for name in videos}
     return {

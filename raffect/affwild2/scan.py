@@ -1,4 +1,4 @@
-"""What lies in the roots of crops: `<root>/<video>[_left|_right]/00001.jpg`."""
+"""The content of the roots of crops: `<root>/<video>[_left|_right]/00001.jpg`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that was left out; its path starts with the root's own name."""
+    """Something that was left out; its path starts with the root's name."""
 
     kind: ProblemKind
     path: str
@@ -72,7 +72,7 @@ class VideoCrops:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """All crops, by video in order of names, and all that is no crop."""
+    """All crops, by video in order of names, and everything that is not a crop."""
 
     videos: tuple[VideoCrops, ...]
     problems: tuple[Problem, ...]
@@ -93,24 +93,26 @@ class Scan:
 
 
 def is_synthetic(folder: Path) -> bool:
-    """Whether a root of crops or of annotations is that of a synthetic tree."""
+    """Whether a root of crops or annotations belongs to a synthetic tree."""
     return any(
         (place / SYNTHETIC_MARKER).is_file() for place in (folder, folder.absolute().parent)
     )
 
 
 def scan(roots: Sequence[Path]) -> Scan:
-    """List the crops below one or more roots; nothing is opened.
+    """List the crops below one or more roots without opening them.
 
-    Hidden files are ignored. What is misplaced is a problem in the result: never fatal, never
-    silent. A crop that two roots have is taken from the one named first.
+    Hidden files are ignored. Anything misplaced becomes a problem in the result, neither fatal nor
+    silent. A crop that lies in two roots is taken from the one named first.
 
     Raises:
-        DataError: A root is missing or no folder, or there is no crop at all.
+        DataError: A root is missing or is no folder, or there is no crop at all.
     """
     found: dict[str, VideoCrops] = {}
     problems: list[Problem] = []
-    for root in dict.fromkeys(_check_root(root) for root in roots):
+    for root in roots:
+        check_root(root, "image", LAYOUT, _NEXT_STEP)
+    for root in dict.fromkeys(root.resolve() for root in roots):
         for entry in _list(root):
             place = f"{root.name}/{entry.name}"
             if not entry.is_dir():
@@ -127,11 +129,15 @@ def scan(roots: Sequence[Path]) -> Scan:
     return Scan(tuple(found[name] for name in sorted(found)), tuple(problems))
 
 
-def _check_root(root: Path) -> Path:
+def check_root(root: Path, what: str, allowed: str, next_step: str) -> None:
+    """Refuse a root of crops or annotations that is no folder.
+
+    Raises:
+        DataError: It does not exist or is a file.
+    """
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"The image folder {root} {state}.", LAYOUT, _NEXT_STEP)
-    return root.resolve()
+        raise DataError(f"The {what} folder {root} {state}.", allowed, next_step)
 
 
 def _list(folder: Path) -> list[os.DirEntry[str]]:
@@ -163,7 +169,7 @@ def _scan_video(
         problems.append(Problem(ProblemKind.EMPTY, place))
     if not frames:
         return None
-    # Wider numbers sort as text before smaller ones.
+    # As text, "100000" sorts before "99999".
     order = np.argsort(frames)
     return VideoCrops(
         video=folder.name,
@@ -175,7 +181,7 @@ def _scan_video(
 
 
 def _misplaced(entry: os.DirEntry[str]) -> ProblemKind | None:
-    """Why an entry of a video's folder is no crop; None if it is one."""
+    """Why an entry of a video's folder is not a crop; None if it is."""
     if not entry.is_file():
         return ProblemKind.INSIDE if entry.is_dir() else ProblemKind.NO_FILE
     match = _CROP.fullmatch(entry.name)

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Score:
-    """The challenge's score of a task, and what it is the mean of.
+    """The challenge's score of a task, with the parts that it is the mean of.
 
     Attributes:
         value: The score.
@@ -58,8 +58,8 @@ def score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> Score:
 def concordance_correlation_coefficient(a: ArrayLike, b: ArrayLike) -> float:
     """Lin's concordance correlation coefficient of two series, with population moments.
 
-    A constant series covaries with nothing: the result is 0, also where both are constant and
-    equal (0 / 0), so that a model can't win by a constant on a constant test set.
+    0 if either series is constant, also if both are and are equal (0 / 0): a constant prediction
+    must not win on a constant test set.
     """
     a = np.asarray(a, dtype=np.float64)
     b = np.asarray(b, dtype=np.float64)
@@ -69,7 +69,7 @@ def concordance_correlation_coefficient(a: ArrayLike, b: ArrayLike) -> float:
     covariance = np.mean(from_a * from_b)
     apart = (a.mean() - b.mean()) ** 2
     spread = np.mean(from_a**2) + np.mean(from_b**2) + apart
-    # Squares of values below 1e-162 are 0: as good as constant.
+    # Deviations below 1e-162 square to 0: such a series is treated as constant.
     return float(2 * covariance / spread) if spread else 0.0
 
 

@@ -1,7 +1,7 @@
-"""Shards of crops: how videos are dealt out to files, and what one file holds.
+"""Shards of crops: how videos are distributed over files, and what one file holds.
 
-Columns: video and source (dictionary strings), frame (int32, 1-based), jpeg (binary, the file as
-it was); sorted by (video, frame), and a video lies whole in one file.
+Columns: video and source (dictionary strings), frame (int32, 1-based), jpeg (binary, the original
+file); sorted by (video, frame). A video is never split over files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from raffect.store.layout import FRAMES
 from raffect.store.stage import StagePart
 
 ROWS_PER_GROUP = 1000
-"""Rows that a reader gets at once: some 4 MB of crops."""
+"""Row group size: about 4 MB of crops."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A file of crops that is to be made."""
+    """A file of crops to be written."""
 
     name: str
     videos: tuple[VideoCrops, ...]
@@ -46,13 +46,13 @@ def frames_files(manifest: Manifest) -> list[str]:
 
 
 def plan_shards(videos: Sequence[VideoCrops], shard_bytes: int) -> list[Shard]:
-    """Deal out videos, in their order, to as few shards of about equal size as `shard_bytes` asks.
+    """Distribute videos, in order, over the fewest shards of about equal size below `shard_bytes`.
 
-    A video is never divided, so that a shard may be larger by a part of one video.
+    As videos are not split, a shard may be larger by part of a video.
     """
     sizes = np.array([video.bytes for video in videos], dtype=np.int64)
     count = max(1, -(-int(sizes.sum()) // shard_bytes))
-    # A video belongs to the shard in whose share of all bytes its middle lies.
+    # A video goes to the shard whose share of all bytes contains its midpoint.
     middles = np.cumsum(sizes) - sizes / 2
     shares = np.minimum(middles * count // max(1, sizes.sum()), count - 1).astype(int)
     filled = np.unique(shares)
@@ -97,11 +97,11 @@ class _Columns:
 def write_shard(stage: Stage, shard: Shard) -> StagePart:
     """Read, verify and write a shard's crops.
 
-    Every crop is decoded in full; one that does not decode is left out and listed in the part's
+    Every crop is decoded in full; those that do not decode are left out and listed in the part's
     facts: `{"videos": {video: crops}, "rows": n, "unreadable": {"video/00005.jpg": why}}`.
 
     Raises:
-        DataError: The raw folders can't be seen from the process that does this.
+        DataError: The raw folders are not visible to this process.
     """
     columns = _Columns()
     counts: dict[str, int] = {}
@@ -123,7 +123,7 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
 
 
 class UnreadableError(Exception):
-    """A crop does not decode, or its file can't be read; says why."""
+    """A crop does not decode or can't be read; the message says why."""
 
 
 def read_crop(path: Path) -> bytes:
@@ -131,7 +131,7 @@ def read_crop(path: Path) -> bytes:
 
     Raises:
         UnreadableError: It does not.
-        DataError: It is not there at all, though the scan has seen it.
+        DataError: It does not exist, although the scan found it.
     """
     try:
         data = path.read_bytes()
@@ -144,15 +144,11 @@ def read_crop(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None
-    _decode(data)
-    return data
-
-
-def _decode(data: bytes) -> None:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             image.load()
     except UnidentifiedImageError:
         raise UnreadableError("not a JPEG image") from None
-    except Exception as error:  # Pillow's decoders raise whatever the damage leads them to.
+    except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged data.
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
+    return data

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raffect.affwild2.csvfile import quote, read_csv, written_whole
+from raffect.affwild2.csvfile import read_csv, written_whole
 from raffect.affwild2.predictions import (
     Locations,
     VideoPredictions,
@@ -27,15 +27,15 @@ def write_submission(
 ) -> int:
     """Write what the challenge takes, whole or not at all.
 
-    The header and the rows' names and order are those of the example, frames without a face
-    included. VA values are kept within [-1, 1] and rounded to 6 decimals; EXPR rows hold the most
-    probable class; AU rows hold 1 from a probability of ACTION_UNIT_THRESHOLD on.
+    Header, row names and order are those of the example, frames without a face included. VA
+    values are clipped to [-1, 1] and rounded to 6 decimals, EXPR rows hold the most probable
+    class, and AU rows hold 1 where the probability is at least ACTION_UNIT_THRESHOLD.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: The example is of another task or damaged, a row has no prediction, or `out`
+        DataError: The example is damaged or of another task, a row has no prediction, or `out`
             can't be written.
     """
     header, names, locations = _read_example(task, example)
@@ -48,7 +48,7 @@ def write_submission(
 
 
 def example_lengths(task: Task, example: Path) -> dict[str, int]:
-    """The videos that an example file names, and the last frame of each that it wants.
+    """The videos that an example file names, with the last frame that it lists of each.
 
     Raises:
         DataError: The example is of another task or damaged.
@@ -63,12 +63,8 @@ def _read_example(task: Task, path: Path) -> tuple[str, list[str], Locations]:
     """The header verbatim, the rows' names verbatim, and the frames they name."""
     allowed = f"{header_of(task)}, then a row for each frame, e.g. video/00001.jpg"
     file = read_csv(path, f"the organisers' example file of {task.value}", _NEXT_STEP)
-    if ",".join(file.header) != header_of(task):
-        got = quote(file.header_line)
-        raise DataError(f"{path}, line 1: the header is {got}.", allowed, _NEXT_STEP)
+    file.check(header_of(task), "rows", allowed, _NEXT_STEP, header_allowed=allowed)
     names = [line.partition(",")[0].strip() for _, line in file.lines()]
-    if not names:
-        raise DataError(f"{path} has a header and no rows.", allowed, _NEXT_STEP)
     column = pa.chunked_array([pa.array(names, pa.string())])
     return file.header_line, names, read_locations(path, column, [], allowed, _NEXT_STEP)
 
@@ -79,14 +75,9 @@ def _values_of(
     """The prediction of each row, `(rows, outputs)`."""
     values = np.full((len(rows.frames), SPECS[task].outputs), np.nan)
     for code, video in enumerate(rows.videos):
-        ours = predictions.get(video)
-        if ours is None or not len(ours.frames):
-            continue
-        wanted = np.flatnonzero(rows.codes == code)
-        frames = rows.frames[wanted]
-        place = np.minimum(np.searchsorted(ours.frames, frames), len(ours.frames) - 1)
-        there = ours.frames[place] == frames
-        values[wanted[there]] = ours.values[place[there]]
+        if video in predictions:
+            of_video = rows.codes == code
+            values[of_video], _ = predictions[video].at(rows.frames[of_video])
     missing = np.flatnonzero(np.isnan(values).any(axis=1))
     if len(missing):
         first = [
@@ -105,7 +96,7 @@ def _values_of(
 def _format(task: Task, values: NDArray[np.float64]) -> Iterator[str]:
     """The text of each row's values."""
     if task is Task.VA:
-        # Adding 0 turns -0 into 0.
+        # + 0.0 turns -0.0 into 0.0.
         rounded = np.clip(values, -1, 1).round(6) + 0.0
         return (f"{_compact(v)},{_compact(a)}" for v, a in rounded.tolist())
     if task is Task.EXPR:

@@ -1,4 +1,4 @@
-"""The three tasks of ABAW: the one home of their columns, invalid labels and folder names."""
+"""The three tasks of ABAW: columns, invalid labels and folder names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 class Task(StrEnum):
-    """A task of the challenge; its value is what users type."""
+    """A task of the challenge; users type its value."""
 
     VA = "va"
     EXPR = "expr"
@@ -23,7 +23,7 @@ class Task(StrEnum):
 
 
 class Split(StrEnum):
-    """A split of a task; a video may lie in different splits of different tasks."""
+    """A split of a task; a video may be in different splits of different tasks."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -32,12 +32,12 @@ class Split(StrEnum):
 SPLIT_FOLDERS = {Split.TRAIN: "Train_Set", Split.VALIDATION: "Validation_Set"}
 SUBJECT_SUFFIXES = ("_left", "_right")
 ACTION_UNIT_THRESHOLD = 0.5
-"""Probability from which an action unit counts as active (the challenge's own rule)."""
+"""An action unit counts as active from this probability on (the challenge's rule)."""
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is fixed about a task by the dataset and the challenge.
+    """What the dataset and the challenge define about a task.
 
     Attributes:
         columns: Names of the prediction columns; as many as the model has outputs.
@@ -151,7 +151,7 @@ def _parse(kind: type[E], noun: str, text: str, next_step: str) -> E:
 def source_of(video: str) -> str:
     """The source video of an annotated subject: the name without a final `_left` or `_right`.
 
-    Folds and splits group by it, or the same clip would lie on both sides.
+    Folds and splits must group by it, or the same clip would be on both sides.
     """
     for suffix in SUBJECT_SUFFIXES:
         if video.endswith(suffix) and len(video) > len(suffix):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -39,6 +39,7 @@ def finetune(
 ) -> None:
     """Fine-tune CLIP's image tower on the expression labels (Ray Train)."""
     from raffect.clip.finetune import finetune as run
+    from raffect.clip.training import FinetuneEpoch
     from raffect.config import FinetuneConfig
     from raffect.context import Context
     from raffect.store import encoder_folder
@@ -52,7 +53,7 @@ def finetune(
     target, screen = begin(store, quiet)
     with screen.stage(f"Fine-tuning {chosen.encoder.model} on expressions") as bar:
 
-        def on_epoch(result: dict[str, Any]) -> None:
+        def on_epoch(result: FinetuneEpoch) -> None:
             bar.tick(result["epoch"], chosen.epochs)
             bar.tell(f"macro F1 {result['macro_f1']:.3f}")
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raffect.cli.options import JsonOption, QuietOption, StoreOption
+from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
-    from raffect.jobs.submission import Order
 
-# They would show a page on the cluster's loopback, begin another job, or train on what is made up.
+# These would serve a page on the cluster's loopback, submit again, or train on synthetic data.
 NOT_SUBMITTED = ("submit", "jobs", "dashboard", "board", "demo", "synth")
 JobServerOption = Annotated[
     str | None,
@@ -52,9 +51,8 @@ def submit(
     quiet: QuietOption = False,
 ) -> None:
     """Run a raffect command on a Ray cluster; ships the code, never data."""
-    from raffect.cli.screen import Screen
     from raffect.jobs.package import named_code, pack
-    from raffect.jobs.submission import make_order, parse_variables, store_uri
+    from raffect.jobs.submission import make_submission, parse_variables
 
     name, params = parse_command(context.find_root().command, command)
     facts = {"command": name}
@@ -62,22 +60,24 @@ def submit(
         facts["task"] = str(params["task"])
     if name == "tune":
         facts["sweep"] = str(params.get("branch") or params.get("name") or params["task"])
-    target = store_uri(params.get("store") or store)
+    target, screen = begin(params.get("store") or store, quiet, as_json)
     here = Path.cwd()
-    named = named_code(here, [params.get("space"), params.get("config")])
-    parcel = pack(here, named)
-    order = make_order(without_store(command), facts, target, parse_variables(env or []))
-    screen = Screen(quiet, as_json)
+    package = pack(here, named_code(here, [params.get("space"), params.get("config")]))
+    variables = parse_variables(env or [])
+    submission = make_submission(without_store(command), facts, target.uri, variables)
 
+    # Loads Ray: after all that can be wrong with the command.
     from raffect.jobs.client import JobServer
 
     server = JobServer(address)
-    server.submit(order, parcel)
-    _show_submitted(screen, order, server.address, len(parcel.files), parcel.size)
+    server.submit(submission, package)
+    screen.say(f"[dim]… Shipped {len(package.files)} files, {package.size / 2**20:.1f} MiB.[/]")
+    screen.path(f"{submission.metadata['job_name']}: job {submission.id}")
+    screen.path(f"Ray dashboard: {server.address}/#/jobs/{submission.id}")
     if wait:
-        _finish(screen, server, order.id, as_json)
+        _finish(screen, server, submission.id, as_json)
     elif as_json:
-        screen.json({"id": order.id, "status": "PENDING", "exit_code": None})
+        screen.json({"id": submission.id, "status": "PENDING", "exit_code": None})
 
 
 def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]]:
@@ -93,7 +93,7 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
     """
     from raffect.errors import SettingsError
 
-    words = arguments[1:] if arguments[0] == "raffect" else arguments
+    words = _without_program(arguments)
     name = words[0] if words else ""
     known = sorted(set(group.commands) - set(NOT_SUBMITTED))
     if name not in known:
@@ -109,7 +109,7 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
 def without_store(arguments: list[str]) -> list[str]:
     """The command without `--store`: the job gets it by its whole path in its environment."""
     kept: list[str] = []
-    words = iter(arguments[1:] if arguments[0] == "raffect" else arguments)
+    words = iter(_without_program(arguments))
     for word in words:
         if word == "--store":
             next(words, None)
@@ -118,10 +118,8 @@ def without_store(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _show_submitted(screen: Screen, order: Order, address: str, files: int, size: int) -> None:
-    screen.say(f"[dim]… Shipped {files} files, {size / 2**20:.1f} MiB.[/]")
-    screen.path(f"{order.metadata['job_name']}: job {order.id}")
-    screen.path(f"Ray dashboard: {address}/#/jobs/{order.id}")
+def _without_program(arguments: list[str]) -> list[str]:
+    return arguments[1:] if arguments[0] == "raffect" else arguments
 
 
 def list_jobs(

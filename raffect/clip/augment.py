@@ -1,8 +1,8 @@
-"""Augmentation of face crops on the batch: an expression stays what it is.
+"""Augmentation of batches of face crops that keeps the expression recognisable.
 
-A crop keeps most of the face, colours shift as light does, a mirrored face shows the same
-expression; nothing is turned upside down. Draws come from the caller's generator, on the CPU, so
-that they are the same on every device.
+Crops keep most of the face, colours shift as under another light, faces are mirrored and never
+turned upside down. Random numbers come from the caller's generator on the CPU, so that they are
+the same on every device.
 """
 
 from __future__ import annotations

@@ -17,17 +17,10 @@ from numpy.typing import NDArray
 
 from raffect.clip.encoder import FrameEncoder, to_images
 from raffect.clip.images import UnreadableImageError, decode, decode_batch
-from raffect.clip.training import autocast
-from raffect.config import ExtractConfig, RunConfig
+from raffect.config import ExtractConfig
 from raffect.errors import DataError, NotThereError
 from raffect.store.features import DTYPE
-
-
-def choose_device(run: RunConfig) -> torch.device:
-    """The device the settings ask for; `auto` is a GPU where this process has one."""
-    if run.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(run.device)
+from raffect.training.device import autocast, choose_device
 
 
 @torch.inference_mode()
@@ -38,7 +31,7 @@ def encode_crops(
 
     The encoder must lie on the device of the settings, in evaluation mode.
     """
-    device = choose_device(config.run)
+    device = choose_device(config.run.device)
     features = np.empty((len(jpegs), encoder.dim), DTYPE)
     starts = range(0, len(jpegs), config.batch_size)
     batches = (jpegs[start : start + config.batch_size] for start in starts)
@@ -57,7 +50,7 @@ def _ahead(
     batches: Iterator[Sequence[bytes]],
     config: ExtractConfig,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decoded batches in order; never more than `decoders` + 1 of them wait in memory."""
+    """Decoded batches in order, at most `decoders` + 1 of them in memory."""
     waiting: deque[Future[NDArray[np.uint8]]] = deque()
     for batch in itertools.islice(batches, config.decoders + 1):
         waiting.append(pool.submit(decode, batch))
@@ -110,7 +103,7 @@ def encode_folder(
             _EXPECTED,
             "Give the folder in which one video's crops lie directly.",
         )
-    encoder = encoder.to(choose_device(config.run)).eval()
+    encoder = encoder.to(choose_device(config.run.device)).eval()
     return np.array(frames, np.int32), encode_crops(encoder, jpegs, config)
 
 

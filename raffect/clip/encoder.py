@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -27,6 +28,24 @@ _ADJECTIVES = ("a neutral", "an angry", "a disgusted", "a fearful", "a happy", "
                "a surprised", "an unclear")  # fmt: skip
 LOGIT_SCALE = 100.0
 """CLIP's own temperature (Radford et al. 2021, section 2.5: the scale is clipped at 100)."""
+
+
+class EncoderDescription(TypedDict):
+    """All of an encoder but its weights, as config.json holds it.
+
+    Attributes:
+        encoder: EncoderConfig as JSON.
+        head: Kind of the head.
+        dim: Width of a feature.
+        classes: Names of the expressions, in the order of the logits.
+        preprocessing: Preprocessing as JSON.
+    """
+
+    encoder: Mapping[str, object]
+    head: HeadKind
+    dim: int
+    classes: list[str]
+    preprocessing: dict[str, Any]
 
 
 class ExpressionHead(nn.Module):
@@ -53,10 +72,10 @@ class ExpressionHead(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """An open_clip image tower with an expression head; takes pixels, knows how to see them.
+    """An open_clip image tower with an expression head, and the preprocessing it expects.
 
     Args:
-        config: What it was built from.
+        config: Its settings.
         tower: The image tower.
         head: `linear`, or `prompt` for a head that starts from the class names.
     """
@@ -85,15 +104,15 @@ class FrameEncoder(nn.Module):
         logits: Tensor = self.head(self.encode(images))
         return logits
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EncoderDescription:
         """All but the weights, as JSON types; `restore` builds the encoder from it."""
-        return {
-            "encoder": self.config.canonical(),
-            "head": self.head.kind,
-            "dim": self.dim,
-            "classes": list(CLASSES),
-            "preprocessing": asdict(self.preprocessing),
-        }
+        return EncoderDescription(
+            encoder=self.config.canonical(),
+            head=self.head.kind,
+            dim=self.dim,
+            classes=list(CLASSES),
+            preprocessing=asdict(self.preprocessing),
+        )
 
 
 def _per_channel(values: tuple[float, ...]) -> Tensor:
@@ -132,16 +151,15 @@ def to_bytes(encoder: FrameEncoder) -> bytes:
     )
 
 
-def restore(description: dict[str, Any], weights: bytes | dict[str, Tensor]) -> FrameEncoder:
+def restore(description: EncoderDescription, weights: bytes) -> FrameEncoder:
     """The encoder that `describe` described, with these weights; needs no network."""
     config = build(EncoderConfig, description["encoder"])
-    # The pretrained weights are in the past: those of the file replace them.
+    # The pretrained weights need not be loaded: those of the file replace them.
     tower = build_tower(config.model_copy(update={"pretrained": None}))
     facts = description["preprocessing"]
     seen = Preprocessing(**{**facts, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])})
     encoder = FrameEncoder(config, replace(tower, preprocessing=seen), description["head"])
-    state = load_tensors(weights) if isinstance(weights, bytes) else weights
-    encoder.load_state_dict(state)
+    encoder.load_state_dict(load_tensors(weights))
     return encoder
 
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raffect.affwild2.shards import frames_files
-from raffect.clip.encode import choose_device, encode_crops
+from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import load_encoder
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
-from raffect.engine import asks_for_gpus, check_gpus, connect, tell_waiting
+from raffect.engine import check_gpus, connect, share_of
 from raffect.store import (
     DATASET,
     Manifest,
@@ -29,6 +29,7 @@ from raffect.store import (
 from raffect.store.features import to_parquet
 from raffect.store.layout import FRAMES
 from raffect.store.stage import StagePart
+from raffect.training.device import choose_device
 
 Progress = Callable[[int, int], None]
 
@@ -96,8 +97,7 @@ def _parts(
     pending = [shard for shard in shards if shard.removeprefix(f"{FRAMES}/") not in kept]
     if not pending:
         return
-    use_gpu = asks_for_gpus(config.run.device, 1)
-    tell_waiting(on_note, 1, 1, int(use_gpu))
+    share = share_of(1, config.run.device, on_note, cpus=1)
     source = ray.data.from_items(
         [{"shard": shard} for shard in pending], override_num_blocks=len(pending)
     )
@@ -108,8 +108,8 @@ def _parts(
         batch_format="numpy",
         # A fixed pool of more actors than fit would wait for ever.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(pending))),
-        num_cpus=1,
-        num_gpus=1 if use_gpu else 0,
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
     )
     for row in done.iter_rows():
         yield StagePart.model_validate_json(row["part"])
@@ -121,7 +121,7 @@ class _Encoder:
     def __init__(self, stage: Stage, encoder: str, config: ExtractConfig) -> None:
         self.stage = stage
         self.config = config
-        self.encoder = load_encoder(stage.store, encoder).to(choose_device(config.run))
+        self.encoder = load_encoder(stage.store, encoder).to(choose_device(config.run.device))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (name,) = batch["shard"]

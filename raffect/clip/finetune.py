@@ -1,35 +1,116 @@
-"""Fine-tune: CLIP's image tower learns the expression labels, by Ray Train on N workers."""
+"""Fine-tune: CLIP's image tower learns the expression labels, on N workers."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.clip.encoder import FrameEncoder, build_encoder
+from raffect.clip.encoder import EncoderDescription, build_encoder, restore
 from raffect.clip.encoder import to_bytes as encoder_bytes
-from raffect.clip.ingest import Wanted, choose_frames, read_shares
-from raffect.clip.training import read_best
-from raffect.clip.workers import Job, OnEpoch, run_workers
+from raffect.clip.ingest import WINDOW, WorkerFrames, choose_frames, read_frames
+from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
 from raffect.config import FinetuneConfig
 from raffect.context import Context
-from raffect.engine import (
-    asks_for_gpus,
-    check_gpus,
-    check_room,
-    connect,
-    count_cpus,
-    cpus_per_worker,
-    tell_waiting,
-)
+from raffect.engine import check_gpus, check_room, connect, share_of
+from raffect.errors import SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
-from raffect.store.layout import CONFIG, ENCODER_WEIGHTS, FINETUNE_CHECKPOINTS, METRICS
+from raffect.store.layout import (
+    CHECKPOINT,
+    CONFIG,
+    ENCODER_WEIGHTS,
+    FINETUNE_CHECKPOINTS,
+    METRICS,
+    STATE_FACTS,
+    STATE_TENSORS,
+)
 from raffect.store.manifest import has_manifest
+from raffect.store.stage import StagePart
+from raffect.training.checkpoints import CheckpointFolder, write_state
+from raffect.training.loop import NotFiniteError
+from raffect.training.ray_workers import train_on_workers
+from raffect.training.reduce import Reducer
+
+OnEpoch = Callable[[FinetuneEpoch], None]
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """All that the workers of a run need.
+
+    Attributes:
+        config: All settings.
+        workers: How many there are.
+        description: Of the encoder to tune.
+        weights: Of that encoder, as a safetensors file.
+        class_counts: Labelled training frames per class, `(8,)`.
+        train: Training frames of each worker, equally many.
+        validation: Validation frames of each worker.
+    """
+
+    config: FinetuneConfig
+    workers: int
+    description: EncoderDescription
+    weights: bytes
+    class_counts: NDArray[np.int64]
+    train: list[WorkerFrames]
+    validation: list[WorkerFrames]
+
+    @property
+    def batch_size(self) -> int:
+        """Batch of one worker."""
+        return max(1, self.config.batch_size // self.workers)
+
+    def frames(self) -> dict[str, int]:
+        """Crops used, by split."""
+        return {
+            "train": sum(own.rows for own in self.train),
+            "validation": sum(own.rows for own in self.validation),
+        }
+
+
+class WorkerFinetuner(Finetuner):
+    """A Finetuner that draws each epoch's batches from its worker's frames."""
+
+    def __init__(self, run: FinetuneRun, reducer: Reducer, device: torch.device) -> None:
+        self._run = run
+        steps = -(-run.train[0].rows // run.batch_size)
+        encoder = restore(run.description, run.weights)
+        super().__init__(encoder, run.config, run.class_counts, steps, device, reducer)
+
+    def run_epoch(self) -> FinetuneEpoch:
+        """Train one epoch, then validate (see `Finetuner.train_epoch`)."""
+        rank, size = self.reducer.rank, self._run.batch_size
+        seed = self.config.run.seed + self.epoch
+        return self.train_epoch(
+            _batches(self._run.train[rank], size, seed),
+            _batches(self._run.validation[rank], size, None),
+        )
+
+
+def _batches(frames: WorkerFrames, batch_size: int, seed: int | None) -> Iterator[Batch]:
+    if not frames.rows:
+        return
+    window = None if seed is None else max(WINDOW, batch_size)
+    for batch in frames.dataset.iter_torch_batches(
+        batch_size=batch_size,
+        prefetch_batches=2,
+        local_shuffle_buffer_size=window,
+        local_shuffle_seed=seed,
+    ):
+        yield batch["image"], batch["label"]
 
 
 def finetune(
@@ -50,7 +131,7 @@ def finetune(
         name: Name of the encoder.
         config: All settings.
         workers: Workers of Ray Train, a GPU each where the cluster has as many.
-        on_epoch: Called with each new epoch's facts: epoch, loss, macro_f1, parts, lr, seconds.
+        on_epoch: Called with the record of each new epoch.
         context: How it is run.
 
     Raises:
@@ -64,72 +145,108 @@ def finetune(
     folder = encoder_folder(name)
     sources = {DATASET: read_manifest(store, DATASET).digest()}
     # What can be wrong with the settings is found before anything is written.
-    known = has_manifest(store, folder) and not context.overwrite
-    encoder, wanted = (None, None) if known else _begin(store, config)
+    encoder = chosen = None
+    if context.overwrite or not has_manifest(store, folder):
+        chosen = choose_frames(load_labels(store, Task.EXPR), config.frame_stride)
+        encoder = build_encoder(config.encoder, config.head, config.run.seed)
     check_gpus(config.run.device, workers, context.address)
     plan = {**config.canonical(), "workers": workers}
     stage = Stage(store, folder, "encoder", plan, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished
     assert encoder is not None
-    assert wanted is not None
+    assert chosen is not None
     connect(context.address)
-    gpus = int(asks_for_gpus(config.run.device, workers))
-    tell_waiting(context.on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
-    job = _make_job(store, encoder, config, wanted, workers)
-    with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-        run_workers(store, folder, job, on_epoch).to_directory(local)
-        return _finish(stage, job, Path(local))
-
-
-def _begin(store: Store, config: FinetuneConfig) -> tuple[FrameEncoder, Wanted]:
-    wanted = choose_frames(load_labels(store, Task.EXPR), config.frame_stride)
-    return build_encoder(config.encoder, config.head, config.run.seed), wanted
-
-
-def _make_job(
-    store: Store, encoder: FrameEncoder, config: FinetuneConfig, wanted: Wanted, workers: int
-) -> Job:
-    return Job(
+    share = share_of(workers, config.run.device, context.on_note)
+    seen = encoder.preprocessing
+    run = FinetuneRun(
         config=config,
         workers=workers,
         description=encoder.describe(),
         weights=encoder_bytes(encoder),
-        class_counts=wanted.class_counts(),
-        train=read_shares(store, wanted.train, encoder.preprocessing, workers, config.run.seed),
-        validation=read_shares(store, wanted.validation, encoder.preprocessing, workers, None),
+        class_counts=chosen.class_counts(),
+        train=read_frames(store, chosen.train, seen, workers, config.run.seed),
+        validation=read_frames(store, chosen.validation, seen, workers, None),
     )
+    checkpoints = CheckpointFolder(store, f"{folder}/{CHECKPOINT}")
+    adopt_ray_checkpoint(store, folder, checkpoints)
+    try:
+        parts, best, epochs = train_on_workers(
+            WorkerFinetuner,
+            run,
+            workers,
+            share,
+            checkpoints,
+            partial(_write_encoder, stage, run),
+            on_epoch or (lambda record: None),
+        )
+    except NotFiniteError as error:
+        raise SettingsError(
+            f"{error} Fine-tuning has diverged.",
+            "a learning rate at which it does not",
+            "Give a smaller --set lr, with --overwrite or another --name.",
+        ) from None
+    counts = {
+        "epochs": epochs,
+        "best_epoch": best["epoch"],
+        "macro_f1": best["macro_f1"],
+        "dim": run.description["dim"],
+        "frames": run.frames(),
+    }
+    manifest = stage.finish(parts, counts)
+    checkpoints.clear()
+    return manifest
 
 
-def _finish(stage: Stage, job: Job, checkpoint: Path) -> Manifest:
-    """Write the best epoch's encoder and the run's figures, then the manifest."""
-    weights, facts = read_best(checkpoint)
-    best = facts["best"]
+def _write_encoder(
+    stage: Stage, run: FinetuneRun, finetuner: Finetuner
+) -> tuple[list[StagePart], FinetuneEpoch, int]:
+    """Write the best epoch's encoder and the run's figures.
+
+    Returns:
+        The files, the best epoch, and the number of epochs.
+    """
+    best = finetuner.best
+    assert best is not None
     metrics = {
         "macro_f1": best["macro_f1"],
         "parts": best["parts"],
         "best_epoch": best["epoch"],
         "selected_on": "EXPR validation: the score of the best epoch is that of its selection",
-        "frames": job.frames(),
-        "training_frames_per_class": job.class_counts.tolist(),
-        "history": facts["history"],
+        "frames": run.frames(),
+        "training_frames_per_class": run.class_counts.tolist(),
+        "history": finetuner.history,
     }
     parts = [
-        stage.write_part(ENCODER_WEIGHTS, save_tensors(weights)),
-        stage.write_part(CONFIG, _json(job.description)),
-        stage.write_part(METRICS, _json(metrics)),
+        stage.write_part(ENCODER_WEIGHTS, save_tensors(finetuner.best_weights)),
+        stage.write_part(CONFIG, (json.dumps(run.description, indent=1) + "\n").encode()),
+        stage.write_part(METRICS, (json.dumps(metrics, indent=1) + "\n").encode()),
     ]
-    counts: dict[str, Any] = {
-        "epochs": len(facts["history"]),
-        "best_epoch": best["epoch"],
-        "macro_f1": best["macro_f1"],
-        "dim": job.description["dim"],
-        "frames": job.frames(),
-    }
-    manifest = stage.finish(parts, counts)
-    stage.store.delete(f"{stage.folder}/{FINETUNE_CHECKPOINTS}")
-    return manifest
+    return parts, best, finetuner.epoch
 
 
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()
+def adopt_ray_checkpoint(store: Store, folder: str, checkpoints: CheckpointFolder) -> None:
+    """Continue a run that raffect 0.1 began: Ray Train kept its checkpoints, named in a snapshot.
+
+    Nothing happens where there are none. Theirs are deleted last: interrupted, it is done again.
+    """
+    old = f"{folder}/{FINETUNE_CHECKPOINTS}"
+    try:
+        snapshot = store.read_json(f"{old}/checkpoint_manager_snapshot.json")
+        latest = f"{old}/{snapshot['latest_checkpoint_result']['checkpoint_dir_name']}"
+        facts = store.read_json(f"{latest}/{STATE_FACTS}")
+        tensors = store.read_bytes(f"{latest}/{STATE_TENSORS}")
+    except FileNotFoundError:
+        # Begun, and interrupted before the end of its first epoch: it begins again.
+        store.delete(old)
+        return
+    groups: dict[str, dict[str, Tensor]] = {}
+    with tempfile.TemporaryDirectory(prefix="raffect-") as local:
+        path = Path(local) / STATE_TENSORS
+        path.write_bytes(tensors)
+        for key, value in load_file(path).items():
+            group, _, name = key.partition(":")
+            groups.setdefault(group, {})[name] = value
+        write_state(Path(local), groups, {"history": facts["history"]})
+        checkpoints.write(facts["epoch"], Path(local))
+    store.delete(old)

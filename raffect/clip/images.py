@@ -1,4 +1,4 @@
-"""Crops as pixels: decoding, and the one description of what an encoder expects of them.
+"""Decoding of crops, and the description of the pixels that an encoder expects.
 
 Without torch, because Ray Data's decoding tasks import it in processes of their own.
 """
@@ -39,7 +39,7 @@ class Preprocessing:
 
 
 class UnreadableImageError(ValueError):
-    """Bytes that are no image that can be decoded."""
+    """Bytes that can't be decoded as an image."""
 
 
 def decode(jpeg: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:

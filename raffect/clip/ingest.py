@@ -39,8 +39,8 @@ UNUSED = -1
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which frames are used, as labels by video: index frame - 1, `UNUSED` where not."""
+class ChosenFrames:
+    """The frames that are used: labels by video, frame f at index f - 1, `UNUSED` elsewhere."""
 
     train: dict[str, NDArray[np.int8]]
     validation: dict[str, NDArray[np.int8]]
@@ -52,7 +52,7 @@ class Wanted:
         return np.bincount(joined, minlength=SPECS[Task.EXPR].outputs).astype(np.int64)
 
 
-def choose_frames(labels: dict[str, VideoLabels], frame_stride: int) -> Wanted:
+def choose_frames(labels: dict[str, VideoLabels], frame_stride: int) -> ChosenFrames:
     """Each n-th valid frame of the training videos, every valid frame of the validation ones.
 
     Raises:
@@ -73,32 +73,32 @@ def choose_frames(labels: dict[str, VideoLabels], frame_stride: int) -> Wanted:
                 "valid EXPR labels in both splits: one to learn, the other to select on",
                 "Prepare the store again with EXPR annotations.",
             )
-    return Wanted(chosen[Split.TRAIN], chosen[Split.VALIDATION])
+    return ChosenFrames(chosen[Split.TRAIN], chosen[Split.VALIDATION])
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one worker sees of a split: a dataset of `image` (pixels) and `label`, and its rows."""
+class WorkerFrames:
+    """One worker's frames of a split: a dataset of `image` (pixels) and `label`, and its rows."""
 
     dataset: ray.data.Dataset
     rows: int
 
 
-def read_shares(
+def read_frames(
     store: Store,
     wanted: dict[str, NDArray[np.int8]],
     preprocessing: Preprocessing,
     workers: int,
     seed: int | None,
-) -> list[Share]:
-    """One disjoint share per worker of the crops that are wanted.
+) -> list[WorkerFrames]:
+    """The crops that are wanted, divided among the workers.
 
     Args:
         store: The store with the dataset.
         wanted: Labels by video.
         preprocessing: What the encoder expects.
-        workers: How many shares.
-        seed: Shuffle the crops, and make the shares equally large by leaving out the last few;
+        workers: How many workers.
+        seed: Shuffle the crops, and give all workers equally many by leaving out the last few;
             None keeps their order and all of them.
 
     Raises:
@@ -106,7 +106,7 @@ def read_shares(
     """
     names = frames_files(read_manifest(store, DATASET))
     shards = ray.data.from_items([{"shard": name} for name in names])
-    # The same order of blocks every time, or the same seed would give other batches.
+    # A fixed order of blocks: otherwise the same seed would give other batches.
     shards.context.execution_options.preserve_order = True
     select = partial(_select, store=store, wanted=ray.put(wanted))
     crops = shards.map_batches(select, batch_size=1, batch_format="numpy")
@@ -124,10 +124,10 @@ def read_shares(
     bounds = _bounds(rows, workers, equal=seed is not None)
     parts = crops.split_at_indices(bounds[1:])[:workers]
     decode = partial(_decode, preprocessing=preprocessing)
-    # One core has to do for the worker and for what decodes for it.
+    # On a single core the worker and the task that decodes for it share it.
     cpus = 1.0 if count_cpus() > 1 else 0.5
     return [
-        Share(
+        WorkerFrames(
             part.map_batches(
                 decode, batch_size=DECODED_ROWS, batch_format="pyarrow", num_cpus=cpus
             ),

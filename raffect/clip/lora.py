@@ -55,8 +55,8 @@ def add_lora(tower: nn.Module, rank: int) -> None:
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
     """The state of the model with its adapters merged, under the names it has without them.
 
-    Torch's own way to take parametrisations off acts on the class that a copy shares with its
-    original, so that it would break the model that is still being trained.
+    torch's remove_parametrizations edits the module's class, which a deep copy shares with its
+    original: it would break the model that is being trained.
     """
     adapted = {
         f"{prefix}.{name}": getattr(module, name).detach()

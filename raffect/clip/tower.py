@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from raffect.clip.images import Preprocessing
-from raffect.clip.weights import explained, find_weights, first_line
+from raffect.clip.weights import explained, find_weights
 from raffect.config import EncoderConfig
 from raffect.errors import SettingsError
+from raffect.text import first_line
 
 ARCHITECTURES = Path(__file__).with_name("architectures")
-SHOWN = 12
-"""So many names of a long list are shown in a message."""
+_SHOWN = 12
+"""How many architectures a message names."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def build_tower(config: EncoderConfig) -> Tower:
 
     Raises:
         SettingsError: Unknown architecture or tag, an image size that it can't have, or a weights
-            file that is none or belongs to another architecture.
+            file that can't be read or belongs to another architecture.
         NotThereError: The weights file is missing, or the tag can't be downloaded.
     """
     architecture = find_architecture(config.model)
@@ -79,10 +80,10 @@ def find_architecture(name: str) -> dict[str, Any]:
     if name in known:
         config: dict[str, Any] = open_clip.get_model_config(name)
         return config
-    close = difflib.get_close_matches(name, known, n=SHOWN, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=_SHOWN, cutoff=0.5)
     raise SettingsError(
         f"open_clip has no architecture {name!r}.",
-        f"{', '.join(close or known[:SHOWN])} (of {len(known)})",
+        f"{', '.join(close or known[:_SHOWN])} (of {len(known)})",
         "Give one of them with --model.",
     )
 

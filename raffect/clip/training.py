@@ -1,56 +1,65 @@
-"""Fine-tuning without Ray: the pure loop over batches, its state, and its checkpoints."""
+"""Fine-tuning without Ray: the loop over batches, its loss, its state."""
 
 from __future__ import annotations
 
 import copy
-import json
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from raffect.affwild2.scores import f1
 from raffect.clip.augment import augment
 from raffect.clip.encoder import CLASSES, FrameEncoder, to_images
 from raffect.clip.lora import add_lora, plain_state
-from raffect.clip.optimiser import (
-    average,
-    load_state_tensors,
-    make_optimiser,
-    rate,
-    set_rate,
-    state_tensors,
+from raffect.clip.optimiser import make_optimiser, set_rate
+from raffect.config import FinetuneConfig
+from raffect.training.checkpoints import read_state, write_state
+from raffect.training.device import autocast
+from raffect.training.loop import NotFiniteError
+from raffect.training.optim import (
+    class_weights,
+    learning_rate,
+    load_optimiser_tensors,
+    optimiser_tensors,
+    update_average,
 )
-from raffect.config import FinetuneConfig, RunConfig
-from raffect.store.layout import STATE_FACTS, STATE_TENSORS
 from raffect.training.reduce import LOCAL, Reducer
 
 Batch = tuple[Tensor, Tensor]
 """Pixels `(batch, height, width, 3)` uint8 and class indices `(batch,)` int64."""
 
 
-class NotFiniteError(Exception):
-    """The loss of an epoch is not finite; its weights are not kept."""
+class FinetuneEpoch(TypedDict):
+    """The record of an epoch, as metrics.json holds it.
 
+    Attributes:
+        epoch: 1-based.
+        loss: Mean over the epoch's frames.
+        macro_f1: Of the averaged weights on validation.
+        parts: F1 per expression.
+        lr: Learning rate of the head at the epoch's last step.
+        seconds: Wall time, training and validation.
+    """
 
-def autocast(run: RunConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Mixed precision as the settings say; `auto` is bfloat16 on GPUs."""
-    wanted = run.precision == "bfloat16" or (run.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
+    epoch: int
+    loss: float
+    macro_f1: float
+    parts: dict[str, float]
+    lr: float
+    seconds: float
 
 
 class Finetuner:
-    """One worker's part of a fine-tuning run.
+    """One worker of a fine-tuning run.
 
-    The averaged weights (EMA) are what is validated, and those of the best epoch what is kept.
+    The averaged weights (EMA) are validated, and those of the best epoch kept.
 
     Args:
         encoder: The encoder to tune.
@@ -58,13 +67,13 @@ class Finetuner:
         class_counts: Labelled training frames per class, `(8,)`.
         steps: Batches per epoch; with the epochs it is the schedule's length.
         device: Where to compute.
-        reducer: Sums over the workers.
-        wrap: Makes the model one whose gradients are averaged over the workers.
+        reducer: The other workers of the run; none by default.
 
     Attributes:
         epoch: Finished epochs.
-        history: Facts of every finished epoch, also of those before `restore`.
-        best: The facts of the best epoch by validation macro F1 (the first of equals).
+        history: Records of all finished epochs, also after `restore`.
+        best: The epoch with the best macro F1 on validation so far, the first of equals.
+        best_weights: Its averaged weights, without adapters.
     """
 
     def __init__(
@@ -75,7 +84,6 @@ class Finetuner:
         steps: int,
         device: torch.device | str = "cpu",
         reducer: Reducer = LOCAL,
-        wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -87,15 +95,21 @@ class Finetuner:
         self.model = encoder.to(self.device)
         self.mean = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = make_optimiser(self.model, config)
-        self.parallel = wrap(self.model)
-        self.weights = class_weights(class_counts, config.class_weight_power).to(self.device)
+        self.parallel = reducer.wrap(self.model)
+        weights = class_weights(class_counts, config.class_weight_power, over_frames=True)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
         self.epoch = 0
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
-        self.best_state: dict[str, Tensor] = {}
+        self.history: list[FinetuneEpoch] = []
+        self.best: FinetuneEpoch | None = None
+        self.best_weights: dict[str, Tensor] = {}
 
-    def run_epoch(self, train: Iterable[Batch], validation: Iterable[Batch]) -> dict[str, Any]:
-        """Train one epoch, validate the averaged weights, and return the epoch's facts.
+    @property
+    def done(self) -> bool:
+        """Whether no epoch is left."""
+        return self.epoch >= self.config.epochs
+
+    def train_epoch(self, train: Iterable[Batch], validation: Iterable[Batch]) -> FinetuneEpoch:
+        """Train one epoch, then validate the averaged weights.
 
         Raises:
             NotFiniteError: On every worker, when the loss of any is not finite.
@@ -106,23 +120,20 @@ class Finetuner:
             raise NotFiniteError(f"The loss of epoch {self.epoch + 1} is {loss}.")
         parts = self._validate(validation)
         self.epoch += 1
-        facts = {
-            "epoch": self.epoch,
-            "loss": loss,
-            "macro_f1": float(np.mean(list(parts.values()))),
-            "parts": parts,
-            "lr": self.config.lr * self._rate(self.epoch * self.steps - 1),
-            "seconds": time.perf_counter() - began,
-        }
-        self.history.append(facts)
-        if self.best is None or facts["macro_f1"] > self.best["macro_f1"]:
-            self.best = facts
-            self.best_state = _to_cpu(plain_state(self.mean))
-        return facts
-
-    def _rate(self, step: int) -> float:
-        warmup = round(self.config.warmup_epochs * self.steps)
-        return rate(step, self.config.epochs * self.steps, warmup)
+        record = FinetuneEpoch(
+            epoch=self.epoch,
+            loss=loss,
+            macro_f1=float(np.mean(list(parts.values()))),
+            parts=parts,
+            lr=learning_rate(self.config, self.epoch * self.steps - 1, self.steps),
+            seconds=time.perf_counter() - began,
+        )
+        self.history.append(record)
+        if self.best is None or record["macro_f1"] > self.best["macro_f1"]:
+            self.best = record
+            state = plain_state(self.mean)
+            self.best_weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+        return record
 
     def _train(self, batches: Iterable[Batch]) -> float:
         config, seed = self.config, self._epoch_seed()
@@ -130,10 +141,11 @@ class Finetuner:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         self.parallel.train()
+        # The sum of the frames' losses, and the number of frames.
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         for index, (pixels, labels) in enumerate(batches):
             step = self.epoch * self.steps + index
-            set_rate(self.optimiser, config.lr * self._rate(step))
+            set_rate(self.optimiser, learning_rate(config, step, self.steps))
             images = augment(to_images(pixels, self.device), config.augment, generator)
             labels = labels.to(self.device)
             with autocast(config.run, self.device):
@@ -142,7 +154,7 @@ class Finetuner:
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            average(self.mean, self.model, config.ema_decay, step)
+            update_average(self.mean, self.model, config.ema_decay, step)
             totals += torch.stack(
                 [loss.detach().double() * len(labels), totals.new_tensor(len(labels))]
             )
@@ -157,6 +169,7 @@ class Finetuner:
     def _validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """F1 per expression over the frames of all workers."""
         classes = len(CLASSES)
+        # Frames by true class (rows) and predicted class (columns), flattened.
         confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
         self.mean.eval()
         for pixels, labels in batches:
@@ -170,54 +183,26 @@ class Finetuner:
         return dict(zip(CLASSES, values.tolist(), strict=True))
 
     def save(self, folder: Path) -> None:
-        """Write all that is needed to go on exactly, as safetensors and JSON."""
-        tensors = _prefixed("model", self.model.state_dict())
-        tensors |= _prefixed("mean", self.mean.state_dict())
-        tensors |= _prefixed("best", self.best_state)
-        tensors |= _prefixed("optimiser", state_tensors(self.model, self.optimiser))
-        save_file(_to_cpu(tensors), folder / STATE_TENSORS)
-        facts = {"epoch": self.epoch, "history": self.history, "best": self.best}
-        (folder / STATE_FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        """Write all that is needed to go on exactly into a local folder."""
+        tensors = {
+            "model": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "best": self.best_weights,
+            "optimiser": optimiser_tensors(self.model, self.optimiser),
+        }
+        write_state(folder, tensors, {"history": self.history})
 
     def restore(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
-        tensors = load_file(folder / STATE_TENSORS)
-        self.model.load_state_dict(_below("model", tensors))
-        self.mean.load_state_dict(_below("mean", tensors))
-        self.best_state = _below("best", tensors)
-        load_state_tensors(self.model, self.optimiser, _below("optimiser", tensors))
-        facts = json.loads((folder / STATE_FACTS).read_text(encoding="utf-8"))
-        self.epoch, self.history, self.best = facts["epoch"], facts["history"], facts["best"]
-
-
-def read_best(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of the best epoch, and the facts (epoch, history, best), of a checkpoint."""
-    facts = json.loads((folder / STATE_FACTS).read_text(encoding="utf-8"))
-    return _below("best", load_file(folder / STATE_TENSORS)), facts
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}:{name}": tensor for name, tensor in tensors.items()}
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}:"
-    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
-
-
-def _to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-
-
-def class_weights(counts: NDArray[np.int64], power: float) -> Tensor:
-    """Weights `count ** -power` per class, scaled so that their mean over the frames is 1.
-
-    Power 0 is no weighting, 1 the inverse class frequency. Classes without a frame weigh 0.
-    """
-    present = counts > 0
-    weights = np.where(present, np.maximum(counts, 1.0) ** -power, 0.0)
-    mean = float((weights * counts).sum() / max(1, counts.sum()))
-    return torch.tensor(weights / (mean or 1.0), dtype=torch.float32)
+        tensors, facts = read_state(folder)
+        self.model.load_state_dict(tensors["model"])
+        self.mean.load_state_dict(tensors["mean"])
+        self.best_weights = tensors["best"]
+        load_optimiser_tensors(self.model, self.optimiser, tensors["optimiser"])
+        self.history = facts["history"]
+        self.epoch = len(self.history)
+        # max() gives the first of equals, as train_epoch does.
+        self.best = max(self.history, key=lambda record: record["macro_f1"], default=None)
 
 
 def expression_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:

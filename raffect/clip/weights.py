@@ -1,4 +1,4 @@
-"""Pretrained weights: where they come from, and what goes wrong on the way in one message."""
+"""Pretrained weights: where they come from, and open_clip's errors as messages for users."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import open_clip
 
 from raffect.config import EncoderConfig
 from raffect.errors import NotThereError, SettingsError
+from raffect.text import first_line
 
 NETWORK_TIMEOUT_S = 10
 _FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".npz")
@@ -70,7 +71,7 @@ def explained(config: EncoderConfig, weights: str | Path | None) -> Iterator[Non
 
 @contextmanager
 def _no_logs() -> Iterator[None]:
-    """open_clip logs through the root logger, also the errors that it raises as well."""
+    """open_clip logs to the root logger even the errors that it raises."""
     handler, before = logging.NullHandler(), logging.root.manager.disable
     logging.root.addHandler(handler)
     logging.disable(logging.CRITICAL)
@@ -83,10 +84,10 @@ def _no_logs() -> Iterator[None]:
 
 @contextmanager
 def _bounded_network(weights: str | Path | None) -> Iterator[None]:
-    """Use what is in the cache when the hub can't be reached, instead of trying for minutes.
+    """Fall back to the cache at once when the hub can't be reached.
 
-    Measured without a network: huggingface_hub's own retries take 46 s until they give up, its
-    offline mode after one request of ours less than 1 s.
+    Measured without a network: huggingface_hub retries for 46 s, its offline mode, after one
+    request of ours, takes less than 1 s.
     """
     constants: Any = huggingface_hub.constants
     before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
@@ -143,11 +144,6 @@ def _bad_size(config: EncoderConfig, error: Exception) -> SettingsError:
         "a size that the architecture's patches divide",
         "Leave encoder.image_size out, or give a multiple of the patch size.",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _short(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Asks a Ray cluster for its versions: a script of its own (door.py runs it), prints JSON.
+"""Asks a Ray cluster for its versions and prints JSON; cluster.py runs it by its path.
 
-How Ray authenticates is settled once per process, when it is imported; and a token file that
-can't be read kills the process.
+Ray reads its authentication settings once per process, at import, and an unreadable token file
+kills the process.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 
-def knock(address: str) -> dict[str, str]:
-    """The fields of `facts.Knock`."""
+def ask(address: str) -> dict[str, str]:
+    """The fields of `facts.Access`."""
     import ray._raylet
     from ray._common.usage.usage_lib import get_cluster_metadata
     from ray._private.services import canonicalize_bootstrap_address
@@ -23,7 +23,7 @@ def knock(address: str) -> dict[str, str]:
         client = raylet.GcsClient(address=canonicalize_bootstrap_address(address))
         found = get_cluster_metadata(client)
     except Exception as error:
-        # The first sentence says what, the others advise on Ray's own ways.
+        # The sentences after the first advise on Ray's own settings.
         text = f"{type(error).__name__}: {error}".split(". ")[0]
         refused = "authenticat" in text.lower()
         return {"answer": "refused" if refused else "silent", "text": text}
@@ -31,4 +31,4 @@ def knock(address: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(knock(sys.argv[1])))
+    print(json.dumps(ask(sys.argv[1])))

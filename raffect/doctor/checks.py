@@ -1,4 +1,4 @@
-"""Checks of a machine: cores, disks, open files, threads, clock, and what decides on the store."""
+"""Checks: what is concluded from the facts about a machine, its GPUs, the store or a cluster."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ import math
 from collections.abc import Mapping
 
 from raffect.doctor.facts import (
-    Code,
+    Access,
     Disk,
     Features,
-    Gpu,
     Gpus,
-    Knock,
     Machine,
     Offset,
-    Step,
+    StoreAction,
     StoreVisit,
     Token,
 )
 from raffect.doctor.findings import Finding, failed, passed, warned
+from raffect.doctor.node_actor import Code
 from raffect.text import listed, size_text
 
 FULL = 0.95
-"""Ray spills nothing to a disk that is fuller than that (RAY_local_fs_capacity_threshold)."""
+"""Ray does not spill to fuller disks (RAY_local_fs_capacity_threshold)."""
 TIGHT, TOO_TIGHT = 10 << 30, 1 << 30
 FEW_FILES = 4096
-"""Ray warns below that, too: each worker takes some hundred."""
+"""Ray warns below that too: each worker takes some hundred."""
 SKEW_S, TOO_SKEWED_S = 5.0, 900.0
-"""S3 refuses signatures that are a quarter of an hour old."""
+"""S3 refuses signatures that are 15 minutes off."""
 _NTP = "Set the clock there: NTP (chrony, systemd-timesyncd)."
 
 
 def check_cores(machine: Machine, counted: float | None) -> Finding:
-    """Compare the cores that there are with those that Ray gives away.
+    """Compare the cores that are usable with those that Ray schedules.
 
     Args:
         machine: The machine.
-        counted: Ray's CPUs of the node; None: no Ray runs yet, and it will count for itself.
+        counted: Ray's CPUs of the node; None: Ray is yet to start, and will count itself.
     """
     usable = f"{machine.usable:g} usable"
     if counted is None:
@@ -52,7 +51,7 @@ def check_cores(machine: Machine, counted: float | None) -> Finding:
 
 
 def check_disk(disk: Disk, what: str) -> Finding:
-    """Check the space of a disk; `what` it is for is the check's name."""
+    """Check the free space of a disk; the check's name says what the disk is for."""
     text = f"{size_text(disk.free)} free of {size_text(disk.total)} at {disk.path}"
     clear = "Delete what is not needed there, or use another disk"
     where = "(ray start --temp-dir, RAY_TMPDIR)" if what == "temp disk" else "(--store)"
@@ -73,7 +72,7 @@ def check_open_files(count: int) -> Finding:
 
 
 def check_threads(machine: Machine) -> Finding:
-    """Check the driver's own threads; workers get theirs from raffect."""
+    """Check the driver's OMP_NUM_THREADS; raffect sets that of the workers."""
     count = machine.threads.split(",")[0]
     if not count.isdigit():
         return passed("threads", "OMP_NUM_THREADS is not set")
@@ -99,30 +98,32 @@ def check_clock(offset: Offset, signs: bool) -> Finding:
 
 
 def check_server_clock(skew: float) -> Finding:
-    """Compare a place's clock with the S3 server's, which says full seconds."""
+    """Compare a place's clock with the S3 server's, which tells full seconds."""
     text = f"{-skew:+.0f} s to the S3 server's"
     return _judge_clock("S3 clock", max(0.0, abs(skew) - 1), text, True, "it may grow")
 
 
 def check_variables(
     here: Mapping[str, str], driver: Mapping[str, str] | None = None
-) -> Finding | None:
-    """Check what decides which S3 server is met, and how; None where nothing does.
+) -> list[Finding]:
+    """Check the variables that decide how S3 is reached; no finding if none is set.
 
     Args:
         here: Names and values on the driver, or on a node.
         driver: For a node: those of the driver.
     """
     if driver is not None:
-        return _compare(here, driver)
-    odd = [f"{name}={value}" for name, value in here.items() if _asks_for_checksums(name, value)]
+        return [_compare(here, driver)]
+    odd = [f"{k}={v}" for k, v in here.items() if "CHECKSUM" in k and v != "when_required"]
     if odd and any(name.startswith("AWS_ENDPOINT_URL") for name in here):
-        return warned(
-            "environment",
-            f"{', '.join(odd)}: many servers that are not AWS answer 411 to that",
-            "Unset it: raffect then says when_required.",
-        )
-    return passed("environment", f"{len(here)} variables for S3") if here else None
+        return [
+            warned(
+                "environment",
+                f"{', '.join(odd)}: many servers that are not AWS answer 411 to that",
+                "Unset it: raffect then says when_required.",
+            )
+        ]
+    return [passed("environment", f"{len(here)} variables for S3")] if here else []
 
 
 def _compare(here: Mapping[str, str], driver: Mapping[str, str]) -> Finding:
@@ -135,13 +136,8 @@ def _compare(here: Mapping[str, str], driver: Mapping[str, str]) -> Finding:
         for name in other
     )
     step = "Set the same on the driver (it is passed on), or unset it on the node."
-    if any(name.startswith("AWS_ENDPOINT_URL") for name in other):
-        return failed("environment", text, step)
-    return warned("environment", text, step)
-
-
-def _asks_for_checksums(name: str, value: str) -> bool:
-    return "CHECKSUM" in name and value != "when_required"
+    judged = failed if any(name.startswith("AWS_ENDPOINT_URL") for name in other) else warned
+    return judged("environment", text, step)
 
 
 def _judge_clock(check: str, off: float, text: str, signs: bool, why: str) -> Finding:
@@ -155,14 +151,14 @@ def _judge_clock(check: str, off: float, text: str, signs: bool, why: str) -> Fi
 _SHARE, _CAP, _WITHOUT_SHM = 0.3, 200 * 10**9, 10**10
 _ROOMY = 0.8
 _AFFWILD2 = 4 * 10**9
-"""2.6 million frames of 768 values in two bytes each."""
+"""2.6 million frames x 768 values x 2 bytes."""
 _BY_RAFFECT = (
     "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION=0.6 in the environment makes it twice as large."
 )
 
 
 def estimate_object_store(machine: Machine) -> int:
-    """Bytes of the object store that Ray would make here by itself (its own rule)."""
+    """Bytes of the object store that Ray would make here by default (its own rule)."""
     cap = min(_CAP, max(_WITHOUT_SHM, int(0.95 * machine.shared)))
     return min(int(_SHARE * machine.memory), cap)
 
@@ -175,8 +171,8 @@ def check_object_store(
     Args:
         capacity: Bytes of the object store.
         features: Those of a sweep to come; None where there are none yet.
-        free_disk: Bytes left where Ray puts what does not fit.
-        running: Whether it runs, rather than being what Ray would make.
+        free_disk: Free bytes where Ray spills.
+        running: Whether it exists, rather than being what Ray would make.
     """
     name = "object store"
     text = size_text(capacity) if running else f"{size_text(capacity)} if Ray starts now"
@@ -210,7 +206,7 @@ def check_shared_memory(shared: int, capacity: int) -> Finding:
 
 
 BUSY = 0.5
-"""Less free memory than that: somebody else is on the GPU, or a trial."""
+"""Share of free memory below which something else runs on the GPU."""
 
 
 def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
@@ -218,7 +214,7 @@ def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
 
     Args:
         gpus: What torch and the system say.
-        counted: Ray's GPUs of the node; None: no Ray runs yet, and it will count for itself.
+        counted: Ray's GPUs of the node; None: Ray is yet to start, and will count itself.
     """
     if not gpus.devices:
         return [_check_none(gpus, counted)]
@@ -226,24 +222,15 @@ def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
     if broken:
         return [failed("GPUs", listed(broken, 2), _build(gpus))]
     number = len(gpus.devices)
-    findings = []
-    if counted is not None and counted > number:
-        findings.append(
-            failed(
-                "GPUs",
-                f"Ray counts {counted:g}, torch sees {number}",
-                f"ray start --num-gpus={number}, or mend CUDA_VISIBLE_DEVICES there.",
-            )
-        )
-    elif counted is not None and counted < number:
-        findings.append(
-            warned(
-                "GPUs",
-                f"Ray counts {counted:g}, torch sees {number}: the others stay idle",
-                f"ray start --num-gpus={number}.",
-            )
-        )
-    return [*findings, _check_free(gpus)]
+    start = f"ray start --num-gpus={number}"
+    if counted is None or counted == number:
+        return [_check_free(gpus)]
+    text = f"Ray counts {counted:g}, torch sees {number}"
+    if counted > number:
+        compared = failed("GPUs", text, f"{start}, or mend CUDA_VISIBLE_DEVICES there.")
+    else:
+        compared = warned("GPUs", f"{text}: the others stay idle", f"{start}.")
+    return [compared, _check_free(gpus)]
 
 
 def check_any_gpu(number: float) -> Finding:
@@ -275,7 +262,8 @@ def _check_none(gpus: Gpus, counted: float | None) -> Finding:
 
 
 def _check_free(gpus: Gpus) -> Finding:
-    text = listed([_describe(gpu) for gpu in gpus.devices], 4)
+    texts = [f"{g.name} {size_text(g.free)} free of {size_text(g.total)}" for g in gpus.devices]
+    text = listed(texts, 4)
     busy = [gpu for gpu in gpus.devices if gpu.free < BUSY * gpu.total]
     if busy:
         return warned(
@@ -284,10 +272,6 @@ def _check_free(gpus: Gpus) -> Finding:
             "See nvidia-smi there: trials of a sweep, or somebody else.",
         )
     return passed("GPU memory", text)
-
-
-def _describe(gpu: Gpu) -> str:
-    return f"{gpu.name} {size_text(gpu.free)} free of {size_text(gpu.total)}"
 
 
 def _build(gpus: Gpus) -> str:
@@ -302,7 +286,7 @@ def _build(gpus: Gpus) -> str:
 
 SLOW_MS = 1000.0
 _BASIC = ("connect", "write", "read", "list")
-"""Where these fail, it can't be told which store is met."""
+"""Where one of these fails, the missing note does not tell which store it is."""
 _NEXT = {
     "conditional": "Use a store that refuses the second writer (AWS S3 does, a folder does):"
     " without, two commands may take the same sweep.",
@@ -312,14 +296,14 @@ _ELSE = "Check the store's address, its permissions and its credentials there."
 
 
 def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
-    """Check what came of using the store.
+    """Check how the store behaved from one place.
 
     Args:
-        visit: What came of it.
+        visit: The actions and what they showed.
         is_local: Whether the store is a folder.
     """
-    findings = [check_step(step) for step in visit.steps]
-    broken = any(step.problem for step in visit.steps if step.action in _BASIC)
+    findings = [_check_action(action) for action in visit.actions]
+    broken = any(one.problem for one in visit.actions if one.action in _BASIC)
     if visit.skew is not None:
         findings.append(check_server_clock(visit.skew))
     if visit.saw_note is not None and not broken:
@@ -327,19 +311,18 @@ def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
     return findings
 
 
-def check_step(step: Step) -> Finding:
-    """Check one action."""
-    name = f"store {step.action}"
-    if step.problem:
-        return failed(name, step.problem, step.next_step or _NEXT.get(step.action, _ELSE))
-    text = f"{step.milliseconds:.0f} ms"
-    if step.milliseconds > SLOW_MS and step.action != "connect":
+def _check_action(done: StoreAction) -> Finding:
+    name = f"store {done.action}"
+    if done.problem:
+        return failed(name, done.problem, done.next_step or _NEXT.get(done.action, _ELSE))
+    text = f"{done.milliseconds:.0f} ms"
+    if done.milliseconds > SLOW_MS and done.action != "connect":
         return warned(
             name,
             f"{text}: slow; each report of a trial writes to the store",
             "Use a store nearby: the same region, the same network.",
         )
-    refused = "; the second writer was refused" if step.action == "conditional" else ""
+    refused = "; the second writer was refused" if done.action == "conditional" else ""
     return passed(name, text + refused)
 
 
@@ -368,8 +351,8 @@ def check_token(token: Token, joins: bool) -> Finding:
     """Check a process's token.
 
     Args:
-        token: Where it is.
-        joins: Whether a cluster is joined, rather than one started by raffect for itself.
+        token: Where it is found.
+        joins: Whether the process joins a cluster, rather than raffect starting Ray for it.
     """
     on = token.mode == "token" or (not joins and not token.mode)
     if not on:
@@ -388,34 +371,33 @@ def check_token(token: Token, joins: bool) -> Finding:
     return passed("token", f"on, from {token.source}" if joins else "on, where raffect starts Ray")
 
 
-def check_reach(knock: Knock, driver: Code, address: str) -> Finding:
-    """Check that the cluster answers this process, and runs the same Ray and Python."""
-    if knock.answer == "refused":
-        return failed(
-            "reach", f"{address} refuses this token, or wants one: {knock.text}", _GIVE_TOKEN
-        )
-    if knock.answer != "open":
+def check_access(access: Access, driver: Code, address: str) -> Finding:
+    """Check that the cluster lets this process in, and runs the same Ray and Python."""
+    if access.answer == "refused":
+        text = f"{address} refuses this token, or wants one: {access.text}"
+        return failed("reach", text, _GIVE_TOKEN)
+    if access.answer != "open":
         return failed(
             "reach",
-            f"no cluster answers at {address}: {knock.text}",
+            f"no cluster answers at {address}: {access.text}",
             "Check --address or RAY_ADDRESS, and `ray status` on the head node.",
         )
-    ours = {"Ray": driver.packages.get("ray", "none"), "Python": driver.python}
-    theirs = {"Ray": knock.ray, "Python": knock.python}
+    ours = f"Ray {driver['packages'].get('ray', 'none')}, Python {driver['python']}"
+    theirs = f"Ray {access.ray}, Python {access.python}"
     if ours != theirs:
         return failed(
             "reach",
-            f"the cluster runs {_versions(theirs)}; the driver {_versions(ours)}",
+            f"the cluster runs {theirs}; the driver {ours}",
             "Ray lets in the very same versions only: run it from the cluster's environment.",
         )
-    return passed("reach", f"{address} answers, {_versions(theirs)}")
+    return passed("reach", f"{address} answers, {theirs}")
 
 
-def check_stranger(knock: Knock) -> Finding:
-    """Check that the cluster refuses who comes without a token."""
-    if knock.answer == "refused":
+def check_stranger(access: Access) -> Finding:
+    """Check that the cluster refuses processes without a token."""
+    if access.answer == "refused":
         return passed("strangers", "refused without the token")
-    if knock.answer == "open":
+    if access.answer == "open":
         return warned(
             "strangers",
             "let in without a token: whoever reaches the head node runs code on all nodes",
@@ -423,10 +405,6 @@ def check_stranger(knock: Knock) -> Finding:
         )
     return warned(
         "strangers",
-        f"it could not be told whether they are let in: {knock.text}",
+        f"it could not be told whether they are let in: {access.text}",
         "Give the command again.",
     )
-
-
-def _versions(found: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in found.items())

@@ -1,17 +1,19 @@
-"""The cluster's nodes, each with a witness on it; the doctor's only meeting with Ray.
+"""A Ray cluster as the doctor meets it: may one join, which nodes are there, what each answers.
 
-Witnesses take no CPU, so that a busy cluster can be examined, and whatever is asked of them has a
-time limit, so that a node that hangs is a finding.
+The actors on the nodes take no CPU, so that a busy cluster can be examined, and every call to one
+has a time limit, so that a node that hangs is a finding.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.cloudpickle
@@ -19,14 +21,18 @@ import ray.core.generated.common_pb2
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raffect.doctor import node_actor as witness
-from raffect.doctor.facts import Offset
+from raffect.doctor import node_actor
+from raffect.doctor.facts import Access, Offset
 from raffect.doctor.findings import one_line
-from raffect.doctor.timeouts import Answer, late
-from raffect.engine import connect
+from raffect.doctor.node_actor import Code
+from raffect.doctor.timeouts import Reply, ScriptError, late, run_script
+from raffect.engine import connect, knock
 
+T = TypeVar("T")
 PINGS = 7
 PING_S = 5.0
+_ACCESS_SCRIPT = Path(__file__).with_name("access_script.py")
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _HEAD = "node:__internal_head__"
 # Neither protocol buffers nor the pickler have types.
 _MESSAGES: Any = ray.core.generated.common_pb2
@@ -34,12 +40,34 @@ _PICKLER: Any = ray.cloudpickle
 _UNEXPECTED = _MESSAGES.NodeDeathInfo.UNEXPECTED_TERMINATION
 
 
+def ask_for_access(address: str, seconds: float, as_stranger: bool = False) -> Access:
+    """Ask a cluster for its versions, in a process of its own, before this one tries to join.
+
+    Args:
+        address: The cluster's.
+        seconds: Time limit.
+        as_stranger: Ask without a token.
+    """
+    environment = {**os.environ, "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    if as_stranger:
+        environment = {k: v for k, v in environment.items() if k not in _TOKENS}
+        environment["RAY_AUTH_MODE"] = "disabled"
+    try:
+        knock(address)
+        found = run_script(_ACCESS_SCRIPT, seconds, address, environment=environment)
+    except subprocess.TimeoutExpired:
+        return Access("silent", late(seconds))
+    except (OSError, ScriptError) as error:
+        return Access("silent", one_line(error if isinstance(error, OSError) else str(error)))
+    return Access(**{name: one_line(str(value)) for name, value in found.items()})
+
+
 @dataclass(frozen=True)
 class Node:
-    """A node that lives.
+    """A live node.
 
     Attributes:
-        identity: Ray's.
+        identity: Ray's id.
         name: For people.
         cpus: Ray's count.
         gpus: Ray's count.
@@ -56,11 +84,11 @@ class Node:
 
 
 class Cluster:
-    """A cluster that this process has joined.
+    """A cluster that this process has joined, with an actor on each node.
 
     Attributes:
-        nodes: Those that live, the head first.
-        lost: Those that died and were not meant to, by name, with the reason.
+        nodes: The live ones, the head first.
+        lost: The reason of each death that was not meant to be, by the node's name.
     """
 
     def __init__(self) -> None:
@@ -73,65 +101,58 @@ class Cluster:
             for entry in table
             if not entry["Alive"] and entry.get("DeathReason") == _UNEXPECTED
         }
-        self._witnesses: dict[str, Any] = {}
+        self._actors: dict[str, Any] = {}
 
-    def call(self, seconds: float) -> dict[str, Answer[dict[str, Any]]]:
-        """Put a witness on each node and ask what would run there.
-
-        Returns:
-            By the node's identity: the fields of `facts.Code`.
-        """
+    def start(self, seconds: float) -> dict[str, Reply[Code]]:
+        """Start an actor on each node; replies with the code there, by the node's identity."""
         # By value: the node may have no raffect, or an older one.
-        _PICKLER.register_pickle_by_value(witness)
+        _PICKLER.register_pickle_by_value(node_actor)
         try:
-            actor = ray.remote(witness.Witness)
+            actor = ray.remote(node_actor.NodeActor)
             for node in self.nodes:
                 there = NodeAffinitySchedulingStrategy(node.identity, soft=False)
-                self._witnesses[node.identity] = actor.options(
+                self._actors[node.identity] = actor.options(
                     num_cpus=0, scheduling_strategy=there
                 ).remote()
         finally:
-            _PICKLER.unregister_pickle_by_value(witness)
-        asked = {key: actor.code.remote() for key, actor in self._witnesses.items()}
-        return _wait(asked, seconds)
+            _PICKLER.unregister_pickle_by_value(node_actor)
+        return _gather({key: one.code.remote() for key, one in self._actors.items()}, seconds)
 
-    def ask(
+    def call(
         self,
-        arguments: Mapping[str, tuple[Any, ...]],
-        function: Callable[..., Any],
+        function: Callable[..., T],
+        arguments: Mapping[str, tuple[object, ...]],
         seconds: float,
-    ) -> dict[str, Answer[Any]]:
-        """Call one of raffect's functions on nodes, all at the same time.
+    ) -> dict[str, Reply[T]]:
+        """Call a function on nodes, all at the same time.
 
         Args:
-            arguments: By the node's identity.
             function: Importable on the nodes.
-            seconds: How long to wait.
+            arguments: For each node, by its identity.
+            seconds: Time limit.
         """
-        asked = {
-            key: self._witnesses[key].run.remote(function, *of) for key, of in arguments.items()
-        }
-        return _wait(asked, seconds)
+        asked = {key: self._actors[key].run.remote(function, *of) for key, of in arguments.items()}
+        return _gather(asked, seconds)
 
-    def offset(self, identity: str) -> Answer[Offset]:
-        """How far a node's clock is ahead: by the quickest of some round trips."""
+    def clock_offset(self, identity: str) -> Reply[Offset]:
+        """How far a node's clock is ahead, by the quickest of some round trips (as NTP does)."""
         best: Offset | None = None
         try:
             for _ in range(PINGS):
                 before = time.time()
-                there = ray.get(self._witnesses[identity].now.remote(), timeout=PING_S)
+                there = ray.get(self._actors[identity].now.remote(), timeout=PING_S)
                 after = time.time()
                 offset = Offset(there - (before + after) / 2, (after - before) / 2)
                 best = offset if best is None or offset.error < best.error else best
         except ray.exceptions.GetTimeoutError:
-            return Answer(problem=late(PING_S))
+            return Reply(problem=late(PING_S))
         except ray.exceptions.RayError as error:
-            return Answer(problem=one_line(error))
-        return Answer(best)
+            return Reply(problem=one_line(error))
+        return Reply(best)
 
-    def dismiss(self) -> None:
-        """End the witnesses, also those that hang."""
-        for actor in self._witnesses.values():
+    def end(self) -> None:
+        """End the actors, also those that hang."""
+        for actor in self._actors.values():
             ray.kill(actor)
 
 
@@ -147,26 +168,26 @@ def joined(address: str) -> Iterator[Cluster]:
     try:
         yield cluster
     finally:
-        cluster.dismiss()
+        cluster.end()
 
 
-def _wait(asked: dict[str, Any], seconds: float) -> dict[str, Answer[Any]]:
+def _gather(asked: dict[str, Any], seconds: float) -> dict[str, Reply[Any]]:
     if not asked:
         return {}
     ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
     came = set(ready)
     return {
-        key: _take(reference) if reference in came else Answer(problem=late(seconds))
+        key: _take(reference) if reference in came else Reply(problem=late(seconds))
         for key, reference in asked.items()
     }
 
 
-def _take(reference: Any) -> Answer[Any]:
+def _take(reference: Any) -> Reply[Any]:
     try:
-        return Answer(ray.get(reference))
+        return Reply(ray.get(reference))
     except Exception as error:
-        # What a function raised is Ray's error and its own at the same time.
-        return Answer(problem=one_line(getattr(error, "cause", None) or error))
+        # Ray raises a class that is both its own error and that of the function.
+        return Reply(problem=one_line(getattr(error, "cause", None) or error))
 
 
 def _node(entry: dict[str, Any]) -> Node:

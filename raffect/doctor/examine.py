@@ -1,4 +1,4 @@
-"""The examination: this machine, or the driver and all nodes of a cluster."""
+"""The examination of this machine, or of the driver, its cluster and each of the nodes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raffect.doctor.access_probe import knock_at, refuse_job_server
 from raffect.doctor.checks import (
+    check_access,
     check_any_gpu,
     check_clock,
     check_cores,
@@ -19,7 +19,6 @@ from raffect.doctor.checks import (
     check_gpus,
     check_object_store,
     check_open_files,
-    check_reach,
     check_shared_memory,
     check_stranger,
     check_threads,
@@ -28,28 +27,64 @@ from raffect.doctor.checks import (
     check_visit,
     estimate_object_store,
 )
-from raffect.doctor.cluster import Cluster, Node, joined
-from raffect.doctor.facts import Code, Features, Machine, StoreVisit
+from raffect.doctor.facts import Features, Gpus, Machine, Offset, StoreVisit
 from raffect.doctor.findings import Finding, State, at, failed, one_line, passed, redact, warned
-from raffect.doctor.gpu_probe import look_at_gpus
-from raffect.doctor.machine_probe import look_at_machine
-from raffect.doctor.node_actor import describe_code
+from raffect.doctor.machine_probe import look_at_gpus, look_at_machine
+from raffect.doctor.node_actor import Code, describe_code
 from raffect.doctor.store_probe import left_note, new_folder, read_features, visit_store
-from raffect.doctor.timeouts import Answer, Patience, within
-from raffect.doctor.versions import Wanted, check_code, check_likeness, find_wanted
-from raffect.errors import RaffectError
+from raffect.doctor.timeouts import Reply, Timeouts, within
+from raffect.doctor.versions import Expected, check_code, check_likeness, find_expected
+from raffect.errors import RaffectError, SettingsError
 from raffect.store import Store
 from raffect.text import listed
 
-HERE, DRIVER = "this machine", "driver"
+if TYPE_CHECKING:
+    from raffect.doctor.cluster import Cluster, Node
+
+HERE, DRIVER, CLUSTER = "this machine", "driver", "cluster"
+_RAY_CLIENT = "ray://"
+_SLACK_S = 5.0
+"""What a call may take beyond the time limits of what it calls."""
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What all places are examined with.
+
+    Attributes:
+        store: The store.
+        folder: The examination's own in the store.
+        timeouts: Limits of all calls that may hang.
+        expected: The versions that raffect expects.
+        code: The driver's.
+        features: Those that a sweep would use; None where there are none.
+        driver: The driver's machine; None where it did not answer.
+    """
+
+    store: Store
+    folder: str
+    timeouts: Timeouts
+    expected: Expected
+    code: Code
+    features: Features | None = None
+    driver: Machine | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen from one place; `gpus` is None where they were not looked at."""
+
+    machine: Reply[Machine]
+    gpus: Reply[Gpus] | None
+    visit: Reply[StoreVisit]
 
 
 def examine(
     address: str | None = None,
     store: str | None = None,
     features: str | None = None,
-    patience: Patience | None = None,
+    timeouts: Timeouts | None = None,
     tell: Tell = lambda text: None,
 ) -> list[Finding]:
     """Check this machine, or the driver, the cluster and each of its nodes.
@@ -58,183 +93,141 @@ def examine(
         address: A cluster's; None means RAY_ADDRESS, else this machine alone.
         store: URI; None means RAFFECT_STORE, else the default.
         features: Name of the features of a sweep to come; None: the largest in the store.
-        patience: How long to wait for whom.
-        tell: Told what is examined at the moment.
+        timeouts: Limits of all calls that may hang.
+        tell: Called with the place that is being examined.
 
     Raises:
-        SettingsError: The address is a job server's, or the store's URI is none.
+        SettingsError: The address is a job server's, or the store's URI is invalid.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        refuse_job_server(address)
-    case = Case(
-        store=Store.open(store),
-        folder=new_folder(),
-        patience=patience or Patience(),
-        wanted=find_wanted(),
-        code=Code(**describe_code()),
+    if address and address.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"{address} is a job server, which runs commands on its cluster.",
+            "the address of a Ray cluster: HOST:6379, or auto on one of its nodes",
+            f"raffect submit --address {address} -- doctor",
+        )
+    exam = Examination(
+        Store.open(store), new_folder(), timeouts or Timeouts(), find_expected(), describe_code()
     )
     place = DRIVER if address else HERE
     tell(place)
-    case, found = _examine_driver(case, features, bool(address))
-    findings = at(place, found)
+    temporary = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    # A cluster's nodes are asked for their own GPUs.
+    seen = look(exam.store, exam.folder, DRIVER, None, temporary, exam.timeouts, not address)
+    exam = replace(exam, driver=seen.machine.value)
+    visit = seen.visit.value
+    of_features: list[Finding] = []
+    if visit is not None:
+        size, of_features = _read_features(exam.store, features)
+        exam = replace(exam, features=size)
+    found = check_code(exam.code, exam.expected) + _check_driver(exam, seen) + of_features
+    if not address and exam.driver is not None:
+        capacity = estimate_object_store(exam.driver)
+        found += _check_memory(exam.driver, capacity, exam.features, running=False)
+    findings = at(place, found + _check_store(exam, seen.visit))
     if address:
-        # A machine that is examined alone need not import Ray.
-
         with ExitStack() as stack:
             note = None
-            if case.usable:
-                note = stack.enter_context(left_note(case.store.uri, case.folder))
-            findings += visit_cluster(case, address, note, tell)
+            if visit is not None and not any(action.problem for action in visit.actions):
+                note = stack.enter_context(left_note(exam.store.uri, exam.folder))
+            findings += _examine_cluster(exam, address, note, tell)
     return [
         replace(one, found=redact(one.found), next_step=redact(one.next_step)) for one in findings
     ]
 
 
-def _examine_driver(case: Case, features: str | None, joins: bool) -> tuple[Case, list[Finding]]:
-    """The driver's findings, and the case with what was learned."""
+def look(
+    store: Store,
+    folder: str,
+    who: str,
+    note: str | None,
+    temporary: str,
+    timeouts: Timeouts,
+    with_gpus: bool = True,
+) -> Seen:
+    """Look around in this process; called on the driver and, by Ray, on each node.
+
+    Args:
+        store: Used as a sweep uses it.
+        folder: The examination's own in the store.
+        who: This place's own name below the folder.
+        note: Text that the driver left in the folder; None: it left none.
+        temporary: Where Ray spills.
+        timeouts: Limits of all calls that may hang.
+        with_gpus: Whether to ask torch, which takes a while.
+    """
     # First: opening a store sets defaults that the machine's variables then show.
-    visit, of_store = _visit(case)
-    machine, of_machine = _look(case, joins)
-    findings = check_code(case.code, case.wanted) + of_machine
-    size: Features | None = None
-    if visit is not None:
-        size, of_features = _features(case, features)
-        findings += of_features
-    if machine is not None and not joins:
-        findings += check_memory(machine, estimate_object_store(machine), size, running=False)
-    usable = visit is not None and not any(step.problem for step in visit.steps)
-    case = replace(case, features=size, machine=machine, usable=usable)
-    return case, findings + of_store
+    visit = within(timeouts.store, visit_store, store.uri, folder, who, note)
+    disks = (temporary, store.path("")) if store.is_local else (temporary,)
+    machine = within(timeouts.machine, look_at_machine, disks)
+    gpus = within(timeouts.gpus + _SLACK_S, look_at_gpus, timeouts.gpus) if with_gpus else None
+    return Seen(machine, gpus, visit)
 
 
-def _visit(case: Case) -> tuple[StoreVisit | None, list[Finding]]:
-    answer = within(case.patience.store, visit_store, case.store.uri, case.folder, DRIVER)
-    if answer.value is None:
-        return None, [unanswered("store", answer)]
-    return answer.value, check_visit(answer.value, case.store.is_local)
+def _unanswered(check: str, reply: Reply[Any]) -> Finding:
+    return failed(check, reply.problem, "See whether that machine or one of its disks hangs.")
 
 
-def _look(case: Case, joins: bool) -> tuple[Machine | None, list[Finding]]:
-    paths = case.disks(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    answer = within(case.patience.look, look_at_machine, paths)
-    machine = answer.value
+def _read_features(store: Store, name: str | None) -> tuple[Features | None, list[Finding]]:
+    try:
+        return read_features(store, name), []
+    except RaffectError as error:
+        return None, [warned("features", error.got, error.next_step)]
+    except (OSError, ValueError) as error:
+        return None, [warned("features", one_line(error), "Make them again: raffect extract.")]
+
+
+def _check_driver(exam: Examination, seen: Seen) -> list[Finding]:
+    """Check the machine; of a driver that joins a cluster only what the nodes don't answer for."""
+    machine, joins = seen.machine.value, seen.gpus is None
     if machine is None:
-        return None, [unanswered("machine", answer)]
-    variables = None if case.store.is_local else check_variables(machine.variables)
+        return [_unanswered("machine", seen.machine)]
     findings = [
         check_token(machine.token, joins),
         check_open_files(machine.open_files),
         check_threads(machine),
-        *([variables] if variables else []),
+        *([] if exam.store.is_local else check_variables(machine.variables)),
     ]
-    if joins:
-        # The nodes' cores, disks and GPUs count.
-        return machine, findings
-    gpus = within(case.patience.gpus + 5, look_at_gpus, case.patience.gpus)
-    return machine, [
-        *findings,
-        check_cores(machine, None),
-        *check_disks(machine),
-        *(check_gpus(gpus.value, None) if gpus.value else [unanswered("GPUs", gpus)]),
-    ]
+    if seen.gpus is not None:
+        findings += [check_cores(machine, None), *_check_disks(machine)]
+        findings += _check_gpus(seen.gpus, None)
+    return findings
 
 
-def _features(case: Case, name: str | None) -> tuple[Features | None, list[Finding]]:
-    try:
-        return read_features(case.store, name), []
-    except RaffectError as error:
-        return None, [warned("features", error.got, error.next_step)]
-    except Exception as error:
-        return None, [warned("features", one_line(error), "Make them again: raffect extract.")]
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is examined, and what is known before any node is asked.
-
-    Attributes:
-        store: The store.
-        folder: Of this examination in the store.
-        patience: How long to wait for whom.
-        wanted: The versions that raffect wants.
-        code: The driver's.
-        features: Those that a sweep would use; None where there are none.
-        machine: The driver's; None where it did not answer.
-        usable: Whether the driver can use the store.
-    """
-
-    store: Store
-    folder: str
-    patience: Patience
-    wanted: Wanted
-    code: Code
-    features: Features | None = None
-    machine: Machine | None = None
-    usable: bool = False
-
-    def disks(self, temporary: str) -> tuple[str, ...]:
-        """The paths whose disks matter: Ray's own, and that of a folder store."""
-        return (temporary, self.store.path("")) if self.store.is_local else (temporary,)
-
-
-def check_disks(machine: Machine) -> list[Finding]:
-    """Check the disks of `Case.disks`."""
+def _check_disks(machine: Machine) -> list[Finding]:
     names = ("temp disk", "store disk")
     return [check_disk(disk, name) for disk, name in zip(machine.disks, names, strict=False)]
 
 
-def check_memory(
+def _check_memory(
     machine: Machine, capacity: int, features: Features | None, running: bool
 ) -> list[Finding]:
-    """Check an object store and what holds it."""
     return [
         check_object_store(capacity, features, machine.disks[0].free, running),
         check_shared_memory(machine.shared, capacity),
     ]
 
 
-def unanswered(check: str, answer: Answer[Any]) -> Finding:
-    """The finding of a question that brought no value."""
-    return failed(check, answer.problem, "See whether that machine or one of its disks hangs.")
+def _check_gpus(reply: Reply[Gpus], counted: float | None) -> list[Finding]:
+    return (
+        [_unanswered("GPUs", reply)] if reply.value is None else check_gpus(reply.value, counted)
+    )
 
 
-CLUSTER = "cluster"
-_RAY_CLIENT = "ray://"
+def _check_store(exam: Examination, reply: Reply[StoreVisit]) -> list[Finding]:
+    if reply.value is None:
+        return [_unanswered("store", reply)]
+    return check_visit(reply.value, exam.store.is_local)
 
 
-@dataclass(frozen=True)
-class Part:
-    """One thing that is asked of every node.
-
-    Attributes:
-        name: Of the finding where there is no answer.
-        function: What runs on the node.
-        arguments: For a node.
-        seconds: How long to wait.
-        check: Findings from a node and its answer.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    arguments: Callable[[Node], tuple[Any, ...]]
-    seconds: float
-    check: Callable[[Node, Any], list[Finding]]
-
-
-def visit_cluster(
-    case: Case, address: str, note: str | None, tell: Callable[[str], None]
+def _examine_cluster(
+    exam: Examination, address: str, note: str | None, tell: Tell
 ) -> list[Finding]:
-    """Check a cluster and each of its nodes.
+    # Only here: a machine is examined alone also where Ray can't be imported.
+    from raffect.doctor.cluster import joined
 
-    Args:
-        case: What is examined.
-        address: The cluster's.
-        note: What the driver has left in the store; None: nothing.
-        tell: Told what is examined at the moment.
-    """
     tell(CLUSTER)
-    findings = at(CLUSTER, _knock(case, address))
+    findings = at(CLUSTER, _check_access(exam, address))
     if any(finding.state is State.FAIL for finding in findings):
         return findings
     try:
@@ -242,24 +235,27 @@ def visit_cluster(
             findings += at(CLUSTER, _check_whole(cluster))
             count = len(cluster.nodes)
             tell("1 node" if count == 1 else f"{count} nodes")
-            return findings + _check_nodes(case, cluster, note)
+            return findings + _examine_nodes(exam, cluster, note)
     except RaffectError as error:
-        # Ray's reason may have several lines, of which the message has the first.
+        # The message has the first line of Ray's reason, which may have several.
         why = one_line(error.__context__ or error.got)
         return findings + at(CLUSTER, [failed("join", why, error.next_step)])
 
 
-def _knock(case: Case, address: str) -> list[Finding]:
+def _check_access(exam: Examination, address: str) -> list[Finding]:
+    from raffect.doctor.cluster import ask_for_access
+
     if address.startswith(_RAY_CLIENT):
-        # A proxy on the head node joins the cluster for us; it alone knows the way.
+        # Ray Client's proxy on the head node joins the cluster for the driver.
         return []
     with ThreadPoolExecutor(2) as pool:
-        own = pool.submit(knock_at, address, case.patience.knock)
-        stranger = pool.submit(knock_at, address, case.patience.knock, True)
-        reach = check_reach(own.result(), case.code, address)
-    if own.result().answer != "open":
-        return [reach]
-    return [reach, check_stranger(stranger.result())]
+        own = pool.submit(ask_for_access, address, exam.timeouts.access)
+        stranger = pool.submit(ask_for_access, address, exam.timeouts.access, as_stranger=True)
+    findings = [check_access(own.result(), exam.code, address)]
+    # If the cluster does not let us in, its refusing others shows nothing.
+    if own.result().answer == "open":
+        findings.append(check_stranger(stranger.result()))
+    return findings
 
 
 def _check_whole(cluster: Cluster) -> list[Finding]:
@@ -280,89 +276,66 @@ def _check_whole(cluster: Cluster) -> list[Finding]:
     return findings
 
 
-def _check_nodes(case: Case, cluster: Cluster, note: str | None) -> list[Finding]:
-    codes = cluster.call(case.patience.start)
-    findings = {node.identity: _check_codes(case, codes[node.identity]) for node in cluster.nodes}
+def _examine_nodes(exam: Examination, cluster: Cluster, note: str | None) -> list[Finding]:
+    limits = exam.timeouts
+    codes = cluster.start(limits.start)
+    answered = [node.identity for node in cluster.nodes if codes[node.identity].value is not None]
+    # Before the long calls, which would keep the actors from answering at once.
+    clocks = {identity: cluster.clock_offset(identity) for identity in answered}
+    arguments = {
+        node.identity: (exam.store, exam.folder, node.identity, note, node.session, limits)
+        for node in cluster.nodes
+        # Another raffect may see other facts than these.
+        if (code := codes[node.identity].value) and code["digest"] == exam.code["digest"]
+    }
+    seconds = limits.store + limits.machine + limits.gpus + 2 * _SLACK_S
+    seen = cluster.call(look, arguments, seconds)
+    findings: list[Finding] = []
     for node in cluster.nodes:
-        if codes[node.identity].value is not None:
-            findings[node.identity].append(_check_clock(case, cluster, node))
-    # Another raffect's facts may not be these.
-    asked = [node for node in cluster.nodes if _runs_this(codes[node.identity], case.code)]
-    for part in _parts(case, note):
-        answers = cluster.ask(
-            {node.identity: part.arguments(node) for node in asked}, part.function, part.seconds
-        )
-        for node in asked:
-            answer = answers[node.identity]
-            good = answer.value is not None
-            found = part.check(node, answer.value) if good else [unanswered(part.name, answer)]
-            findings[node.identity] += found
-        # Who hangs with one part does not come to the next.
-        asked = [node for node in asked if answers[node.identity].value is not None]
-    return [one for node in cluster.nodes for one in at(node.name, findings[node.identity])]
+        found = _check_code(exam, codes[node.identity])
+        if node.identity in clocks:
+            found.append(_check_clock(exam, clocks[node.identity]))
+        if node.identity in seen:
+            found += _check_node(exam, node, seen[node.identity])
+        findings += at(node.name, found)
+    return findings
 
 
-def _parts(case: Case, note: str | None) -> list[Part]:
-    patience = case.patience
-    return [
-        Part(
-            "machine",
-            look_at_machine,
-            lambda node: (case.disks(node.session),),
-            patience.look,
-            lambda node, machine: _check_machine(case, node, machine),
-        ),
-        Part(
-            "GPUs",
-            look_at_gpus,
-            lambda node: (patience.gpus,),
-            patience.gpus + 5,
-            lambda node, gpus: check_gpus(gpus, node.gpus),
-        ),
-        Part(
-            "store",
-            visit_store,
-            lambda node: (case.store.uri, case.folder, node.identity, note),
-            patience.store,
-            lambda node, visit: check_visit(visit, case.store.is_local),
-        ),
-    ]
-
-
-def _runs_this(answer: Answer[dict[str, Any]], driver: Code) -> bool:
-    return answer.value is not None and answer.value["digest"] == driver.digest
-
-
-def _check_codes(case: Case, answer: Answer[dict[str, Any]]) -> list[Finding]:
-    if answer.value is None:
+def _check_code(exam: Examination, reply: Reply[Code]) -> list[Finding]:
+    if reply.value is None:
         return [
             failed(
                 "answers",
-                f"no process could be started and asked there: {answer.problem}",
+                f"no process could be started and asked there: {reply.problem}",
                 "See `ray status` and the logs in Ray's session folder on that node.",
             )
         ]
-    code = Code(**answer.value)
-    return [*check_code(code, case.wanted), *check_likeness(code, case.code)]
+    return [*check_code(reply.value, exam.expected), *check_likeness(reply.value, exam.code)]
 
 
-def _check_clock(case: Case, cluster: Cluster, node: Node) -> Finding:
-    answer = cluster.offset(node.identity)
-    if answer.value is None:
-        return unanswered("clock", answer)
-    return check_clock(answer.value, signs=not case.store.is_local)
+def _check_clock(exam: Examination, reply: Reply[Offset]) -> Finding:
+    if reply.value is None:
+        return _unanswered("clock", reply)
+    return check_clock(reply.value, signs=not exam.store.is_local)
 
 
-def _check_machine(case: Case, node: Node, machine: Machine) -> list[Finding]:
-    findings = [
-        check_cores(machine, node.cpus),
-        check_open_files(machine.open_files),
-        *check_disks(machine),
-        *check_memory(machine, node.object_store, case.features, running=True),
-    ]
-    if machine.token.mode == "token":
-        findings.append(check_token(machine.token, joins=True))
-    if not case.store.is_local and case.machine is not None:
-        compared = check_variables(machine.variables, case.machine.variables)
-        findings += [compared] if compared else []
-    return findings
+def _check_node(exam: Examination, node: Node, reply: Reply[Seen]) -> list[Finding]:
+    seen = reply.value
+    if seen is None:
+        return [_unanswered("machine", reply)]
+    findings = []
+    if (machine := seen.machine.value) is None:
+        findings.append(_unanswered("machine", seen.machine))
+    else:
+        findings += [
+            check_cores(machine, node.cpus),
+            check_open_files(machine.open_files),
+            *_check_disks(machine),
+            *_check_memory(machine, node.object_store, exam.features, running=True),
+        ]
+        if machine.token.mode == "token":
+            findings.append(check_token(machine.token, joins=True))
+        if not exam.store.is_local and exam.driver is not None:
+            findings += check_variables(machine.variables, exam.driver.variables)
+    assert seen.gpus is not None
+    return findings + _check_gpus(seen.gpus, node.gpus) + _check_store(exam, seen.visit)

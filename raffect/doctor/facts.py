@@ -1,26 +1,9 @@
-"""What was seen of a machine: plain facts, without a judgement, that travel between nodes."""
+"""Facts about machines, clusters and stores, without a judgement; they travel between nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Code:
-    """What would run.
-
-    Attributes:
-        python: Version of Python.
-        raffect: Version of raffect; None where it can't be imported.
-        digest: Of raffect's source: a version is the same for many states of a checkout.
-        packages: Installed packages by normalised name, with their versions.
-    """
-
-    python: str
-    raffect: str | None
-    digest: str
-    packages: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -34,12 +17,12 @@ class Disk:
 
 @dataclass(frozen=True)
 class Token:
-    """Ray's token, as a process would find it; never the token itself.
+    """Where a process finds Ray's token; never the token itself.
 
     Attributes:
         mode: RAY_AUTH_MODE, empty where it is not set.
         source: A variable's name or a file's path; empty where there is no token.
-        permissions: Of the file, as of chmod; None where there is no file.
+        permissions: Mode bits of the file; None where there is no file.
         problem: Why the file can't be used.
     """
 
@@ -51,17 +34,17 @@ class Token:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a process on a machine may use.
+    """What a process on a machine may use; sizes in bytes.
 
     Attributes:
-        cores: Logical cores that the system shows.
-        usable: Cores that this process gets: its affinity, its container's share.
-        memory: Free memory in bytes, within the container's limit.
-        shared: Size of /dev/shm in bytes.
+        cores: Logical cores of the machine.
+        usable: Cores that this process gets, by its affinity and its container's quota.
+        memory: Free memory within the container's limit.
+        shared: Size of /dev/shm.
         disks: Of the paths that were asked for.
-        open_files: How many a process may have, after Ray has raised what it may raise.
+        open_files: Limit per process, after Ray has raised what it may raise.
         threads: OMP_NUM_THREADS, empty where it is not set.
-        variables: What decides which store is met, and how (no credential).
+        variables: Environment variables that decide how S3 is reached; no credentials.
         token: Ray's token.
     """
 
@@ -92,9 +75,9 @@ class Gpus:
 
     Attributes:
         torch: torch's version.
-        built_for: The CUDA (or HIP) version that torch was built for; empty: for CPUs only.
-        driver: The newest CUDA version that the driver can do; empty if it did not say.
-        present: GPUs that the system shows, whatever torch thinks of them.
+        built_for: The CUDA (or HIP) version that torch was built for; empty: CPUs only.
+        driver: The newest CUDA version that the driver supports; empty if it did not say.
+        present: GPUs that the system shows, whether torch sees them or not.
         devices: GPUs that torch sees.
         problem: Why torch sees none, in torch's own words.
     """
@@ -108,8 +91,8 @@ class Gpus:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One thing done with the store: how long it took, or why it did not work."""
+class StoreAction:
+    """One request to the store: how long it took, or why it failed."""
 
     action: str
     milliseconds: float
@@ -119,22 +102,22 @@ class Step:
 
 @dataclass(frozen=True)
 class StoreVisit:
-    """What came of using the store from one place.
+    """How the store behaved from one place.
 
     Attributes:
-        steps: In order, until one fails, and `delete` if anything was written.
+        actions: In order, up to the first that failed, and `delete` if anything was written.
         saw_note: Whether the driver's note was there; None where none was left.
         skew: Seconds that the store's server is ahead of this machine; None for a folder.
     """
 
-    steps: tuple[Step, ...]
+    actions: tuple[StoreAction, ...]
     saw_note: bool | None = None
     skew: float | None = None
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features in the store: what a sweep brings into each node's object store, in bytes."""
+    """Features in the store: bytes that a sweep loads into each node's object store."""
 
     name: str
     size: int
@@ -142,19 +125,19 @@ class Features:
 
 @dataclass(frozen=True)
 class Offset:
-    """Seconds that a node's clock is ahead of the driver's, and how far off that may be."""
+    """Seconds that a node's clock is ahead of the driver's, and their uncertainty."""
 
     seconds: float
     error: float
 
 
 @dataclass(frozen=True)
-class Knock:
-    """What came of asking a cluster for its versions.
+class Access:
+    """A cluster's answer to a request for its versions.
 
     Attributes:
         answer: `open`, `refused` (it wants a token that was not given) or `silent`.
-        text: What was said instead of an answer.
+        text: What it said instead.
         ray: The cluster's version of Ray.
         python: The cluster's version of Python.
     """

@@ -1,4 +1,4 @@
-"""What the doctor says: one finding per check and place."""
+"""What the doctor reports: one finding per check and place, without secrets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+HIDDEN = "***"
+_SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
+_ELSEWHERE = ("_PATH", "_FILE", "_URI", "_URL")
+"""Variables with such names say where a secret is kept; they hold none."""
+_USERINFO = re.compile(r"(?<=//)[^/@\s'\"]+@")
+_SHORTEST = 6
+"""Shorter values may well be ordinary words of a text."""
 
 
 class State(StrEnum):
@@ -19,14 +27,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result.
+    """The result of one check.
 
     Attributes:
         check: What was checked.
-        state: Pass; warn: it works, badly or not for long; fail: it does not work.
+        state: Pass; warn: it works, but badly or not for long; fail: it does not work.
         found: What was found.
         next_step: What to do; empty for a pass.
-        place: The node, or the driver, or the cluster as a whole.
+        place: A node, the driver, or the cluster as a whole.
     """
 
     check: str
@@ -37,36 +45,27 @@ class Finding:
 
 
 def passed(check: str, found: str) -> Finding:
-    """A check that found nothing wrong."""
+    """Nothing is wrong."""
     return Finding(check, State.PASS, found)
 
 
 def warned(check: str, found: str, next_step: str) -> Finding:
-    """A check that found what makes runs slow, short-lived or open to others."""
+    """Runs will be slow, short-lived or open to others."""
     return Finding(check, State.WARN, found, next_step)
 
 
 def failed(check: str, found: str, next_step: str) -> Finding:
-    """A check that found what keeps runs from working."""
+    """Runs can't work."""
     return Finding(check, State.FAIL, found, next_step)
 
 
 def at(place: str, findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, said of a place."""
+    """The findings with their place."""
     return [replace(finding, place=place) for finding in findings]
 
 
-HIDDEN = "***"
-_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
-_ELSEWHERE = ("_PATH", "_FILE", "_URI", "_URL")
-"""Variables with such names say where a secret lies; they hold none."""
-_USERINFO = re.compile(r"(?<=//)[^/@\s'\"]+@")
-_SHORTEST = 6
-"""Shorter values are words that a text may well hold."""
-
-
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text without the secrets of the environment, and without any URL's user and password.
+    """The text without the environment's secrets, and without the user and password of any URL.
 
     Args:
         text: Any text.
@@ -76,8 +75,9 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     secrets = {
         value
         for name, value in variables.items()
-        if _NAME.search(name) and not name.endswith(_ELSEWHERE) and len(value) >= _SHORTEST
+        if _SECRET.search(name) and not name.endswith(_ELSEWHERE) and len(value) >= _SHORTEST
     }
+    # The longest first: one secret may contain another.
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _USERINFO.sub(f"{HIDDEN}@", text)

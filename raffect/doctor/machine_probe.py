@@ -1,28 +1,32 @@
-"""What a process of this machine may use: cores, memory, disks, files, Ray's token."""
+"""What a process of this machine may use: cores, memory, disks, files, GPUs, Ray's token."""
 
 from __future__ import annotations
 
 import os
 import resource
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from raffect.doctor.facts import Disk, Machine, Token
+from raffect.doctor.facts import Disk, Gpu, Gpus, Machine, Token
 from raffect.doctor.findings import one_line, redact
+from raffect.doctor.timeouts import ScriptError, run_script
 from raffect.store.filesystem import worker_environment
 
+GPU_SCRIPT = Path(__file__).with_name("gpu_script.py")
 _CGROUP = Path("/sys/fs/cgroup")
 _SHARED_MEMORY = "/dev/shm"
 _RAY_RAISES_TO = 65_536
-"""Open files: ray.init() and `ray start` raise the soft limit to that, if the hard one allows."""
+"""Open files: ray.init() and `ray start` raise the soft limit to this, if the hard one allows."""
 
 
 def look_at_machine(paths: tuple[str, ...]) -> Machine:
     """What this process may use.
 
     Args:
-        paths: Whose disks are of interest; they need not exist.
+        paths: Their disks are looked at; they need not exist.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY
@@ -39,17 +43,35 @@ def look_at_machine(paths: tuple[str, ...]) -> Machine:
     )
 
 
+def look_at_gpus(timeout: float) -> Gpus:
+    """What torch and the system say of this machine's GPUs.
+
+    Args:
+        timeout: Seconds that torch may take.
+    """
+    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    try:
+        found: dict[str, Any] = run_script(GPU_SCRIPT, timeout)
+    except subprocess.TimeoutExpired:
+        return Gpus(present=present, problem=f"torch did not answer in {timeout:.0f} s")
+    except ScriptError as error:
+        return Gpus(present=present, problem=one_line(f"torch's process ended: {error}"))
+    gpus = found.pop("devices", [])
+    devices = tuple(Gpu(**{**gpu, "problem": one_line(gpu["problem"])}) for gpu in gpus)
+    texts: dict[str, Any] = {name: one_line(text) for name, text in found.items()}
+    return Gpus(**texts, present=present, devices=devices)
+
+
 def usable_cores() -> float:
     """Cores that this process gets: by its affinity, and by its control groups' quotas."""
     cores = float(len(os.sched_getaffinity(0)))
-    for folder in _groups():
-        quota, _, period = _read(folder / "cpu.max").partition(" ")
-        if quota.isdigit() and period.isdigit():
-            cores = min(cores, int(quota) / int(period))
+    quotas = [tuple(_read(folder / "cpu.max").split()) for folder in _groups()]
     # Version 1 of control groups.
-    quota, period = (_read(_CGROUP / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-    if quota.isdigit() and period.isdigit() and int(period):
-        cores = min(cores, int(quota) / int(period))
+    quotas.append(tuple(_read(_CGROUP / "cpu" / f"cpu.cfs_{n}_us") for n in ("quota", "period")))
+    for quota, period in (pair for pair in quotas if len(pair) == 2):
+        # Without a limit the quota is `max`, or -1 in version 1.
+        if quota.isdigit() and period.isdigit() and int(period):
+            cores = min(cores, int(quota) / int(period))
     return cores
 
 
@@ -68,7 +90,7 @@ def free_memory() -> int:
 
 
 def disk_of(path: str) -> Disk:
-    """The file system where a path lies, or would lie."""
+    """The file system that a path is on, or would be on."""
     place = Path(path).absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -77,7 +99,7 @@ def disk_of(path: str) -> Disk:
 
 
 def find_token() -> Token:
-    """Ray's token in Ray's order: RAY_AUTH_TOKEN, the file of RAY_AUTH_TOKEN_PATH, the home's."""
+    """Ray's token, in Ray's order: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, the file in the home."""
     mode = os.environ.get("RAY_AUTH_MODE", "").lower()
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Token(mode, "RAY_AUTH_TOKEN")
@@ -87,7 +109,7 @@ def find_token() -> Token:
         permissions = stat.S_IMODE(path.stat().st_mode)
         empty = not path.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
-        # Only a file that somebody has named is missed.
+        # The file in the home is optional, one that was named is not.
         return Token(mode, str(path), None, "there is no such file") if named else Token(mode, "")
     except OSError as error:
         return Token(mode, str(path), None, one_line(error))
@@ -95,7 +117,7 @@ def find_token() -> Token:
 
 
 def _groups() -> Iterator[Path]:
-    """This process's control group (version 2) and those above it, which also bind it."""
+    """This process's control group (version 2) and its parents, whose limits bind it too."""
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         number, _, name = line.split(":", 2)
         if number == "0":

@@ -1,6 +1,7 @@
-"""What is asked of a node before anything else; runs there by value, also without raffect.
+"""The actor that the doctor starts on each node.
 
-Nothing of raffect and no package beyond the standard library may be needed here at import.
+It is pickled by value, so that it runs where raffect is missing or another version: nothing of
+raffect and nothing beyond the standard library may be imported at the top of this file.
 """
 
 from __future__ import annotations
@@ -12,16 +13,33 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar
+
+T = TypeVar("T")
 
 
-def describe_code() -> dict[str, Any]:
-    """The fields of `facts.Code` for this process."""
+class Code(TypedDict):
+    """The code that a process would run; a plain dictionary, as it comes from any raffect.
+
+    Attributes:
+        python: Version of Python.
+        raffect: Version of raffect; None where it can't be imported.
+        digest: Of raffect's source: many states of a checkout share one version.
+        packages: Versions of the installed packages by normalised name.
+    """
+
+    python: str
+    raffect: str | None
+    digest: str
+    packages: dict[str, str]
+
+
+def describe_code() -> Code:
+    """The code of this process."""
     packages: dict[str, str] = {}
     for found in importlib.metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower()
-        # What is first on the path is what is imported.
-        packages.setdefault(name, found.version)
+        # The first on the path is the one that is imported.
+        packages.setdefault(normalised(found.metadata["Name"] or ""), found.version)
     try:
         import raffect
     except Exception:
@@ -37,6 +55,11 @@ def describe_code() -> dict[str, Any]:
     }
 
 
+def normalised(name: str) -> str:
+    """A package's name in the one spelling of PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def digest_sources(folder: Path) -> str:
     """SHA-256 of the Python files below a folder, and of their names."""
     digest = hashlib.sha256()
@@ -46,17 +69,17 @@ def digest_sources(folder: Path) -> str:
     return digest.hexdigest()
 
 
-class Witness:
-    """An actor on a node that says what it sees there."""
+class NodeActor:
+    """Answers for its node."""
 
-    def code(self) -> dict[str, Any]:
-        """What would run there."""
+    def code(self) -> Code:
+        """The code there."""
         return describe_code()
 
     def now(self) -> float:
-        """The time there, in seconds."""
+        """Unix time there, in seconds."""
         return time.time()
 
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Call one of raffect's functions there."""
         return function(*arguments)

@@ -1,4 +1,4 @@
-"""Using the store as a sweep does, from here, and leaving it as it was."""
+"""Uses the store as a sweep does, from here, and leaves it as it was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from raffect.doctor.facts import Features, Step, StoreVisit
+from raffect.doctor.facts import Features, StoreAction, StoreVisit
 from raffect.doctor.findings import one_line, redact
 from raffect.errors import NotThereError, RaffectError
 from raffect.store import Store, features_folder, read_manifest
@@ -20,34 +20,34 @@ from raffect.store.filesystem import CONNECT_TIMEOUT_S
 from raffect.store.layout import FEATURES
 
 PAYLOAD = 1 << 20
-"""Bytes that are written and read back: some models are smaller, some larger."""
+"""Bytes that are written and read back: about a small model."""
 NOTE = "note"
 
 
 def new_folder() -> str:
-    """A name below which one examination writes."""
+    """A folder that only one examination writes to."""
     return f"doctor-{uuid.uuid4().hex}"
 
 
 def visit_store(uri: str, folder: str, who: str, note: str | None = None) -> StoreVisit:
-    """Write, read, list, create twice and delete, and look for the driver's note.
+    """Write, read, list, create twice and delete; and look for the driver's note.
 
     Args:
         uri: The store.
-        folder: Of this examination.
+        folder: The examination's.
         who: This place's own name below the folder.
-        note: What the driver left in the folder; None: nothing.
+        note: Text that the driver left in the folder; None: it left none.
     """
     store = Store(uri)
     with left_as_found(store, folder):
         saw = None if note is None else _sees(store, f"{folder}/{NOTE}", note)
-        steps = _use(store, f"{folder}/{who}")
-    return StoreVisit(tuple(steps), saw, None if store.is_local else server_skew(endpoint()))
+        actions = _use(store, f"{folder}/{who}")
+    return StoreVisit(tuple(actions), saw, None if store.is_local else server_skew(endpoint()))
 
 
 @contextmanager
 def left_note(uri: str, folder: str) -> Iterator[str]:
-    """Leave a note for the nodes for the time of a block, and take the whole folder away then."""
+    """Leave a note for the nodes during a block, and delete the examination's folder after it."""
     store = Store(uri)
     note = uuid.uuid4().hex
     with left_as_found(store, folder):
@@ -61,7 +61,7 @@ def left_note(uri: str, folder: str) -> Iterator[str]:
 
 @contextmanager
 def left_as_found(store: Store, folder: str) -> Iterator[None]:
-    """Folders of a local store that were not there, and are empty again, are not there after."""
+    """Remove the folders of a local store that a block has made and left empty."""
     target = Path(store.path(folder))
     missing = [
         place for place in (target, *target.parents) if store.is_local and not place.exists()
@@ -90,16 +90,16 @@ def read_features(store: Store, name: str | None) -> Features | None:
 
 
 def endpoint() -> str:
-    """Where requests to the bucket go, as botocore decides it."""
+    """Where requests to the bucket go, by botocore's rules."""
     named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     return named or f"https://s3.{region}.amazonaws.com"
 
 
 def server_skew(url: str) -> float | None:
-    """Seconds that a server is ahead of this machine, to about a second; None if it can't be told.
+    """Seconds that a server is ahead of this machine, to about a second; None if unknown.
 
-    Servers say the time with every answer, also with a refusal.
+    Every HTTP response carries the server's time, a refusal too.
     """
     before = time.time()
     try:
@@ -126,62 +126,52 @@ def _sees(store: Store, key: str, note: str) -> bool:
     try:
         return store.read_bytes(key) == note.encode()
     except (RaffectError, OSError):
-        # What is wrong with this store is said by the steps.
+        # The actions say what is wrong with this store.
         return False
 
 
-def _use(store: Store, own: str) -> list[Step]:
+def _use(store: Store, own: str) -> list[StoreAction]:
     data = os.urandom(PAYLOAD)
-    actions: dict[str, Callable[[], str]] = {
-        # What the first request takes beside itself: clients are made, credentials are found.
+    actions: dict[str, Callable[[], str | None]] = {
+        # The first request also makes clients and finds credentials: timed apart.
         "connect": lambda: _list(store, own, []),
-        "write": lambda: _write(store, f"{own}/data", data),
-        "read": lambda: "" if store.read_bytes(f"{own}/data") == data else "it read other bytes",
+        "write": lambda: store.write_bytes(f"{own}/data", data),
+        "read": lambda: None if store.read_bytes(f"{own}/data") == data else "it read other bytes",
         "list": lambda: _list(store, own, ["data"]),
         "conditional": lambda: _create_twice(store, f"{own}/lock"),
     }
-    steps: list[Step] = []
+    done: list[StoreAction] = []
     for action, do in actions.items():
-        steps.append(_step(action, do))
-        if steps[-1].problem:
+        done.append(_timed(action, do))
+        if done[-1].problem:
             break
-    # Also after a write that seemed to fail; but then it is not what is wrong.
-    deleted = _step("delete", lambda: _delete(store, own))
-    wrote = any(step.action == "write" and not step.problem for step in steps)
-    return [*steps, deleted] if wrote else steps
+    # Always, as a write that failed may have arrived; reported only after one that did not fail.
+    deleted = _timed("delete", lambda: store.delete(own))
+    wrote = any(one.action == "write" and not one.problem for one in done)
+    return [*done, deleted] if wrote else done
 
 
-def _list(store: Store, folder: str, expected: list[str]) -> str:
+def _list(store: Store, folder: str, expected: list[str]) -> str | None:
     found = store.names(folder)
-    return "" if found == expected else f"it lists {len(found)} names of {len(expected)}"
+    return None if found == expected else f"it lists {len(found)} names of {len(expected)}"
 
 
-def _write(store: Store, key: str, data: bytes) -> str:
-    store.write_bytes(key, data)
-    return ""
-
-
-def _delete(store: Store, key: str) -> str:
-    store.delete(key)
-    return ""
-
-
-def _create_twice(store: Store, key: str) -> str:
+def _create_twice(store: Store, key: str) -> str | None:
     if not store.create(key, b"first"):
         return "the first writer was refused"
     if store.create(key, b"second") or store.read_bytes(key) != b"first":
         why = "" if store.is_local else ": the server ignores If-None-Match"
         return f"the second writer was let in{why}"
-    return ""
+    return None
 
 
-def _step(action: str, do: Callable[[], str]) -> Step:
+def _timed(action: str, do: Callable[[], str | None]) -> StoreAction:
     began = time.perf_counter()
-    next_step = ""
+    problem, next_step = None, ""
     try:
         problem = do()
     except RaffectError as error:
         problem, next_step = redact(error.got), redact(error.next_step)
     except Exception as error:
         problem = one_line(error)
-    return Step(action, 1000 * (time.perf_counter() - began), problem, next_step)
+    return StoreAction(action, 1000 * (time.perf_counter() - began), problem or "", next_step)

@@ -1,10 +1,14 @@
-"""Answers that may not come: what is asked has a time limit, and a failure is an answer."""
+"""Calls that may hang: each has a time limit, and a failure is a reply too."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from raffect.doctor.findings import one_line
@@ -13,48 +17,93 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
-    """What a question brought: a value, or why there is none."""
+class Reply(Generic[T]):
+    """What a call returned, or why it returned nothing."""
 
     value: T | None = None
     problem: str = ""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long is waited for what may hang, in seconds.
+class Timeouts:
+    """Limits for what may hang, in seconds.
 
     Attributes:
-        knock: For the cluster to answer at all; importing Ray takes some of it.
+        access: For the cluster to answer at all; importing Ray takes some of it.
         start: For a process to start on a node.
-        look: For what is read from the system.
+        machine: For what is read from the system.
         gpus: For torch; its first import from a network disk takes a minute.
         store: For the store's own time-outs and retries.
     """
 
-    knock: float = 45.0
+    access: float = 45.0
     start: float = 60.0
-    look: float = 30.0
+    machine: float = 30.0
     gpus: float = 120.0
     store: float = 180.0
 
 
+class ScriptError(Exception):
+    """A script ended without a result; the message says why."""
+
+
 def late(seconds: float) -> str:
-    """What is said of an answer that did not come."""
+    """The problem of a call that ran into its time limit."""
     return f"no answer in {seconds:.0f} s"
 
 
-def within(seconds: float, function: Callable[..., T], *arguments: object) -> Answer[T]:
-    """Call a function; give it up after some seconds, e.g. when a network disk hangs."""
-    answers: list[Answer[T]] = []
+def within(seconds: float, function: Callable[..., T], *arguments: object) -> Reply[T]:
+    """Call a function in a thread, which is abandoned at the time limit (a hung network disk)."""
+    replies: list[Reply[T]] = []
 
     def call() -> None:
         try:
-            answers.append(Answer(function(*arguments)))
+            replies.append(Reply(function(*arguments)))
         except Exception as error:
-            answers.append(Answer(problem=one_line(error)))
+            replies.append(Reply(problem=one_line(error)))
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
-    return answers[0] if answers else Answer(problem=late(seconds))
+    return replies[0] if replies else Reply(problem=late(seconds))
+
+
+def run_script(
+    script: Path,
+    seconds: float,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """Run a script in a process of its own, which it may hang or crash; returns its JSON.
+
+    Args:
+        script: Prints JSON as its last line.
+        seconds: Time limit.
+        *arguments: For the script.
+        environment: None means this process's.
+
+    Raises:
+        subprocess.TimeoutExpired: The time limit was reached.
+        ScriptError: The script crashed.
+    """
+    # -P: the modules beside the script must not shadow others by their plain names.
+    done = subprocess.run(
+        [sys.executable, "-P", str(script), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    try:
+        found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise ScriptError(_last_words(done)) from None
+    return found
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    # Ray's C++ core prints a failed check before a long stack trace.
+    _, _, reason = done.stderr.partition("Check failed: ")
+    lines = (reason or done.stderr.strip()).splitlines()
+    return (lines[0] if reason else lines[-1]) if lines else f"exit code {done.returncode}"

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,13 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from raffect.errors import NotThereError, RaffectError, SettingsError
-from raffect.jobs.package import Parcel
-from raffect.jobs.submission import MARK, Order
+from raffect.jobs.package import Package
+from raffect.jobs.submission import MARK, Submission
+from raffect.text import first_line
 
 UPLOAD_LIMIT = GCS_STORAGE_MAX_SIZE
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-# These set a level of their own when they are imported.
+# Ray's loggers that set a level of their own at import.
 _LOUD = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 _UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
 STOPPED = 130
@@ -39,7 +40,7 @@ class Job:
     Attributes:
         id: Its id.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        metadata: What is known about it (order.py, board.py).
+        metadata: What is known about it (submission.py, publish.py).
         started: Unix time in seconds; None while it waits.
         ended: The same of its end.
         exit_code: Of its command, where it has ended by itself.
@@ -56,7 +57,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether it will not go on."""
+        """Whether it has ended."""
         return JobStatus(self.status).is_terminal()
 
     @property
@@ -82,7 +83,7 @@ class JobServer:
 
     def __init__(self, address: str | None = None) -> None:
         self.address = find_address(address)
-        # Ray's clients send the token in this mode only.
+        # Ray's clients send a token in this mode only.
         if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         for name in _LOUD:
@@ -92,21 +93,21 @@ class JobServer:
         with self._explained():
             self._client = JobSubmissionClient(self.address)
 
-    def submit(self, order: Order, parcel: Parcel) -> None:
+    def submit(self, submission: Submission, package: Package) -> None:
         """Ship the code and start the job.
 
         Raises:
             SettingsError: The code is too large.
             RaffectError: The cluster refuses it.
         """
-        parcel.check(UPLOAD_LIMIT)
+        package.check(UPLOAD_LIMIT)
         with tempfile.TemporaryDirectory(prefix="raffect-") as folder, self._explained():
-            parcel.write(Path(folder))
+            package.write(Path(folder))
             self._client.submit_job(
-                submission_id=order.id,
-                entrypoint=order.entrypoint,
-                metadata=order.metadata,
-                runtime_env={"working_dir": folder, "env_vars": order.variables},
+                submission_id=submission.id,
+                entrypoint=submission.entrypoint,
+                metadata=submission.metadata,
+                runtime_env={"working_dir": folder, "env_vars": submission.variables},
             )
 
     def job(self, job_id: str) -> Job:
@@ -121,14 +122,12 @@ class JobServer:
     def jobs(self) -> list[Job]:
         """raffect's jobs, the newest first."""
         with self._explained():
-            found = [
-                _job(details) for details in self._client.list_jobs() if details.submission_id
-            ]
+            found = [_job(one) for one in self._client.list_jobs() if one.submission_id]
         ours = [job for job in found if MARK in job.metadata]
         return sorted(ours, key=lambda job: job.started or float("inf"), reverse=True)
 
     def stop(self, job_id: str) -> bool:
-        """Ask a job to end in order; Ray ends it by force after its grace.
+        """Ask a job to end in order; Ray kills it after its grace period.
 
         Returns:
             Whether it was running.
@@ -140,7 +139,7 @@ class JobServer:
             return bool(self._client.stop_job(job_id))
 
     def follow(self, job_id: str, on_text: Callable[[str], None]) -> Job:
-        """Hand over the job's log, from its beginning, until the job is over.
+        """Pass the job's log on, from its beginning, until the job is over.
 
         Raises:
             RaffectError: The cluster stopped answering.
@@ -149,27 +148,22 @@ class JobServer:
         for attempt in range(_RECONNECTS + 1):
             try:
                 with self._explained(job_id):
-                    asyncio.run(self._tail(job_id, log))
+                    asyncio.run(log.read(self._client.tail_job_logs(job_id)))
                 return self.wait(job_id)
             except NotThereError:
                 raise
             except RaffectError:
-                # A network that was away for a moment: the log is asked for again.
+                # The network may have been down for a moment only.
                 if attempt == _RECONNECTS:
                     raise
                 time.sleep(_PAUSE_S)
         raise AssertionError
 
-    async def _tail(self, job_id: str, log: _Log) -> None:
-        log.begin()
-        async for text in self._client.tail_job_logs(job_id):
-            log.take(text)
-
     def wait(self, job_id: str, seconds: float = 60.0) -> Job:
-        """A job that is about to end, as soon as it has, or as it is after so many seconds.
+        """Wait for a job that is about to end; returns it as it is after so many seconds at most.
 
-        The log of a job ends a moment before its state is written; one that is told to stop has
-        the time to do so in order.
+        A job's log ends a moment before its state is written, and a job that is told to stop
+        takes some time to end in order.
         """
         until = time.monotonic() + seconds
         while not (job := self.job(job_id)).is_over and time.monotonic() < until:
@@ -209,33 +203,29 @@ class JobServer:
                 "an id that `raffect jobs` lists",
                 f"raffect jobs --address {self.address}",
             )
-        first = (said.splitlines() or ["no reason"])[0][:200]
-        return RaffectError(f"The job server at {self.address} refused: {first}")
+        reason = first_line(said) if said.strip() else "no reason"
+        return RaffectError(f"The job server at {self.address} refused: {reason}")
 
 
 class _Log:
-    """A log that may be sent again from its beginning, handed over once."""
+    """Passes on a log once, however often it is read again from its beginning."""
 
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self._on_text = on_text
         self._told = 0
-        self._seen = 0
 
-    def begin(self) -> None:
-        """The log comes from its beginning."""
-        self._seen = 0
-
-    def take(self, text: str) -> None:
-        """Hand over what is new in the next piece."""
-        self._seen += len(text)
-        new = self._seen - self._told
-        if new > 0:
-            self._told = self._seen
-            self._on_text(text[-new:])
+    async def read(self, pieces: AsyncIterator[str]) -> None:
+        """Read the log from its beginning; what was passed on before is skipped."""
+        seen = 0
+        async for text in pieces:
+            seen += len(text)
+            if seen > self._told:
+                self._on_text(text[self._told - seen :])
+                self._told = seen
 
 
 def find_address(given: str | None) -> str:
-    """The job server's address.
+    """The job server's address: as given, else by the environment.
 
     Raises:
         SettingsError: There is none, or it is not of a job server.
@@ -268,6 +258,6 @@ def _job(details: JobDetails) -> Job:
         started=None if not details.start_time else details.start_time / 1000,
         ended=None if not details.end_time else details.end_time / 1000,
         exit_code=details.driver_exit_code,
-        # The log's end is in it too, and has been seen.
+        # Ray appends the end of the log, which has been shown already.
         message=(details.message or "").split(", last available logs")[0],
     )

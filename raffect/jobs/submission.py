@@ -1,4 +1,4 @@
-"""A job as it is ordered: its name, what it is told, and what everybody may read about it."""
+"""A job to submit: its command, its environment, and the metadata that anybody may read."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from dataclasses import dataclass
 from raffect import __version__
 from raffect.context import STORE_VARIABLE
 from raffect.errors import SettingsError
-from raffect.store import Store
 from raffect.store.filesystem import worker_environment
 
 JOB_VARIABLE = "RAFFECT_JOB"
-"""Names the job to the process that it runs, and so to the sweep's lease."""
+"""Tells the process of a job its id, which goes into the sweep's lease."""
 BOARD_VARIABLE = "RAFFECT_BOARD"
 MARK = "raffect"
-"""The key of a job's metadata that makes it one of raffect's: its version."""
+"""The metadata key that marks a job as raffect's; its value is raffect's version."""
 LIVE = "live"
-"""The key of what `submit` and `follow` show of a sweep that runs (progress.Glance)."""
+"""The metadata key of what `submit` and `follow` show of a running sweep (progress.Glance)."""
 _SECRET = re.compile(r"secret|passw|token|credential|(^|_)key|key(_id)?$", re.IGNORECASE)
-# Ray's own stop is SIGTERM and 3 s; a command ends in order on Ctrl-C, with its trials settled.
+# Ray's default is SIGTERM and 3 s. On Ctrl-C a command ends in order, with its trials settled.
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
-# The command's own ray.init() names the same variables again, with the same values.
+# The command's own ray.init() sets some of the job's variables again: without this Ray refuses.
 _MERGE = {"RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
 
 
 @dataclass(frozen=True)
-class Order:
-    """A job to be submitted.
+class Submission:
+    """A job to submit.
 
     Attributes:
-        id: Its id, made of what it does.
+        id: Made of what it does.
         entrypoint: The shell command.
         metadata: What Ray's dashboard shows of it.
-        variables: Its environment beyond the nodes' own; no secrets, Ray shows them.
+        variables: Its environment on top of the nodes'; no secrets, as Ray shows them.
     """
 
     id: str
@@ -46,13 +45,13 @@ class Order:
     variables: dict[str, str]
 
 
-def make_order(
+def make_submission(
     arguments: Sequence[str],
     facts: Mapping[str, str],
     store: str,
     variables: Mapping[str, str],
-) -> Order:
-    """Order a raffect command.
+) -> Submission:
+    """Describe the job of a raffect command.
 
     Args:
         arguments: The command, without `raffect`, checked already.
@@ -64,23 +63,18 @@ def make_order(
         SettingsError: The endpoint has a password in it.
     """
     name = " ".join(dict.fromkeys(facts.values()))
-    number = f"raffect-{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{secrets.token_hex(3)}"
+    job_id = f"raffect-{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{secrets.token_hex(3)}"
     line = shlex.join(["raffect", *arguments])
     metadata = {"job_name": name, MARK: __version__, "line": line, "store": store, **facts}
     forwarded = worker_environment()
-    check_plain(forwarded)
-    return Order(
-        number,
+    _refuse_logins(forwarded)
+    return Submission(
+        job_id,
         # exec: signals and exit codes are the command's own, not a shell's.
         f"exec python -m {line}",
         metadata,
-        {**forwarded, STORE_VARIABLE: store, JOB_VARIABLE: number, **_STOP, **_MERGE, **variables},
+        {**forwarded, STORE_VARIABLE: store, JOB_VARIABLE: job_id, **_STOP, **_MERGE, **variables},
     )
-
-
-def store_uri(given: str | None) -> str:
-    """The store as the cluster is to find it: a folder by its whole path."""
-    return Store.open(given).uri
 
 
 def parse_variables(given: Sequence[str]) -> dict[str, str]:
@@ -104,16 +98,11 @@ def parse_variables(given: Sequence[str]) -> dict[str, str]:
                 "Give the cluster's nodes the secret: a role, a mounted file, a secret of theirs.",
             )
         found[name] = value if sign else os.environ[name]
-    check_plain(found)
+    _refuse_logins(found)
     return found
 
 
-def check_plain(variables: Mapping[str, str]) -> None:
-    """Refuse addresses with a password in them.
-
-    Raises:
-        SettingsError: There is one.
-    """
+def _refuse_logins(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if re.search(r"://[^/\s]*@", value):
             raise SettingsError(

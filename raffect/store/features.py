@@ -1,7 +1,8 @@
-"""Features on disk: float16 rows as fixed-size binary, the fastest layout that is plain Parquet.
+"""Features on disk: float16 rows as fixed-size binary, the fastest layout in plain Parquet.
 
-Measured: fixed_size_binary decodes at 2.7 GB/s per thread, a FixedSizeList at
-0.1 to 0.35. Any reader of Parquet sees rows of `2 * dim` bytes, little-endian IEEE float16:
+Measured (tests/benchmarks/bench_features.py): fixed_size_binary decodes at 2.7 GB/s per thread, a
+FixedSizeList at 0.1 to 0.35. Other Parquet readers see rows of `2 * dim` bytes, little-endian
+IEEE float16:
 
     table = pyarrow.parquet.read_table(path)
     features = raffect.store.features.to_array(table)      # (rows, dim) float16, a view
@@ -41,7 +42,7 @@ def to_parquet(
         }
     )
     sink = io.BytesIO()
-    # Features are close to noise for a compressor, and dictionaries slow their decoding 27 times.
+    # Features hardly compress, and dictionary encoding makes them 27 times slower to decode.
     pq.write_table(table, sink, compression="none", use_dictionary=["video"])
     return sink.getvalue()
 

@@ -1,4 +1,4 @@
-"""Where endpoints, credentials, time-outs and retries of a store are set, once.
+"""Endpoints, credentials, time-outs and retries of a store.
 
 Credentials come from the environment or its profiles only (botocore's own chain), never from a
 URI, an option or a file of raffect's.
@@ -16,13 +16,13 @@ import fsspec
 
 from raffect.errors import SettingsError
 
-# Many servers that are not AWS answer 411 to the checksums that new clients send by default;
-# read by botocore and by pyarrow when their first client is made.
+# Many servers other than AWS answer 411 to the checksums that recent clients send by default.
+# botocore and pyarrow read these variables when they create their first client.
 _CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
 }
-# Not urllib's: it would cut a folder's name off at its first `?` or `#`.
+# Not urllib's parser: it would cut a folder's name off at its first `?` or `#`.
 _URI = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):(?://([^/]*))?(.*)", re.DOTALL)
 # s3fs cuts a key off where this begins, so that all keys of such a store would be one object.
 _VERSION = "?versionId="
@@ -34,7 +34,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Location:
-    """A store's URI, taken apart: `root` is what the file system calls it, without a scheme."""
+    """A parsed store URI; `root` is the store as the file system names it, without a scheme."""
 
     uri: str
     scheme: str
@@ -42,7 +42,7 @@ class Location:
 
 
 def locate(uri: str) -> Location:
-    """Take a store's URI apart.
+    """Parse a store's URI.
 
     Raises:
         SettingsError: The URI is neither a folder nor `s3://bucket/prefix`.
@@ -76,7 +76,7 @@ def locate(uri: str) -> Location:
 
 
 def open_filesystem(location: Location) -> Any:
-    """The fsspec file system of a location; nothing is sent yet."""
+    """The fsspec file system of a location; sends no request."""
     if location.scheme == "file":
         return fsspec.filesystem("file", auto_mkdir=True)
     for name, value in _CHECKSUMS.items():
@@ -88,21 +88,21 @@ def open_filesystem(location: Location) -> Any:
         "retries": {"max_attempts": ATTEMPTS, "mode": "standard"},
     }
     if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
-        # Virtual-host names resolve at AWS only.
+        # Virtual-hosted buckets (bucket.host) resolve only at AWS.
         settings["s3"] = {"addressing_style": "path"}
-    # Importing s3fs takes a while, and stores in folders don't need it.
+    # Slow to import, and stores in folders don't need it.
     from raffect.store.s3 import LiteralS3FileSystem
 
-    # fsspec would hand out an older instance even when the credentials have changed since.
+    # fsspec would return a cached instance even if the credentials have changed since.
     filesystem = LiteralS3FileSystem(
         config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True
     )
-    # s3fs repeats what botocore has repeated: together they hide a dead server for minutes.
+    # s3fs would retry on top of botocore: together they hide a dead server for minutes.
     filesystem.retries = 1
     return filesystem
 
 
 def worker_environment() -> dict[str, str]:
-    """What workers on other nodes need to reach the same store; never a credential."""
+    """Variables that workers on other nodes need to reach the same store; never a credential."""
     names = (*_CHECKSUMS, *_FORWARDED)
     return {name: os.environ[name] for name in names if name in os.environ}

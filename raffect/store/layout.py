@@ -83,7 +83,7 @@ def check_name(name: str) -> str:
     """The name itself.
 
     Raises:
-        SettingsError: It would not be one plain folder name on every file system.
+        SettingsError: It is not a plain folder name on every file system.
     """
     if not _NAME.fullmatch(name):
         raise SettingsError(

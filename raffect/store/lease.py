@@ -1,9 +1,15 @@
 """One driver per sweep: a lease in the store that its holder renews while it lives.
 
 Leases are numbered objects. Whoever creates the next number by a conditional write holds the
-sweep; only the holder rewrites its object, with a counter that grows. Nobody compares clocks: a
-lease is dead when its counter stands still for TTL_S by the waiting command's own clock. A holder
-on this machine whose process is gone is dead at once.
+sweep, and only the holder rewrites that object, each time with a higher counter. No clocks are
+compared across machines: a lease has expired when its counter has not moved for TTL_S by the
+waiting command's own clock. A holder on this machine is looked up in the process table instead.
+
+    held by a live process here        -> ConflictError at once
+    held by a dead process here        -> taken at once
+    held elsewhere, counter moves      -> ConflictError
+    held elsewhere, counter stands     -> taken after TTL_S
+    released (the object is gone)      -> taken at once
 """
 
 from __future__ import annotations
@@ -17,15 +23,42 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
 
 RENEW_S = 5.0
 TTL_S = 30.0
-"""Six renewals: a driver may lose the store that long and keep its sweep."""
+"""Six renewals: how long a driver may be cut off from the store and still keep its sweep."""
 OnWait = Callable[[str], None]
+
+
+class Holder(BaseModel):
+    """What a lease object says of the process that holds it."""
+
+    id: str
+    host: str
+    boot: str
+    pid: int
+    started: str | None
+    job: str | None = None
+    renewals: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine since its last boot."""
+        return (self.host, self.boot) == (socket.gethostname(), _boot())
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it ran on this machine and is gone."""
+        return self.is_here and _started(self.pid) != self.started
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"Process {self.pid} on {self.host}{job}"
 
 
 class Lease:
@@ -35,7 +68,7 @@ class Lease:
         store: The store.
         folder: Where the lease's objects lie.
         renew_s: Seconds between renewals.
-        ttl_s: Seconds without a renewal after which the lease is another's to take.
+        ttl_s: Seconds without a renewal after which another process may take the lease.
     """
 
     def __init__(
@@ -45,9 +78,15 @@ class Lease:
         self._folder = folder
         self._renew_s = renew_s
         self._ttl_s = ttl_s
-        self._id = uuid.uuid4().hex
         self._number = 0
-        self._renewals = 0
+        self._holder = Holder(
+            id=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            boot=_boot(),
+            pid=os.getpid(),
+            started=_started(os.getpid()),
+            job=os.environ.get("RAFFECT_JOB"),
+        )
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -55,21 +94,23 @@ class Lease:
         """Take the lease, as soon as its last holder is gone.
 
         Args:
-            on_wait: Told once when there is something to wait for.
+            on_wait: Called once if there is a holder to wait for.
 
         Raises:
-            ConflictError: Its holder lives.
+            ConflictError: The holder is alive.
         """
         while True:
-            current = self._newest()
-            if current is not None:
-                self._outlive(current, on_wait)
-            self._number = (current or 0) + 1
+            names = self._store.names(self._folder)
+            current = max((int(name.removesuffix(".json")) for name in names), default=0)
+            if current:
+                self._wait_for_expiry(current, on_wait)
+            self._number = current + 1
             if self._store.create(self._key(self._number), self._content()):
                 break
-        if current is not None:
+            # Another waiting command created the same number first: look at the new holder.
+        if current:
             self._store.delete(self._key(current))
-        self._thread = threading.Thread(target=self._keep, daemon=True, name="raffect-lease")
+        self._thread = threading.Thread(target=self._renew, daemon=True, name="raffect-lease")
         self._thread.start()
 
     def release(self) -> None:
@@ -81,21 +122,14 @@ class Lease:
             if self._is_mine():
                 self._store.delete(self._key(self._number))
 
-    def _outlive(self, number: int, on_wait: OnWait | None) -> None:
-        """Return when the holder is gone.
-
-        Raises:
-            ConflictError: It renews its lease.
-        """
+    def _wait_for_expiry(self, number: int, on_wait: OnWait | None) -> None:
         first = self._read(number)
-        if first is None or _is_dead_here(first):
+        if first is None or first.is_dead:
             return
-        if _is_here(first):
-            raise _held(self._folder, first)
+        if first.is_here:
+            raise self._conflict(first)
         if on_wait is not None:
-            on_wait(
-                f"{_describe(first)} may still be at this sweep; waiting up to {self._ttl_s:g} s."
-            )
+            on_wait(f"{first} may still be at this sweep; waiting up to {self._ttl_s:g} s.")
         until = time.monotonic() + self._ttl_s
         while time.monotonic() < until:
             time.sleep(min(1.0, self._renew_s / 2))
@@ -103,15 +137,15 @@ class Lease:
             if now is None:
                 return
             if now != first:
-                raise _held(self._folder, now)
+                raise self._conflict(now)
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         while not self._ended.wait(self._renew_s):
-            self._renewals += 1
+            self._holder.renewals += 1
             try:
                 if not self._is_mine():
-                    # Taken over while this process was stopped or cut off; the study's next
-                    # write is refused (journal.py), and says so.
+                    # Taken over while this process was suspended or cut off. The journal refuses
+                    # the study's next write (journal.py), which ends the sweep with a message.
                     return
                 self._store.write_bytes(self._key(self._number), self._content())
             except StoreError:
@@ -119,33 +153,26 @@ class Lease:
 
     def _is_mine(self) -> bool:
         found = self._read(self._number)
-        return found is not None and found["id"] == self._id
+        return found is not None and found.id == self._holder.id
 
     def _content(self) -> bytes:
-        facts = {
-            "id": self._id,
-            "host": socket.gethostname(),
-            "boot": _boot(),
-            "pid": os.getpid(),
-            "started": _started(os.getpid()),
-            "job": os.environ.get("RAFFECT_JOB"),
-            "renewals": self._renewals,
-        }
-        return json.dumps(facts).encode()
+        return json.dumps(self._holder.model_dump()).encode()
 
-    def _newest(self) -> int | None:
-        numbers = [int(name.removesuffix(".json")) for name in self._store.names(self._folder)]
-        return max(numbers, default=None)
-
-    def _read(self, number: int) -> dict[str, Any] | None:
+    def _read(self, number: int) -> Holder | None:
         try:
-            found: dict[str, Any] = self._store.read_json(self._key(number))
+            return Holder.model_validate_json(self._store.read_bytes(self._key(number)))
         except FileNotFoundError:
             return None
-        return found
 
     def _key(self, number: int) -> str:
         return f"{self._folder}/{number:08d}.json"
+
+    def _conflict(self, holder: Holder) -> ConflictError:
+        return ConflictError(
+            f"{holder}, is at {self._folder.rpartition('/')[0]} already.",
+            "one command per sweep at a time",
+            "Let it finish, or stop it; then give this command again: it continues.",
+        )
 
 
 @contextmanager
@@ -163,28 +190,19 @@ def held(store: Store, folder: str, on_wait: OnWait | None = None) -> Iterator[L
         lease.release()
 
 
-def _is_here(holder: dict[str, Any]) -> bool:
-    return (holder["host"], holder["boot"]) == (socket.gethostname(), _boot())
-
-
-def _is_dead_here(holder: dict[str, Any]) -> bool:
-    """Whether it is a process of this machine, and gone."""
-    return _is_here(holder) and _started(holder["pid"]) != holder["started"]
-
-
 def _started(pid: int) -> str | None:
-    """When a process began, in the kernel's own count: numbers of processes come again."""
+    """When a process started, in kernel ticks: process ids are reused, this pair is not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    # Dead, and only kept until its parent asks how it ended, which in a container may be never.
+    # Zombies (Z, X) count as dead: in a container nobody may ever reap them.
     return None if fields[0] in "ZX" else fields[19]
 
 
 def _boot() -> str:
-    """What tells this machine's run from others of the same name, e.g. containers'."""
+    """Identifies this boot and this PID namespace: containers may share a host name."""
     found = []
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
@@ -193,16 +211,3 @@ def _boot() -> str:
         except OSError:
             continue
     return "".join(found).strip()
-
-
-def _describe(holder: dict[str, Any]) -> str:
-    job = f", job {holder['job']}" if holder.get("job") else ""
-    return f"Process {holder['pid']} on {holder['host']}{job}"
-
-
-def _held(folder: str, holder: dict[str, Any]) -> ConflictError:
-    return ConflictError(
-        f"{_describe(holder)}, is at {folder.rpartition('/')[0]} already.",
-        "one command per sweep at a time",
-        "Let it finish, or stop it; then give this command again: it continues.",
-    )

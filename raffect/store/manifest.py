@@ -1,13 +1,13 @@
-"""Manifests: what lies in a folder exists once its manifest is written, last."""
+"""Manifests: written last, so that a folder's content exists only when it is complete."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from raffect import __version__
 from raffect.errors import NotThereError, StoreError
@@ -41,7 +41,7 @@ class FileEntry(Config):
 
 
 class Manifest(Config):
-    """What a folder holds, with what settings and from what it was made."""
+    """What a folder holds, and from which settings and sources it was made."""
 
     schema_version: int = SCHEMA_VERSION
     raffect: str = __version__
@@ -51,42 +51,42 @@ class Manifest(Config):
     sources: dict[str, str] = Field(description="folder it was made from -> its digest")
     files: tuple[FileEntry, ...]
     counts: dict[str, Any] = {}
-    notes: dict[str, Any] = Field({}, description="what was met on the way, e.g. unreadable files")
+    notes: dict[str, Any] = Field({}, description="findings along the way, e.g. unreadable files")
     created: str = ""
 
     def digest(self) -> str:
-        """SHA-256 of all but the time: the same work gives the same digest."""
+        """SHA-256 of everything but the time: the same work gives the same digest."""
         return hash_json(self.model_dump(mode="json", exclude={"created"}))
 
 
 def make_manifest(
     kind: Kind,
-    config: dict[str, Any],
+    config: Mapping[str, object],
     sources: dict[str, str],
     files: list[FileEntry],
-    counts: dict[str, Any] | None = None,
-    notes: dict[str, Any] | None = None,
+    counts: Mapping[str, object] | None = None,
+    notes: Mapping[str, object] | None = None,
 ) -> Manifest:
-    """A manifest of now."""
+    """A manifest with the present time."""
     return Manifest(
         kind=kind,
-        config=config,
+        config=dict(config),
         config_hash=hash_json(config),
         sources=dict(sorted(sources.items())),
         files=tuple(sorted(files, key=lambda entry: entry.name)),
-        counts=counts or {},
-        notes=notes or {},
+        counts=dict(counts or {}),
+        notes=dict(notes or {}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def write_manifest(store: Store, folder: str, manifest: Manifest) -> None:
-    """Make what lies in the folder exist."""
+    """Declare the folder complete."""
     store.write_json(f"{folder}/{MANIFEST}", manifest.model_dump(mode="json"))
 
 
 def has_manifest(store: Store, folder: str) -> bool:
-    """Whether what lies in the folder is whole."""
+    """Whether the folder is complete."""
     return store.exists(f"{folder}/{MANIFEST}")
 
 
@@ -98,17 +98,15 @@ def read_manifest(store: Store, folder: str) -> Manifest:
         StoreError: It was written by a newer raffect, or is damaged.
     """
     try:
-        tree = json.loads(store.read_bytes(f"{folder}/{MANIFEST}"))
-        manifest = Manifest.model_validate(tree)
+        return Manifest.model_validate(store.read_json(f"{folder}/{MANIFEST}"))
     except FileNotFoundError:
         raise _not_there(store, folder) from None
-    except (ValueError, ValidationError):
+    except ValueError:  # not JSON, or pydantic's ValidationError
         raise StoreError(
             f"{store.where(folder)}/{MANIFEST} is not a manifest of this raffect.",
             f"a manifest of schema version {SCHEMA_VERSION}",
             "Make it again with --overwrite, or use the raffect that wrote it.",
         ) from None
-    return manifest
 
 
 def _not_there(store: Store, folder: str) -> NotThereError:

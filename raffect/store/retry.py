@@ -1,4 +1,4 @@
-"""Waiting for a store that does not answer, where giving up would cost more than a minute."""
+"""Retrying while the store is unreachable, where giving up would cost more than a short wait."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from raffect.errors import StoreError
 
 T = TypeVar("T")
 PAUSES_S = (2.0, 5.0, 15.0, 40.0)
-"""About a minute: a server that restarts, a network that comes back."""
+"""About a minute in all: long enough for a server to restart or a network to come back."""
 
 
 def patiently(action: Callable[[], T], pauses: Sequence[float] = PAUSES_S) -> T:
     """The action's value, tried again after each pause as long as the store fails.
 
     Args:
-        action: May be repeated after any part of it was done.
-        pauses: Seconds.
+        action: Must be safe to repeat, also after an attempt that failed halfway.
+        pauses: Seconds before each further attempt.
 
     Raises:
-        StoreError: It fails after the last pause, too.
+        StoreError: The attempt after the last pause fails, too.
     """
     for pause in pauses:
         try:

@@ -10,9 +10,9 @@ from s3fs import S3FileSystem
 class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
     """s3fs, whose rm(), get() and copy() would take `*`, `?` and `[` in a path for a glob.
 
-    They expand every path they are given, so that deleting `run[12]/models` deletes `run1/models`
-    and leaves `run[12]/models`. Ray Train deletes old checkpoints through the same calls, which
-    is why this is a file system and not a matter of Store.delete alone.
+    Those expand every path, so that deleting `run[12]/models` deletes `run1/models` and leaves
+    `run[12]/models`. Ray Train deletes old checkpoints through the same calls, so escaping paths
+    in Store.delete would not be enough.
     """
 
     async def _expand_path(

@@ -1,16 +1,22 @@
-"""A stage's work in one folder of the store: whole or absent, continued, never mixed up."""
+"""A stage's work in one folder of the store: whole or absent, resumable, never of mixed settings.
+
+folder empty                          plan.json is written, everything is to be made
+plan.json, no manifest, same plan     interrupted: finished parts are kept
+manifest, same plan                   finished: nothing to do
+plan or manifest of another plan      ConflictError, or deleted with `overwrite`
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from raffect.errors import ConflictError
-from raffect.settings import Config, hash_json
-from raffect.store.layout import MANIFEST, PARTS, PLAN
+from raffect.settings import Config
+from raffect.store.layout import PARTS, PLAN
 from raffect.store.manifest import (
     FileEntry,
     Kind,
@@ -25,8 +31,16 @@ from raffect.store.store import Store
 _BRANCH = "--branch NEW to begin another sweep from it, "
 
 
+class Plan(Config):
+    """What decides the content of a stage's folder; `config` holds JSON types."""
+
+    kind: Kind
+    config: dict[str, Any]
+    sources: dict[str, str]
+
+
 class StagePart(Config):
-    """A finished shard: its file, and what the stage wants to know of it for the manifest."""
+    """A finished file of a stage, and the facts about it that go into the manifest's counts."""
 
     entry: FileEntry
     facts: dict[str, Any] = {}
@@ -35,9 +49,8 @@ class StagePart(Config):
 class Stage:
     """The work of one command in one folder.
 
-    `Stage(...)` refuses a folder that was begun or finished with other settings or sources. Then
-    either `finished` is its manifest and there is nothing to do, or the stage makes the parts
-    that `parts()` does not return, and calls `finish`.
+    Either `finished` is the folder's manifest and there is nothing to do, or the stage makes the
+    parts that `parts()` does not return and calls `finish`.
 
     Args:
         store: The store.
@@ -45,10 +58,11 @@ class Stage:
         kind: What the folder holds.
         config: Settings that decide the content, as JSON types.
         sources: Folders that it is made from, with their manifests' digests.
-        overwrite: Delete what the folder holds, if it was made otherwise.
+        overwrite: Delete what the folder holds, if it was made with another plan.
 
     Raises:
-        ConflictError: The folder holds something made with other settings; says which.
+        ConflictError: The folder was begun or finished with other settings or sources; lists the
+            differences.
     """
 
     def __init__(
@@ -56,103 +70,82 @@ class Stage:
         store: Store,
         folder: str,
         kind: Kind,
-        config: dict[str, Any],
-        sources: dict[str, str],
+        config: Mapping[str, object],
+        sources: Mapping[str, str],
         overwrite: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder
-        self.kind = kind
-        self.config = config
-        self.sources = sources
-        self.finished: Manifest | None = None
-        plan = {"kind": kind, "config": config, "sources": sources}
-        before = self._before()
-        if before is not None and hash_json(before) != hash_json(plan):
+        self.plan = Plan(kind=kind, config=dict(config), sources=dict(sources))
+        self.finished = read_manifest(store, folder) if has_manifest(store, folder) else None
+        before = self._begun()
+        if before is not None and before.digest() != self.plan.digest():
             if not overwrite:
-                raise _conflict(store, folder, before, plan)
+                raise self._conflict(before)
             store.delete(folder)
-            before = None
+            before = self.finished = None
         if before is None:
-            store.write_json(f"{folder}/{PLAN}", plan)
-        elif has_manifest(store, folder):
-            self.finished = read_manifest(store, folder)
+            store.write_json(f"{folder}/{PLAN}", self.plan.canonical())
 
-    def _before(self) -> dict[str, Any] | None:
-        if has_manifest(self.store, self.folder):
-            manifest = read_manifest(self.store, self.folder)
-            return {
-                "kind": manifest.kind,
-                "config": manifest.config,
-                "sources": manifest.sources,
-            }
+    def _begun(self) -> Plan | None:
+        """The plan with which the folder was begun."""
+        if self.finished is not None:
+            return Plan(**self.finished.model_dump(include={"kind", "config", "sources"}))
         try:
-            plan: dict[str, Any] = self.store.read_json(f"{self.folder}/{PLAN}")
+            return Plan(**self.store.read_json(f"{self.folder}/{PLAN}"))
         except FileNotFoundError:
             return None
-        return plan
 
-    def write_part(self, name: str, data: bytes, facts: dict[str, Any] | None = None) -> StagePart:
+    def _conflict(self, before: Plan) -> ConflictError:
+        differences = diff(before.canonical(), self.plan.canonical())
+        state = "begun" if self.finished is None else "finished"
+        return ConflictError(
+            f"{self.store.where(self.folder)} was {state} with other settings:\n"
+            + "\n".join(differences),
+            "the same settings (the command then continues), or another name",
+            f"Give {_BRANCH if self.plan.kind == 'sweep' else ''}another --name, or --overwrite to"
+            " make it anew.",
+        )
+
+    def write_part(
+        self, name: str, data: bytes, facts: Mapping[str, object] | None = None
+    ) -> StagePart:
         """Write a file of the folder, then the note that it is finished.
 
         May be called in any process. `name` may contain folders.
         """
         self.store.write_bytes(f"{self.folder}/{name}", data)
-        part = StagePart(entry=FileEntry.of(name, data), facts=facts or {})
-        note = json.dumps(part.model_dump(mode="json")).encode()
-        self.store.write_bytes(self._note(name), note)
+        part = StagePart(entry=FileEntry.of(name, data), facts=dict(facts or {}))
+        note = f"{self.folder}/{PARTS}/{name.replace('/', '__')}.json"
+        self.store.write_bytes(note, json.dumps(part.canonical()).encode())
         return part
 
-    def _note(self, name: str) -> str:
-        return f"{self.folder}/{PARTS}/{name.replace('/', '__')}.json"
-
     def parts(self) -> dict[str, StagePart]:
-        """Finished parts by file name, those whose file verifies; the others are to be made."""
+        """Finished parts by file name; one whose file no longer verifies is left out."""
         found = {}
         for key in self.store.files(f"{self.folder}/{PARTS}"):
             try:
                 part = StagePart.model_validate_json(self.store.read_bytes(key))
-            except ValidationError:
+                data = self.store.read_bytes(f"{self.folder}/{part.entry.name}")
+            except (ValidationError, FileNotFoundError):
                 continue
-            if self._verifies(part.entry):
+            if FileEntry.of(part.entry.name, data) == part.entry:
                 found[part.entry.name] = part
         return found
-
-    def _verifies(self, entry: FileEntry) -> bool:
-        try:
-            data = self.store.read_bytes(f"{self.folder}/{entry.name}")
-        except FileNotFoundError:
-            return False
-        return len(data) == entry.size and hashlib.sha256(data).hexdigest() == entry.sha256
 
     def finish(
         self,
         parts: list[StagePart],
-        counts: dict[str, Any] | None = None,
-        notes: dict[str, Any] | None = None,
+        counts: Mapping[str, object] | None = None,
+        notes: Mapping[str, object] | None = None,
     ) -> Manifest:
         """Write the manifest, last, so that the folder's content exists."""
         files = [part.entry for part in parts]
-        manifest = make_manifest(
-            self.kind, self.config, self.sources, files, counts=counts, notes=notes
-        )
+        manifest = make_manifest(**dict(self.plan), files=files, counts=counts, notes=notes)
         write_manifest(self.store, self.folder, manifest)
         self.store.delete(f"{self.folder}/{PARTS}")
         self.finished = manifest
         return manifest
-
-
-def _conflict(
-    store: Store, folder: str, before: dict[str, Any], plan: dict[str, Any]
-) -> ConflictError:
-    differences = diff(before, plan)
-    state = "finished" if store.exists(f"{folder}/{MANIFEST}") else "begun"
-    return ConflictError(
-        f"{store.where(folder)} was {state} with other settings:\n" + "\n".join(differences),
-        "the same settings (the command then continues), or another name",
-        f"Give {_BRANCH if plan['kind'] == 'sweep' else ''}another --name, or --overwrite to make"
-        " it anew.",
-    )
 
 
 def diff(before: Any, after: Any, key: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""A store: keys below one URI. Writing is atomic, errors are translated, nothing is unpickled."""
+"""A store: keys below one URI. Writes are atomic, errors translated, nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from raffect.store.translate import translated
 class Store:
     """A folder or `s3://bucket/prefix`; keys are relative paths with `/`.
 
-    A store can be sent to a worker: only its URI travels, the worker's environment has the
-    credentials. Every method raises StoreError where the store can't be used, and
-    FileNotFoundError where a key is absent that has to be there.
+    A store can be pickled: only its URI travels, credentials come from the environment of the
+    process that unpickles it. Every method raises StoreError if the store can't be used, and
+    FileNotFoundError if a key that is read does not exist.
     """
 
     def __init__(self, uri: str) -> None:
@@ -51,11 +51,11 @@ class Store:
         return self._location.scheme == "file"
 
     def path(self, key: str) -> str:
-        """The file system's name of a key, without a scheme."""
+        """A key as the file system names it, without a scheme."""
         return f"{self._location.root}/{key}" if key else self._location.root
 
     def where(self, key: str) -> str:
-        """The name of a key for people, with the scheme."""
+        """A key as messages name it, with the scheme."""
         return f"{self.uri}/{key}"
 
     def read_bytes(self, key: str) -> bytes:
@@ -65,7 +65,7 @@ class Store:
             return data
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write a key as a whole: readers see the old content or the new, never a part."""
+        """Write a key atomically: readers see the old content or the new, never a mixture."""
         with translated(self.uri):
             if not self.is_local:
                 self.filesystem.pipe_file(self.path(key), data)
@@ -74,11 +74,12 @@ class Store:
             temporary.replace(self.path(key))
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a key only if it is absent, atomically; False if it was there.
+        """Write a key only if it does not exist, atomically; False if it did.
 
-        On object storage this is a conditional write (If-None-Match), so that of two writers
-        exactly one succeeds, if their data differ: a client whose answer got lost sends the write
-        again and is refused by its own object, which it knows by the content.
+        On object storage this is a conditional write (If-None-Match): of concurrent writers with
+        different data exactly one succeeds. If the first attempt succeeded and only its reply was
+        lost, the client's own retry is refused; the object then holds our data, which counts as
+        success.
         """
         with translated(self.uri):
             try:
@@ -92,13 +93,12 @@ class Store:
                     temporary.unlink()
                 return True
             except FileExistsError:
-                return not self.is_local and self._holds(key, data)
-
-    def _holds(self, key: str, data: bytes) -> bool:
-        try:
-            return self.read_bytes(key) == data
-        except FileNotFoundError:
-            return False
+                if self.is_local:
+                    return False
+            try:
+                return self.read_bytes(key) == data
+            except FileNotFoundError:
+                return False
 
     def _write_beside(self, key: str, data: bytes) -> Path:
         target = Path(self.path(key))
@@ -121,7 +121,7 @@ class Store:
     def exists(self, key: str) -> bool:
         """Whether a key (a file, not a folder) is there."""
         with translated(self.uri):
-            # fsspec's own isfile() takes any failure, a dead server's too, for an absent file.
+            # fsspec's isfile() reports any failure, even an unreachable server, as an absent file.
             try:
                 return bool(self.filesystem.info(self.path(key))["type"] == "file")
             except (FileNotFoundError, NotADirectoryError):
@@ -135,7 +135,7 @@ class Store:
             except FileNotFoundError:
                 return []
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
-        # A folder marker of object storage, and files that a killed writer left beside its target.
+        # Object storage lists a folder's own marker; hidden files are leftovers of killed writers.
         names.discard(folder.rsplit("/", 1)[-1])
         return sorted(name for name in names if not name.startswith("."))
 
@@ -151,7 +151,7 @@ class Store:
         return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith("."))
 
     def delete(self, key: str) -> None:
-        """Delete a file, or a folder with all below it; an absent key is left absent."""
+        """Delete a file, or a folder and everything below it; an absent key is no error."""
         with translated(self.uri):
             try:
                 self.filesystem.rm(self.path(key), recursive=True)

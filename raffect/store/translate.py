@@ -1,4 +1,4 @@
-"""Any library's storage error as one message that a user can act on."""
+"""Storage errors of any library as one message that a user can act on."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Raise StoreError for what the storage libraries raise about the store at `uri`.
+    """Raise StoreError in place of the storage libraries' errors about the store at `uri`.
 
-    FileNotFoundError passes, unless the bucket itself is missing: whether an absent file is the
-    user's mistake is for the caller to say.
+    FileNotFoundError passes unless the bucket itself is missing: only the caller knows whether
+    an absent file is the user's mistake.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def translated(uri: str) -> Iterator[None]:
 
 
 def explain(uri: str, error: BaseException) -> StoreError | None:
-    """What to tell the user of a storage error; None if it is not one that they can mend."""
+    """The message for a storage error; None if it is not one that a user can fix."""
     text = _chain(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "NoSuchBucket" in text or "bucket does not exist" in text:
@@ -88,7 +88,7 @@ def explain(uri: str, error: BaseException) -> StoreError | None:
 
 
 def _chain(error: BaseException | None) -> str:
-    """Type names and messages of an error and its causes."""
+    """Type names and messages of an error and its causes, one a line."""
     parts: list[str] = []
     while error is not None and len(parts) < 10:
         parts.append(f"{type(error).__name__}: {error}")

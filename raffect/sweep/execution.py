@@ -122,8 +122,7 @@ def tell_waiting(on_note: OnNote, execution: Execution, device: str) -> None:
     if workers == 1:
         engine.tell_waiting(on_note, 1, execution.cpus, execution.gpus)
         return
-    cpus = engine.cpus_per_worker(workers, engine.count_cpus())
-    engine.tell_waiting(on_note, workers, cpus, int(engine.asks_for_gpus(device, workers)))
+    engine.share_of(workers, device, on_note)
 
 
 def execute(

@@ -23,7 +23,7 @@ def reason_of(error: BaseException) -> str:
     """The reason for an error of a trial's own code."""
     from torch import OutOfMemoryError
 
-    from raffect.temporal.training import NotFiniteError
+    from raffect.training.loop import NotFiniteError
 
     if isinstance(error, NotFiniteError):
         return _reason(NAN, str(error))

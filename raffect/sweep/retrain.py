@@ -106,9 +106,9 @@ def retrain(
     """
     engine.connect(context.address)
     engine.check_gpus(wanted.config.run.device, 1, context.address)
-    gpus = 1 if engine.asks_for_gpus(wanted.config.run.device, 1) else 0
-    engine.tell_waiting(context.on_note, 1, 1, gpus)
-    remote = ray.remote(_train_seed).options(num_cpus=1, num_gpus=gpus, max_retries=2)
+    share = engine.share_of(1, wanted.config.run.device, context.on_note, cpus=1)
+    task = ray.remote(_train_seed)
+    remote = task.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
     waiting = {remote.remote(store, wanted, seed): seed for seed in seeds}
     found: dict[int, SeedResult] = {}
     while waiting:

@@ -15,7 +15,7 @@ from raffect.sweep.failures import LIMIT
 Objective = Literal["score", "latency", "parameters"]
 Sampler = Literal["tpe", "gp", "cmaes", "random", "nsga2"]
 Pruning = Literal["asha", "hyperband", "median", "none"]
-Tracker = Literal["tensorboard", "mlflow", "wandb"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "score": "maximize",
     "latency": "minimize",
@@ -50,7 +50,7 @@ class SweepSettings(Config):
     max_hours: Positive | None = Field(None, description="of all runs of the command together")
     max_device_hours: Positive | None = Field(None, description="GPU hours; slots without GPUs")
     warm_start: tuple[str, ...] = Field((), description="sweeps to begin with")
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between checkpoints")
     max_failures: int | None = Field(
         None, ge=1, description="of a run; none: 5 if there is no success among them"

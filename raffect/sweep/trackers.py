@@ -1,4 +1,4 @@
-"""Experiment trackers beside the study, by Tune's own callbacks: TensorBoard, MLflow, W&B.
+"""Experiment trackers beside the study: TensorBoard, MLflow, W&B, each by its own client.
 
 A tracker is there to be looked at: whatever happens to it, no trial waits for it or fails by it.
 Each runs in a thread of its own, so that a server which does not answer holds nobody up; the
@@ -8,68 +8,67 @@ first error is said, and the tracker is left out from there on.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import math
 import os
 import queue
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 
 from raffect.errors import SettingsError
 from raffect.settings import flatten, hash_json
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN, TENSORBOARD
+from raffect.store.layout import TENSORBOARD
+from raffect.sweep.plan import SweepPlan, read_plan
 from raffect.sweep.records import TrialReport
 from raffect.temporal.epochs import EpochResult
+
+if TYPE_CHECKING:
+    from raffect.sweep.wandb_process import Message
+
+COPY_S = 15.0
+"""Least seconds between two copies of a trial's file to object storage, which can't append."""
+UPLOAD_S = 45.0
+"""Seconds that W&B gets for what it has not sent at the end."""
+FINISH_S = 60.0
+"""Longest time that the end of a sweep waits for a tracker; a dead server must not take longer."""
+_IDLE_S = 5.0
+_TAG_LENGTH = 64
+"""W&B's limit."""
+OnTrouble = Callable[[str], None]
+Plain = bool | int | float | str
 
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """What Tune's logger callbacks ask of a trial.
+    """A trial as trackers have it.
 
     Attributes:
         number: Its number in the study.
-        task: The sweep's task.
-        trial_id: The same for the same trial of the same sweep, in every run of the command.
-        config: Its parameters.
-        local_path: A local folder for files.
-        experiment_dir_name: The sweep.
+        id: The same for the same trial of the same sweep, in every run of the command.
+        params: Its settings that matter (see `parameters`).
     """
 
     number: int
-    task: str = field(compare=False)
-    trial_id: str = field(compare=False)
-    config: dict[str, Any] = field(compare=False)
-    local_path: str = field(compare=False)
-    experiment_dir_name: str = field(compare=False)
+    id: str
+    params: dict[str, Plain]
 
     @property
-    def evaluated_params(self) -> dict[str, Any]:
-        """What a table of hyperparameters has of it."""
-        of = {"sweep": self.experiment_dir_name, "task": self.task, "trial": self.number}
-        return {**of, **self.config}
-
-    @property
-    def checkpoint(self) -> None:
-        """None: checkpoints are in the store."""
-
-    def init_local_path(self) -> None:
-        """Make the folder."""
-        Path(self.local_path).mkdir(parents=True, exist_ok=True)
-
-    def __str__(self) -> str:
+    def name(self) -> str:
+        """Its name, which sorts as its number does."""
         return trial_name(self.number)
 
 
@@ -82,27 +81,15 @@ class TrackedSweep:
     task: str
 
     @cached_property
-    def _plan(self) -> dict[str, Any]:
-        plan: dict[str, Any] = self.store.read_json(f"{sweep_folder(self.name)}/{PLAN}")
-        return dict(plan["config"])
+    def _plan(self) -> SweepPlan:
+        return read_plan(self.store, self.name)["config"]
 
-    def trial(self, number: int, settings: Mapping[str, Any], local: str) -> TrackedTrial:
-        """A trial.
-
-        Args:
-            number: Its number.
-            settings: Its whole configuration, as JSON.
-            local: A local folder for files.
-        """
+    def trial(self, number: int, settings: Mapping[str, Any]) -> TrackedTrial:
+        """A trial by its number and its whole configuration, as JSON."""
         known = [self.store.uri, self.name, number, dict(settings)]
-        return TrackedTrial(
-            number=number,
-            task=self.task,
-            trial_id=f"{number:05d}-{hash_json(known)[:12]}",
-            config=parameters(settings, self._plan["base"], self._plan["space"]["ranges"]),
-            local_path=local,
-            experiment_dir_name=self.name,
-        )
+        ranges = self._plan.get("space", {}).get("ranges", {})
+        params = parameters(settings, self._plan["base"], ranges)
+        return TrackedTrial(number, f"{number:05d}-{hash_json(known)[:12]}", params)
 
 
 def trial_name(number: int) -> str:
@@ -112,7 +99,7 @@ def trial_name(number: int) -> str:
 
 def parameters(
     settings: Mapping[str, Any], base: Mapping[str, Any], searched: Container[str]
-) -> dict[str, Any]:
+) -> dict[str, Plain]:
     """A trial's settings as far as they matter: those that are searched, or are not the base's.
 
     Trackers take plain values only; lists and None become text.
@@ -125,32 +112,22 @@ def parameters(
     }
 
 
-def epochs_after(history: Sequence[EpochResult], known: int) -> list[dict[str, Any]]:
-    """Numbers of the epochs that are new, as Tune's callbacks take a result.
+def epochs_after(history: Sequence[EpochResult], known: int) -> list[tuple[int, dict[str, float]]]:
+    """The epochs that are new, each with its numbers by name.
 
     Args:
-        history: All epochs of the trial, as fields of EpochResult.
+        history: All epochs of the trial.
         known: Epochs that were tracked before.
     """
     found = []
-    best = float("-inf")
+    best = -math.inf
     for epoch in history:
         best = max(best, epoch.score)
         if epoch.epoch > known:
-            numbers = {name: getattr(epoch, name) for name in ("score", "loss", "lr", "seconds")}
-            parts = dict(epoch.parts)
-            found.append(
-                {"training_iteration": epoch.epoch, **numbers, "best": best, "parts": parts}
-            )
+            values = {name: getattr(epoch, name) for name in ("score", "loss", "lr", "seconds")}
+            parts = {f"parts/{name}": value for name, value in epoch.parts.items()}
+            found.append((epoch.epoch, {**values, "best": best, **parts}))
     return found
-
-
-COPY_S = 15.0
-"""Least seconds between two copies of a trial's file to object storage, which can't append."""
-UPLOAD_S = 45
-"""Seconds that W&B gets for what it has not sent at the end."""
-_TAG_LENGTH = 64
-"""W&B's limit."""
 
 
 class Logger(ABC):
@@ -162,47 +139,44 @@ class Logger(ABC):
 
     def __init__(self, sweep: TrackedSweep) -> None:
         self.sweep = sweep
-        self.callback: Any = None
-        self._trials: dict[int, TrackedTrial] = {}
+        self.trials: dict[int, TrackedTrial] = {}
+        """Trials that have begun and not ended, by number."""
         self._known: dict[int, int] = {}
 
     @abstractmethod
-    def make(self) -> LoggerCallback:
-        """Tune's callback."""
-
     def setup(self) -> None:
         """Begin the sweep."""
-        self.callback = self.make()
-        self.callback.setup()
+
+    @abstractmethod
+    def begin(self, trial: TrackedTrial) -> int:
+        """Begin a trial; returns how many of its epochs the tracker has already."""
+
+    @abstractmethod
+    def log(self, trial: TrackedTrial, epoch: int, values: dict[str, float]) -> None:
+        """Pass on the numbers of an epoch."""
+
+    @abstractmethod
+    def close(self, trial: TrackedTrial, failed: bool) -> None:
+        """End a trial."""
 
     def start(self, number: int, settings: Mapping[str, Any]) -> None:
         """Begin a trial, or do nothing if it has begun."""
-        if number not in self._trials:
-            trial = self.sweep.trial(number, settings, self.place(number))
+        if number not in self.trials:
+            trial = self.sweep.trial(number, settings)
             self._known[number] = self.begin(trial)
-            self._trials[number] = trial
-
-    def place(self, number: int) -> str:
-        """A local folder for the trial's files."""
-        return ""
-
-    def begin(self, trial: TrackedTrial) -> int:
-        """Begin a trial; returns how many of its epochs the tracker has already."""
-        self.callback.log_trial_start(trial)
-        return 0
+            self.trials[number] = trial
 
     def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
         """Pass on what is new among a trial's epochs."""
-        trial = self._trials[number]
-        for result in epochs_after(history, self._known[number]):
-            self.callback.log_trial_result(result["training_iteration"], trial, result)
-            self._known[number] = result["training_iteration"]
+        for epoch, values in epochs_after(history, self._known[number]):
+            self.log(self.trials[number], epoch, values)
+            self._known[number] = epoch
 
     def end(self, number: int, failed: bool) -> None:
         """End a trial."""
-        trial = self._trials.pop(number, None)
+        trial = self.trials.pop(number, None)
         if trial is not None:
-            self.callback.log_trial_end(trial, failed=failed)
+            self.close(trial, failed)
 
     def idle(self) -> None:
         """Nothing has happened for some seconds."""
@@ -210,7 +184,11 @@ class Logger(ABC):
 
     def finish(self) -> None:
         """End the sweep's run; trials that have not ended will be continued by another."""
-        self.callback.on_experiment_end(trials=[])
+        return
+
+    def abandon(self) -> None:
+        """The tracker is left out: let go of what runs; may be called from any thread."""
+        return
 
 
 class TensorBoard(Logger):
@@ -219,15 +197,18 @@ class TensorBoard(Logger):
     In a folder they are written where they stay; to object storage they are copied.
     """
 
-    def make(self) -> LoggerCallback:
-        """Tune's callback."""
+    def setup(self) -> None:
+        """Begin the sweep."""
+        local = self.sweep.store.is_local
+        self._local = None if local else tempfile.TemporaryDirectory(prefix="raffect-")
+        self._writers: dict[int, Any] = {}
+        self._last: dict[int, dict[str, float]] = {}
         self._copied: dict[str, tuple[float, int]] = {}
-        store = self.sweep.store
-        self._local = None if store.is_local else tempfile.TemporaryDirectory(prefix="raffect-")
-        callback: LoggerCallback = TBXLoggerCallback()  # type: ignore[no-untyped-call]
-        return callback
 
-    def place(self, number: int) -> str:
+    def _key(self, number: int) -> str:
+        return f"{sweep_folder(self.sweep.name)}/{TENSORBOARD}/{trial_name(number)}"
+
+    def _place(self, number: int) -> str:
         """The trial's folder in the store, or a temporary one to copy from."""
         if self._local is None:
             return self.sweep.store.path(self._key(number))
@@ -235,39 +216,55 @@ class TensorBoard(Logger):
 
     def begin(self, trial: TrackedTrial) -> int:
         """Begin the trial's file anew: a driver that was killed may have left a part of one."""
+        from tensorboardX import SummaryWriter
+
         self.sweep.store.delete(self._key(trial.number))
-        return super().begin(trial)
+        self._writers[trial.number] = SummaryWriter(self._place(trial.number), flush_secs=30)
+        return 0
+
+    def log(self, trial: TrackedTrial, epoch: int, values: dict[str, float]) -> None:
+        """Write the numbers of an epoch, under the tags that Ray Tune's logger gave them."""
+        found = {f"ray/tune/{name}": v for name, v in values.items() if not math.isnan(v)}
+        for tag, value in found.items():
+            self._writers[trial.number].add_scalar(tag, value, global_step=epoch)
+        self._last[trial.number] = found
 
     def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
-        """Pass on what is new among a trial's epochs."""
+        """Write what is new among a trial's epochs."""
         super().epochs(number, history)
+        self._writers[number].flush()
         self._copy(number)
 
-    def end(self, number: int, failed: bool) -> None:
-        """End a trial."""
-        super().end(number, failed)
-        self._copy(number, wait_s=0.0)
+    def close(self, trial: TrackedTrial, failed: bool) -> None:
+        """Close the trial's file, at its end the table of hyperparameters."""
+        from tensorboardX.summary import hparams
+
+        writer = self._writers.pop(trial.number)
+        last = self._last.pop(trial.number, None)
+        if last:
+            of = {"sweep": self.sweep.name, "task": self.sweep.task, "trial": trial.number}
+            for summary in hparams({**of, **trial.params}, last):
+                writer.file_writer.add_summary(summary)
+        writer.close()
+        self._copy(trial.number, wait_s=0.0)
 
     def idle(self) -> None:
         """Copy what was held back."""
-        for number in self._trials:
+        for number in self.trials:
             self._copy(number)
 
     def finish(self) -> None:
         """Close the files of trials that have not ended, as they are."""
-        for number in list(self._trials):
+        for number in list(self.trials):
             self.end(number, False)
         if self._local is not None:
             self._local.cleanup()
-
-    def _key(self, number: int) -> str:
-        return f"{sweep_folder(self.sweep.name)}/{TENSORBOARD}/{trial_name(number)}"
 
     def _copy(self, number: int, wait_s: float = COPY_S) -> None:
         if self._local is None:
             return
         now = time.monotonic()
-        for path in sorted(Path(self.place(number)).glob("*")):
+        for path in sorted(Path(self._place(number)).glob("*")):
             copied, size = self._copied.get(str(path), (-math.inf, -1))
             content = path.read_bytes()
             if len(content) > size and now - copied >= wait_s:
@@ -278,106 +275,149 @@ class TensorBoard(Logger):
 class MLflow(Logger):
     """A run for each trial, in the experiment of the sweep; the server is MLFLOW_TRACKING_URI."""
 
-    def make(self) -> LoggerCallback:
-        """Tune's callback."""
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
+    def setup(self) -> None:
+        """Find the experiment, or make it."""
+        from mlflow.tracking import MlflowClient
 
-        # It tells of each table that it makes in a new database.
+        # It logs each table that it makes in a new database.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", f"raffect/{self.sweep.name}")
-        callback: LoggerCallback = MLflowLoggerCallback(experiment_name=name)
-        return callback
+        self._client = MlflowClient()
+        known = self._client.get_experiment_by_name(name)
+        self._experiment = known.experiment_id if known else self._client.create_experiment(name)
+        self._runs: dict[int, str] = {}
 
     def begin(self, trial: TrackedTrial) -> int:
         """Begin a run, or go on with the one that a killed driver left."""
-        client = self.callback.mlflow_util._get_client()
-        left = client.search_runs(
-            [self.callback.mlflow_util.experiment_id],
-            f"tags.`raffect.id` = '{trial.trial_id}' and attributes.status = 'RUNNING'",
+        from mlflow.entities import Param
+
+        left = self._client.search_runs(
+            [self._experiment],
+            f"tags.`raffect.id` = '{trial.id}' and attributes.status = 'RUNNING'",
             max_results=1,
         )
         if left:
-            run = left[0].info.run_id
-            self.callback._trial_runs[trial] = run
-            return max(
-                (entry.step for entry in client.get_metric_history(run, "score")), default=0
-            )
-        self.callback.tags = {
+            run = self._runs[trial.number] = left[0].info.run_id
+            known = self._client.get_metric_history(run, "score")
+            return max((entry.step for entry in known), default=0)
+        tags = {
             "raffect.sweep": self.sweep.name,
             "raffect.task": self.sweep.task,
             "raffect.trial": str(trial.number),
             "raffect.store": self.sweep.store.uri,
-            "raffect.id": trial.trial_id,
+            "raffect.id": trial.id,
+            "trial_name": trial.name,
         }
-        return super().begin(trial)
+        run = self._client.create_run(self._experiment, tags=tags, run_name=trial.name).info.run_id
+        self._runs[trial.number] = run
+        params = [Param(key, str(value)) for key, value in trial.params.items()]
+        self._client.log_batch(run, params=params)
+        return 0
+
+    def log(self, trial: TrackedTrial, epoch: int, values: dict[str, float]) -> None:
+        """Log the numbers of an epoch in one request."""
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = {"training_iteration": float(epoch), **values}
+        found = [Metric(name, value, now, epoch) for name, value in metrics.items()]
+        self._client.log_batch(self._runs[trial.number], metrics=found)
+
+    def close(self, trial: TrackedTrial, failed: bool) -> None:
+        """End the trial's run."""
+        status = "FAILED" if failed else "FINISHED"
+        self._client.set_terminated(self._runs.pop(trial.number), status)
+
+
+class ClientProcessError(Exception):
+    """A tracker's client process ended by an error, which is the message."""
 
 
 class WandB(Logger):
-    """A run for each trial, in one group; W&B's own variables say who and where."""
+    """A run for each trial, in one group; W&B's own variables say who and where.
 
-    def make(self) -> LoggerCallback:
-        """Tune's callback."""
-        from ray.air.integrations.wandb import WandbLoggerCallback
+    Its client runs in a process of its own (wandb_process.py).
+    """
 
-        wanted = {"mode": "WANDB_MODE", "entity": "WANDB_ENTITY"}
-        given: dict[str, Any] = {k: os.environ[v] for k, v in wanted.items() if v in os.environ}
-        self._local = tempfile.TemporaryDirectory(prefix="raffect-")
-        callback: LoggerCallback = WandbLoggerCallback(
-            project=os.environ.get("WANDB_PROJECT", "raffect"),
-            group=self.sweep.name,
-            job_type=self.sweep.task,
-            # Its logging process works in the trial's folder, which does not stay.
-            dir=os.environ.get("WANDB_DIR", str(Path.cwd())),
-            resume="allow",
-            upload_timeout=UPLOAD_S,
-            **given,
+    command = ("-m", "raffect.sweep.wandb_process")
+    _process: subprocess.Popen[str] | None = None
+
+    def setup(self) -> None:
+        """Start the process."""
+        # A file, as W&B's service holds the other end of a pipe open after its client has ended.
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, *self.command, str(UPLOAD_S)],
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            # A Ctrl-C in the terminal is the driver's: this one still has to send the rest.
+            start_new_session=True,
         )
-        return callback
-
-    def place(self, number: int) -> str:
-        """A folder for the logging process to work in."""
-        return f"{self._local.name}/{trial_name(number)}"
 
     def begin(self, trial: TrackedTrial) -> int:
-        """Begin a run in a process of its own."""
-        trial.init_local_path()
-        tags = (self.sweep.name, self.sweep.task, str(trial))
-        self.callback.kwargs["tags"] = [tag[:_TAG_LENGTH] for tag in tags]
-        return super().begin(trial)
+        """Begin a run; W&B goes on with one of the same id, behind its last step."""
+        tags = (self.sweep.name, self.sweep.task, trial.name)
+        wanted = {"mode": "WANDB_MODE", "entity": "WANDB_ENTITY"}
+        given = {key: os.environ[name] for key, name in wanted.items() if name in os.environ}
+        run: dict[str, Any] = {
+            "name": trial.name,
+            "resume": "allow",
+            "config": trial.params,
+            "project": os.environ.get("WANDB_PROJECT", "raffect"),
+            "group": self.sweep.name,
+            "job_type": self.sweep.task,
+            "dir": os.environ.get("WANDB_DIR", str(Path.cwd())),
+            "tags": [tag[:_TAG_LENGTH] for tag in tags],
+            **given,
+        }
+        self._send({"do": "begin", "id": trial.id, "run": run})
+        return 0
 
-    def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
-        """Pass on what is new among a trial's epochs."""
-        self._check()
-        super().epochs(number, history)
+    def log(self, trial: TrackedTrial, epoch: int, values: dict[str, float]) -> None:
+        """Log the numbers of an epoch."""
+        found = {"training_iteration": float(epoch), **values}
+        self._send({"do": "log", "id": trial.id, "step": epoch, "values": found})
 
-    def end(self, number: int, failed: bool) -> None:
-        """End a trial."""
-        self._check()
-        super().end(number, failed)
+    def close(self, trial: TrackedTrial, failed: bool) -> None:
+        """End the trial's run."""
+        self._send({"do": "end", "id": trial.id, "failed": failed})
 
     def idle(self) -> None:
-        """Look whether the logging processes are well."""
-        self._check()
+        """Look whether the process is well."""
+        assert self._process is not None
+        if self._process.poll():
+            raise self._error()
 
     def finish(self) -> None:
-        """Let the logging processes send the rest."""
-        self._check()
-        for number in list(self._trials):
-            self.end(number, False)
-        super().finish()
+        """Let the process send the rest."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait(UPLOAD_S):
+            raise self._error()
 
-    def _check(self) -> None:
-        """Raise what a logging process raised: the callback never looks."""
-        running = list(self.callback._trial_logging_futures.values())
-        if running:
-            done, _ = ray.wait(running, num_returns=len(running), timeout=0)
-            ray.get(done)
+    def abandon(self) -> None:
+        """End the process as it is; it may never have begun."""
+        if self._process is not None:
+            self._process.kill()
 
+    def _send(self, message: Message) -> None:
+        self.idle()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{json.dumps(message)}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._process.wait()
+            raise self._error() from None
 
-FINISH_S = 60.0
-"""Longest time that the end of a sweep waits for a tracker; a dead server must not take longer."""
-_IDLE_S = 5.0
-OnTrouble = Callable[[str], None]
+    def _error(self) -> ClientProcessError:
+        self._output.seek(0)
+        lines = self._output.read().strip().splitlines()
+        return ClientProcessError(lines[-1] if lines else "its process ended")
 
 
 @dataclass(frozen=True)
@@ -395,34 +435,33 @@ _KINDS = {
     "mlflow": _Kind("MLflow", MLflow, "mlflow", "mlflow"),
     "wandb": _Kind("W&B", WandB, "wandb", "wandb"),
 }
-TRACKERS = tuple(_KINDS)
 
 
 def make_callbacks(
     trackers: Sequence[str], store: Store, sweep: str, task: str, on_trouble: OnTrouble
-) -> list[Tracker]:
+) -> list[TrackerThread]:
     """Callbacks for Tune's run; nothing is sent yet.
 
     Args:
-        trackers: Names out of TRACKERS.
+        trackers: Their names.
         store: The sweep's store.
         sweep: The sweep, planned.
         task: Its task.
-        on_trouble: Told, from another thread, why a tracker is left out; once for each.
+        on_trouble: Called, from another thread, with why a tracker is left out; once for each.
 
     Raises:
         SettingsError: There is no such tracker, or its package is not installed.
     """
     of = TrackedSweep(store, sweep, task)
     kinds = [_kind(name) for name in dict.fromkeys(trackers)]
-    return [Tracker(kind.title, kind.make(of), on_trouble) for kind in kinds]
+    return [TrackerThread(kind.title, kind.make(of), on_trouble) for kind in kinds]
 
 
 def _kind(name: str) -> _Kind:
     kind = _KINDS.get(name)
     if kind is None:
         raise SettingsError(
-            f"There is no tracker {name!r}.", ", ".join(TRACKERS), "Correct the tracker's name."
+            f"There is no tracker {name!r}.", ", ".join(_KINDS), "Correct the tracker's name."
         )
     if importlib.util.find_spec(kind.package) is None:
         what = f"'raffect[{kind.extra}]'" if kind.extra else kind.package
@@ -434,13 +473,13 @@ def _kind(name: str) -> _Kind:
     return kind
 
 
-class Tracker(tune.Callback):
+class TrackerThread(tune.Callback):
     """Passes what happens to the trials on to a logger, in its thread.
 
     Args:
         title: The tracker's name for people.
         logger: What it drives.
-        on_trouble: Told once why the tracker is left out.
+        on_trouble: Called once with why the tracker is left out.
     """
 
     def __init__(self, title: str, logger: Logger, on_trouble: OnTrouble) -> None:
@@ -471,7 +510,7 @@ class Tracker(tune.Callback):
         iteration: int,
         trials: list[Trial],
         trial: Trial,
-        result: dict[str, Any],
+        result: Mapping[str, Any],
         **info: Any,
     ) -> None:
         """An epoch more, or several: a trial that was continued tells all that it has had."""
@@ -507,8 +546,8 @@ class Tracker(tune.Callback):
         if self._thread.is_alive():
             self._leave_out(f"it does not keep up: {self._jobs.qsize()} events are not passed on")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given into a folder that nobody reads."""
+    def __getstate__(self) -> dict[str, object]:
+        # Tune pickles its callbacks into a folder that nobody reads.
         return {}
 
     def _post(self, job: Callable[[], None]) -> None:
@@ -527,15 +566,17 @@ class Tracker(tune.Callback):
                 try:
                     job()
                 except Exception as error:
+                    # Whatever a client raises: no trial fails by its tracker.
                     self._leave_out(_first_line(error))
 
     def _leave_out(self, why: str) -> None:
         self._left_out.set()
+        self._logger.abandon()
         self._on_trouble(f"{self._title} is left out from here on, the trials go on: {why}")
 
 
 def _first_line(error: Exception) -> str:
-    # Ray's own errors hold that of the other process, and are a traceback as text.
-    error = getattr(error, "cause", None) or error
     lines = str(error).strip().splitlines() or ["no message"]
+    if isinstance(error, ClientProcessError):
+        return lines[0]
     return f"{type(error).__name__}: {lines[0][:200]}"

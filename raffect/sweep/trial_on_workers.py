@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
 
-from raffect.engine import beside_caller
+from raffect.engine import beside_caller, share_of
 from raffect.errors import StoreError
 from raffect.store.layout import CHECKPOINT
 from raffect.sweep.records import TrialFacts, TrialReport
@@ -194,9 +195,10 @@ class SweepTrialOnWorkers(SweepTrial):
     def _train(self) -> None:
         try:
             train_on_workers(
-                self._config,
+                partial(Trainer, self._config),
                 self._data,
                 self._workers,
+                share_of(self._workers, self._config.run.device, None),
                 TrialCheckpoints(self._home, self._number, self._gate),
                 _keep_nothing,
                 self._receive,
@@ -204,7 +206,7 @@ class SweepTrialOnWorkers(SweepTrial):
         except BaseException as error:
             self._error = error
 
-    def _receive(self, result: EpochResult, total: int) -> None:
+    def _receive(self, result: EpochResult) -> None:
         if self._stopping:
             raise StopTrialError
         self._results.put(result)

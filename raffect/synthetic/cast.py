@@ -1,4 +1,4 @@
-"""Who is in the synthetic dataset: names, lengths, splits and subjects, with the real quirks."""
+"""The videos of the synthetic dataset: names, lengths, splits, subjects, and the real quirks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from raffect.affwild2.tasks import SPECS, Split, Task
 
 IMAGE_ROOTS = ("cropped_aligned", "cropped_aligned_new_50_vids")
-"""The real crops ship in batches, so that there are several roots."""
+"""Several, because the real crops ship in batches."""
 
-# Shortest, quantiles and longest video relative to the median, with the tails
-# drawn in (the real ones are 0.02 and 12 medians), so that a small set is not one long video.
+# Quantiles of the video lengths relative to the median. The tails are cut (the real ones are 0.02
+# and 12 medians), so that a small set is not one long video.
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _LENGTHS = (0.125, 0.2, 0.63, 1.0, 1.45, 2.4, 3.0)
 _SHORTEST = 6
 
-# Splits of VA, EXPR and AU, source by source: every subset of the tasks, different splits of one
-# video in different tasks, about three videos in ten for validation, and one test video in 20.
+# Splits of VA, EXPR and AU per source video: every subset of the tasks, different splits of one
+# video in different tasks, about 30 % validation, and one test video in 20.
 _PATTERNS = (
     *("TTT", "VVV", "TVT", "VT-", "TT-", "T-V", "-TT", "TVV", "--T", "TTT"),
     *("TTT", "VVV", "TVT", "VT-", "TT-", "T-V", "-TT", "TVV", "--T", "---"),
@@ -37,9 +37,9 @@ class Clip:
         video: Name of its folder, with the subject's suffix.
         image_root: Name of the root that the folder lies in.
         present: Which frames have a crop, `(frames,)`.
-        away: Frames at the start for which the subject is not in the picture.
+        away: Number of frames at the start without the subject.
         lines: Annotation lines, usually one more than frames.
-        splits: The tasks that it is annotated for.
+        splits: The split in each task that it is annotated for.
     """
 
     index: int
@@ -58,7 +58,7 @@ class Clip:
     def corrupt(
         self, task: Task, labels: NDArray[np.float64], rng: np.random.Generator
     ) -> NDArray[np.float64]:
-        """The labels `(lines, label_width)` with the invalid ones of a real file."""
+        """The labels `(lines, label_width)` with invalid ones as in a real file."""
         invalid = SPECS[task].invalid
         labels = labels.copy()
         run = max(1, self.frames // 60)
@@ -71,14 +71,14 @@ class Clip:
         labels[missing[rng.random(len(missing)) < share]] = invalid
         labels[: self.away] = invalid
         if task is not Task.EXPR:
-            # A row counts as invalid although one value of it alone is.
+            # A row is invalid as a whole if a single value of it is.
             row = int(rng.integers(self.away, self.lines))
             labels[row : row + run, int(rng.integers(labels.shape[1]))] = invalid
         return labels
 
 
 def cast(videos: int, frames: int, seed: int) -> list[Clip]:
-    """Who is in a synthetic dataset.
+    """The clips of a synthetic dataset.
 
     Args:
         videos: Folders of crops; at least 6.
@@ -112,7 +112,7 @@ def cast(videos: int, frames: int, seed: int) -> list[Clip]:
 
 
 def _suffixes(source: int, pairs: int) -> tuple[str, ...]:
-    """Two subjects are a left and a right one, or an unsuffixed one and one with a suffix."""
+    """Two subjects are `_left` and `_right`, or one without a suffix and one with."""
     if source >= pairs:
         return ("",)
     return ("_left", "_right") if source % 2 == 0 else ("", "_right")
@@ -125,14 +125,14 @@ def _source_names(sources: int) -> list[str]:
 
 def _lengths(rng: np.random.Generator, sources: int, frames: int, pairs: int) -> list[int]:
     spread = np.interp(np.linspace(0.0, 1.0, sources), _QUANTILES, _LENGTHS)
-    # A pair counts twice: of usual length it leaves the total and the splits as they should be.
+    # A pair counts twice; of median length, it does not distort the total or the splits.
     order = np.argsort(np.abs(spread - 1.0), kind="stable")
     spread = np.concatenate([spread[order[:pairs]], rng.permutation(spread[order[pairs:]])])
     return [max(_SHORTEST, round(share * frames)) for share in spread]
 
 
 def _present(rng: np.random.Generator, frames: int, role: int, away: int) -> NDArray[np.bool_]:
-    """Which frames have a crop: single ones missing, and a run at the start, middle or end."""
+    """Which frames have a crop: single ones are missing, and a run at start, middle or end."""
     present = rng.random(frames) >= 0.008
     run = max(1, frames // 50)
     if role % 3 == 0:

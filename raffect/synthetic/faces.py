@@ -1,10 +1,11 @@
-"""Drawn faces: an expression's action units as shapes, under identity, pose, light and noise.
+"""Drawn faces: action units as shapes, varied by identity, pose, light, occlusion and noise.
 
-The crop is the square [-1, 1] x [-1, 1] with y pointing down, as in the aligned crops of the real
-dataset the eyes, brows and mouth take much of it. Shapes are computed for all frames of a video at
-once; only filling them is done frame by frame. What a single frame leaves open, its neighbours
-tell: each frame has jitter, speech, blinks, blur and occlusion of its own, while a subject's
-resting face, which looks like a weak expression, is constant over the video.
+The crop is the square [-1, 1] x [-1, 1] with y pointing down. As in the aligned crops of the real
+dataset, eyes, brows and mouth fill much of it. Shapes are computed for all frames of a video at
+once and only rasterised frame by frame.
+
+Temporal models have something to gain: jitter, speech, blinks, blur and occlusion are independent
+per frame, and a subject's resting face, which resembles a weak expression, is constant.
 """
 
 from __future__ import annotations
@@ -23,69 +24,21 @@ from raffect.synthetic.latents import UNITS, Floats, Performance, wander
 SIZE = 112
 """Width and height of a crop in pixels."""
 DRAWN = 2 * SIZE
-"""Width and height at which it is drawn; halving it smooths the edges."""
+"""Width and height of the drawing, which is halved to antialias its edges."""
 _QUALITY = 90
 _NOISE_BANK = 512
-
-Colour = tuple[int, int, int]
-
-
-class Camera:
-    """Light, occlusion, blur and sensor noise of every frame of a video."""
-
-    def __init__(self, rng: np.random.Generator, lines: int) -> None:
-        self._rng = rng
-        axis = np.linspace(-1.0, 1.0, SIZE, dtype=np.float32)
-        self._x, self._y = axis[None, :, None], axis[:, None, None]
-        spread = np.array([0.1, 0.09, 0.07, 0.04, 0.04])
-        self._light = (wander(rng, lines, 5, 20.0, 1.0) + 0.5 * rng.standard_normal(5)) * spread
-        self._blur = np.where(rng.random(lines) < 0.25, rng.uniform(0.6, 2.0, lines), 0.0)
-        self._sigma = rng.uniform(2.0, 5.0) + rng.exponential(3.0, lines)
-        hidden = wander(rng, lines, 1, 4.0, 1.0)[:, 0]
-        self._hidden = (hidden > 1.8) | (rng.random(lines) < 0.03)
-        self._bank = rng.standard_normal((_NOISE_BANK, SIZE * 3)).astype(np.float32)
-
-    def take(self, image: Image.Image, row: int) -> bytes:
-        """The JPEG of a drawn face, as the camera sees it in one frame."""
-        if self._hidden[row]:
-            self._occlude(image)
-        image = image.reduce(2)
-        if self._blur[row]:
-            image = image.filter(ImageFilter.BoxBlur(float(self._blur[row])))
-        gain, across, down, red, blue = self._light[row].astype(np.float32)
-        white = np.exp(np.array([gain + red, gain, gain + blue], dtype=np.float32))
-        pixels = np.asarray(image, dtype=np.float32) * (1.0 + across * self._x + down * self._y)
-        pixels *= white
-        start = int(self._rng.integers(_NOISE_BANK - SIZE))
-        noise = self._bank[start : start + SIZE].reshape(SIZE, SIZE, 3)
-        pixels += np.float32(self._sigma[row]) * noise
-        np.clip(pixels, 0.0, 255.0, out=pixels)
-        file = io.BytesIO()
-        Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=_QUALITY)
-        return file.getvalue()
-
-    def _occlude(self, image: Image.Image) -> None:
-        x, y = self._rng.uniform(0.1, 0.9, 2) * DRAWN
-        wide, high = self._rng.uniform(0.12, 0.26, 2) * DRAWN
-        colour = to_colour(self._rng.uniform(10, 230, 3))
-        ImageDraw.Draw(image).ellipse((x - wide, y - high, x + wide, y + high), fill=colour)
-
-
-def to_colour(values: NDArray[np.generic] | Floats) -> Colour:
-    """Red, green and blue as whole numbers from 0 to 255."""
-    r, g, b = (int(v) for v in np.clip(np.asarray(values, dtype=np.float64), 0, 255))
-    return r, g, b
-
-
+"""Rows of noise drawn once per video; each frame uses a random window of them."""
 _JITTER = 0.13
 _RESTING = 0.14
 _ANGLES = np.linspace(0.0, 2.0 * math.pi, 18, endpoint=False)
 _OVAL = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
+Colour = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Identity:
-    """What is constant about a subject: colours, proportions and the face at rest."""
+    """The constants of a subject: colours, proportions and the face at rest."""
 
     skin: Colour
     hair: Colour
@@ -108,7 +61,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Muscles:
-    """What moves in the face, one value a frame, 0 at rest; about -1 to 1."""
+    """The moving parts of the face, `(lines,)` each: 0 at rest, about -1 to 1."""
 
     smile: Floats
     jaw: Floats
@@ -123,9 +76,9 @@ class Muscles:
 
 
 Shape = tuple[int, Floats, Colour]
-"""Width of its line (0: filled), its points `(frames, points, 2)` in the face, its colour."""
+"""Line width (0: filled), points `(frames, points, 2)` in face coordinates, colour."""
 Placed = tuple[int, list[list[float]], Colour]
-"""The same with flat coordinates in drawn pixels for every frame."""
+"""The same with each frame's points as a flat list of pixel coordinates."""
 
 
 def invent(rng: np.random.Generator) -> Identity:
@@ -190,7 +143,7 @@ def draw(
     performance: Performance,
     frames: NDArray[np.int64],
 ) -> Iterator[bytes]:
-    """JPEG crops of the chosen frames (1-based) of a performance, in their order."""
+    """JPEG crops of the given frames (1-based) of a performance, in that order."""
     muscles = move(rng, identity, performance)
     lines = len(performance.affect)
     shapes = [
@@ -324,7 +277,7 @@ def _place(rng: np.random.Generator, shapes: list[Shape], lines: int) -> list[Pl
     shift = np.stack([shift_x, shift_y], 1)[:, None, :]
     placed = []
     for width, points, colour in shapes:
-        # What lies in the middle of the face stands out and moves most when the head turns.
+        # The middle of the face protrudes, and so moves most when the head turns.
         near = 1.0 - np.minimum(1.0, np.abs(points[..., 0]))
         turned = points + np.stack([yaw[:, None] * near, np.zeros_like(near)], 2)
         pixels = (turned @ turn + shift + 1.0) * (0.5 * DRAWN)
@@ -337,14 +290,8 @@ def _brow(who: Identity, raised: Floats) -> Floats:
 
 
 def _scaled(outline: Floats, wide: float, high: Floats) -> Floats:
-    """An outline `(points, 2)` with a height of its own in every frame."""
-    return np.stack(
-        [
-            np.broadcast_to(outline[:, 0] * wide, (len(high), len(outline))),
-            high[:, None] * outline[:, 1],
-        ],
-        2,
-    )
+    """An outline `(points, 2)` of constant width and per-frame height."""
+    return np.asarray(outline * np.stack([np.full_like(high, wide), high], 1)[:, None])
 
 
 def _ring(across: Floats, upper: Floats, lower: Floats) -> Floats:
@@ -358,3 +305,48 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 def _mix(a: Colour, b: Colour) -> Colour:
     return to_colour(0.5 * (np.array(a) + np.array(b)))
+
+
+def to_colour(values: NDArray[np.generic] | Floats) -> Colour:
+    """Red, green and blue as whole numbers from 0 to 255."""
+    r, g, b = (int(v) for v in np.clip(np.asarray(values, dtype=np.float64), 0, 255))
+    return r, g, b
+
+
+class Camera:
+    """Light, occlusion, blur and sensor noise of every frame of a video."""
+
+    def __init__(self, rng: np.random.Generator, lines: int) -> None:
+        self._rng = rng
+        axis = np.linspace(-1.0, 1.0, SIZE, dtype=np.float32)
+        self._x, self._y = axis[None, :, None], axis[:, None, None]
+        spread = np.array([0.1, 0.09, 0.07, 0.04, 0.04])
+        self._light = (wander(rng, lines, 5, 20.0, 1.0) + 0.5 * rng.standard_normal(5)) * spread
+        self._blur = np.where(rng.random(lines) < 0.25, rng.uniform(0.6, 2.0, lines), 0.0)
+        self._sigma = rng.uniform(2.0, 5.0) + rng.exponential(3.0, lines)
+        hidden = wander(rng, lines, 1, 4.0, 1.0)[:, 0]
+        self._hidden = (hidden > 1.8) | (rng.random(lines) < 0.03)
+        self._bank = rng.standard_normal((_NOISE_BANK, SIZE * 3)).astype(np.float32)
+
+    def take(self, image: Image.Image, row: int) -> bytes:
+        """The JPEG of a drawn face as the camera sees it in one frame."""
+        if self._hidden[row]:
+            x, y = self._rng.uniform(0.1, 0.9, 2) * DRAWN
+            wide, high = self._rng.uniform(0.12, 0.26, 2) * DRAWN
+            colour = to_colour(self._rng.uniform(10, 230, 3))
+            box = (x - wide, y - high, x + wide, y + high)
+            ImageDraw.Draw(image).ellipse(box, fill=colour)
+        image = image.reduce(2)
+        if self._blur[row]:
+            image = image.filter(ImageFilter.BoxBlur(float(self._blur[row])))
+        gain, across, down, red, blue = self._light[row].astype(np.float32)
+        white = np.exp(np.array([gain + red, gain, gain + blue], dtype=np.float32))
+        pixels = np.asarray(image, dtype=np.float32) * (1.0 + across * self._x + down * self._y)
+        pixels *= white
+        start = int(self._rng.integers(_NOISE_BANK - SIZE))
+        noise = self._bank[start : start + SIZE].reshape(SIZE, SIZE, 3)
+        pixels += np.float32(self._sigma[row]) * noise
+        np.clip(pixels, 0.0, 255.0, out=pixels)
+        file = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=_QUALITY)
+        return file.getvalue()

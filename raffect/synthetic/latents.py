@@ -1,10 +1,10 @@
-"""What the synthetic people feel, and what annotators say of it: latents, labels, best answers.
+"""Latent emotions of the synthetic subjects, the annotations of them, and the best predictions.
 
-A subject's state is a slow path through (valence, arousal, dominance): events go from onset to
-apex and offset towards the prototype of an expression, and an Ornstein-Uhlenbeck process wanders
-around them. Expressions are regions of that space, action units follow from the soft membership
-in the regions, and annotators see the state through a smooth error of their own. The state
-without that error is therefore the best reachable prediction, and its score is below 1.
+A subject's state is a slow path through (valence, arousal, dominance): events move it towards the
+prototype of an expression, with onset, apex and offset, and an Ornstein-Uhlenbeck process is
+added. Expressions are regions of that space, and action units follow from the soft membership in
+the regions. Annotators see the state with a smooth error, so that even the best possible
+prediction, the state itself, scores below 1.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ UNITS = {name.removeprefix("AU"): i for i, name in enumerate(SPECS[Task.AU].colu
 _CENTRES = np.array([_PROTOTYPES[name][:3] for name in _NAMES])
 _RADII = np.array([_PROTOTYPES[name][3] for name in _NAMES])
 _STRENGTHS = np.array([[_PROTOTYPES[name][6].get(unit, 0.0) for unit in UNITS] for name in _NAMES])
-# Set so that the positive rates lie near the real ones, the rare ones at 4 %.
+# Chosen so that the positive rates are near the real ones, with the rare ones at 4 %.
 _THRESHOLDS = np.array([0.76, 0.61, 0.62, 0.37, 0.38, 0.26, 0.25, 0.69, 0.54, 0.7, 0.28, 0.52])
 
 
 @dataclass(frozen=True)
 class Performance:
-    """What one subject goes through, without any annotator's error; row i is frame i + 1.
+    """The latents of one subject, without annotators' errors; row i is frame i + 1.
 
     Attributes:
         affect: Valence and arousal in [-1, 1], `(lines, 2)`.
@@ -73,7 +73,7 @@ class Performance:
     state: Floats
 
     def best_predictions(self, task: Task) -> Floats:
-        """The best answers that anybody could give, `(lines, outputs)`.
+        """The best possible predictions, `(lines, outputs)`.
 
         VA: the expected annotation. EXPR: the expression as one-hot. AU: the probability that
         an annotator marks the unit.
@@ -99,9 +99,9 @@ class Performance:
 
 
 def deal(rng: np.random.Generator) -> Iterator[int]:
-    """Expressions of events to come, without end, from a deck that is reshuffled when used up.
+    """An endless sequence of expressions for events, from a deck reshuffled when it is used up.
 
-    Subjects that share a deck together show every expression, however few events they have.
+    Subjects that share a deck cover all expressions between them, even with few events.
     """
     deck = np.repeat(np.arange(len(_NAMES)), [_PROTOTYPES[name][4] for name in _NAMES])
     while True:
@@ -143,7 +143,7 @@ def wander(
 
 
 def _targets(rng: np.random.Generator, lines: int, cards: Iterator[int]) -> Floats:
-    """Where the state is drawn to in each frame: one prototype after the other."""
+    """The prototype that attracts the state in each frame, `(lines, 3)`: one after the other."""
     targets = np.empty((lines, 3))
     start = 0
     while start < lines:
@@ -156,7 +156,7 @@ def _targets(rng: np.random.Generator, lines: int, cards: Iterator[int]) -> Floa
 
 
 def _follow(targets: Floats) -> Floats:
-    """Two low-pass filters in a row: smooth onsets, and offsets that take longer."""
+    """Two low-pass filters in series: smooth onsets, and slower offsets."""
     path = np.empty_like(targets)
     middle = targets[0].copy()
     value = targets[0].copy()

@@ -1,32 +1,32 @@
 """A synthetic Aff-Wild2: a raw tree in exactly the real layout, from known latents.
 
-For demos, tests and benchmarks. It says what it is: README.txt and synthetic.json at its root.
-The tree is whole once synthetic.json is there; each folder of crops appears under its name when
-it is whole, so that an interrupted tree is continued.
+For demos, tests and benchmarks. README.txt and synthetic.json at its root say what it is.
+synthetic.json is written last, and folders of crops get their final name when complete, so that
+an interrupted tree can be continued.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.scan import SYNTHETIC_MARKER
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, crop_name
+from raffect.context import Progress, ignore
 from raffect.errors import ConflictError, SettingsError
 from raffect.synthetic import faces
 from raffect.synthetic.cast import IMAGE_ROOTS, Clip, cast
 from raffect.synthetic.latents import Performance, deal, perform
 
 GENERATOR = 1
-"""Raised when the same parameters would give another tree."""
+"""Incremented when the same parameters would give another tree."""
 _BEGUN = "synthetic.begun.json"
 _UNFINISHED = ".unfinished"
 _MIN_VIDEOS, _MIN_FRAMES = 6, 16
@@ -37,7 +37,13 @@ synthetic.json has its parameters. oracle/*.csv has, for each task's validation 
 predictions that can be reached: those of the latents, without the annotators' errors.
 """
 
-Progress = Callable[[int, int], None]
+
+class Note(TypedDict, total=False):
+    """synthetic.json, and without `counts` the note that a tree was begun."""
+
+    synthetic: bool
+    parameters: dict[str, int]
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class SyntheticTree:
         image_roots: Roots of the crops, as `prepare --images` takes them.
         annotations: Root of the annotations, as `prepare --annotations` takes it.
         oracle: Per task the best reachable predictions for the validation split.
-        counts: What is in it, quirk by quirk.
+        counts: Its contents and quirks, counted.
     """
 
     root: Path
@@ -64,24 +70,30 @@ def write_synthetic(
     videos: int = 48,
     frames: int = 240,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> SyntheticTree:
     """Write a synthetic Aff-Wild2 tree; the same arguments give the same bytes.
 
-    Given again it continues an interrupted tree and leaves a finished one alone.
+    Called again, it continues an interrupted tree and leaves a finished one alone.
 
     Args:
-        root: Folder of the tree: absent, empty, or begun with the same parameters.
+        root: Folder of the tree: missing, empty, or begun with the same parameters.
         videos: Folders of crops, at least 6.
         frames: Median length of a video, at least 16; lengths spread from 1/8 to 3 times it.
         seed: Seed of everything random.
-        progress: Called with the frames done and the frames in all.
+        progress: Called with the number of frames done and in all.
 
     Raises:
         SettingsError: A parameter is out of range.
         ConflictError: The folder holds something else, or a tree with other parameters.
     """
-    _check(videos, frames, seed)
+    if videos < _MIN_VIDEOS or frames < _MIN_FRAMES or seed < 0:
+        raise SettingsError(
+            f"No synthetic tree of {videos} videos, {frames} frames and seed {seed} can be made.",
+            f"at least {_MIN_VIDEOS} videos of at least {_MIN_FRAMES} frames, and a seed of 0 "
+            "or more",
+            "Give larger numbers, e.g. --videos 48 --frames 240 --seed 0.",
+        )
     parameters = {"generator": GENERATOR, "videos": videos, "frames": frames, "seed": seed}
     finished = _claim(root, parameters)
     if finished is not None:
@@ -95,37 +107,30 @@ def write_synthetic(
         for task, split in clip.splits.items():
             counts += _write_annotation(root, clip, task, performance, seed)
             if split is Split.VALIDATION:
-                oracle[task].append(_best(clip, task, performance))
+                lines = np.arange(1, clip.lines + 1, dtype=np.int32)
+                best = performance.best_predictions(task)
+                oracle[task].append(VideoPredictions(clip.video, lines, best))
         _write_crops(root, clip, performance, seed)
         counts += _count(clip)
         done += clip.frames
-        if progress is not None:
-            progress(done, total)
+        progress(done, total)
     for task, predictions in oracle.items():
         _oracle_path(root, task).parent.mkdir(exist_ok=True)
         write_predictions(_oracle_path(root, task), task, predictions)
     return _finish(root, parameters, counts)
 
 
-def _check(videos: int, frames: int, seed: int) -> None:
-    if videos < _MIN_VIDEOS or frames < _MIN_FRAMES or seed < 0:
-        raise SettingsError(
-            f"No synthetic tree of {videos} videos, {frames} frames and seed {seed} can be made.",
-            f"at least {_MIN_VIDEOS} videos of at least {_MIN_FRAMES} frames, and a seed of 0 "
-            "or more",
-            "Give larger numbers, e.g. --videos 48 --frames 240 --seed 0.",
-        )
-
-
-def _claim(root: Path, parameters: dict[str, int]) -> dict[str, Any] | None:
-    """The marker of a finished tree, else None and the folder is begun with these parameters."""
+def _claim(root: Path, parameters: dict[str, int]) -> Note | None:
+    """The note of a finished tree; None if it is still to be made, with its begin noted."""
     for name in (SYNTHETIC_MARKER, _BEGUN):
         path = root / name
         if path.is_file():
             note = _read_note(path)
             _check_parameters(root, note["parameters"], parameters)
             return note if name == SYNTHETIC_MARKER else None
-    if root.is_file() or (root.is_dir() and any(_foreign(path) for path in root.iterdir())):
+    # All that a run leaves that is killed at its very start.
+    leftover = f".{_BEGUN}{_UNFINISHED}"
+    if root.is_file() or (root.is_dir() and any(p.name != leftover for p in root.iterdir())):
         raise ConflictError(
             f"{root} holds something that is not a synthetic tree.",
             "a folder that is absent or empty, or a synthetic tree with the same parameters",
@@ -136,16 +141,11 @@ def _claim(root: Path, parameters: dict[str, int]) -> dict[str, Any] | None:
     return None
 
 
-def _foreign(path: Path) -> bool:
-    """Whether a file is not what a run that was killed at its very start has left."""
-    return path.name != f".{_BEGUN}{_UNFINISHED}"
-
-
-def _read_note(path: Path) -> dict[str, Any]:
+def _read_note(path: Path) -> Note:
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note: Note = json.loads(path.read_text(encoding="utf-8"))
         if note["synthetic"] is True and isinstance(note["parameters"], dict):
-            return dict(note)
+            return note
     except (ValueError, KeyError, TypeError):
         pass
     raise ConflictError(
@@ -169,10 +169,9 @@ def _check_parameters(root: Path, there: dict[str, int], asked: dict[str, int]) 
 
 
 def _perform(clips: list[Clip], seed: int) -> Iterator[tuple[Clip, Performance]]:
-    """Each clip with its performance, one at a time: in all they may not fit in memory.
+    """Each clip with its performance, one at a time: all of them may not fit in memory.
 
-    The expressions of EXPR's validation split are dealt from a deck of their own, so that both
-    splits have all of them.
+    EXPR's validation split has a deck of its own, so that both splits contain all expressions.
     """
     decks = {split: deal(np.random.default_rng([seed, 1, i])) for i, split in enumerate(Split)}
     for clip in clips:
@@ -189,8 +188,8 @@ def _write_annotation(
     split = SPLIT_FOLDERS[clip.splits[task]]
     path = root / "annotations" / folder / split / f"{clip.video}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [SPECS[task].header, *(_row(values) for values in labels)]
-    path.write_text("\n".join(rows) + "\n", encoding="ascii")
+    rows = (",".join(f"{round(value, 4):g}" for value in row) for row in labels.tolist())
+    path.write_text("\n".join([SPECS[task].header, *rows]) + "\n", encoding="ascii")
     valid = SPECS[task].valid(labels)
     partly = (~valid & ~np.all(labels == SPECS[task].invalid, axis=1)).sum()
     return Counter(
@@ -205,20 +204,11 @@ def _write_annotation(
     )
 
 
-def _row(values: NDArray[np.float64]) -> str:
-    return ",".join(f"{round(float(value), 4):g}" for value in values)
-
-
-def _best(clip: Clip, task: Task, performance: Performance) -> VideoPredictions:
-    frames = np.arange(1, clip.lines + 1, dtype=np.int32)
-    return VideoPredictions(clip.video, frames, performance.best_predictions(task))
-
-
 def _write_crops(root: Path, clip: Clip, performance: Performance, seed: int) -> None:
     folder = root / clip.image_root / clip.video
     if folder.is_dir():
         return
-    # Its name says that it is unfinished; a killed run's files in it are simply written again.
+    # Named as unfinished until it is complete; files of a killed run in it are overwritten.
     unfinished = folder.with_name(f".{clip.video}{_UNFINISHED}")
     unfinished.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, 4, clip.index])
@@ -248,13 +238,17 @@ def _count(clip: Clip) -> Counter[str]:
 
 def _finish(root: Path, parameters: dict[str, int], counts: Counter[str]) -> SyntheticTree:
     (root / "README.txt").write_text(_README, encoding="ascii")
-    note = {"synthetic": True, "parameters": parameters, "counts": dict(sorted(counts.items()))}
+    note: Note = {
+        "synthetic": True,
+        "parameters": parameters,
+        "counts": dict(sorted(counts.items())),
+    }
     _write_json(root / SYNTHETIC_MARKER, note)
     (root / _BEGUN).unlink(missing_ok=True)
     return _tree(root, note)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _write_json(path: Path, value: Note) -> None:
     temporary = path.with_name(f".{path.name}{_UNFINISHED}")
     temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
     temporary.replace(path)
@@ -264,11 +258,11 @@ def _oracle_path(root: Path, task: Task) -> Path:
     return root / "oracle" / f"{task.value}.csv"
 
 
-def _tree(root: Path, note: dict[str, Any]) -> SyntheticTree:
+def _tree(root: Path, note: Note) -> SyntheticTree:
     return SyntheticTree(
         root=root,
         image_roots=tuple(root / name for name in IMAGE_ROOTS),
         annotations=root / "annotations",
         oracle={task: _oracle_path(root, task) for task in Task},
-        counts={name: int(count) for name, count in note.get("counts", {}).items()},
+        counts=note.get("counts", {}),
     )

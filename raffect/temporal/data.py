@@ -1,10 +1,10 @@
-"""The data of one task, read once from the store into arrays that processes can share."""
+"""The data of one task, read from the store once, as arrays that processes share."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,15 @@ from raffect.store.features import to_array
 from raffect.temporal.timelines import Timelines, build_timelines
 
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Per video with crops, its 1-based frames and their feature rows."""
+
+
+class Lineage(TypedDict):
+    """What a model was made from: names of features and encoder, and folder to digest."""
+
+    features: str
+    encoder: str | None
+    sources: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class TaskData:
         train: Videos of the task's train split, with its labels and those of auxiliary tasks.
         validation: Videos of the task's validation split, with its labels.
         digest: Of the sources.
-        lineage: `features` and `encoder` by name, and `sources`: folder to digest.
+        lineage: What a model is recorded to be made from.
     """
 
     task: Task
@@ -40,7 +49,7 @@ class TaskData:
     train: Timelines
     validation: Timelines
     digest: str
-    lineage: dict[str, Any]
+    lineage: Lineage
 
 
 def load_task_data(
@@ -48,8 +57,8 @@ def load_task_data(
 ) -> TaskData:
     """Features and labels of a task's train and validation videos.
 
-    Labels of auxiliary tasks are those of their own train split only: a video may lie in other
-    splits of other tasks, and must not be learned from where it is validated on.
+    Auxiliary labels are those of the auxiliary task's own train split: a video may be in another
+    split there, and its labels must not leak into training.
 
     Args:
         store: The store.
@@ -62,6 +71,7 @@ def load_task_data(
         ConflictError: The features were made from another dataset.
     """
     sources = load_sources(store, features)
+    manifest = read_manifest(store, features_folder(features))
     labels = load_labels(store, task)
     videos = {split: _videos_of(store, task, labels, split) for split in Split}
     others = {other: load_labels(store, other) for other in auxiliary if other is not task}
@@ -78,7 +88,11 @@ def load_task_data(
         train=build_timelines(videos[Split.TRAIN], crops, train_labels),
         validation=build_timelines(videos[Split.VALIDATION], crops, {task: labels}),
         digest=hash_json(sources),
-        lineage=load_lineage(store, features),
+        lineage={
+            "features": features,
+            "encoder": manifest.config.get("encoder"),
+            "sources": {**manifest.sources, **sources},
+        },
     )
 
 
@@ -117,16 +131,6 @@ def load_sources(store: Store, features: str) -> dict[str, str]:
     return {DATASET: dataset, features_folder(features): manifest.digest()}
 
 
-def load_lineage(store: Store, features: str) -> dict[str, Any]:
-    """What a model is recorded to be made from."""
-    manifest = read_manifest(store, features_folder(features))
-    return {
-        "features": features,
-        "encoder": manifest.config.get("encoder"),
-        "sources": {**manifest.sources, **load_sources(store, features)},
-    }
-
-
 def read_features(
     store: Store, features: str, videos: Collection[str]
 ) -> tuple[NDArray[np.float16], Crops]:
@@ -139,7 +143,7 @@ def read_features(
     """
     folder = features_folder(features)
     manifest = read_manifest(store, folder)
-    # Rows of other videos stay untouched at the end: virtual memory only.
+    # Rows of other videos are left over at the end: never written, they take no physical memory.
     array = np.empty((int(manifest.counts["rows"]), int(manifest.counts["dim"])), np.float16)
     crops: Crops = {}
     used = 0

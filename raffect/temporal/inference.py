@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,8 @@ from raffect.errors import ConflictError, NotThereError
 from raffect.settings import build
 from raffect.store import Manifest, Store, features_folder, read_manifest
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
-from raffect.temporal.data import load_sources, load_split, read_features
-from raffect.temporal.model import TemporalModel
+from raffect.temporal.data import Lineage, load_sources, load_split, read_features
+from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel
 from raffect.temporal.prediction import predict
 from raffect.temporal.timelines import build_timelines
 from raffect.training.device import choose_device
@@ -32,18 +31,18 @@ class ModelBundle:
     Attributes:
         config: The settings that it was trained with.
         model: On the device that computes.
-        metrics: What training measured (training.py).
+        metrics: What training measured.
         manifest: Of the model's folder; None for a sweep's trial.
         feature_dim: Width of the features that it takes.
-        lineage: `features` and `encoder` by name, and `sources`: folder to digest.
+        lineage: What it was made from.
     """
 
     config: TemporalConfig
     model: TemporalModel
-    metrics: dict[str, Any]
+    metrics: ModelMetrics
     manifest: Manifest | None
     feature_dim: int
-    lineage: dict[str, Any]
+    lineage: Lineage
 
     @property
     def features(self) -> str:
@@ -65,7 +64,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
     # Models exist with their manifest; trials are parts of a sweep and have none.
     manifest = read_manifest(store, folder) if folder.startswith(f"{MODELS}/") else None
     try:
-        described = json.loads(store.read_bytes(f"{folder}/{CONFIG}"))
+        described: ModelDescription = json.loads(store.read_bytes(f"{folder}/{CONFIG}"))
         metrics = json.loads(store.read_bytes(f"{folder}/{METRICS}"))
         weights = load(store.read_bytes(f"{folder}/{MODEL_WEIGHTS}"))
     except FileNotFoundError:

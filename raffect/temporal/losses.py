@@ -22,6 +22,7 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig
 from raffect.temporal.batches import trainable
 from raffect.temporal.timelines import FrameLabels
+from raffect.training.optim import class_weights
 from raffect.training.reduce import Reducer
 
 _NEVER_ZERO = 1e-12
@@ -83,14 +84,14 @@ class ExpressionLoss(TaskLoss):
     """Cross entropy with class weights, label smoothing and focal modulation.
 
     Without the focal factor (1 - p_true)^gamma (Lin et al., 2017) it is PyTorch's cross entropy
-    with `weight` and `label_smoothing`. Weights are counts^-power, their mean 1.
+    with `weight` and `label_smoothing`. Class weights are those of optim.py.
     """
 
     def __init__(self, config: LossConfig, counts: NDArray[Any]) -> None:
         super().__init__()
-        weight = np.maximum(np.asarray(counts, np.float64), 1.0) ** -config.class_weight_power
+        weight = class_weights(counts, config.class_weight_power, over_frames=False)
         self.weight: Tensor
-        self.register_buffer("weight", torch.from_numpy(weight / weight.mean()))
+        self.register_buffer("weight", torch.from_numpy(weight))
         self.smoothing = config.label_smoothing
         self.gamma = config.focal_gamma
 

@@ -1,12 +1,18 @@
 """The temporal model of the recipe: TCN, 1x1 convolution, Transformer encoder, MLP heads.
 
-Source: Zhou et al., ABAW6. The VA head is plain, as the recipe's heads are:
-the CCC loss then sees every error, and predictions are clipped to [-1, 1] afterwards (`activate`).
+Source: Zhou et al., ABAW6. The VA head has no tanh, as in the recipe: the CCC loss sees the whole
+error, and predictions are clipped to [-1, 1] afterwards (`activate`).
+
+Shapes: B segments, T frames (the window), D features, W `model.width`, O outputs of a task.
+    x (B, T, D) -> TCN (B, C, T) -> project (B, T, W) -> Transformer (B, T, W) -> head (B, T, O)
+The TCN and its padding mask have frames last, as torch's convolutions want them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +22,49 @@ from torch.nn.utils.parametrizations import weight_norm
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import ModelConfig, TCNConfig, TemporalConfig
 from raffect.errors import SettingsError
+from raffect.temporal.data import Lineage
+
+
+class ModelDescription(TypedDict):
+    """All of a model but its weights, as config.json holds it.
+
+    Attributes:
+        config: TemporalConfig as JSON.
+        feature_dim: Width of the features that it takes.
+        lineage: What it was made from.
+    """
+
+    config: Mapping[str, object]
+    feature_dim: int
+    lineage: Lineage
+
+
+class ModelMetrics(TypedDict):
+    """What training measured, as metrics.json holds it.
+
+    Attributes:
+        task: The main task.
+        metric: Name of its score.
+        selection: How the epoch was chosen.
+        score: Of that epoch on validation.
+        parts: What the score is the mean of.
+        best_epoch: That epoch, 1-based.
+        epochs: Epochs in all.
+        parameters: Number of trained values.
+        data: Digest of the data.
+        history: EpochResult of each epoch as JSON.
+    """
+
+    task: str
+    metric: str
+    selection: str
+    score: float
+    parts: dict[str, float]
+    best_epoch: int
+    epochs: int
+    parameters: int
+    data: str
+    history: list[dict[str, Any]]
 
 
 def check_model(config: TemporalConfig) -> None:
@@ -72,7 +121,7 @@ class TemporalModel(nn.Module):
         check_model(config)
         model = config.model
         self.feature_dim = feature_dim
-        # From zero, so that a missing crop starts out as exactly the feature that fills it.
+        # Added where the crop is missing; zero at first: the neighbour's feature as it is.
         self.missing = nn.Parameter(torch.zeros(feature_dim))
         self.tcn = TCN(feature_dim, model.tcn)
         self.project = nn.Conv1d(self.tcn.outputs, model.width, 1)
@@ -88,12 +137,12 @@ class TemporalModel(nn.Module):
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
         Args:
-            x: `(batch, frames, features)`.
-            present: `(batch, frames)` bool, frames with a crop of their own.
-            real: `(batch, frames)` bool, frames that are not padding; None: all.
+            x: `(B, T, D)`.
+            present: `(B, T)` bool, frames with a crop of their own.
+            real: `(B, T)` bool, frames that are not padding; None: all.
 
         Returns:
-            Per task, `(batch, frames, outputs)`.
+            Per task, `(B, T, O)`.
         """
         padding = None if real is None else ~real
         x = x + (~present)[..., None] * self.missing
@@ -115,7 +164,7 @@ def _transformer(model: ModelConfig) -> nn.TransformerEncoder | None:
         model.width, settings.heads, settings.feedforward, settings.dropout, batch_first=True
     )
     encoder = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False)
-    # TransformerEncoder copies one layer, so that all would start out with equal weights.
+    # TransformerEncoder deep-copies one layer: without this all would start with equal weights.
     for copy in encoder.layers:
         for parameter in copy.parameters():
             if parameter.dim() > 1:

@@ -61,7 +61,8 @@ def predict_resident(
     model.eval()
     segments = index_segments(resident.timelines, config.segments)
     width = SPECS[config.task].outputs
-    # The last column counts; float64 sums do not depend on the order of overlapping segments.
+    # The last column counts segments per frame. In float64 the order of overlapping segments does
+    # not change the mean after rounding to float32.
     shape = (resident.timelines.frames, width + 1)
     sums = torch.zeros(shape, dtype=torch.float64, device=resident.device)
     steps = range(0, len(segments), BATCH)
@@ -82,7 +83,7 @@ def predict_resident(
 
 
 def measure_latency(model: TemporalModel, config: TemporalConfig, frames: int = 3000) -> float:
-    """Milliseconds per 1,000 frames of one video, the best of three; features count as there."""
+    """Milliseconds per 1,000 frames, the best of three runs over one video with its features."""
     device = next(model.parameters()).device
     features = np.zeros((frames, model.feature_dim), dtype=np.float16)
     timelines = Timelines(

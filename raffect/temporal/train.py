@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from raffect.config import TemporalConfig
 from raffect.context import Context
@@ -16,9 +15,10 @@ from raffect.store.layout import CHECKPOINT, METRICS, MODEL_FILES
 from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
-from raffect.temporal.model import auxiliary_weights, check_model
-from raffect.temporal.training import NotFiniteError, Trainer
+from raffect.temporal.model import ModelMetrics, auxiliary_weights, check_model
+from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
+from raffect.training.loop import NotFiniteError, run_epochs
 
 OnEpoch = Callable[[EpochResult, int], None]
 
@@ -66,8 +66,15 @@ def train(
         # Nothing is worth continuing: the same name is free for other settings.
         store.delete(folder)
         raise _diverged(store, folder, error) from error
-    metrics = store.read_json(f"{folder}/{METRICS}")
-    manifest = stage.finish(parts, counts=_counts(metrics), notes={"workers": workers})
+    metrics: ModelMetrics = store.read_json(f"{folder}/{METRICS}")
+    counts = {
+        "score": metrics["score"],
+        "epoch": metrics["best_epoch"],
+        "epochs": metrics["epochs"],
+        "parameters": metrics["parameters"],
+        "seconds": round(sum(epoch["seconds"] for epoch in metrics["history"]), 3),
+    }
+    manifest = stage.finish(parts, counts, notes={"workers": workers})
     CheckpointFolder(store, f"{folder}/{CHECKPOINT}").clear()
     return manifest
 
@@ -81,29 +88,24 @@ def _train(
     context: Context,
 ) -> list[StagePart]:
     checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
+
+    def tell(result: EpochResult) -> None:
+        if on_epoch is not None:
+            on_epoch(result, config.optimiser.epochs)
+
     if workers == 1:
         trainer = Trainer(config, data)
-        run_epochs(trainer, checkpoints, on_epoch)
+        run_epochs(trainer, checkpoints, tell)
         return write_parts(stage, trainer)
+    # Imported here: one process needs no Ray, which takes seconds to import.
+    from raffect.engine import check_gpus, connect, share_of
     from raffect.training.ray_workers import train_on_workers
 
-    deliver = partial(write_parts, stage)
-    train_on_workers(config, data, workers, checkpoints, deliver, on_epoch, context)
-    found = stage.parts()
-    return [found[file] for file in MODEL_FILES]
-
-
-def run_epochs(
-    trainer: Trainer, checkpoints: CheckpointFolder, on_epoch: OnEpoch | None = None
-) -> None:
-    """Train to the last epoch from the newest checkpoint, leaving one after each epoch."""
-    checkpoints.restore_latest(trainer)
-    total = trainer.config.optimiser.epochs
-    while not trainer.done:
-        result = trainer.run_epoch()
-        checkpoints.save(trainer)
-        if on_epoch is not None:
-            on_epoch(result, total)
+    connect(context.address)
+    check_gpus(config.run.device, workers, context.address)
+    share = share_of(workers, config.run.device, context.on_note)
+    make, deliver = partial(Trainer, config), partial(write_parts, stage)
+    return train_on_workers(make, data, workers, share, checkpoints, deliver, tell)
 
 
 def write_parts(stage: Stage, trainer: Trainer) -> list[StagePart]:
@@ -111,16 +113,6 @@ def write_parts(stage: Stage, trainer: Trainer) -> list[StagePart]:
     with tempfile.TemporaryDirectory(prefix="raffect-") as local:
         trainer.write_model(Path(local))
         return [stage.write_part(file, (Path(local) / file).read_bytes()) for file in MODEL_FILES]
-
-
-def _counts(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "score": metrics["score"],
-        "epoch": metrics["best_epoch"],
-        "epochs": metrics["epochs"],
-        "parameters": metrics["parameters"],
-        "seconds": round(sum(epoch["seconds"] for epoch in metrics["history"]), 3),
-    }
 
 
 def _diverged(store: Store, folder: str, error: NotFiniteError) -> RaffectError:

@@ -1,4 +1,4 @@
-"""The training loop of one temporal model: plain PyTorch that knows neither Ray nor the store."""
+"""The training of one temporal model, in plain PyTorch: neither Ray nor the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,24 +17,30 @@ from raffect.affwild2.scores import Score, score
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import OptimiserConfig, TemporalConfig
 from raffect.settings import build, override
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.losses import WeightedLosses, task_loss
-from raffect.temporal.model import TemporalModel, auxiliary_weights, check_model, model_tasks
+from raffect.temporal.model import (
+    ModelDescription,
+    ModelMetrics,
+    TemporalModel,
+    auxiliary_weights,
+    check_model,
+    model_tasks,
+)
 from raffect.temporal.prediction import predict_resident
-from raffect.temporal.segments import Segments, index_segments
-from raffect.training.checkpoints import ModelFiles, read_state, write_state
+from raffect.temporal.segments import index_segments
+from raffect.training.checkpoints import read_state, write_json, write_state, write_tensors
 from raffect.training.device import autocast, choose_device, seeded
+from raffect.training.loop import NotFiniteError
+from raffect.training.optim import learning_rate, load_optimiser_tensors, optimiser_tensors
 from raffect.training.reduce import LOCAL, Reducer
 
 _INITIALISE, _SHUFFLE, _DROPOUT = range(3)
 _CHECK_EVERY = 50
-"""Steps between looks at the loss: each look makes a GPU wait."""
-
-
-class NotFiniteError(Exception):
-    """The loss, the weights or the predictions are NaN or infinite; the run can't go on."""
+"""Steps between checks of the loss; each check synchronises with the GPU."""
 
 
 class ResidentData:
@@ -154,8 +159,8 @@ class Trainer:
     def _train_epoch(self) -> float:
         self._wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for step, parts in enumerate(self._batches()):
-            total += self._step(step, parts)
+        for step, micro_batches in enumerate(self._batches()):
+            total += self._step(step, micro_batches)
             if step % _CHECK_EVERY == 0 and not torch.isfinite(total):
                 break
         mean = float(total) / self.steps_per_epoch
@@ -166,13 +171,13 @@ class Trainer:
             raise NotFiniteError(f"Weights are not finite after epoch {self.epoch + 1}.")
         return mean
 
-    def _step(self, step: int, parts: list[Batch]) -> Tensor:
+    def _step(self, step: int, micro_batches: list[Batch]) -> Tensor:
         settings = self.config.optimiser
         done = self.epoch * self.steps_per_epoch + step
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(settings, done, self.steps_per_epoch)
         self._optimiser.zero_grad(set_to_none=True)
-        loss = backward(self._forward, self._losses, parts)
+        loss = backward(self._forward, self._losses, micro_batches)
         if settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self._optimiser.step()
@@ -184,7 +189,7 @@ class Trainer:
         return outputs
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """This worker's part of each global batch, in an order that the seed and epoch decide."""
+        """This worker's micro-batches of each batch, in an order that seed and epoch decide."""
         size = self.config.optimiser.batch_size
         key = (self.config.run.seed, _SHUFFLE, self.epoch)
         order = np.random.default_rng(key).permutation(len(self._segments))
@@ -194,19 +199,17 @@ class Trainer:
             split = np.array_split(own, self.config.optimiser.accumulation)
             if self._reducer.size == 1:
                 split = [part for part in split if len(part)]
-            yield [self._part(part, index) for part in split]
+            yield [self._micro_batch(part, index) for part in split]
 
-    def _part(self, own: NDArray[np.int64], index: NDArray[np.int64]) -> Batch:
+    def _micro_batch(self, own: NDArray[np.int64], index: NDArray[np.int64]) -> Batch:
         if len(own):
-            return self._gather(self._segments.take(own))
-        # A worker left over by the last batch takes part in its sums, with no label that counts.
-        batch = self._gather(self._segments.take(index[:1]))
+            return self._resident.train.gather(self._segments.take(own), self._tasks)
+        # The last batch has fewer segments than there are workers, and all have to join the
+        # all-reduce: this one passes a segment of another with all labels masked.
+        batch = self._resident.train.gather(self._segments.take(index[:1]), self._tasks)
         for known in batch.known.values():
             known.zero_()
         return batch
-
-    def _gather(self, segments: Segments) -> Batch:
-        return self._resident.train.gather(segments, self._tasks)
 
     def validate(self) -> Score:
         """The challenge's score on validation; every annotated valid frame counts once."""
@@ -219,24 +222,17 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write all that is needed to go on exactly into a local folder."""
-        names = [name for name, _ in self.model.named_parameters()]
-        moments = self._optimiser.state_dict()["state"]
-        optimiser = {
-            f"{names[index]}/{key}": value
-            for index, state in moments.items()
-            for key, value in state.items()
-        }
-        weights = {
+        groups = {
             "model": self.model.state_dict(),
             "best": self._best_weights,
-            "optimiser": optimiser,
+            "optimiser": optimiser_tensors(self.model, self._optimiser),
         }
         facts = {
             "config": self.config.canonical(),
             "data": self.data.digest,
             "history": [asdict(result) for result in self.history],
         }
-        write_state(folder, weights, facts)
+        write_state(folder, groups, facts)
 
     def restore(self, folder: Path) -> None:
         """Go on from what `save` wrote for the same settings and data.
@@ -244,54 +240,43 @@ class Trainer:
         Raises:
             ValueError: It was written for other settings or data.
         """
-        weights, facts = read_state(folder)
+        groups, facts = read_state(folder)
         before = build(TemporalConfig, facts["config"])
         if (_numbers(before), facts["data"]) != (_numbers(self.config), self.data.digest):
             raise ValueError(f"{folder} was saved with other settings or data")
-        self.model.load_state_dict(weights["model"])
-        self._best_weights = weights["best"]
-        self._restore_optimiser(weights["optimiser"])
+        self.model.load_state_dict(groups["model"])
+        self._best_weights = groups["best"]
+        load_optimiser_tensors(self.model, self._optimiser, groups["optimiser"])
         self.history = [EpochResult(**result) for result in facts["history"]]
         self.epoch = len(self.history)
         # max() gives the first of equals, as run_epoch does.
         self.best = max(self.history, key=lambda result: result.score, default=None)
 
-    def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
-        state: dict[int, dict[str, Tensor]] = {}
-        for index, (name, _) in enumerate(self.model.named_parameters()):
-            prefix = f"{name}/"
-            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if own:
-                state[index] = own
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
-
     def write_model(self, folder: Path) -> None:
-        """Write the model of the best epoch: weights, settings, metrics (bundle.py reads them)."""
-        assert self.best is not None
-        files = ModelFiles(self._best_weights, self._describe(), self._metrics(self.best))
-        files.write(folder)
-
-    def _describe(self) -> dict[str, Any]:
-        return {
-            "config": self.config.canonical(),
-            "feature_dim": self.model.feature_dim,
-            "lineage": self.data.lineage,
-        }
-
-    def _metrics(self, best: EpochResult) -> dict[str, Any]:
-        return {
-            "task": self.config.task.value,
-            "metric": SPECS[self.config.task].score_name,
-            "selection": "the best epoch on validation",
-            "score": best.score,
-            "parts": best.parts,
-            "best_epoch": best.epoch,
-            "epochs": self.epoch,
-            "parameters": self.parameter_count,
-            "data": self.data.digest,
-            "history": [asdict(result) for result in self.history],
-        }
+        """Write the model of the best epoch, as inference.py reads it."""
+        best, task = self.best, self.config.task
+        assert best is not None
+        description = ModelDescription(
+            config=self.config.canonical(),
+            feature_dim=self.model.feature_dim,
+            lineage=self.data.lineage,
+        )
+        metrics = ModelMetrics(
+            task=task.value,
+            metric=SPECS[task].score_name,
+            selection="the best epoch on validation",
+            score=best.score,
+            parts=best.parts,
+            best_epoch=best.epoch,
+            epochs=self.epoch,
+            parameters=self.parameter_count,
+            data=self.data.digest,
+            history=[asdict(result) for result in self.history],
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / MODEL_WEIGHTS, self._best_weights)
+        write_json(folder / CONFIG, description)
+        write_json(folder / METRICS, metrics)
 
 
 def is_done(settings: OptimiserConfig, history: Sequence[EpochResult]) -> bool:
@@ -309,58 +294,48 @@ def _numbers(config: TemporalConfig) -> TemporalConfig:
     return override(config, {"optimiser.accumulation": 1})
 
 
-def learning_rate(settings: OptimiserConfig, step: int, steps_per_epoch: int) -> float:
-    """Rate of a step (from 0): linear over the warm-up, then a cosine towards 0 at the end."""
-    warm = settings.warmup_epochs * steps_per_epoch
-    if step < warm:
-        return settings.lr * min(1.0, (step + 1) / warm)
-    rest = settings.epochs * steps_per_epoch - warm
-    share = min(1.0, (step - warm) / max(rest, 1.0))
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * share))
-
-
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights apart from the model, in the machine's memory."""
+    """A copy of the weights in host memory."""
     return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
 
 Forward = Callable[[Batch], dict[Task, Tensor]]
 
 
-def backward(forward: Forward, losses: WeightedLosses, parts: Sequence[Batch]) -> Tensor:
-    """Leave the gradient of the parts' common loss on the model; returns the loss.
+def backward(forward: Forward, losses: WeightedLosses, micro_batches: Sequence[Batch]) -> Tensor:
+    """Leave the gradient of a batch's loss on the model; returns the loss.
 
-    A loss is a function f of sums S over all frames (losses.py), and no mean over parts: CCC of
-    half a batch is another thing. So several parts are passed twice, as in GradCache (Gao et al.,
-    "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): first
-    without a gradient for S, then each with its own graph, down which f'(S) is sent. Dropout
-    falls the same way both times. Memory is that of the largest part; one more forward pass is
-    the price.
+    A loss is a function f of sums S over all frames (losses.py), not a mean over micro-batches:
+    CCC is not additive. So several of them are passed twice, as in GradCache (Gao et al., "Scaling
+    Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): first without a graph
+    for S, then each with its own graph, into which f'(S) is backpropagated. The random state is
+    put back for the second pass, so that dropout masks are the same. Memory is that of the
+    largest micro-batch, at the price of one more forward pass.
 
     Args:
-        forward: The model's outputs of a part.
-        losses: The losses, which know of other workers; each of these passes as many parts.
-        parts: Disjoint parts of the batch.
+        forward: The model's outputs of a micro-batch.
+        losses: The losses, which sum over the workers; these pass equally many micro-batches.
+        micro_batches: Disjoint parts of the batch.
     """
-    if len(parts) == 1:
-        only = parts[0]
+    if len(micro_batches) == 1:
+        (only,) = micro_batches
         loss: Tensor = losses(forward(only), only.values, only.known)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
-    device = parts[0].x.device
+    device = micro_batches[0].x.device
     states, sums = [], []
     with torch.no_grad():
-        for part in parts:
+        for batch in micro_batches:
             states.append(_random_state(device))
-            sums.append(losses.statistics(forward(part), part.values, part.known))
+            sums.append(losses.statistics(forward(batch), batch.values, batch.known))
     total = losses.reducer.sum_in_place(torch.stack(sums).sum(0)).requires_grad_()
     loss = losses.value(total)
     (slope,) = torch.autograd.grad(loss, total)
     # DDP takes the mean over workers of gradients that belong to a sum (reduce.py).
     slope = slope * losses.reducer.size
-    for part, state in zip(parts, states, strict=True):
+    for batch, state in zip(micro_batches, states, strict=True):
         _set_random_state(device, state)
-        own = losses.statistics(forward(part), part.values, part.known)
+        own = losses.statistics(forward(batch), batch.values, batch.known)
         own.backward(slope)  # type: ignore[no-untyped-call]
     return loss.detach()
 

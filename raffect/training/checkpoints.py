@@ -1,4 +1,4 @@
-"""Checkpoints of a run in the store: the last whole one is found, a half-written one never."""
+"""Checkpoints in the store: the newest whole one is found, a half-written one never."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raffect.store import Store
-from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, STATE_FACTS, STATE_TENSORS, WHOLE
+from raffect.store.layout import STATE_FACTS, STATE_TENSORS, WHOLE
 
 
 class Saveable(Protocol):
-    """What can be kept: a Trainer."""
+    """A trainer whose state can be kept."""
 
     epoch: int
 
@@ -46,16 +45,20 @@ class CheckpointFolder:
 
     def save(self, trainer: Saveable) -> None:
         """Keep the trainer's state, instead of earlier ones."""
-        name = f"epoch-{trainer.epoch:05d}"
+        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
+            trainer.save(Path(local))
+            self.write(trainer.epoch, Path(local))
+
+    def write(self, epoch: int, local: Path) -> None:
+        """Keep a local folder's files as the checkpoint of an epoch, instead of earlier ones."""
+        name = f"epoch-{epoch:05d}"
         target = f"{self.folder}/{name}"
         self.store.delete(f"{target}/{WHOLE}")
         hashes = {}
-        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-            trainer.save(Path(local))
-            for path in sorted(Path(local).iterdir()):
-                data = path.read_bytes()
-                hashes[path.name] = hashlib.sha256(data).hexdigest()
-                self.store.write_bytes(f"{target}/{path.name}", data)
+        for path in sorted(local.iterdir()):
+            data = path.read_bytes()
+            hashes[path.name] = hashlib.sha256(data).hexdigest()
+            self.store.write_bytes(f"{target}/{path.name}", data)
         self.store.write_json(f"{target}/{WHOLE}", hashes)
         for other in self.store.names(self.folder):
             if other != name:
@@ -90,40 +93,18 @@ class CheckpointFolder:
 _BETWEEN = "//"
 
 
-@dataclass(frozen=True)
-class ModelFiles:
-    """What the three files of a model hold.
-
-    Attributes:
-        weights: By parameter name.
-        config: `config` (settings), `feature_dim`, `lineage` (features and encoder).
-        metrics: Scores on validation, history, size.
-    """
-
-    weights: dict[str, Tensor]
-    config: dict[str, Any]
-    metrics: dict[str, Any]
-
-    def write(self, folder: Path) -> None:
-        """Write them into a local folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(_plain(self.weights), folder / MODEL_WEIGHTS)
-        write_json(folder / CONFIG, self.config)
-        write_json(folder / METRICS, self.metrics)
-
-
 def write_state(
-    folder: Path, weights: Mapping[str, Mapping[str, Tensor]], facts: dict[str, Any]
+    folder: Path, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, object]
 ) -> None:
     """Write groups of tensors and facts into a local folder."""
     folder.mkdir(parents=True, exist_ok=True)
     flat = {
         f"{group}{_BETWEEN}{name}": value
-        for group, tensors in weights.items()
+        for group, tensors in groups.items()
         for name, value in tensors.items()
     }
-    save_file(_plain(flat), folder / STATE_TENSORS)
-    write_json(folder / STATE_FACTS, {"groups": list(weights), **facts})
+    write_tensors(folder / STATE_TENSORS, flat)
+    write_json(folder / STATE_FACTS, {"groups": list(groups), **facts})
 
 
 def read_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -136,12 +117,13 @@ def read_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
     return weights, facts
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON for people and machines; NaN is a bug here and raises."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors wants them: contiguous, apart from one another."""
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors wants them: contiguous, each with memory of its own."""
+    own = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(own, path)

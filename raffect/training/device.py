@@ -1,4 +1,4 @@
-"""Where a temporal model computes, and with what precision."""
+"""Device, precision and random numbers of a model in training or prediction."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def choose_device(wanted: Device) -> torch.device:
 
 
 def autocast(run: RunConfig, device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 where the settings ask for it; auto asks for it on GPUs."""
+    """Mixed precision as the settings say; `auto` is bfloat16 on GPUs, float32 on CPUs."""
     use = run.precision == "bfloat16" or (run.precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use)
 
 
 @contextmanager
 def seeded(device: torch.device, *key: int) -> Iterator[None]:
-    """Random numbers of PyTorch that depend on `key` alone; the global state is left as it was.
+    """Seed PyTorch's generators from `key` for a block; their state is restored afterwards.
 
-    So a run's numbers do not depend on what the process did before, and a restored run needs no
-    saved generator: the state of each epoch follows from the seed and the epoch.
+    So a run's numbers do not depend on what the process did before, and checkpoints hold no
+    generator state: that of each epoch follows from the seed and the epoch.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -50,7 +50,7 @@ def seeded(device: torch.device, *key: int) -> Iterator[None]:
 
 
 def free_memory() -> None:
-    """Give back what PyTorch keeps of a GPU for later, e.g. after an error for want of memory."""
+    """Return PyTorch's cached GPU memory to the device, e.g. after running out of it."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

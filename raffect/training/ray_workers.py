@@ -1,158 +1,171 @@
-"""The same training loop on several workers, by Ray Train; the only module here that imports Ray.
+"""Training on several workers, by Ray Train; the only module of this package that imports Ray.
 
-Checkpoints go straight into the store: a worker group that is started again after a lost worker
-or node continues from the last whole one, and so does the same command given again.
+Ray Train starts the workers' processes and their process group, and starts them again after one
+is lost. Checkpoints go straight into the store: a restarted group continues from the last whole
+one, and so does the same command given again.
+
+The driver runs `TorchTrainer.fit` in a thread and waits beside it in the caller's own thread,
+where the caller's callback and Ctrl-C belong; Ray Train's callbacks run in its controller, an
+actor. Messages travel through an actor on the caller's node. The controller imports this module,
+but no model's: pickled messages and the work pass through it unopened, so that it starts without
+open_clip, which takes as long to import as torch.
 """
 
 from __future__ import annotations
 
+import pickle
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar
 
 import ray
+import ray.exceptions
 import ray.train.torch
 import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
-from raffect.config import TemporalConfig
-from raffect.context import Context
-from raffect.engine import (
-    asks_for_gpus,
-    beside_caller,
-    check_gpus,
-    connect,
-    count_cpus,
-    cpus_per_worker,
-    tell_waiting,
-)
+from raffect.engine import Share, beside_caller
 from raffect.errors import find_user_error
 from raffect.store.layout import ENGINE
-from raffect.temporal.data import TaskData
-from raffect.temporal.epochs import EpochResult
-from raffect.temporal.training import NotFiniteError, Trainer
 from raffect.training.checkpoints import CheckpointFolder
-from raffect.training.reduce import GroupReducer, Reducer
+from raffect.training.loop import EpochTrainer, NotFiniteError, Record, run_epochs
+from raffect.training.reduce import LOCAL, GroupReducer, Reducer
 
-OnEpoch = Callable[[EpochResult, int], None]
+Data = TypeVar("Data")
+Delivered = TypeVar("Delivered")
+MakeTrainer = Callable[[Data, Reducer, torch.device], EpochTrainer[Record]]
+Deliver = Callable[[Any], Delivered]
 
 _MAX_FAILURES = 2
 _POLL_S = 0.2
-"""Folder beside the checkpoints where Ray Train keeps its own notes while it runs."""
+_STOP_S = 30.0
 
 
-class Board:
-    """What workers tell the driver, and the driver's wish to stop; an actor."""
+class _Kind(Enum):
+    """What a message from rank 0 holds."""
+
+    EPOCH = "record of an epoch"
+    DIVERGED = "why training can't go on"
+    DELIVERED = "what `deliver` returned"
+
+
+class MessageQueue:
+    """Messages from rank 0 to the driver, and the controller's handle; an actor."""
 
     def __init__(self) -> None:
-        self._results: list[EpochResult] = []
-        self._diverged: str | None = None
-        self._stop = False
+        self._messages: list[bytes] = []
+        self._controller: Any = None
 
-    def post(self, result: EpochResult) -> bool:
-        """Tell of an epoch; whether to go on."""
-        self._results.append(result)
-        return not self._stop
+    def put(self, message: bytes) -> None:
+        """Add a message, pickled: unpickling it here would import the model's code."""
+        self._messages.append(message)
 
-    def diverge(self, reason: str) -> None:
-        """Tell that the run can't go on."""
-        self._diverged = reason
+    def take(self) -> list[bytes]:
+        """The messages since the last call."""
+        taken, self._messages = self._messages, []
+        return taken
 
-    def stop(self) -> None:
-        """Let the workers end after the epoch that they are at."""
-        self._stop = True
+    def set_controller(self, controller: Any) -> None:
+        """Keep the controller's handle, which `TorchTrainer.fit` does not give away."""
+        self._controller = controller
 
-    def take(self) -> list[EpochResult]:
-        """Results that were not taken yet."""
-        results, self._results = self._results, []
-        return results
-
-    def diverged(self) -> str | None:
-        """Why the run could not go on."""
-        return self._diverged
+    def controller(self) -> Any:
+        """The controller's handle; None before it has started."""
+        return self._controller
 
 
-@dataclass(frozen=True)
-class Work:
-    """What each worker is given.
+class _SendHandle(ControllerCallback):
+    """Runs in the controller: sends its handle to the driver, which may have to abort it."""
 
-    Attributes:
-        config: Settings.
-        data: The data in Ray's object store, so that workers of a node share it.
-        checkpoints: Where to continue from, and to leave checkpoints.
-        deliver: Called with the trainer on rank 0 after the last epoch.
-        board: The actor that takes results.
-    """
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
 
-    config: TemporalConfig
-    data: Any
-    checkpoints: CheckpointFolder
-    deliver: Callable[[Trainer], object]
-    board: Any
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Called before the first worker is started."""
+        ray.get(self._queue.set_controller.remote(ray.get_runtime_context().current_actor))
 
 
 def train_on_workers(
-    config: TemporalConfig,
-    data: TaskData | Any,
+    make_trainer: MakeTrainer[Data, Record],
+    data: Data | ray.ObjectRef[Data],
     workers: int,
+    share: Share,
     checkpoints: CheckpointFolder,
-    deliver: Callable[[Trainer], object],
-    on_epoch: OnEpoch | None = None,
-    context: Context = Context(),
-) -> None:
+    deliver: Deliver[Delivered],
+    on_epoch: Callable[[Record], object],
+) -> Delivered:
     """Train one model on several workers, to the last epoch.
 
-    May be called in a driver or in a trial. `on_epoch` is called in the caller's thread; when it
-    raises, the workers end after the epoch that they are at.
+    May be called in a driver or in a trial, when Ray is connected. When `on_epoch` raises, or on
+    Ctrl-C, the workers are stopped at once; the checkpoints stay.
 
     Args:
-        config: Settings; the batch size is that of all workers together.
-        data: The data, or a reference to it in Ray's object store.
+        make_trainer: Makes a worker's trainer from the data; must be picklable.
+        data: The data, or a reference to it in Ray's object store, where the workers of a node
+            share it.
         workers: How many.
+        share: What each takes of the cluster.
         checkpoints: Where to continue from, and to leave checkpoints.
         deliver: Called with the trainer on rank 0 after the last epoch; must be picklable.
-        on_epoch: Called with each new epoch's result and the number of epochs in all.
-        context: How it is run; a cluster that is connected already is used as it is.
+        on_epoch: Called in this thread with the record of each new epoch on rank 0.
+
+    Returns:
+        What `deliver` returned.
 
     Raises:
-        SettingsError: GPUs are wanted and this machine has too few.
         NotFiniteError: Training diverged.
         RaffectError: A worker met a user's mistake, or the store failed.
+        torch.OutOfMemoryError: A worker's GPU has too little memory.
     """
-    connect(context.address)
-    check_gpus(config.run.device, workers, context.address)
-    scaling = _scaling(config, workers)
-    gpus = int(asks_for_gpus(config.run.device, workers))
-    tell_waiting(context.on_note, workers, cpus_per_worker(workers, count_cpus()), gpus)
-    board = beside_caller(Board)
+    queue = beside_caller(MessageQueue)
     reference = data if isinstance(data, ray.ObjectRef) else ray.put(data)
-    work = Work(config, reference, checkpoints, deliver, board)
     trainer = ray.train.torch.TorchTrainer(
-        _train_worker,
-        train_loop_config={"work": work},
-        scaling_config=scaling,
-        run_config=_run_config(checkpoints),
+        partial(_work, make_trainer, reference, checkpoints, deliver, queue),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=bool(share.gpus),
+            resources_per_worker={"CPU": share.cpus},
+            # GPUs of one node talk faster; on CPUs two would share a core beside an idle node.
+            placement_strategy="PACK" if share.gpus else "SPREAD",
+        ),
+        run_config=_run_config(checkpoints, queue),
     )
     errors: list[BaseException] = []
-    # Polled beside `fit`, as Ray Train's own callbacks run in an actor, out of the caller's reach.
+    diverged: str | None = None
+    delivered: list[Delivered] = []
     thread = threading.Thread(target=_fit, args=(trainer, errors), daemon=True)
     thread.start()
     try:
-        while thread.is_alive():
+        is_running = True
+        while is_running:
             thread.join(_POLL_S)
-            _tell(board, config, on_epoch)
-    except Exception:
-        board.stop.remote()
-        # Ray frees the workers' resources only when the run ends by itself.
-        thread.join()
+            # Looked at first: what is sent before the run ends is taken after it.
+            is_running = thread.is_alive()
+            for message in ray.get(queue.take.remote()):
+                kind, value = pickle.loads(message)
+                if kind is _Kind.EPOCH:
+                    on_epoch(value)
+                elif kind is _Kind.DIVERGED:
+                    diverged = value
+                else:
+                    delivered = [value]
+    except BaseException:
+        _abort(queue, thread)
         raise
     finally:
-        if not thread.is_alive():
-            checkpoints.store.delete(_engine_folder(checkpoints))
-    _raise_failure(errors, ray.get(board.diverged.remote()))
+        checkpoints.store.delete(_engine_folder(checkpoints))
+    if diverged is not None:
+        raise NotFiniteError(diverged)
+    if errors:
+        raise _explained(errors[0])
+    (result,) = delivered
+    return result
 
 
 def _fit(trainer: Any, errors: list[BaseException]) -> None:
@@ -162,80 +175,86 @@ def _fit(trainer: Any, errors: list[BaseException]) -> None:
         errors.append(error)
 
 
-def _tell(board: Any, config: TemporalConfig, on_epoch: OnEpoch | None) -> None:
-    results: list[EpochResult] = ray.get(board.take.remote())
-    for result in results:
-        if on_epoch is not None:
-            on_epoch(result, config.optimiser.epochs)
+def _abort(queue: Any, thread: threading.Thread) -> None:
+    """Stop the workers and free their resources.
+
+    A controller that is merely killed leaves its placement group behind, and with it the workers'
+    cores, where Ray's dashboard does not run; `abort` removes the group. A controller that waits
+    for resources does not hear it, and is killed.
+    """
+    deadline = time.monotonic() + _STOP_S
+    controller = None
+    while controller is None and thread.is_alive() and time.monotonic() < deadline:
+        controller = ray.get(queue.controller.remote())
+        thread.join(_POLL_S)
+    if controller is None:
+        return
+    try:
+        ray.get(controller.abort.remote(), timeout=_STOP_S)
+    except ray.exceptions.GetTimeoutError:
+        ray.kill(controller)
+    except ray.exceptions.RayActorError:
+        # It has ended, as it should.
+        pass
+    thread.join(_STOP_S)
 
 
-def _raise_failure(errors: list[BaseException], diverged: str | None) -> None:
-    if diverged is not None:
-        raise NotFiniteError(diverged)
-    for error in errors:
-        failures = getattr(error, "worker_failures", {})
-        for cause in (error, *failures.values()):
-            user = find_user_error(cause)
-            if user is not None:
-                raise user from error
-            if isinstance(getattr(cause, "cause", cause), torch.OutOfMemoryError):
-                raise torch.OutOfMemoryError(str(cause)) from error
-        raise error
-
-
-def _scaling(config: TemporalConfig, workers: int) -> ScalingConfig:
-    gpus = asks_for_gpus(config.run.device, workers)
-    return ScalingConfig(
-        num_workers=workers,
-        use_gpu=gpus,
-        resources_per_worker={"CPU": cpus_per_worker(workers, count_cpus())},
-        # GPUs of one node talk faster; on CPUs two would share a core while another node idles.
-        placement_strategy="PACK" if gpus else "SPREAD",
-    )
+def _explained(error: BaseException) -> BaseException:
+    """What a worker met, where a user or a trial can do something about it; else Ray's error."""
+    failures = getattr(error, "worker_failures", {})
+    for cause in (error, *failures.values()):
+        found: BaseException | None = find_user_error(cause)
+        if found is None and isinstance(getattr(cause, "cause", cause), torch.OutOfMemoryError):
+            found = torch.OutOfMemoryError(str(cause))
+        if found is not None:
+            found.__cause__ = error
+            return found
+    return error
 
 
 def _engine_folder(checkpoints: CheckpointFolder) -> str:
     return f"{checkpoints.folder.rpartition('/')[0]}/{ENGINE}"
 
 
-def _run_config(checkpoints: CheckpointFolder) -> Any:
+def _run_config(checkpoints: CheckpointFolder, queue: Any) -> Any:
     store = checkpoints.store
+    # Typed as if for users' callbacks alone; Ray Train takes its internal ones here as well.
+    callbacks: list[Any] = [_SendHandle(queue)]
     return RunConfig(
         # A name of its own: Ray Train would silently take up, or skip, a run of the same name.
         name=uuid.uuid4().hex,
+        # Workers on other nodes refuse a folder that they do not share with the controller.
         storage_path=store.path(_engine_folder(checkpoints)),
         storage_filesystem=PyFileSystem(FSSpecHandler(store.filesystem)),
         failure_config=FailureConfig(
             max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILURES
         ),
+        callbacks=callbacks,
+        logging_config=LoggingConfig(log_level="ERROR"),
     )
 
 
-def _train_worker(setup: dict[str, Work]) -> None:
-    work = setup["work"]
-    reducer = GroupReducer()
-    device = ray.train.torch.get_device()
+def _work(
+    make_trainer: MakeTrainer[Data, Record],
+    data: ray.ObjectRef[Data],
+    checkpoints: CheckpointFolder,
+    deliver: Deliver[object],
+    queue: Any,
+) -> None:
+    """What each worker runs."""
+    has_others = ray.train.get_context().get_world_size() > 1
+    reducer = GroupReducer() if has_others else LOCAL
+    is_lead = reducer.rank == 0
+
+    def send(kind: _Kind, value: object) -> None:
+        ray.get(queue.put.remote(pickle.dumps((kind, value))))
+
     try:
-        trainer = Trainer(work.config, ray.get(work.data), reducer, device)
-        work.checkpoints.restore_latest(trainer)
-        while not trainer.done:
-            result = trainer.run_epoch()
-            if not _keep(work, trainer, result, reducer, device):
-                return
-        if reducer.rank == 0:
-            work.deliver(trainer)
+        trainer = make_trainer(ray.get(data), reducer, ray.train.torch.get_device())
+        run_epochs(trainer, checkpoints, partial(send, _Kind.EPOCH), is_lead)
+        if is_lead:
+            send(_Kind.DELIVERED, deliver(trainer))
     except NotFiniteError as error:
-        # Every worker sees the same sums, so that all end here; to raise would start them again.
-        if reducer.rank == 0:
-            ray.get(work.board.diverge.remote(str(error)))
-
-
-def _keep(
-    work: Work, trainer: Trainer, result: EpochResult, reducer: Reducer, device: torch.device
-) -> bool:
-    """Rank 0 leaves a checkpoint and tells of the epoch; whether all go on."""
-    stop = torch.zeros(1, device=device)
-    if reducer.rank == 0:
-        work.checkpoints.save(trainer)
-        stop += not ray.get(work.board.post.remote(result))
-    return not bool(reducer.sum_in_place(stop))
+        # All workers end here, as all see the same sums; to raise would start them again.
+        if is_lead:
+            send(_Kind.DIVERGED, str(error))

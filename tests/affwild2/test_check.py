@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raffect.affwild2.check import check
-from raffect.affwild2.labels import VideoLabels, count_labels, labels_file, to_parquet
+from raffect.affwild2.labels import VideoLabels, count_dataset, labels_file, to_parquet
 from raffect.affwild2.scan import scan
 from raffect.affwild2.shards import Shard, write_shard
 from raffect.affwild2.tasks import SPECS, Split, Task
@@ -46,10 +46,7 @@ def dataset(
         data = to_parquet(task, labels if task is Task.VA else {})
         parts.append(stage.write_part(labels_file(task), data))
     crops = {"a": np.array([1, 3], np.int32), "b_left": np.array([1], np.int32)}
-    real = {
-        "crops": {"readable": 3, "unreadable": ["a/00002.jpg"]},
-        "labels": count_labels({Task.VA: labels}, crops),
-    }
+    real = count_dataset({Task.VA: labels}, crops, ["a/00002.jpg"])
     return stage.finish(parts, {**real, **(counts or {})})
 
 

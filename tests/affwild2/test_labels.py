@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raffect.affwild2.labels import (
     VideoLabels,
-    count_labels,
+    count_dataset,
     from_parquet,
     load_labels,
     runs,
@@ -79,7 +79,9 @@ def test_counts_crops_on_valid_lines_only() -> None:
     # Frame 2 is invalid, frame 4 has no crop, frame 9 has no line; 'b' has no crop at all.
     other = VideoLabels("b", Split.TRAIN, values, SPECS[Task.VA].valid(values))
     crops = {"a": np.array([1, 2, 3, 9], np.int32)}
-    counts = count_labels({Task.VA: {"a": labels, "b": other}}, crops)
+    found = count_dataset({Task.VA: {"a": labels, "b": other}}, crops, ["b/00001.jpg"])
+    assert found["crops"] == {"readable": 4, "unreadable": ["b/00001.jpg"]}
+    counts = found["labels"]
     expected = {"videos": 2, "frames": 8, "valid": 6, "valid_without_crop": 4}
     assert counts["va"]["train"] == expected
     assert counts["au"]["validation"] == dict.fromkeys(expected, 0)

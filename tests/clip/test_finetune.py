@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save
 
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.clip.encoder import load_encoder
-from raffect.clip.finetune import finetune
+from raffect.clip.encoder import build_encoder, load_encoder
+from raffect.clip.finetune import adopt_ray_checkpoint, finetune
+from raffect.clip.training import Finetuner
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import DATASET, Store, read_manifest
+from raffect.training.checkpoints import CheckpointFolder, read_state
 from tests.clip.clip_data import tiny_config
 
 pytestmark = pytest.mark.ray
@@ -56,6 +62,35 @@ def test_it_learns_and_goes_on_after_an_interruption(
     assert finetune(dataset, "clip", config, workers=workers) == manifest
     with pytest.raises(ConflictError, match="lr"):
         finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=workers)
+
+
+def test_a_checkpoint_that_ray_train_kept_is_adopted(tmp_path: Path, store: Store):
+    """As fine-tuning of raffect 0.1 left it: named in Ray Train's snapshot, groups before `:`."""
+    config = tiny_config(epochs=3)
+    rng = np.random.default_rng(0)
+    batch = torch.from_numpy(rng.integers(0, 255, (16, 64, 64, 3), np.uint8)), torch.arange(16) % 8
+    before = Finetuner(build_encoder(config.encoder), config, np.full(8, 2), steps=1)
+    before.train_epoch([batch], [batch])
+    before.save(tmp_path)
+    groups, facts = read_state(tmp_path)
+    flat = {f"{group}:{name}": t for group, own in groups.items() for name, t in own.items()}
+    old = "encoders/clip/train"
+    store.write_bytes(f"{old}/checkpoint_2/state.safetensors", save(flat))
+    store.write_json(f"{old}/checkpoint_2/state.json", {"epoch": 1, "best": before.best, **facts})
+    store.write_json(f"{old}/checkpoint_1/state.json", {})
+    snapshot = {"latest_checkpoint_result": {"checkpoint_dir_name": "checkpoint_2"}}
+    store.write_json(f"{old}/checkpoint_manager_snapshot.json", snapshot)
+
+    checkpoints = CheckpointFolder(store, "encoders/clip/checkpoint")
+    adopt_ray_checkpoint(store, "encoders/clip", checkpoints)
+    after = Finetuner(build_encoder(config.encoder), config, np.full(8, 2), steps=1)
+    assert checkpoints.restore_latest(after)
+    assert store.names("encoders/clip") == ["checkpoint"]
+    assert (after.epoch, after.history, after.best) == (1, before.history, before.best)
+    records = [each.train_epoch([batch], [batch]) for each in (before, after)]
+    assert records[0]["loss"] == records[1]["loss"]
+    adopt_ray_checkpoint(store, "encoders/clip", checkpoints)
+    assert store.names("encoders/clip") == ["checkpoint"]
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import pytest
 from raffect.affwild2.labels import VideoLabels, load_labels
 from raffect.affwild2.tasks import Split, Task
 from raffect.clip.images import Preprocessing
-from raffect.clip.ingest import UNUSED, Share, choose_frames, find_rows, read_shares
+from raffect.clip.ingest import UNUSED, WorkerFrames, choose_frames, find_rows, read_frames
 from raffect.errors import DataError
 from raffect.store import Store
 from tests.clip.clip_data import FRAMES
@@ -51,7 +51,7 @@ def test_rows_find_their_labels_whatever_the_order(encoded: bool):
     assert find_rows(table, labels).tolist() == [7, UNUSED, UNUSED, UNUSED, 6, 4]
 
 
-def read(share: Share, seed: int | None = None) -> list[tuple[int, bytes]]:
+def read(share: WorkerFrames, seed: int | None = None) -> list[tuple[int, bytes]]:
     """Rows of a share in the order of its batches."""
     rows: list[tuple[int, bytes]] = []
     options: dict[str, Any] = {} if seed is None else {
@@ -68,16 +68,16 @@ def read(share: Share, seed: int | None = None) -> list[tuple[int, bytes]]:
 def test_shares_are_disjoint_shuffled_and_the_same_every_time(ray_local: None, dataset: Store):
     wanted = choose_frames(load_labels(dataset, Task.EXPR), 1)
     usable = 8 * (FRAMES + 1 - 2) - 8
-    shares = read_shares(dataset, wanted.train, SMALL, 3, seed=5)
+    shares = read_frames(dataset, wanted.train, SMALL, 3, seed=5)
     assert [share.rows for share in shares] == [usable // 3] * 3
     rows = [read(share, 1) for share in shares]
     pixels = [x for share in rows for _, x in share]
     assert len(set(pixels)) == len(pixels) == usable // 3 * 3
-    again = [read(s, 1) for s in read_shares(dataset, wanted.train, SMALL, 3, seed=5)]
+    again = [read(s, 1) for s in read_frames(dataset, wanted.train, SMALL, 3, seed=5)]
     assert rows == again
     assert read(shares[0], 2) != rows[0]
     assert sorted(read(shares[0], 2)) == sorted(rows[0])
-    other = read(read_shares(dataset, wanted.train, SMALL, 3, seed=6)[0], 1)
+    other = read(read_frames(dataset, wanted.train, SMALL, 3, seed=6)[0], 1)
     assert set(other) != set(rows[0])
 
 
@@ -85,7 +85,7 @@ def test_shares_are_disjoint_shuffled_and_the_same_every_time(ray_local: None, d
 def test_validation_shares_hold_every_frame_once_with_its_label(ray_local: None, dataset: Store):
     labels = load_labels(dataset, Task.EXPR)
     wanted = choose_frames(labels, 4)
-    shares = read_shares(dataset, wanted.validation, SMALL, 2, seed=None)
+    shares = read_frames(dataset, wanted.validation, SMALL, 2, seed=None)
     rows = [row for share in shares for row in read(share)]
     expected = [
         int(v.values[i, 0])
@@ -106,4 +106,4 @@ def test_validation_shares_hold_every_frame_once_with_its_label(ray_local: None,
 def test_more_workers_than_crops_are_refused(ray_local: None, dataset: Store):
     wanted = {"v00": np.array([3, 2] + [UNUSED] * 5, np.int8)}
     with pytest.raises(DataError, match="3 workers"):
-        read_shares(dataset, wanted, SMALL, 3, seed=0)
+        read_frames(dataset, wanted, SMALL, 3, seed=0)

@@ -1,21 +1,9 @@
 from __future__ import annotations
 
-import math
-
 import pytest
-import torch
-from torch import nn
 
 from raffect.clip.encoder import build_encoder
-from raffect.clip.optimiser import (
-    average,
-    depth_of,
-    load_state_tensors,
-    make_optimiser,
-    rate,
-    set_rate,
-    state_tensors,
-)
+from raffect.clip.optimiser import depth_of, make_optimiser, set_rate
 from raffect.config import EncoderConfig
 from tests.clip.clip_data import tiny_config
 
@@ -65,53 +53,3 @@ def test_rates_fall_towards_the_stem_and_only_matrices_are_decayed():
     assert {group["lr"] for group in optimiser.param_groups} == {
         1e-2 * 0.5**below for below in range(6)
     }
-
-
-def test_the_rate_warms_up_and_falls_to_zero():
-    rates = [rate(step, 100, 10) for step in range(100)]
-    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
-    assert rates[9] == rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rate(200, 100, 10) == pytest.approx(0)
-
-
-def test_the_average_is_that_of_its_definition():
-    model, mean = nn.Linear(2, 1), nn.Linear(2, 1).requires_grad_(False)
-    expected = mean.weight.clone()
-    for step in range(30):
-        with torch.no_grad():
-            model.weight.add_(1.0)
-        average(mean, model, 0.7, step)
-        decay = min(0.7, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * model.weight.detach()
-    torch.testing.assert_close(mean.weight, expected)
-
-
-def test_no_averaging_is_the_model_itself_and_statistics_are_copied():
-    model, mean = nn.BatchNorm1d(3), nn.BatchNorm1d(3).requires_grad_(False)
-    with torch.no_grad():
-        model.weight.add_(1.0)
-    model(torch.randn(8, 3))
-    average(mean, model, 0.0, 5)
-    assert torch.equal(mean.weight, model.weight)
-    assert torch.equal(mean.running_mean, model.running_mean)
-    assert mean.num_batches_tracked == 1
-
-
-def test_the_optimisers_state_goes_there_and_back():
-    def one_step(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        model(torch.ones(1, 4)).square().sum().backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    torch.manual_seed(0)
-    first, second = nn.Linear(4, 2), nn.Linear(4, 2)
-    a, b = (make_optimiser(model, tiny_config()) for model in (first, second))
-    one_step(first, a)
-    second.load_state_dict(first.state_dict())
-    load_state_tensors(second, b, {k: v.clone() for k, v in state_tensors(first, a).items()})
-    one_step(first, a)
-    one_step(second, b)
-    assert torch.equal(first.weight, second.weight)

@@ -10,7 +10,9 @@ from sklearn.metrics import f1_score
 
 from raffect.clip.encoder import CLASSES, build_encoder, to_images
 from raffect.clip.images import decode_batch
-from raffect.clip.training import Batch, Finetuner, NotFiniteError, read_best
+from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
+from raffect.training.checkpoints import read_state
+from raffect.training.loop import NotFiniteError
 from tests.clip.clip_data import crop, tiny_config
 
 COUNTS = np.full(8, 10)
@@ -42,13 +44,13 @@ def make(**changes: Any) -> Finetuner:
     return Finetuner(build_encoder(config.encoder, config.head), config, COUNTS, steps=8)
 
 
-def without_time(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_time(history: list[FinetuneEpoch]) -> list[dict[str, Any]]:
     return [{k: v for k, v in facts.items() if k != "seconds"} for facts in history]
 
 
 def test_it_learns_an_easy_set(train: list[Batch], validation: list[Batch]):
     finetuner = make(epochs=3)
-    history = [finetuner.run_epoch(train, validation) for _ in range(3)]
+    history = [finetuner.train_epoch(train, validation) for _ in range(3)]
     assert [facts["epoch"] for facts in history] == [1, 2, 3]
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["macro_f1"] > 0.5
@@ -59,7 +61,7 @@ def test_the_score_is_the_macro_f1_of_the_averaged_weights(
     train: list[Batch], validation: list[Batch]
 ):
     finetuner = make()
-    facts = finetuner.run_epoch(train, validation)
+    facts = finetuner.train_epoch(train, validation)
     with torch.no_grad():
         finetuner.mean.eval()
         guesses = torch.cat([finetuner.mean(to_images(x)).argmax(1) for x, _ in validation])
@@ -79,15 +81,15 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
 ):
     whole = make(epochs=3, **changes)
     for _ in range(3):
-        whole.run_epoch(train, validation)
+        whole.train_epoch(train, validation)
     first = make(epochs=3, **changes)
-    first.run_epoch(train, validation)
+    first.train_epoch(train, validation)
     first.save(tmp_path)
     second = make(epochs=3, **changes)
     second.restore(tmp_path)
     assert second.epoch == 1
     for _ in range(2):
-        second.run_epoch(train, validation)
+        second.train_epoch(train, validation)
     assert without_time(second.history) == without_time(whole.history)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], tensor), name
@@ -97,21 +99,21 @@ def test_the_best_epochs_plain_weights_are_in_the_checkpoint(
     tmp_path: Path, train: list[Batch], validation: list[Batch]
 ):
     finetuner = make(lora_rank=2)
-    finetuner.run_epoch(train, validation)
+    finetuner.train_epoch(train, validation)
     finetuner.save(tmp_path)
-    weights, facts = read_best(tmp_path)
+    tensors, facts = read_state(tmp_path)
     encoder = build_encoder(tiny_config().encoder)
-    encoder.load_state_dict(weights)
+    encoder.load_state_dict(tensors["best"])
     images = to_images(validation[0][0])
     with torch.no_grad():
         torch.testing.assert_close(encoder.eval()(images), finetuner.mean.eval()(images))
-    assert facts["best"]["epoch"] == 1
+    assert [record["epoch"] for record in facts["history"]] == [1]
 
 
 def test_a_diverged_loss_stops_and_keeps_nothing(train: list[Batch], validation: list[Batch]):
     finetuner = make(lr=1e20)
     with pytest.raises(NotFiniteError, match="epoch 1"):
-        finetuner.run_epoch(train, validation)
+        finetuner.train_epoch(train, validation)
     assert finetuner.epoch == 0
     assert finetuner.best is None
 
@@ -121,6 +123,6 @@ def test_the_seed_decides_and_no_other_randomness(train: list[Batch], validation
     for seed, disturbance in ((0, 1), (0, 2), (1, 1)):
         finetuner = make(**{"run.seed": seed})
         torch.manual_seed(disturbance)
-        finetuner.run_epoch(train, validation)
+        finetuner.train_epoch(train, validation)
         histories.append(without_time(finetuner.history))
     assert histories[0] == histories[1] != histories[2]

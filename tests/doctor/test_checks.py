@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from raffect.doctor.checks import (
+    check_access,
     check_any_gpu,
     check_clock,
     check_cores,
@@ -15,7 +16,6 @@ from raffect.doctor.checks import (
     check_gpus,
     check_object_store,
     check_open_files,
-    check_reach,
     check_server_clock,
     check_shared_memory,
     check_stranger,
@@ -26,19 +26,19 @@ from raffect.doctor.checks import (
     estimate_object_store,
 )
 from raffect.doctor.facts import (
-    Code,
+    Access,
     Disk,
     Features,
     Gpu,
     Gpus,
-    Knock,
     Machine,
     Offset,
-    Step,
+    StoreAction,
     StoreVisit,
     Token,
 )
 from raffect.doctor.findings import Finding
+from raffect.doctor.node_actor import Code
 from raffect.text import listed, size_text
 
 GIB = 1 << 30
@@ -57,9 +57,8 @@ H200 = Gpu("H200", 140 * GIB, 139 * GIB)
 CUDA = Gpus(torch="2.14.1", built_for="13.0", driver="13.1", present=2, devices=(H200, H200))
 
 
-def said(finding: Finding | None) -> tuple[str, str]:
+def said(finding: Finding) -> tuple[str, str]:
     """State and text; whatever is wrong comes with what to do, and only that."""
-    assert finding is not None
     assert bool(finding.next_step) == (finding.state != "pass")
     return str(finding.state), finding.found
 
@@ -154,13 +153,13 @@ CHECKSUM = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported"}
     ],
 )
 def test_variables(here: dict[str, str], driver: dict[str, str] | None, state: str, text: str):
-    found = said(check_variables(here, driver))
+    found = said(*check_variables(here, driver))
     assert found[0] == state
     assert text in found[1]
 
 
 def test_no_variables_are_no_finding():
-    assert check_variables({}) is None
+    assert check_variables({}) == []
 
 
 @pytest.mark.parametrize(
@@ -252,7 +251,7 @@ def test_gpus_of_a_cluster(number: float, state: str):
 
 
 def visit(problem: str = "", action: str = "write", ms: float = 5.0, **more: Any) -> StoreVisit:
-    return StoreVisit((Step(action, ms, problem),), **more)
+    return StoreVisit((StoreAction(action, ms, problem),), **more)
 
 
 @pytest.mark.parametrize(
@@ -311,21 +310,21 @@ def test_tokens(token: Token, joins: bool, state: str, text: str):
     assert text in found[1]
 
 
-DRIVER = Code("3.11.7", "0.1.0", "d", {"ray": "2.60.0"})
+DRIVER = Code(python="3.11.7", raffect="0.1.0", digest="d", packages={"ray": "2.60.0"})
 
 
 @pytest.mark.parametrize(
-    ("knock", "state", "text"),
+    ("access", "state", "text"),
     [
-        (Knock("open", ray="2.60.0", python="3.11.7"), "pass", "Ray 2.60.0"),
-        (Knock("open", ray="2.59.0", python="3.11.7"), "fail", "the cluster runs Ray 2.59.0"),
-        (Knock("open", ray="2.60.0", python="3.11.9"), "fail", "Python 3.11.9"),
-        (Knock("refused", "no token"), "fail", "refuses this token"),
-        (Knock("silent", "no answer in 45 s"), "fail", "no answer in 45 s"),
+        (Access("open", ray="2.60.0", python="3.11.7"), "pass", "Ray 2.60.0"),
+        (Access("open", ray="2.59.0", python="3.11.7"), "fail", "the cluster runs Ray 2.59.0"),
+        (Access("open", ray="2.60.0", python="3.11.9"), "fail", "Python 3.11.9"),
+        (Access("refused", "no token"), "fail", "refuses this token"),
+        (Access("silent", "no answer in 45 s"), "fail", "no answer in 45 s"),
     ],
 )
-def test_reaching_a_cluster(knock: Knock, state: str, text: str):
-    found = said(check_reach(knock, DRIVER, "head:6379"))
+def test_access_to_a_cluster(access: Access, state: str, text: str):
+    found = said(check_access(access, DRIVER, "head:6379"))
     assert found[0] == state
     assert text in found[1]
 
@@ -334,7 +333,7 @@ def test_reaching_a_cluster(knock: Knock, state: str, text: str):
     ("answer", "state"), [("refused", "pass"), ("open", "warn"), ("silent", "warn")]
 )
 def test_strangers(answer: str, state: str):
-    assert said(check_stranger(Knock(answer, "why")))[0] == state
+    assert said(check_stranger(Access(answer, "why")))[0] == state
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from raffect.doctor.access_probe import knock_at
+from raffect.doctor.cluster import ask_for_access
 from raffect.store import Store, features_folder
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest
 from raffect.testing.s3 import S3Server, environment
@@ -30,9 +30,9 @@ STEPS = [
 ]
 IMPATIENT = """
 import json, sys
-from raffect.doctor.timeouts import Patience
+from raffect.doctor.timeouts import Timeouts
 from raffect.doctor.examine import examine
-found = examine(sys.argv[1], sys.argv[2], patience=Patience(start=8))
+found = examine(sys.argv[1], sys.argv[2], timeouts=Timeouts(start=8))
 print(json.dumps([[one.place, one.check, str(one.state), one.found] for one in found]))
 """
 
@@ -188,7 +188,7 @@ def test_nodes_that_hang_or_die_are_findings(cluster: Running, store: Store, tmp
 @pytest.mark.long
 def test_a_cluster_without_a_token_lets_strangers_in():
     with running({"RAY_AUTH_MODE": "disabled"}) as started:
-        assert knock_at(started.facts["address"], 60, as_stranger=True).answer == "open"
-    closed = knock_at(started.facts["address"], 60)
+        assert ask_for_access(started.facts["address"], 60, as_stranger=True).answer == "open"
+    closed = ask_for_access(started.facts["address"], 60)
     assert closed.answer == "silent"
     assert closed.text

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from raffect.doctor import gpu_probe as gpus
-from raffect.doctor import gpu_script as cuda
+from raffect.doctor import gpu_script
 from raffect.doctor import machine_probe as machine
 from raffect.doctor.facts import Token
 from raffect.doctor.findings import one_line, redact
-from raffect.doctor.gpu_probe import look_at_gpus
-from raffect.doctor.machine_probe import disk_of, find_token, look_at_machine
+from raffect.doctor.machine_probe import disk_of, find_token, look_at_gpus, look_at_machine
 from raffect.doctor.timeouts import within
 
 
@@ -110,14 +108,14 @@ def test_a_driver_that_hangs_or_kills_is_a_finding(
 ):
     script = tmp_path / "cuda.py"
     script.write_text(code)
-    monkeypatch.setattr(gpus, "SCRIPT", script)
+    monkeypatch.setattr(machine, "GPU_SCRIPT", script)
     assert text in look_at_gpus(1).problem
 
 
 def test_a_torch_that_cannot_be_imported_is_a_finding(tmp_path: Path):
     (tmp_path / "torch.py").write_text("raise ImportError('libc10.so')")
     done = subprocess.run(
-        [sys.executable, "-P", cuda.__file__],
+        [sys.executable, "-P", gpu_script.__file__],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -35,14 +35,14 @@ def any_store(request: pytest.FixtureRequest) -> Store:
 
 
 def problems(visit: StoreVisit) -> dict[str, str]:
-    return {step.action: step.problem for step in visit.steps}
+    return {one.action: one.problem for one in visit.actions}
 
 
 def test_a_good_store_does_all_and_is_left_as_it_was(any_store: Store):
     any_store.write_bytes("models/kept", b"x")
     visit = visit_store(any_store.uri, new_folder(), "me")
     assert problems(visit) == dict.fromkeys(ACTIONS, "")
-    assert all(step.milliseconds > 0 for step in visit.steps)
+    assert all(one.milliseconds > 0 for one in visit.actions)
     assert visit.saw_note is None
     assert any_store.files("") == ["models/kept"]
 
@@ -78,17 +78,17 @@ def test_the_note_is_gone_also_after_an_error(store: Store):
 def test_a_file_in_the_way_is_a_problem_with_what_to_do(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     visit = visit_store(str(tmp_path / "file"), new_folder(), "me")
-    assert visit.steps[0].action == "connect"
-    assert "can't be used" in visit.steps[0].problem
-    assert visit.steps[0].next_step
+    assert visit.actions[0].action == "connect"
+    assert "can't be used" in visit.actions[0].problem
+    assert visit.actions[0].next_step
     assert (tmp_path / "file").read_text() == "x"
 
 
 def test_a_wrong_key_is_a_problem_and_not_shown(s3_store: Store):
     with environment({"AWS_SECRET_ACCESS_KEY": "planted-wrong-secret"}):
         visit = visit_store(s3_store.uri, new_folder(), "me", "note")
-    assert [step.action for step in visit.steps] == ["connect"]
-    assert "refuses access" in visit.steps[0].problem
+    assert [one.action for one in visit.actions] == ["connect"]
+    assert "refuses access" in visit.actions[0].problem
     assert visit.saw_note is False
     assert "planted" not in str(visit)
 
@@ -97,7 +97,7 @@ def test_a_password_in_the_endpoint_is_not_shown(s3_environment: dict[str, str])
     planted = {"AWS_ENDPOINT_URL": "http://user:planted-secret@127.0.0.1:9"}
     with environment(planted):
         visit = visit_store("s3://bucket", new_folder(), "me")
-    assert "127.0.0.1:9" in visit.steps[0].problem
+    assert "127.0.0.1:9" in visit.actions[0].problem
     assert "planted-secret" not in str(visit)
 
 

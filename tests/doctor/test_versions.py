@@ -11,21 +11,20 @@ from packaging.specifiers import SpecifierSet
 
 import raffect
 from raffect.doctor import versions
-from raffect.doctor.facts import Code
-from raffect.doctor.node_actor import describe_code, digest_sources
+from raffect.doctor.node_actor import Code, describe_code, digest_sources
 from raffect.doctor.versions import (
-    Wanted,
+    Expected,
     check_code,
     check_likeness,
-    find_wanted,
+    find_expected,
     read_pins,
     same_version,
 )
 
 NAMES = "ray torch torchvision numpy pyarrow optuna open-clip-torch"
 PACKAGES = dict.fromkeys(NAMES.split(), "1.0")
-CODE = Code("3.11.7", "0.1.0", "digest", PACKAGES)
-WANTED = Wanted(
+CODE = Code(python="3.11.7", raffect="0.1.0", digest="digest", packages=PACKAGES)
+EXPECTED = Expected(
     SpecifierSet(">=3.11"),
     (Requirement("ray[tune]==1.*"), Requirement("Open_CLIP_Torch>=1")),
     {"ray": "1.0", "numpy": "1.0", "absent": "3"},
@@ -36,14 +35,14 @@ WANTED = Wanted(
 def with_packages(**changes: str | None) -> Code:
     named = {name.replace("_", "-"): version for name, version in changes.items()}
     merged = {**PACKAGES, **named}
-    return replace(CODE, packages={k: v for k, v in merged.items() if v is not None})
+    return {**CODE, "packages": {k: v for k, v in merged.items() if v is not None}}
 
 
 @pytest.mark.parametrize(
     ("code", "check", "state", "text"),
     [
         (CODE, "python", "pass", "3.11.7"),
-        (replace(CODE, python="3.10.2"), "python", "fail", "raffect wants >=3.11"),
+        ({**CODE, "python": "3.10.2"}, "python", "fail", "raffect wants >=3.11"),
         (CODE, "packages", "pass", "all 2"),
         (with_packages(ray="1.5rc1"), "packages", "pass", "all 2"),
         (with_packages(ray="2.0"), "packages", "fail", "ray 2.0 (wants ==1.*)"),
@@ -59,19 +58,19 @@ def with_packages(**changes: str | None) -> Code:
     ],
 )
 def test_against_what_raffect_wants(code: Code, check: str, state: str, text: str):
-    found = {finding.check: finding for finding in check_code(code, WANTED)}
+    found = {finding.check: finding for finding in check_code(code, EXPECTED)}
     assert str(found[check].state) == state
     assert text in found[check].found
     assert bool(found[check].next_step) == (state != "pass")
 
 
 def test_without_a_constraints_file_there_is_nothing_to_compare_with():
-    found = [finding.check for finding in check_code(CODE, replace(WANTED, pins={}))]
+    found = [finding.check for finding in check_code(CODE, replace(EXPECTED, pins={}))]
     assert found == ["python", "packages"]
 
 
 def test_unknown_requirements_are_no_pass():
-    found = {one.check: one for one in check_code(CODE, replace(WANTED, requirements=()))}
+    found = {one.check: one for one in check_code(CODE, replace(EXPECTED, requirements=()))}
     assert str(found["packages"].state) == "warn"
 
 
@@ -83,11 +82,11 @@ def test_unknown_requirements_are_no_pass():
         (with_packages(torch="1.1"), ["pass", "warn"], "torch 1.1 (1.0)"),
         (with_packages(optuna=None), ["pass", "warn"], "optuna missing (1.0)"),
         (with_packages(ray="1.1"), ["pass", "fail"], "ray 1.1 (1.0)"),
-        (replace(CODE, python="3.12.7"), ["pass", "fail"], "Python 3.12.7"),
-        (replace(CODE, python="3.11.2"), ["pass", "pass"], ""),
-        (replace(CODE, raffect=None), ["fail", "pass"], "can't be imported"),
-        (replace(CODE, raffect="0.0.9"), ["fail", "pass"], "0.0.9; the driver has 0.1.0"),
-        (replace(CODE, digest="other"), ["fail", "pass"], "other source"),
+        ({**CODE, "python": "3.12.7"}, ["pass", "fail"], "Python 3.12.7"),
+        ({**CODE, "python": "3.11.2"}, ["pass", "pass"], ""),
+        ({**CODE, "raffect": None}, ["fail", "pass"], "can't be imported"),
+        ({**CODE, "raffect": "0.0.9"}, ["fail", "pass"], "0.0.9; the driver has 0.1.0"),
+        ({**CODE, "digest": "other"}, ["fail", "pass"], "other source"),
     ],
 )
 def test_a_node_against_the_driver(node: Code, states: list[str], text: str):
@@ -121,13 +120,13 @@ def test_this_raffect_says_what_it_wants(source: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(versions, "_from_project", lambda path: None)
     else:
         monkeypatch.setattr(versions, "_from_metadata", lambda: None)
-    wanted = find_wanted()
-    names = {one.name for one in wanted.requirements}
+    expected = find_expected()
+    names = {one.name for one in expected.requirements}
     assert {"ray", "torch", "optuna"} <= names
     assert "pytest" not in names
-    assert wanted.python.contains("3.11.7")
-    assert not wanted.python.contains("3.10.0")
-    assert wanted.pins["ray"].startswith("2.60")
+    assert expected.python.contains("3.11.7")
+    assert not expected.python.contains("3.10.0")
+    assert expected.pins["ray"].startswith("2.60")
 
 
 def test_the_constraints_of_another_project_are_not_taken(
@@ -136,14 +135,14 @@ def test_the_constraints_of_another_project_are_not_taken(
     (tmp_path / "constraints.txt").write_text("django==5.0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(raffect, "__file__", str(tmp_path / "site" / "raffect" / "__init__.py"))
-    assert find_wanted().pins == {}
+    assert find_expected().pins == {}
 
 
 def test_this_process_is_what_this_raffect_wants():
-    code = Code(**describe_code())
-    states = {one.check: str(one.state) for one in check_code(code, find_wanted())}
+    code = describe_code()
+    states = {one.check: str(one.state) for one in check_code(code, find_expected())}
     assert states["python"] == states["packages"] == "pass"
-    assert code.raffect == raffect.__version__
+    assert code["raffect"] == raffect.__version__
     assert [str(one.state) for one in check_likeness(code, code)] == ["pass", "pass"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import raffect
 from raffect.errors import SettingsError
-from raffect.jobs.package import PACKAGES, PINS, Parcel, named_code, pack
+from raffect.jobs.package import PACKAGES, PINS, Package, named_code, pack
 
 SOURCE = Path(raffect.__file__).parent.parent
 
@@ -31,9 +31,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def own(parcel: Parcel) -> set[str]:
+def own(package: Package) -> set[str]:
     """What comes on top of raffect itself."""
-    return {name for name in parcel.files if not name.startswith(PACKAGES)} - {PINS}
+    return {name for name in package.files if not name.startswith(PACKAGES)} - {PINS}
 
 
 @pytest.mark.parametrize("with_git", [True, False])
@@ -46,12 +46,12 @@ def test_a_checkout_goes_without_data_stores_and_what_git_ignores(checkout: Path
 
 def test_elsewhere_only_the_installed_code_goes(tmp_path: Path):
     write(tmp_path, "thesis.tex", "my_space.py")
-    parcel = pack(tmp_path)
-    assert own(parcel) == set()
+    package = pack(tmp_path)
+    assert own(package) == set()
     assert {"raffect/__main__.py", "raffect/report/page.html", "tune_spaces/va.py"} <= set(
-        parcel.files
+        package.files
     )
-    assert not [name for name in parcel.files if "__pycache__" in name]
+    assert not [name for name in package.files if "__pycache__" in name]
 
 
 def test_code_that_the_command_names_goes_along(tmp_path: Path):
@@ -76,18 +76,18 @@ def test_a_file_from_elsewhere_is_refused(tmp_path: Path):
 
 
 def test_what_is_written_is_what_was_packed(checkout: Path, tmp_path_factory):
-    parcel = pack(checkout)
-    target = tmp_path_factory.mktemp("parcel")
-    parcel.write(target)
+    package = pack(checkout)
+    target = tmp_path_factory.mktemp("package")
+    package.write(target)
     written = {p.relative_to(target).as_posix(): p for p in target.rglob("*") if p.is_file()}
-    assert set(written) == set(parcel.files)
-    assert sum(path.stat().st_size for path in written.values()) == parcel.size
+    assert set(written) == set(package.files)
+    assert sum(path.stat().st_size for path in written.values()) == package.size
 
 
-def test_a_parcel_that_the_cluster_would_refuse_names_what_is_large(tmp_path: Path):
+def test_a_package_that_the_cluster_would_refuse_names_what_is_large(tmp_path: Path):
     write(tmp_path, "pyproject.toml", "raffect/__init__.py")
     write(tmp_path, "logs/a.txt", "logs/b.txt", size=3 * 2**20)
-    parcel = pack(tmp_path)
-    parcel.check(parcel.size)
+    package = pack(tmp_path)
+    package.check(package.size)
     with pytest.raises(SettingsError, match=r"3\.0 MiB  logs/a\.txt(.|\n)*at most 5\.0 MiB"):
-        parcel.check(5 * 2**20)
+        package.check(5 * 2**20)

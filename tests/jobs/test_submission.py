@@ -6,41 +6,42 @@ import pytest
 
 from raffect import __version__
 from raffect.errors import SettingsError
-from raffect.jobs.submission import make_order, parse_variables, store_uri
+from raffect.jobs.submission import make_submission, parse_variables
+from raffect.store import Store
 
 COMMAND = ["tune", "va", "--name", "my sweep", "--trials", "5"]
 FACTS = {"command": "tune", "task": "va", "sweep": "my sweep"}
 
 
-def test_an_order_says_what_it_does(monkeypatch: pytest.MonkeyPatch):
+def test_a_submission_says_what_it_does(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
-    order = make_order(COMMAND, FACTS, "s3://bucket/store", {"OMP_NUM_THREADS": "2"})
-    assert order.id.startswith("raffect-tune-va-my-sweep-")
-    assert order.entrypoint == "exec python -m raffect tune va --name 'my sweep' --trials 5"
-    assert order.metadata == {
+    submission = make_submission(COMMAND, FACTS, "s3://bucket/store", {"OMP_NUM_THREADS": "2"})
+    assert submission.id.startswith("raffect-tune-va-my-sweep-")
+    assert submission.entrypoint == "exec python -m raffect tune va --name 'my sweep' --trials 5"
+    assert submission.metadata == {
         "job_name": "tune va my sweep",
         "raffect": __version__,
         "line": "raffect tune va --name 'my sweep' --trials 5",
         "store": "s3://bucket/store",
         **FACTS,
     }
-    assert order.variables["RAFFECT_STORE"] == "s3://bucket/store"
-    assert order.variables["RAFFECT_JOB"] == order.id
-    assert order.variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9000"
-    assert order.variables["OMP_NUM_THREADS"] == "2"
+    assert submission.variables["RAFFECT_STORE"] == "s3://bucket/store"
+    assert submission.variables["RAFFECT_JOB"] == submission.id
+    assert submission.variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9000"
+    assert submission.variables["OMP_NUM_THREADS"] == "2"
 
 
-def test_two_orders_of_one_command_have_ids_of_their_own():
-    ids = {make_order(COMMAND, FACTS, "s3://b/s", {}).id for _ in range(20)}
+def test_two_submissions_of_one_command_have_ids_of_their_own():
+    ids = {make_submission(COMMAND, FACTS, "s3://b/s", {}).id for _ in range(20)}
     assert len(ids) == 20
 
 
 def test_a_sweep_named_as_its_task_is_named_once():
     facts = {"command": "tune", "task": "va", "sweep": "va"}
-    assert make_order(["tune", "va"], facts, "s3://b/s", {}).metadata["job_name"] == "tune va"
+    assert make_submission(["tune", "va"], facts, "s3://b/s", {}).metadata["job_name"] == "tune va"
 
 
-def test_no_secret_of_the_environment_is_in_an_order(monkeypatch: pytest.MonkeyPatch):
+def test_no_secret_of_the_environment_is_in_a_submission(monkeypatch: pytest.MonkeyPatch):
     secrets = {
         "AWS_SECRET_ACCESS_KEY": "planted-secret-1",
         "AWS_ACCESS_KEY_ID": "planted-secret-2",
@@ -50,8 +51,9 @@ def test_no_secret_of_the_environment_is_in_an_order(monkeypatch: pytest.MonkeyP
     }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    order = make_order(COMMAND, FACTS, "s3://bucket/store", {})
-    assert "planted-secret" not in json.dumps([order.entrypoint, order.metadata, order.variables])
+    submission = make_submission(COMMAND, FACTS, "s3://bucket/store", {})
+    told = [submission.entrypoint, submission.metadata, submission.variables]
+    assert "planted-secret" not in json.dumps(told)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +82,14 @@ def test_variables_by_value_and_by_name(monkeypatch: pytest.MonkeyPatch):
 def test_an_address_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:planted@127.0.0.1:9000")
     with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL has a user or a password") as caught:
-        make_order(COMMAND, FACTS, "s3://bucket/store", {})
+        make_submission(COMMAND, FACTS, "s3://bucket/store", {})
     assert "planted" not in str(caught.value)
 
 
 def test_a_folder_is_told_by_its_whole_path(tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAFFECT_STORE", raising=False)
-    assert store_uri("here") == str(tmp_path / "here")
-    assert store_uri(None) == str(tmp_path / "raffect-store")
+    assert Store.open("here").uri == str(tmp_path / "here")
+    assert Store.open(None).uri == str(tmp_path / "raffect-store")
     monkeypatch.setenv("RAFFECT_STORE", "s3://bucket/store/")
-    assert store_uri(None) == "s3://bucket/store"
+    assert Store.open(None).uri == "s3://bucket/store"

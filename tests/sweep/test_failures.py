@@ -5,7 +5,7 @@ import torch
 
 from raffect.errors import SettingsError
 from raffect.sweep.failures import kind_of, reason_of, reason_of_loss, summarise
-from raffect.temporal.training import NotFiniteError
+from raffect.training.loop import NotFiniteError
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from raffect.errors import SettingsError
 from raffect.store import Store
 from raffect.sweep import trackers
-from raffect.sweep.trackers import TensorBoard, TrackedSweep, Tracker, make_callbacks
+from raffect.sweep.trackers import TensorBoard, TrackedSweep, TrackerThread, WandB, make_callbacks
 from tests.sweep.tracked_runs import SCORES, Driver, events, sweep
 
 
@@ -55,7 +55,7 @@ def test_a_tracker_that_fails_is_said_once_and_left_out(
 ) -> None:
     logger = Failing(TrackedSweep(planned, "s", "va"))
     logger.at = at
-    driver = Driver([Tracker("Mine", logger, told.append)])
+    driver = Driver([TrackerThread("Mine", logger, told.append)])
     for number in (0, 1):
         driver.start(number)
         driver.result(number, SCORES[0][:1])
@@ -76,7 +76,7 @@ def test_no_trial_fails_by_a_tracker(
     callbacks = make_callbacks(["tensorboard"], planned, "s", "va", told.append)
     assert sweep(callbacks, tmp_path / "tune") == {0: None, 1: None, 2: None}
     assert len(told) == 1
-    assert "FileNotFoundError" in told[0]
+    assert "NotThereError" in told[0]
 
 
 def test_the_end_of_a_sweep_does_not_wait_for_ever(
@@ -89,7 +89,9 @@ def test_the_end_of_a_sweep_does_not_wait_for_ever(
         def start(self, *of: Any) -> None:
             released.wait(60)
 
-    driver = Driver([Tracker("Mine", Hanging(TrackedSweep(planned, "s", "va")), told.append)])
+    driver = Driver(
+        [TrackerThread("Mine", Hanging(TrackedSweep(planned, "s", "va")), told.append)]
+    )
     driver.start(0)
     before = time.monotonic()
     driver.end()
@@ -97,6 +99,43 @@ def test_the_end_of_a_sweep_does_not_wait_for_ever(
     assert len(told) == 1
     assert "does not keep up" in told[0]
     released.set()
+
+
+class OtherProcess(WandB):
+    """W&B with another client process."""
+
+    def __init__(self, planned: Store, code: str) -> None:
+        super().__init__(TrackedSweep(planned, "s", "va"))
+        self.command = ("-c", code)
+
+
+def test_a_client_process_that_does_not_end_is_ended(
+    planned: Store, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "UPLOAD_S", 0.5)
+    logger = OtherProcess(planned, "import time; time.sleep(60)")
+    driver = Driver([TrackerThread("Mine", logger, told.append)])
+    driver.start(0)
+    driver.result(0, SCORES[0])
+    driver.end()
+    assert len(told) == 1
+    assert "timed out" in told[0]
+    assert logger._process is not None
+    assert logger._process.wait(10) != 0
+
+
+def test_what_a_client_process_says_at_its_end_is_the_reason(
+    planned: Store, told: list[str]
+) -> None:
+    logger = OtherProcess(planned, "print('Note'); print('UsageError: no key'); input(); exit(1)")
+    driver = Driver([TrackerThread("Mine", logger, told.append)])
+    driver.start(0)
+    driver.settle()
+    assert logger._process is not None
+    assert logger._process.wait(10) == 1
+    driver.start(1)
+    driver.end()
+    assert told == ["Mine is left out from here on, the trials go on: UsageError: no key"]
 
 
 @pytest.mark.slow

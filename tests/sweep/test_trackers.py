@@ -1,4 +1,4 @@
-"""Tune's own callbacks with real trackers: event files, MLflow in SQLite, W&B off line."""
+"""Real trackers by their own clients: event files, MLflow in SQLite, W&B off line."""
 
 from __future__ import annotations
 
@@ -240,6 +240,7 @@ def test_parameters_are_those_searched_and_those_that_are_not_the_bases() -> Non
 
 def test_new_epochs_have_the_best_score_of_all() -> None:
     found = epochs_after(history([0.3, 0.1, 0.4]), 1)
-    assert [epoch["training_iteration"] for epoch in found] == [2, 3]
-    assert [epoch["best"] for epoch in found] == [0.3, 0.4]
-    assert found[0]["parts"] == {"valence": 0.0, "arousal": pytest.approx(0.2)}
+    assert [epoch for epoch, _ in found] == [2, 3]
+    assert [values["best"] for _, values in found] == [0.3, 0.4]
+    assert found[0][1]["parts/valence"] == 0.0
+    assert found[0][1]["parts/arousal"] == pytest.approx(0.2)

@@ -13,12 +13,11 @@ from raffect.errors import SettingsError
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.prediction import predict
 from raffect.temporal.training import (
-    NotFiniteError,
     ResidentData,
     Trainer,
     is_done,
-    learning_rate,
 )
+from raffect.training.loop import NotFiniteError
 from tests.temporal.builders import small_config
 
 
@@ -181,24 +180,6 @@ def test_bfloat16_trains_on_the_cpu_too(task_data):
 def test_a_gpu_that_is_not_there_is_the_users_mistake(task_data):
     with pytest.raises(SettingsError, match="no GPU"):
         Trainer(small_config(Task.VA, run__device="cuda"), task_data(Task.VA))
-
-
-@pytest.mark.parametrize(
-    ("step", "share"),
-    [(0, 0.05), (9, 0.5), (19, 1.0), (20, 1.0), (60, 0.5), (99, 0.000379)],
-)
-def test_the_rate_warms_up_linearly_then_follows_a_cosine(step, share):
-    settings = OptimiserConfig(epochs=10, warmup_epochs=2, lr=0.3)
-    assert learning_rate(settings, step, 10) == pytest.approx(0.3 * share, rel=0.02)
-
-
-def test_a_rate_without_warm_up_starts_at_its_peak_and_a_fractional_one_never_exceeds_it():
-    assert learning_rate(OptimiserConfig(warmup_epochs=0, lr=0.3), 0, 10) == 0.3
-    rates = [learning_rate(OptimiserConfig(warmup_epochs=0.25, lr=0.3), i, 10) for i in range(400)]
-    assert max(rates) <= 0.3
-    assert min(rates) > 0
-    only_warm_up = OptimiserConfig(epochs=2, warmup_epochs=5, lr=0.3)
-    assert learning_rate(only_warm_up, 19, 10) == pytest.approx(0.3 * 20 / 50)
 
 
 def test_a_checkpoint_serves_a_run_whose_batches_come_in_parts(task_data, tmp_path):

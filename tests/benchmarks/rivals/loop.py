@@ -14,7 +14,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.temporal.losses import ValenceArousalLoss
 from raffect.temporal.model import TemporalModel, activate
-from raffect.temporal.training import learning_rate
+from raffect.training.optim import learning_rate
 
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
 

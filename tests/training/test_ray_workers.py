@@ -1,11 +1,16 @@
 import json
+import time
+from functools import partial
 
 import pytest
+import ray
 
 from raffect.affwild2.tasks import Task
+from raffect.engine import Share
 from raffect.errors import DataError, RaffectError, SettingsError
 from raffect.temporal.data import load_task_data
 from raffect.temporal.train import train
+from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.ray_workers import train_on_workers
 from tests.temporal.builders import NO_DROPOUT, small_config
@@ -71,10 +76,32 @@ def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monk
     config = small_config(Task.VA, optimiser__epochs=1)
     data = load_task_data(small_store, "clip", Task.VA)
     checkpoints = CheckpointFolder(small_store, "sweeps/va/trials/00001/checkpoint")
+    make, share = partial(Trainer, config), Share(0.5, 0)
     with pytest.raises(RaffectError, match="disk of the worker"):
-        train_on_workers(config, data, 2, checkpoints, deliver)
+        train_on_workers(make, data, 2, share, checkpoints, deliver, print)
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake(small_store, ray_local):
     with pytest.raises(SettingsError, match="this machine has 0"):
         train(small_store, small_config(Task.VA, run__device="cuda"), "clip", "m", workers=2)
+
+
+def test_an_interrupted_run_frees_its_workers_at_once_and_continues(small_store, ray_local):
+    cores = ray.available_resources()["CPU"]
+    config = small_config(Task.VA, optimiser__epochs=200)
+
+    def interrupt(result, total):
+        if result.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small_store, config, "clip", "m", workers=2, on_epoch=interrupt)
+    until = time.monotonic() + 10
+    while ray.available_resources().get("CPU", 0) < cores and time.monotonic() < until:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == cores
+    checkpoints = CheckpointFolder(small_store, "models/m/checkpoint")
+    trainer = Trainer(config, load_task_data(small_store, "clip", Task.VA))
+    assert checkpoints.restore_latest(trainer)
+    assert 2 <= trainer.epoch < 200
+    assert small_store.names("models/m") == ["checkpoint", "plan.json"]

@@ -1,0 +1,104 @@
+"""Optimisation that all models share: schedule, averaged weights, class weights, state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class Schedule(Protocol):
+    """The settings of a learning-rate schedule."""
+
+    @property
+    def lr(self) -> float:
+        """The highest rate."""
+
+    @property
+    def epochs(self) -> int:
+        """Length of the schedule."""
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Length of the warm-up; may be a fraction of an epoch."""
+
+
+def learning_rate(settings: Schedule, step: int, steps_per_epoch: int) -> float:
+    """Rate of a step (from 0): linear over the warm-up, then a cosine towards 0 at the end."""
+    warm = settings.warmup_epochs * steps_per_epoch
+    if step < warm:
+        return settings.lr * min(1.0, (step + 1) / warm)
+    rest = settings.epochs * steps_per_epoch - warm
+    share = min(1.0, (step - warm) / max(rest, 1.0))
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@torch.no_grad()
+def update_average(mean: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights (EMA) towards the model's; buffers are copied.
+
+    The decay grows as (1 + step) / (10 + step) up to `decay`, as in TensorFlow's
+    ExponentialMovingAverage: the random start is forgotten at once, also in a short run.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step)) if decay else 1.0
+    into: list[Tensor] = list(mean.parameters())
+    of: list[Tensor] = list(model.parameters())
+    torch._foreach_lerp_(into, of, weight)
+    for target, source in zip(mean.buffers(), model.buffers(), strict=True):
+        target.copy_(source)
+
+
+def class_weights(
+    counts: NDArray[np.integer], power: float, over_frames: bool
+) -> NDArray[np.float64]:
+    """Weights `count ** -power` per class: power 0 is none, 1 the inverse class frequency.
+
+    Args:
+        counts: Training frames per class, `(classes,)`.
+        power: From 0 to 1.
+        over_frames: What the weights' mean of 1 is over. Frames: for a loss that is the plain mean
+            of weighted terms, whose size then does not depend on the power; a class without
+            frames weighs 0. Classes: for one that is divided by the weights' sum, where it only
+            scales label smoothing; a class without frames weighs as much as one with a single.
+    """
+    weights = np.maximum(np.asarray(counts, np.float64), 1.0) ** -power
+    if not over_frames:
+        return np.asarray(weights / weights.mean())
+    weights = np.where(counts > 0, weights, 0.0)
+    mean = float((weights * counts).sum() / max(1, counts.sum()))
+    return np.asarray(weights / (mean or 1.0))
+
+
+def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as tensors named `parameter/key`, for safetensors."""
+    names = _names(model, optimiser)
+    return {
+        f"{names[index]}/{key}": value
+        for index, state in optimiser.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def load_optimiser_tensors(
+    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what `optimiser_tensors` returned."""
+    index = {name: index for index, name in enumerate(_names(model, optimiser))}
+    state: dict[int, dict[str, Tensor]] = {}
+    for full, value in tensors.items():
+        name, _, key = full.rpartition("/")
+        state.setdefault(index[name], {})[key] = value
+    # Torch's own way puts each tensor where it belongs: AdamW's step count stays on the CPU.
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _names(model: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
+    """Names of the optimiser's parameters, in the order of the indices in its state."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(own)] for group in optimiser.param_groups for own in group["params"]]

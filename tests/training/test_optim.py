@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from raffect.clip.optimiser import make_optimiser
+from raffect.config import FinetuneConfig, OptimiserConfig
+from raffect.training.optim import (
+    class_weights,
+    learning_rate,
+    load_optimiser_tensors,
+    optimiser_tensors,
+    update_average,
+)
+from tests.clip.clip_data import tiny_config
+
+COUNTS = np.array([177198, 16573, 10771, 9080, 95463, 78751, 31615, 165866])
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [(0, 0.05), (9, 0.5), (19, 1.0), (20, 1.0), (60, 0.5), (99, 0.000379)],
+)
+def test_the_rate_warms_up_linearly_then_follows_a_cosine(step, share):
+    settings = OptimiserConfig(epochs=10, warmup_epochs=2, lr=0.3)
+    assert learning_rate(settings, step, 10) == pytest.approx(0.3 * share, rel=0.02)
+
+
+def test_a_rate_without_warm_up_starts_at_its_peak_and_a_fractional_one_never_exceeds_it():
+    assert learning_rate(OptimiserConfig(warmup_epochs=0, lr=0.3), 0, 10) == 0.3
+    rates = [learning_rate(OptimiserConfig(warmup_epochs=0.25, lr=0.3), i, 10) for i in range(400)]
+    assert max(rates) <= 0.3
+    assert min(rates) > 0
+    only_warm_up = OptimiserConfig(epochs=2, warmup_epochs=5, lr=0.3)
+    assert learning_rate(only_warm_up, 19, 10) == pytest.approx(0.3 * 20 / 50)
+
+
+def test_a_share_of_the_peak_over_whole_epochs():
+    settings = OptimiserConfig(epochs=10, warmup_epochs=1, lr=1.0)
+    rates = [learning_rate(settings, step, 10) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert learning_rate(settings, 200, 10) == pytest.approx(0)
+
+
+def test_fine_tuning_and_temporal_models_share_the_schedule():
+    """Half an epoch of an odd number of steps is half a step more: nothing is rounded."""
+    tuning = FinetuneConfig(epochs=4, warmup_epochs=0.5, lr=0.3)
+    temporal = OptimiserConfig(epochs=4, warmup_epochs=0.5, lr=0.3)
+    rates = [learning_rate(tuning, step, 5) for step in range(20)]
+    assert rates == [learning_rate(temporal, step, 5) for step in range(20)]
+    assert rates[0] == pytest.approx(0.3 / 2.5)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_weights_average_to_one_over_the_frames(power: float):
+    weights = class_weights(COUNTS, power, over_frames=True)
+    assert (weights * COUNTS).sum() / COUNTS.sum() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(weights / weights[0], (COUNTS / COUNTS[0]) ** -power, rtol=1e-5)
+
+
+def test_an_absent_class_weighs_nothing():
+    weights = class_weights(np.array([3, 0, 1]), 1.0, over_frames=True)
+    assert weights.tolist() == pytest.approx([2 / 3, 0, 2])
+
+
+def test_over_classes_the_mean_weight_is_one_and_an_absent_class_counts_as_one_frame():
+    weights = class_weights(np.array([4, 0, 1]), 0.5, over_frames=False)
+    assert weights.tolist() == pytest.approx([0.6, 1.2, 1.2])
+
+
+def test_the_average_is_that_of_its_definition():
+    model, mean = nn.Linear(2, 1), nn.Linear(2, 1).requires_grad_(False)
+    expected = mean.weight.clone()
+    for step in range(30):
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        update_average(mean, model, 0.7, step)
+        decay = min(0.7, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(mean.weight, expected)
+
+
+def test_no_averaging_is_the_model_itself_and_statistics_are_copied():
+    model, mean = nn.BatchNorm1d(3), nn.BatchNorm1d(3).requires_grad_(False)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    model(torch.randn(8, 3))
+    update_average(mean, model, 0.0, 5)
+    assert torch.equal(mean.weight, model.weight)
+    assert torch.equal(mean.running_mean, model.running_mean)
+    assert mean.num_batches_tracked == 1
+
+
+def test_the_optimisers_state_goes_there_and_back():
+    def one_step(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        model(torch.ones(1, 4)).square().sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    torch.manual_seed(0)
+    first, second = nn.Linear(4, 2), nn.Linear(4, 2)
+    a, b = (make_optimiser(model, tiny_config()) for model in (first, second))
+    one_step(first, a)
+    second.load_state_dict(first.state_dict())
+    saved = {name: value.clone() for name, value in optimiser_tensors(first, a).items()}
+    load_optimiser_tensors(second, b, saved)
+    one_step(first, a)
+    one_step(second, b)
+    assert torch.equal(first.weight, second.weight)
