@@ -96,8 +96,8 @@ def crops(tmp_path: Path) -> Path:
 @pytest.fixture
 def with_encoder(store: Store) -> Store:
     """A model on features that a real encoder of the store could have made."""
-    from raffect.clip.encoder import to_bytes
     from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
+    from tests.clip.clip_data import to_bytes
 
     tiny.fill(store)
     encoder = build_encoder(EncoderConfig(model="raffect-tiny", pretrained=None))

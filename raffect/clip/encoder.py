@@ -8,7 +8,6 @@ from typing import Any, Literal, TypedDict
 
 import torch
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -142,13 +141,6 @@ def to_images(pixels: Any, device: torch.device | str = "cpu") -> Tensor:
     """Images `(batch, 3, height, width)` in [0, 1] from pixels `(batch, height, width, 3)`."""
     tensor = torch.as_tensor(pixels).to(device, non_blocking=True)
     return tensor.permute(0, 3, 1, 2).float() / 255
-
-
-def to_bytes(encoder: FrameEncoder) -> bytes:
-    """The encoder's weights as a safetensors file."""
-    return save_tensors(
-        {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
-    )
 
 
 def restore(description: EncoderDescription, weights: bytes) -> FrameEncoder:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from safetensors.torch import save as save_tensors
+from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
 from raffect.clip.encoder import EncoderDescription, build_encoder, restore
-from raffect.clip.encoder import to_bytes as encoder_bytes
 from raffect.clip.ingest import WINDOW, WorkerFrames, choose_frames, read_frames
 from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
 from raffect.config import FinetuneConfig
@@ -38,7 +33,7 @@ from raffect.store.layout import (
 )
 from raffect.store.manifest import has_manifest
 from raffect.store.stage import StagePart
-from raffect.training.checkpoints import CheckpointFolder, write_state
+from raffect.training.checkpoints import CheckpointFolder, json_bytes, pack_state, tensor_bytes
 from raffect.training.loop import NotFiniteError
 from raffect.training.ray_workers import train_on_workers
 from raffect.training.reduce import Reducer
@@ -163,7 +158,7 @@ def finetune(
         config=config,
         workers=workers,
         description=encoder.describe(),
-        weights=encoder_bytes(encoder),
+        weights=tensor_bytes(encoder.state_dict()),
         class_counts=chosen.class_counts(),
         train=read_frames(store, chosen.train, seen, workers, config.run.seed),
         validation=read_frames(store, chosen.validation, seen, workers, None),
@@ -218,9 +213,9 @@ def _write_encoder(
         "history": finetuner.history,
     }
     parts = [
-        stage.write_part(ENCODER_WEIGHTS, save_tensors(finetuner.best_weights)),
-        stage.write_part(CONFIG, (json.dumps(run.description, indent=1) + "\n").encode()),
-        stage.write_part(METRICS, (json.dumps(metrics, indent=1) + "\n").encode()),
+        stage.write_part(ENCODER_WEIGHTS, tensor_bytes(finetuner.best_weights)),
+        stage.write_part(CONFIG, json_bytes(run.description)),
+        stage.write_part(METRICS, json_bytes(metrics)),
     ]
     return parts, best, finetuner.epoch
 
@@ -241,12 +236,8 @@ def adopt_ray_checkpoint(store: Store, folder: str, checkpoints: CheckpointFolde
         store.delete(old)
         return
     groups: dict[str, dict[str, Tensor]] = {}
-    with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-        path = Path(local) / STATE_TENSORS
-        path.write_bytes(tensors)
-        for key, value in load_file(path).items():
-            group, _, name = key.partition(":")
-            groups.setdefault(group, {})[name] = value
-        write_state(Path(local), groups, {"history": facts["history"]})
-        checkpoints.write(facts["epoch"], Path(local))
+    for key, value in load_tensors(tensors).items():
+        group, _, name = key.partition(":")
+        groups.setdefault(group, {})[name] = value
+    checkpoints.write(facts["epoch"], pack_state(groups, {"history": facts["history"]}))
     store.delete(old)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 import numpy as np
@@ -20,7 +19,7 @@ from raffect.clip.encoder import CLASSES, FrameEncoder, to_images
 from raffect.clip.lora import add_lora, plain_state
 from raffect.clip.optimiser import make_optimiser, set_rate
 from raffect.config import FinetuneConfig
-from raffect.training.checkpoints import read_state, write_state
+from raffect.training.checkpoints import pack_state, unpack_state
 from raffect.training.device import autocast
 from raffect.training.loop import NotFiniteError
 from raffect.training.optim import (
@@ -182,23 +181,23 @@ class Finetuner:
         values = f1(table.diagonal(), table.sum(axis=0), table.sum(axis=1))
         return dict(zip(CLASSES, values.tolist(), strict=True))
 
-    def save(self, folder: Path) -> None:
-        """Write all that is needed to go on exactly into a local folder."""
-        tensors = {
+    def save(self) -> dict[str, bytes]:
+        """All that is needed to go on exactly, as files: content by name."""
+        groups = {
             "model": self.model.state_dict(),
             "mean": self.mean.state_dict(),
             "best": self.best_weights,
             "optimiser": optimiser_tensors(self.model, self.optimiser),
         }
-        write_state(folder, tensors, {"history": self.history})
+        return pack_state(groups, {"history": self.history})
 
-    def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
-        tensors, facts = read_state(folder)
-        self.model.load_state_dict(tensors["model"])
-        self.mean.load_state_dict(tensors["mean"])
-        self.best_weights = tensors["best"]
-        load_optimiser_tensors(self.model, self.optimiser, tensors["optimiser"])
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Go on from what `save` returned."""
+        groups, facts = unpack_state(files)
+        self.model.load_state_dict(groups["model"])
+        self.mean.load_state_dict(groups["mean"])
+        self.best_weights = groups["best"]
+        load_optimiser_tensors(self.model, self.optimiser, groups["optimiser"])
         self.history = facts["history"]
         self.epoch = len(self.history)
         # max() gives the first of equals, as train_epoch does.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,7 +16,7 @@ from raffect.config import TemporalConfig
 from raffect.errors import StoreError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Store, sweep_folder
-from raffect.store.layout import CHECKPOINT, MODEL_FILES, trial_folder
+from raffect.store.layout import CHECKPOINT, trial_folder
 from raffect.store.retry import patiently
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
@@ -69,13 +67,10 @@ class TrialHome:
         """
         entries = []
         below = sweep_folder(self.sweep)
-        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-            trainer.write_model(Path(local))
-            for name in MODEL_FILES:
-                data = (Path(local) / name).read_bytes()
-                key = f"{self.folder(number)}/{name}"
-                self.store.write_bytes(key, data)
-                entries.append(FileEntry.of(key.removeprefix(f"{below}/"), data))
+        for name, data in trainer.model_files().items():
+            key = f"{self.folder(number)}/{name}"
+            self.store.write_bytes(key, data)
+            entries.append(FileEntry.of(key.removeprefix(f"{below}/"), data))
         return tuple(entries)
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from raffect.config import TemporalConfig
 from raffect.context import Context
 from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
-from raffect.store.layout import CHECKPOINT, METRICS, MODEL_FILES
+from raffect.store.layout import CHECKPOINT
 from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
-from raffect.temporal.model import ModelMetrics, auxiliary_weights, check_model
+from raffect.temporal.model import auxiliary_weights, check_model
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.loop import NotFiniteError, run_epochs
 
 OnEpoch = Callable[[EpochResult, int], None]
+Counts = dict[str, float]
 
 
 def train(
@@ -61,19 +60,11 @@ def train(
         return stage.finished
     data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
     try:
-        parts = _train(stage, config, data, workers, on_epoch, context)
+        parts, counts = _train(stage, config, data, workers, on_epoch, context)
     except NotFiniteError as error:
         # Nothing is worth continuing: the same name is free for other settings.
         store.delete(folder)
         raise _diverged(store, folder, error) from error
-    metrics: ModelMetrics = store.read_json(f"{folder}/{METRICS}")
-    counts = {
-        "score": metrics["score"],
-        "epoch": metrics["best_epoch"],
-        "epochs": metrics["epochs"],
-        "parameters": metrics["parameters"],
-        "seconds": round(sum(epoch["seconds"] for epoch in metrics["history"]), 3),
-    }
     manifest = stage.finish(parts, counts, notes={"workers": workers})
     CheckpointFolder(store, f"{folder}/{CHECKPOINT}").clear()
     return manifest
@@ -86,7 +77,7 @@ def _train(
     workers: int,
     on_epoch: OnEpoch | None,
     context: Context,
-) -> list[StagePart]:
+) -> tuple[list[StagePart], Counts]:
     checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
 
     def tell(result: EpochResult) -> None:
@@ -96,7 +87,7 @@ def _train(
     if workers == 1:
         trainer = Trainer(config, data)
         run_epochs(trainer, checkpoints, tell)
-        return write_parts(stage, trainer)
+        return _write_model(stage, trainer)
     # Imported here: one process needs no Ray, which takes seconds to import.
     from raffect.engine import check_gpus, connect, share_of
     from raffect.training.ray_workers import train_on_workers
@@ -104,15 +95,23 @@ def _train(
     connect(context.address)
     check_gpus(config.run.device, workers, context.address)
     share = share_of(workers, config.run.device, context.on_note)
-    make, deliver = partial(Trainer, config), partial(write_parts, stage)
+    make, deliver = partial(Trainer, config), partial(_write_model, stage)
     return train_on_workers(make, data, workers, share, checkpoints, deliver, tell)
 
 
-def write_parts(stage: Stage, trainer: Trainer) -> list[StagePart]:
-    """Write the files of the trainer's model into the stage's folder."""
-    with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-        trainer.write_model(Path(local))
-        return [stage.write_part(file, (Path(local) / file).read_bytes()) for file in MODEL_FILES]
+def _write_model(stage: Stage, trainer: Trainer) -> tuple[list[StagePart], Counts]:
+    """Write the trainer's model into the stage's folder; its files, and the manifest's counts."""
+    best = trainer.best
+    assert best is not None
+    counts = {
+        "score": best.score,
+        "epoch": best.epoch,
+        "epochs": trainer.epoch,
+        "parameters": trainer.parameter_count,
+        "seconds": round(sum(epoch.seconds for epoch in trainer.history), 3),
+    }
+    files = trainer.model_files()
+    return [stage.write_part(name, data) for name, data in files.items()], counts
 
 
 def _diverged(store: Store, folder: str, error: NotFiniteError) -> RaffectError:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from raffect.temporal.model import (
 )
 from raffect.temporal.prediction import predict_resident
 from raffect.temporal.segments import index_segments
-from raffect.training.checkpoints import read_state, write_json, write_state, write_tensors
+from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
 from raffect.training.device import autocast, choose_device, seeded
 from raffect.training.loop import NotFiniteError
 from raffect.training.optim import learning_rate, load_optimiser_tensors, optimiser_tensors
@@ -220,8 +219,8 @@ class Trainer:
         labels = self.data.validation.labels[self.config.task]
         return score(self.config.task, predictions[labels.valid], labels.values[labels.valid])
 
-    def save(self, folder: Path) -> None:
-        """Write all that is needed to go on exactly into a local folder."""
+    def save(self) -> dict[str, bytes]:
+        """All that is needed to go on exactly, as files: content by name."""
         groups = {
             "model": self.model.state_dict(),
             "best": self._best_weights,
@@ -232,18 +231,18 @@ class Trainer:
             "data": self.data.digest,
             "history": [asdict(result) for result in self.history],
         }
-        write_state(folder, groups, facts)
+        return pack_state(groups, facts)
 
-    def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote for the same settings and data.
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Go on from what `save` returned for the same settings and data.
 
         Raises:
-            ValueError: It was written for other settings or data.
+            ValueError: It is of other settings or data.
         """
-        groups, facts = read_state(folder)
+        groups, facts = unpack_state(files)
         before = build(TemporalConfig, facts["config"])
         if (_numbers(before), facts["data"]) != (_numbers(self.config), self.data.digest):
-            raise ValueError(f"{folder} was saved with other settings or data")
+            raise ValueError("the checkpoint was saved with other settings or data")
         self.model.load_state_dict(groups["model"])
         self._best_weights = groups["best"]
         load_optimiser_tensors(self.model, self._optimiser, groups["optimiser"])
@@ -252,8 +251,8 @@ class Trainer:
         # max() gives the first of equals, as run_epoch does.
         self.best = max(self.history, key=lambda result: result.score, default=None)
 
-    def write_model(self, folder: Path) -> None:
-        """Write the model of the best epoch, as inference.py reads it."""
+    def model_files(self) -> dict[str, bytes]:
+        """The model of the best epoch as files that inference.py reads: content by name."""
         best, task = self.best, self.config.task
         assert best is not None
         description = ModelDescription(
@@ -273,10 +272,12 @@ class Trainer:
             data=self.data.digest,
             history=[asdict(result) for result in self.history],
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / MODEL_WEIGHTS, self._best_weights)
-        write_json(folder / CONFIG, description)
-        write_json(folder / METRICS, metrics)
+        # The metrics last: with them the model of a trial is whole.
+        return {
+            MODEL_WEIGHTS: tensor_bytes(self._best_weights),
+            CONFIG: json_bytes(description),
+            METRICS: json_bytes(metrics),
+        }
 
 
 def is_done(settings: OptimiserConfig, history: Sequence[EpochResult]) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from raffect.store import Store
@@ -21,11 +20,11 @@ class Saveable(Protocol):
 
     epoch: int
 
-    def save(self, folder: Path) -> None:
-        """Write all that is needed to go on into a local folder."""
+    def save(self) -> dict[str, bytes]:
+        """All that is needed to go on exactly, as files: content by name."""
 
-    def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Go on from what `save` returned."""
 
 
 class CheckpointFolder:
@@ -45,20 +44,16 @@ class CheckpointFolder:
 
     def save(self, trainer: Saveable) -> None:
         """Keep the trainer's state, instead of earlier ones."""
-        with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-            trainer.save(Path(local))
-            self.write(trainer.epoch, Path(local))
+        self.write(trainer.epoch, trainer.save())
 
-    def write(self, epoch: int, local: Path) -> None:
-        """Keep a local folder's files as the checkpoint of an epoch, instead of earlier ones."""
+    def write(self, epoch: int, files: Mapping[str, bytes]) -> None:
+        """Keep files as the checkpoint of an epoch, instead of earlier ones."""
         name = f"epoch-{epoch:05d}"
         target = f"{self.folder}/{name}"
         self.store.delete(f"{target}/{WHOLE}")
-        hashes = {}
-        for path in sorted(local.iterdir()):
-            data = path.read_bytes()
-            hashes[path.name] = hashlib.sha256(data).hexdigest()
-            self.store.write_bytes(f"{target}/{path.name}", data)
+        for file, data in files.items():
+            self.store.write_bytes(f"{target}/{file}", data)
+        hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
         self.store.write_json(f"{target}/{WHOLE}", hashes)
         for other in self.store.names(self.folder):
             if other != name:
@@ -67,23 +62,24 @@ class CheckpointFolder:
     def restore_latest(self, trainer: Saveable) -> bool:
         """Let the trainer go on from the newest whole checkpoint; False if there is none."""
         for name in reversed(self.store.names(self.folder)):
-            with tempfile.TemporaryDirectory(prefix="raffect-") as local:
-                if self._fetch(f"{self.folder}/{name}", Path(local)):
-                    trainer.restore(Path(local))
-                    return True
+            files = self._read(f"{self.folder}/{name}")
+            if files is not None:
+                trainer.restore(files)
+                return True
         return False
 
-    def _fetch(self, source: str, local: Path) -> bool:
+    def _read(self, source: str) -> dict[str, bytes] | None:
+        """The files of a checkpoint; None if it is not whole."""
+        files = {}
         try:
             hashes: dict[str, str] = self.store.read_json(f"{source}/{WHOLE}")
-            for name, expected in hashes.items():
-                data = self.store.read_bytes(f"{source}/{name}")
-                if hashlib.sha256(data).hexdigest() != expected:
-                    return False
-                (local / name).write_bytes(data)
+            for file, expected in hashes.items():
+                files[file] = self.store.read_bytes(f"{source}/{file}")
+                if hashlib.sha256(files[file]).hexdigest() != expected:
+                    return None
         except (FileNotFoundError, json.JSONDecodeError):
-            return False
-        return True
+            return None
+        return files
 
     def clear(self) -> None:
         """Delete all checkpoints."""
@@ -93,37 +89,39 @@ class CheckpointFolder:
 _BETWEEN = "//"
 
 
-def write_state(
-    folder: Path, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, object]
-) -> None:
-    """Write groups of tensors and facts into a local folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def pack_state(
+    groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, object]
+) -> dict[str, bytes]:
+    """Groups of tensors and facts (JSON types) as the files of a checkpoint."""
     flat = {
         f"{group}{_BETWEEN}{name}": value
         for group, tensors in groups.items()
         for name, value in tensors.items()
     }
-    write_tensors(folder / STATE_TENSORS, flat)
-    write_json(folder / STATE_FACTS, {"groups": list(groups), **facts})
+    return {
+        STATE_TENSORS: tensor_bytes(flat),
+        STATE_FACTS: json_bytes({"groups": list(groups), **facts}),
+    }
 
 
-def read_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The groups of tensors (in the machine's memory) and the facts that `write_state` wrote."""
-    facts: dict[str, Any] = json.loads((folder / STATE_FACTS).read_text(encoding="utf-8"))
-    weights: dict[str, dict[str, Tensor]] = {group: {} for group in facts.pop("groups")}
-    for key, value in load_file(folder / STATE_TENSORS).items():
+def unpack_state(
+    files: Mapping[str, bytes],
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The groups of tensors (in host memory) and the facts that `pack_state` took."""
+    facts: dict[str, Any] = json.loads(files[STATE_FACTS])
+    groups: dict[str, dict[str, Tensor]] = {group: {} for group in facts.pop("groups")}
+    for key, value in load_tensors(files[STATE_TENSORS]).items():
         group, _, name = key.partition(_BETWEEN)
-        weights[group][name] = value
-    return weights, facts
+        groups[group][name] = value
+    return groups, facts
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON for people and machines; NaN is a bug here and raises."""
+def json_bytes(value: object) -> bytes:
+    """JSON for people and machines; NaN is a bug here and raises."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(f"{text}\n", encoding="utf-8")
+    return f"{text}\n".encode()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors wants them: contiguous, each with memory of its own."""
-    own = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(own, path)
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file; it wants tensors contiguous, in host memory."""
+    return save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()})

@@ -11,9 +11,11 @@ from PIL import Image
 
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import Split, Task
+from raffect.clip.encoder import FrameEncoder
 from raffect.config import FinetuneConfig
 from raffect.settings import override
 from raffect.store import DATASET, Stage, Store
+from raffect.training.checkpoints import tensor_bytes
 
 TINY = {
     "encoder.model": "raffect-tiny-vit",
@@ -84,3 +86,8 @@ def shard_bytes(rows: list[tuple[str, int, bytes]]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=50, compression="none")
     return sink.getvalue()
+
+
+def to_bytes(encoder: FrameEncoder) -> bytes:
+    """The encoder's weights as the store keeps them."""
+    return tensor_bytes(encoder.state_dict())

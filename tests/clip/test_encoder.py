@@ -12,7 +12,6 @@ from raffect.clip.encoder import (
     build_encoder,
     load_encoder,
     restore,
-    to_bytes,
     to_images,
 )
 from raffect.clip.training import expression_loss
@@ -20,6 +19,7 @@ from raffect.config import EncoderConfig
 from raffect.errors import NotThereError, RaffectError, SettingsError, StoreError
 from raffect.store import Stage, Store, encoder_folder
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
+from tests.clip.clip_data import to_bytes
 
 TINY = EncoderConfig(model="raffect-tiny", pretrained=None)
 VIT = EncoderConfig(model="raffect-tiny-vit", pretrained=None)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raffect.clip.encoder import FrameEncoder, build_encoder, to_bytes, to_images
+from raffect.clip.encoder import FrameEncoder, build_encoder, to_images
 from raffect.clip.extract import extract
 from raffect.clip.images import decode_batch
 from raffect.config import ExtractConfig
@@ -18,7 +18,7 @@ from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
-from tests.clip.clip_data import tiny_config
+from tests.clip.clip_data import tiny_config, to_bytes
 
 pytestmark = pytest.mark.ray
 CONFIG_SMALL = ExtractConfig(batch_size=32)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from raffect.clip.finetune import adopt_ray_checkpoint, finetune
 from raffect.clip.training import Finetuner
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import DATASET, Store, read_manifest
-from raffect.training.checkpoints import CheckpointFolder, read_state
+from raffect.training.checkpoints import CheckpointFolder, unpack_state
 from tests.clip.clip_data import tiny_config
 
 pytestmark = pytest.mark.ray
@@ -64,15 +63,14 @@ def test_it_learns_and_goes_on_after_an_interruption(
         finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=workers)
 
 
-def test_a_checkpoint_that_ray_train_kept_is_adopted(tmp_path: Path, store: Store):
+def test_a_checkpoint_that_ray_train_kept_is_adopted(store: Store):
     """As fine-tuning of raffect 0.1 left it: named in Ray Train's snapshot, groups before `:`."""
     config = tiny_config(epochs=3)
     rng = np.random.default_rng(0)
     batch = torch.from_numpy(rng.integers(0, 255, (16, 64, 64, 3), np.uint8)), torch.arange(16) % 8
     before = Finetuner(build_encoder(config.encoder), config, np.full(8, 2), steps=1)
     before.train_epoch([batch], [batch])
-    before.save(tmp_path)
-    groups, facts = read_state(tmp_path)
+    groups, facts = unpack_state(before.save())
     flat = {f"{group}:{name}": t for group, own in groups.items() for name, t in own.items()}
     old = "encoders/clip/train"
     store.write_bytes(f"{old}/checkpoint_2/state.safetensors", save(flat))

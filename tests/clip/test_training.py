@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.metrics import f1_score
 from raffect.clip.encoder import CLASSES, build_encoder, to_images
 from raffect.clip.images import decode_batch
 from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
-from raffect.training.checkpoints import read_state
+from raffect.training.checkpoints import unpack_state
 from raffect.training.loop import NotFiniteError
 from tests.clip.clip_data import crop, tiny_config
 
@@ -77,16 +76,15 @@ def test_the_score_is_the_macro_f1_of_the_averaged_weights(
     ids=["transformer", "convolutions", "lora and prompt"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
-    tmp_path: Path, train: list[Batch], validation: list[Batch], changes: dict[str, Any]
+    train: list[Batch], validation: list[Batch], changes: dict[str, Any]
 ):
     whole = make(epochs=3, **changes)
     for _ in range(3):
         whole.train_epoch(train, validation)
     first = make(epochs=3, **changes)
     first.train_epoch(train, validation)
-    first.save(tmp_path)
     second = make(epochs=3, **changes)
-    second.restore(tmp_path)
+    second.restore(first.save())
     assert second.epoch == 1
     for _ in range(2):
         second.train_epoch(train, validation)
@@ -96,14 +94,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
 
 
 def test_the_best_epochs_plain_weights_are_in_the_checkpoint(
-    tmp_path: Path, train: list[Batch], validation: list[Batch]
+    train: list[Batch], validation: list[Batch]
 ):
     finetuner = make(lora_rank=2)
     finetuner.train_epoch(train, validation)
-    finetuner.save(tmp_path)
-    tensors, facts = read_state(tmp_path)
+    groups, facts = unpack_state(finetuner.save())
     encoder = build_encoder(tiny_config().encoder)
-    encoder.load_state_dict(tensors["best"])
+    encoder.load_state_dict(groups["best"])
     images = to_images(validation[0][0])
     with torch.no_grad():
         torch.testing.assert_close(encoder.eval()(images), finetuner.mean.eval()(images))

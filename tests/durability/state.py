@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -71,9 +72,9 @@ class _Probe:
     def __init__(self) -> None:
         self.seconds: Seconds = ()
 
-    def save(self, folder: Any) -> None:
+    def save(self) -> dict[str, bytes]:
         raise AssertionError("a probe only reads")
 
-    def restore(self, folder: Any) -> None:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        state = json.loads(files["state.json"])
         self.seconds = tuple(epoch["seconds"] for epoch in state["history"])

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from raffect.affwild2.scores import score
@@ -64,58 +65,55 @@ def test_training_leaves_the_global_random_state_alone(task_data):
     assert torch.equal(torch.randn(4), expected)
 
 
-def test_a_restored_run_goes_on_to_the_same_bits(task_data, tmp_path):
+def test_a_restored_run_goes_on_to_the_same_bits(task_data):
     data, config = task_data(Task.VA, Task.AU), small_config(Task.VA, losses__auxiliary__au=0.1)
     whole = run(Trainer(config, data), 4)
     run(half := Trainer(config, data), 2)
-    half.save(tmp_path / "state")
+    saved = half.save()
     run(half, 1)  # what is lost by the interruption
 
     restored = Trainer(config, data)
-    restored.restore(tmp_path / "state")
+    restored.restore(saved)
     assert restored.epoch == 2
     assert numbers(run(restored, 2)) == numbers(whole)
     assert restored.best.epoch == whole.best.epoch
-    for trainer, name in ((whole, "a"), (restored, "b")):
-        trainer.write_model(tmp_path / name)
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
-        tmp_path / "b" / "model.safetensors"
-    ).read_bytes()
+    weights = [trainer.model_files()["model.safetensors"] for trainer in (whole, restored)]
+    assert weights[0] == weights[1]
 
 
-def test_the_state_of_a_run_that_has_not_begun_can_be_kept(task_data, tmp_path):
+def test_the_state_of_a_run_that_has_not_begun_can_be_kept(task_data):
     data, config = task_data(Task.VA), small_config(Task.VA)
-    Trainer(config, data).save(tmp_path)
+    saved = Trainer(config, data).save()
     restored = Trainer(config, data)
-    restored.restore(tmp_path)
+    restored.restore(saved)
     assert (restored.epoch, restored.best) == (0, None)
     assert numbers(run(restored, 1)) == numbers(run(Trainer(config, data), 1))
 
 
-def test_the_state_holds_no_pickle(task_data, tmp_path):
+def test_the_state_holds_no_pickle(task_data):
     run(trainer := Trainer(small_config(Task.VA), task_data(Task.VA)), 1)
-    trainer.save(folder := tmp_path / "state")
-    assert sorted(path.name for path in folder.iterdir()) == ["state.json", "state.safetensors"]
-    json.loads((folder / "state.json").read_text())
+    files = trainer.save()
+    assert sorted(files) == ["state.json", "state.safetensors"]
+    json.loads(files["state.json"])
+    safetensors.torch.load(files["state.safetensors"])
 
 
-def test_state_of_other_settings_is_refused(task_data, tmp_path):
+def test_state_of_other_settings_is_refused(task_data):
     data = task_data(Task.VA)
     run(trainer := Trainer(small_config(Task.VA), data), 1)
-    trainer.save(tmp_path)
+    saved = trainer.save()
     with pytest.raises(ValueError, match="other settings"):
-        Trainer(small_config(Task.VA, optimiser__lr=0.5), data).restore(tmp_path)
+        Trainer(small_config(Task.VA, optimiser__lr=0.5), data).restore(saved)
 
 
-def test_the_model_written_is_that_of_the_best_epoch(task_data, tmp_path):
+def test_the_model_written_is_that_of_the_best_epoch(task_data):
     data = task_data(Task.EXPR)
     trainer = Trainer(small_config(Task.EXPR, optimiser__lr=0.05), data)
     weights = {}
     for _ in range(4):
         result = trainer.run_epoch()
         weights[result.epoch] = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-    trainer.write_model(tmp_path)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads(trainer.model_files()["metrics.json"])
     scores = [result.score for result in trainer.history]
     assert metrics["best_epoch"] == int(np.argmax(scores)) + 1
     assert metrics["score"] == max(scores)
@@ -182,11 +180,11 @@ def test_a_gpu_that_is_not_there_is_the_users_mistake(task_data):
         Trainer(small_config(Task.VA, run__device="cuda"), task_data(Task.VA))
 
 
-def test_a_checkpoint_serves_a_run_whose_batches_come_in_parts(task_data, tmp_path):
+def test_a_checkpoint_serves_a_run_whose_batches_come_in_parts(task_data):
     data = task_data(Task.VA)
-    run(Trainer(small_config(Task.VA), data), 1).save(tmp_path)
+    saved = run(Trainer(small_config(Task.VA), data), 1).save()
     parted = Trainer(small_config(Task.VA, optimiser__accumulation=2), data)
-    parted.restore(tmp_path)
+    parted.restore(saved)
     assert parted.run_epoch().epoch == 2
 
 

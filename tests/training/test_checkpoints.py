@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from raffect.training.checkpoints import CheckpointFolder
@@ -13,13 +11,12 @@ class Counter:
     def __init__(self, epoch=0):
         self.epoch = epoch
 
-    def save(self, folder: Path):
-        (folder / "a.txt").write_text(str(self.epoch))
-        (folder / "b.txt").write_text("beside")
+    def save(self):
+        return {"a.txt": str(self.epoch).encode(), "b.txt": b"beside"}
 
-    def restore(self, folder: Path):
-        assert (folder / "b.txt").read_text() == "beside"
-        self.epoch = int((folder / "a.txt").read_text())
+    def restore(self, files):
+        assert files["b.txt"] == b"beside"
+        self.epoch = int(files["a.txt"])
 
 
 @pytest.fixture
