@@ -91,7 +91,7 @@ def _parts(
     workers: int,
     on_note: OnNote,
 ) -> Iterator[StagePart]:
-    """The parts that are there, then each of the others as an encoder finishes it."""
+    """The parts that are there already, then each of the others as it is finished."""
     kept = stage.parts()
     yield from kept.values()
     pending = [shard for shard in shards if shard.removeprefix(f"{FRAMES}/") not in kept]
@@ -116,7 +116,7 @@ def _parts(
 
 
 class _Encoder:
-    """Holds the model and encodes a shard per call."""
+    """An actor of Ray Data: holds the model and encodes one shard per call."""
 
     def __init__(self, stage: Stage, encoder: str, config: ExtractConfig) -> None:
         self.stage = stage

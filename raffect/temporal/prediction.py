@@ -17,7 +17,7 @@ from raffect.config import TemporalConfig
 from raffect.temporal.batches import DeviceTimelines
 from raffect.temporal.model import TemporalModel, activate
 from raffect.temporal.segments import index_segments
-from raffect.temporal.timelines import Timelines
+from raffect.temporal.timelines import Timelines, build_timelines
 from raffect.training.device import autocast
 from raffect.training.reduce import LOCAL, Reducer
 
@@ -86,13 +86,8 @@ def measure_latency(model: TemporalModel, config: TemporalConfig, frames: int = 
     """Milliseconds per 1,000 frames, the best of three runs over one video with its features."""
     device = next(model.parameters()).device
     features = np.zeros((frames, model.feature_dim), dtype=np.float16)
-    timelines = Timelines(
-        ("latency",),
-        np.array([0, frames], dtype=np.int64),
-        np.arange(frames, dtype=np.int64),
-        np.ones(frames, dtype=bool),
-        {},
-    )
+    rows = np.arange(frames)
+    timelines = build_timelines(["latency"], {"latency": (rows + 1, rows)}, {})
     resident = DeviceTimelines(features, timelines, device)
     times = []
     for _ in range(3):

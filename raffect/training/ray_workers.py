@@ -6,9 +6,9 @@ one, and so does the same command given again.
 
 The driver runs `TorchTrainer.fit` in a thread and waits beside it in the caller's own thread,
 where the caller's callback and Ctrl-C belong; Ray Train's callbacks run in its controller, an
-actor. Messages travel through an actor on the caller's node. The controller imports this module,
-but no model's: pickled messages and the work pass through it unopened, so that it starts without
-open_clip, which takes as long to import as torch.
+actor. Messages travel through an actor on the caller's node. The controller imports torch in any
+case (with Ray's TorchConfig) and this module, but no model's: the work passes through it
+unopened, so that it starts without open_clip, which takes as long to import as torch.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from raffect.errors import find_user_error
 from raffect.store.layout import ENGINE
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.loop import EpochTrainer, NotFiniteError, Record, run_epochs
+from raffect.training.messages import MessageQueue
 from raffect.training.reduce import LOCAL, GroupReducer, Reducer
 
 Data = TypeVar("Data")
@@ -53,31 +54,6 @@ class _Kind(Enum):
     EPOCH = "record of an epoch"
     DIVERGED = "why training can't go on"
     DELIVERED = "what `deliver` returned"
-
-
-class MessageQueue:
-    """Messages from rank 0 to the driver, and the controller's handle; an actor."""
-
-    def __init__(self) -> None:
-        self._messages: list[bytes] = []
-        self._controller: Any = None
-
-    def put(self, message: bytes) -> None:
-        """Add a message, pickled: unpickling it here would import the model's code."""
-        self._messages.append(message)
-
-    def take(self) -> list[bytes]:
-        """The messages since the last call."""
-        taken, self._messages = self._messages, []
-        return taken
-
-    def set_controller(self, controller: Any) -> None:
-        """Keep the controller's handle, which `TorchTrainer.fit` does not give away."""
-        self._controller = controller
-
-    def controller(self) -> Any:
-        """The controller's handle; None before it has started."""
-        return self._controller
 
 
 class _SendHandle(ControllerCallback):

@@ -1,0 +1,34 @@
+"""Messages from the workers of a run to its driver.
+
+Apart from ray_workers.py because the actor's process imports this module: without torch it starts
+seconds sooner.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MessageQueue:
+    """Messages from rank 0 to the driver, and the controller's handle; an actor."""
+
+    def __init__(self) -> None:
+        self._messages: list[bytes] = []
+        self._controller: Any = None
+
+    def put(self, message: bytes) -> None:
+        """Add a message, pickled: unpickling it here would import the model's code."""
+        self._messages.append(message)
+
+    def take(self) -> list[bytes]:
+        """The messages since the last call."""
+        taken, self._messages = self._messages, []
+        return taken
+
+    def set_controller(self, controller: Any) -> None:
+        """Keep the controller's handle, which `TorchTrainer.fit` does not give away."""
+        self._controller = controller
+
+    def controller(self) -> Any:
+        """The controller's handle; None before it has started."""
+        return self._controller
