@@ -41,7 +41,7 @@ class TaskData:
         train: Videos of the task's train split, with its labels and those of auxiliary tasks.
         validation: Videos of the task's validation split, with its labels.
         digest: Of the sources.
-        lineage: What a model is recorded to be made from.
+        lineage: What a model trained on it is made from, for its record.
     """
 
     task: Task

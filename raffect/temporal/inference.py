@@ -56,7 +56,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
     Args:
         store: The store.
         folder: The folder.
-        device: Where to compute; where it was trained does not matter.
+        device: Where to compute; need not be where it was trained.
 
     Raises:
         NotThereError: The folder holds no whole model.

@@ -43,7 +43,7 @@ def train(
         name: Name of the model.
         workers: Processes that train it together; more than one are started by Ray.
         on_epoch: Called with each new epoch's result and the number of epochs in all.
-        context: How it is run; a cluster is of use to several workers only.
+        context: How it is run; the cluster is used with several workers only.
 
     Raises:
         SettingsError: Settings that do not go together.

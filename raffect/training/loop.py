@@ -38,6 +38,7 @@ def run_epochs(
     checkpoints: CheckpointFolder,
     on_epoch: Callable[[Record], object],
     is_lead: bool = True,
+    before_save: Callable[[], object] = lambda: None,
 ) -> None:
     """Train to the last epoch from the newest checkpoint, writing one after each epoch.
 
@@ -46,10 +47,12 @@ def run_epochs(
         checkpoints: Where to continue from, and to leave checkpoints.
         on_epoch: Called with each new epoch's record once its checkpoint is written.
         is_lead: Whether this worker writes the checkpoints and reports the epochs; one does.
+        before_save: Called before each checkpoint.
     """
     checkpoints.restore_latest(trainer)
     while not trainer.done:
         record = trainer.run_epoch()
         if is_lead:
+            before_save()
             checkpoints.save(trainer)
             on_epoch(record)

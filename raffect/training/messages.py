@@ -14,16 +14,26 @@ class MessageQueue:
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
+        self._unhandled = 0
         self._controller: Any = None
 
     def put(self, message: bytes) -> None:
         """Add a message, pickled: unpickling it here would import the model's code."""
         self._messages.append(message)
+        self._unhandled += 1
 
     def take(self) -> list[bytes]:
         """The messages since the last call."""
         taken, self._messages = self._messages, []
         return taken
+
+    def mark_handled(self) -> None:
+        """The driver is done with one more message."""
+        self._unhandled -= 1
+
+    def is_handled(self) -> bool:
+        """Whether the driver is done with all messages."""
+        return not self._unhandled
 
     def set_controller(self, controller: Any) -> None:
         """Keep the controller's handle, which `TorchTrainer.fit` does not give away."""

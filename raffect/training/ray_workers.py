@@ -45,6 +45,7 @@ Deliver = Callable[[Any], Delivered]
 
 _MAX_FAILURES = 2
 _POLL_S = 0.2
+_WAIT_S = 0.05
 _STOP_S = 30.0
 
 
@@ -79,7 +80,7 @@ def train_on_workers(
     """Train one model on several workers, to the last epoch.
 
     May be called in a driver or in a trial, when Ray is connected. When `on_epoch` raises, or on
-    Ctrl-C, the workers are stopped at once; the checkpoints stay.
+    Ctrl-C, the workers are stopped at once; the checkpoints stay, up to the last epoch told.
 
     Args:
         make_trainer: Makes a worker's trainer from the data; must be picklable.
@@ -131,6 +132,7 @@ def train_on_workers(
                     diverged = value
                 else:
                     delivered = [value]
+                queue.mark_handled.remote()
     except BaseException:
         _abort(queue, thread)
         raise
@@ -225,9 +227,15 @@ def _work(
     def send(kind: _Kind, value: object) -> None:
         ray.get(queue.put.remote(pickle.dumps((kind, value))))
 
+    def wait() -> None:
+        # An epoch that the caller ends the run at is the last in the checkpoints: the next one,
+        # computed meanwhile, would be kept and never told.
+        while not ray.get(queue.is_handled.remote()):
+            time.sleep(_WAIT_S)
+
     try:
         trainer = make_trainer(ray.get(data), reducer, ray.train.torch.get_device())
-        run_epochs(trainer, checkpoints, partial(send, _Kind.EPOCH), is_lead)
+        run_epochs(trainer, checkpoints, partial(send, _Kind.EPOCH), is_lead, wait)
         if is_lead:
             send(_Kind.DELIVERED, deliver(trainer))
     except NotFiniteError as error:

@@ -103,5 +103,5 @@ def test_an_interrupted_run_frees_its_workers_at_once_and_continues(small_store,
     checkpoints = CheckpointFolder(small_store, "models/m/checkpoint")
     trainer = Trainer(config, load_task_data(small_store, "clip", Task.VA))
     assert checkpoints.restore_latest(trainer)
-    assert 2 <= trainer.epoch < 200
+    assert trainer.epoch == 2
     assert small_store.names("models/m") == ["checkpoint", "plan.json"]
