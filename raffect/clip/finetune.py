@@ -174,6 +174,7 @@ def finetune(
             checkpoints,
             partial(_write_encoder, stage, run),
             on_epoch or (lambda record: None),
+            leaves_cores=True,
         )
     except NotFiniteError as error:
         raise SettingsError(

@@ -76,6 +76,7 @@ def train_on_workers(
     checkpoints: CheckpointFolder,
     deliver: Deliver[Delivered],
     on_epoch: Callable[[Record], object],
+    leaves_cores: bool = False,
 ) -> Delivered:
     """Train one model on several workers, to the last epoch.
 
@@ -91,6 +92,9 @@ def train_on_workers(
         checkpoints: Where to continue from, and to leave checkpoints.
         deliver: Called with the trainer on rank 0 after the last epoch; must be picklable.
         on_epoch: Called in this thread with the record of each new epoch on rank 0.
+        leaves_cores: Place the workers on as few nodes as can be, as GPUs of one node talk faster:
+            tasks that feed them need whole cores, and spread workers could leave none on any node.
+            Otherwise CPU workers are spread: two would share a core beside an idle node.
 
     Returns:
         What `deliver` returned.
@@ -108,8 +112,7 @@ def train_on_workers(
             num_workers=workers,
             use_gpu=bool(share.gpus),
             resources_per_worker={"CPU": share.cpus},
-            # GPUs of one node talk faster; on CPUs two would share a core beside an idle node.
-            placement_strategy="PACK" if share.gpus else "SPREAD",
+            placement_strategy="PACK" if share.gpus or leaves_cores else "SPREAD",
         ),
         run_config=_run_config(checkpoints, queue),
     )
