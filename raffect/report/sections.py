@@ -18,10 +18,6 @@ from raffect.text import duration, score_text, short_names
 TOP = 10
 MOST_ROWS = 200
 """Trials in the page's tables; more are slow to lay out."""
-HONEST = (
-    "The score is that of each trial's best epoch on the validation set. Epochs, trials and this "
-    "ranking were all chosen on that same set, so expect less on videos that no choice has seen."
-)
 _DIFFERS = 5e-4
 """Of scores; more than another device's rounding brings about."""
 
@@ -139,11 +135,6 @@ class SweepSections:
     def score_name(self) -> str:
         """What the challenge's score is called."""
         return SPECS[self.data.task].score_name
-
-    @property
-    def honest(self) -> str:
-        """What the score is, and is not."""
-        return HONEST
 
     @property
     def gained(self) -> str:

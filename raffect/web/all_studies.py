@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, SettingsError, StoreError
@@ -71,6 +70,8 @@ class _Source:
 
 class GatheredJournal(BaseJournalBackend):
     """Reads the journals of a store's sweeps as one log, which grows while they do.
+
+    In a JournalStorage it is one Optuna storage with all of their studies, for reading.
 
     Args:
         store: The store.
@@ -220,24 +221,6 @@ class GatheredJournal(BaseJournalBackend):
         # In a copy of a sweep's folder the study has the old name; no sweep's name has a slash.
         unique = name if name == source.name else f"{source.name}/{name}"
         return {**entry, "study_name": unique}
-
-
-def gather(
-    store: Store,
-    sweeps: Sequence[str] | None = None,
-    on_trouble: Callable[[str], None] | None = None,
-) -> JournalStorage:
-    """The studies of a store's sweeps in one storage, for reading.
-
-    Args:
-        store: The store.
-        sweeps: Names of the sweeps; all by default.
-        on_trouble: Called when the store does not answer.
-
-    Raises:
-        StoreError: The store can't be read.
-    """
-    return JournalStorage(GatheredJournal(store, sweeps, on_trouble=on_trouble))
 
 
 def read_only() -> ConflictError:

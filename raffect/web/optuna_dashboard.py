@@ -9,11 +9,13 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from optuna.storages import JournalStorage
+
 from raffect.store import Store
 from raffect.store.layout import SWEEPS
 from raffect.sweep.plan import no_sweep
 from raffect.sweep.quiet import quiet
-from raffect.web.all_studies import gather, read_only
+from raffect.web.all_studies import GatheredJournal, read_only
 from raffect.web.listening import listening
 
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -73,8 +75,9 @@ def _application(
 ) -> Application:
     import optuna_dashboard
 
-    storage = gather(store, None if sweep is None else [sweep], on_trouble)
-    dashboard: Application = optuna_dashboard.wsgi(storage)
+    sweeps = None if sweep is None else [sweep]
+    journal = GatheredJournal(store, sweeps, on_trouble=on_trouble)
+    dashboard: Application = optuna_dashboard.wsgi(JournalStorage(journal))
     reason = read_only().got
 
     def answer(environ: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

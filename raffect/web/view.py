@@ -119,7 +119,7 @@ class SweepPage:
     @cached_property
     def trials(self) -> list[TrialRow]:
         """The trials by number."""
-        return by_number(self.view)
+        return sorted(self.view.rows, key=lambda row: row.number)
 
     @property
     def chart(self) -> Chart | None:
@@ -141,11 +141,6 @@ class SweepPage:
     def commands(self) -> list[str]:
         """What to look at next, ready for a shell."""
         return short_commands(self.view, self.store)
-
-
-def by_number(view: SweepView) -> list[TrialRow]:
-    """The trials of a sweep by number."""
-    return sorted(view.rows, key=lambda row: row.number)
 
 
 def rate_of(rows: Sequence[TrialRow]) -> float | None:

@@ -15,7 +15,7 @@ from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
 from raffect.sweep.study import journal_of, open_study
 from raffect.web import all_studies as gathering
-from raffect.web.all_studies import GatheredJournal, gather
+from raffect.web.all_studies import GatheredJournal
 from raffect.web.live import IDLE_REFRESH_S
 
 
@@ -71,7 +71,7 @@ def test_every_sweep_is_a_study_with_its_own_trials(
     run(store, "va", [0.1, 0.3])
     run(store, "expr", [0.2])
     run(store, "va", [0.25])
-    storage = gather(store)
+    storage = JournalStorage(GatheredJournal(store))
     for study in storage.get_all_studies():
         own = open_study(store, study.study_name).get_trials()
         found = storage.get_all_trials(study._study_id)
@@ -112,7 +112,7 @@ def test_one_sweep_alone(store: Store) -> None:
 
 def test_nothing_can_be_changed(store: Store) -> None:
     run(store, "a", [0.5])
-    storage = gather(store)
+    storage = JournalStorage(GatheredJournal(store))
     before = store.files("")
     with pytest.raises(ConflictError, match="only shown here"):
         storage.delete_study(0)
@@ -158,7 +158,7 @@ def test_copied_folders_and_strangers_do_no_harm(store: Store) -> None:
     shutil.copytree(store.path("sweeps/a"), store.path("sweeps/copy"))
     Path(store.path("sweeps/not a sweep")).mkdir()
     Path(store.path("sweeps/planned")).mkdir()
-    assert values(gather(store)) == {"a": [0.1], "copy/a": [0.1]}
+    assert values(JournalStorage(GatheredJournal(store))) == {"a": [0.1], "copy/a": [0.1]}
 
 
 def test_trials_of_studies_that_optuna_passes_over_count_for_nothing(store: Store) -> None:
@@ -175,7 +175,7 @@ def test_trials_of_studies_that_optuna_passes_over_count_for_nothing(store: Stor
     )
     run(store, "a", [0.3], study_name="a")
     run(store, "b", [0.5])
-    assert values(gather(store)) == {"a": [0.2, 0.3], "b": [0.5]}
+    assert values(JournalStorage(GatheredJournal(store))) == {"a": [0.2, 0.3], "b": [0.5]}
 
 
 def test_a_look_costs_little(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_store_that_does_not_answer_is_said_once_and_known_trials_stay(
         assert values(storage) == {"a": [0.1]}
     assert troubles == ["The server does not answer."]
     with pytest.raises(StoreError):
-        gather(store)
+        JournalStorage(GatheredJournal(store))
     monkeypatch.undo()
     run(store, "a", [0.2])
     clock.now += 60

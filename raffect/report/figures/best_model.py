@@ -112,7 +112,7 @@ def _expressions(table: Table) -> Figure:
 
 def _percent(share: Cell) -> str:
     """Whole percent; nothing where they would be 0."""
-    return f"{share:.0%}" if isinstance(share, float) and share >= 0.005 else ""
+    return f"{share:.0%}" if isinstance(share, int | float) and share >= 0.005 else ""
 
 
 def _action_units(table: Table) -> Figure:
