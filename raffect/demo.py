@@ -1,17 +1,17 @@
-"""The whole line on synthetic data: the stages of `raffect demo`, each resumable by itself."""
+"""The whole pipeline on synthetic data: the stages of `raffect demo`, each resumable."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, recipe
-from raffect.context import Context
+from raffect.context import Context, OnNote, Progress
 from raffect.settings import override
 from raffect.store import Store
 from raffect.store.layout import REPORT
@@ -29,9 +29,9 @@ SCALED = (
     " in some minutes: these scores say that the line works, not how good a model would be."
 )
 
-# The recipe's sizes are made for 2.9 million crops and GPUs. These keep its shape (TCN, then
-# Transformer, then MLP; CLIP's tower, then a head) at what two cores learn in some minutes.
-SMALL_FINETUNE: dict[str, Any] = {
+# The recipe's sizes are meant for 2.9 million crops and GPUs. These keep its architecture (TCN,
+# Transformer, MLP; CLIP's tower and a head) at a size that two cores train in some minutes.
+SMALL_FINETUNE: Mapping[str, object] = {
     "encoder.model": "raffect-tiny",
     "encoder.pretrained": None,
     "epochs": 4,
@@ -40,7 +40,7 @@ SMALL_FINETUNE: dict[str, Any] = {
     "layer_decay": 1.0,
     "ema_decay": 0.98,
 }
-SMALL_TEMPORAL: dict[str, Any] = {
+SMALL_TEMPORAL: Mapping[str, object] = {
     "segments.window": 64,
     "segments.stride": 24,
     "model.tcn.channels": [64, 64, 32],
@@ -57,26 +57,39 @@ SMALL_TEMPORAL: dict[str, Any] = {
 # As in the recipe, valence and arousal and action units take longer than expressions.
 SMALL_EPOCHS = {Task.VA: 10, Task.EXPR: 8, Task.AU: 20}
 
-Tick = Callable[[int, int], None]
-Tell = Callable[[str], None]
+
+class TaskScores(TypedDict):
+    """Scores of one task: the trivial baseline, the best trial, the best possible predictions."""
+
+    baseline: float
+    best: float | None
+    reachable: float
+
+
+class Summary(TypedDict):
+    """What `raffect demo --json` prints: seconds by stage, scores by task, the report's file."""
+
+    seconds: dict[str, float]
+    scores: dict[str, TaskScores]
+    report: str
 
 
 @dataclass(frozen=True)
 class DemoStage:
-    """A stage: its key in the timings, its title, and what it does; may return a note."""
+    """A stage: its key in the timings, its title, and its work, which may return a note."""
 
     key: str
     title: str
-    run: Callable[[Tick, Tell], str | None]
+    run: Callable[[Progress, OnNote], str | None]
 
 
 class Demo:
     """The demo in a folder: the raw tree in `raw`, the store in `store`, the report beside them.
 
     Args:
-        folder: Where all of it goes.
+        folder: Where everything is written.
         trials: Trials per task.
-        videos: Of the synthetic tree.
+        videos: Number of videos in the synthetic tree.
     """
 
     def __init__(self, folder: Path, trials: int, videos: int) -> None:
@@ -108,18 +121,18 @@ class Demo:
             DemoStage("report", "Writing the report", self._report),
         ]
 
-    def _synth(self, tick: Tick, tell: Tell) -> str:
+    def _synth(self, tick: Progress, tell: OnNote) -> str:
         from raffect.synthetic.tree import write_synthetic
 
         write_synthetic(self.raw, self.videos, FRAMES, SEED, progress=tick)
         return f"{self.videos} videos"
 
-    def _connect(self, tick: Tick, tell: Tell) -> None:
+    def _connect(self, tick: Progress, tell: OnNote) -> None:
         from raffect.engine import connect
 
         connect(None)
 
-    def _prepare(self, tick: Tick, tell: Tell) -> str:
+    def _prepare(self, tick: Progress, tell: OnNote) -> str:
         from raffect.affwild2.prepare import prepare
 
         images = sorted(path for path in self.raw.glob("cropped_aligned*") if path.is_dir())
@@ -132,7 +145,7 @@ class Demo:
         )
         return f"{manifest.counts['crops']['readable']:,} crops"
 
-    def _finetune(self, tick: Tick, tell: Tell) -> None:
+    def _finetune(self, tick: Progress, tell: OnNote) -> None:
         from raffect.clip.finetune import finetune
         from raffect.clip.training import FinetuneEpoch
 
@@ -144,7 +157,7 @@ class Demo:
 
         finetune(self.store, ENCODER, config, workers=WORKERS, on_epoch=on_epoch)
 
-    def _extract(self, tick: Tick, tell: Tell) -> str:
+    def _extract(self, tick: Progress, tell: OnNote) -> str:
         from raffect.clip.extract import extract
 
         manifest = extract(
@@ -152,7 +165,7 @@ class Demo:
         )
         return f"{manifest.counts['rows']:,} x {manifest.counts['dim']}"
 
-    def _tune(self, task: Task, tick: Tick, tell: Tell) -> str:
+    def _tune(self, task: Task, tick: Progress, tell: OnNote) -> str:
         from raffect.sweep.progress import SweepProgress
         from raffect.sweep.settings import SweepSettings
         from raffect.sweep.tune import tune
@@ -169,7 +182,7 @@ class Demo:
         best = "none" if view.best is None else f"{view.best.score:.3f}"
         return f"best {best} of {len(view.rows)} trials"
 
-    def _report(self, tick: Tick, tell: Tell) -> None:
+    def _report(self, tick: Progress, tell: OnNote) -> None:
         from raffect.report.page import write_overview
 
         reachable = {task: self._reachable(task) for task in Task}
@@ -177,14 +190,14 @@ class Demo:
         write_overview(self.store, names, self.report, reachable, notes=[SCALED])
 
     def views(self) -> list[SweepView]:
-        """The three sweeps as they are now."""
+        """The present state of the three sweeps."""
         from raffect.sweep.leaderboard import load_sweep
 
         return [load_sweep(self.store, task.value) for task in Task]
 
-    def summary(self) -> dict[str, Any]:
-        """Seconds of the stages, and each best score beside the baseline and the reachable."""
-        scores = {}
+    def summary(self) -> Summary:
+        """Seconds of the stages, and the scores of each task."""
+        scores: dict[str, TaskScores] = {}
         for view in self.views():
             scores[view.task.value] = {
                 "baseline": view.baseline["score"],
@@ -194,7 +207,7 @@ class Demo:
         return {"seconds": self.seconds, "scores": scores, "report": str(self.report.resolve())}
 
     def _reachable(self, task: Task) -> float:
-        """The score of the predictions that know the latents, by the evaluator itself."""
+        """The evaluator's score of the predictions made from the latents."""
         from raffect.affwild2.annotations import load_annotations
         from raffect.affwild2.evaluation import evaluate
         from raffect.affwild2.predictions import read_predictions

@@ -23,7 +23,7 @@ def space(trial: Trial) -> dict[str, Any]:
     return {
         **architecture(trial),
         **optimisation(trial),
-        # 1 is negatives / positives: 39 for the rarest AU, where recall eats precision.
+        # 1 is negatives / positives: 39 for the rarest AU, where precision collapses.
         "losses.positive_weight_power": trial.suggest_float(
             "losses.positive_weight_power", 0.0, 1.0
         ),

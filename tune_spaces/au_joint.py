@@ -1,6 +1,6 @@
-"""Action units, with losses of valence, arousal and expressions beside the own one.
+"""Action units, with auxiliary losses of valence, arousal and expressions.
 
-For stores that have those labels for videos of this task's train split. Trial 0 is the recipe.
+For stores that have those labels for videos of this task's training split. Trial 0 is the recipe.
 """
 
 from __future__ import annotations

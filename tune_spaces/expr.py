@@ -1,4 +1,4 @@
-"""Expressions. The classes are 20 to 1 apart in size, and the score counts all eight alike.
+"""Expressions. Class sizes differ by a factor of 20, and the score weights all eight equally.
 
 Trial 0 is the recipe: plain cross entropy.
 """
@@ -23,10 +23,10 @@ def space(trial: Trial) -> dict[str, Any]:
     return {
         **architecture(trial),
         **optimisation(trial),
-        # 0: as they come; 1: inverse frequency, about the max/count that others report gains with.
+        # 0: unweighted; 1: inverse frequency, about the max/count that others report gains with.
         "losses.class_weight_power": trial.suggest_float("losses.class_weight_power", 0.0, 1.0),
-        # Annotators disagree on neighbours such as Neutral and Other; 0.1 is usual, 0.2 the end.
+        # Annotators confuse classes such as Neutral and Other; 0.1 is usual, 0.2 an upper end.
         "losses.label_smoothing": trial.suggest_float("losses.label_smoothing", 0.0, 0.2),
-        # 2 in the focal loss paper (Lin et al., 2017), where 5 was too much.
+        # The focal loss paper (Lin et al., 2017) uses 2 and finds 5 too much.
         "losses.focal_gamma": trial.suggest_float("losses.focal_gamma", 0.0, 3.0),
     }

@@ -1,6 +1,6 @@
-"""Expressions, with losses of valence, arousal and action units beside the own one.
+"""Expressions, with auxiliary losses of valence, arousal and action units.
 
-For stores that have those labels for videos of this task's train split. Trial 0 is the recipe.
+For stores that have those labels for videos of this task's training split. Trial 0 is the recipe.
 """
 
 from __future__ import annotations

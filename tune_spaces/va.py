@@ -19,12 +19,12 @@ POINTS = [SHALLOW, {"losses.mse_share": 0.2}]
 
 
 def space(trial: Trial) -> dict[str, Any]:
-    """Architecture, optimiser, and how the loss is put together."""
+    """Architecture, optimiser, and the composition of the loss."""
     return {
         **architecture(trial),
         **optimisation(trial),
-        # The score weighs both alike; the loss may favour the harder one, but not lose the other.
+        # The score weights both equally; the loss may favour the harder one, within limits.
         "losses.valence_share": trial.suggest_float("losses.valence_share", 0.3, 0.7),
-        # CCC alone does not care about single frames; above half, MSE pulls towards the mean.
+        # CCC ignores errors of single frames; above one half, MSE pulls predictions to the mean.
         "losses.mse_share": trial.suggest_float("losses.mse_share", 0.0, 0.5),
     }

@@ -79,7 +79,12 @@ def _show_results(screen: Screen, show: Demo) -> None:
         show_leaderboard(screen, view, most=5)
     screen.say("")
     rows = [
-        [task.upper(), *(f"{scores[key]:.3f}" for key in ("baseline", "best", "reachable"))]
+        [
+            task.upper(),
+            f"{scores['baseline']:.3f}",
+            "–" if scores["best"] is None else f"{scores['best']:.3f}",
+            f"{scores['reachable']:.3f}",
+        ]
         for task, scores in show.summary()["scores"].items()
     ]
     screen.say("[bold]Scores[/] on the synthetic validation videos, best epoch of the best trial")

@@ -20,6 +20,7 @@ from raffect.cli.options import (
     begin,
     settings,
 )
+from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
     from raffect.sweep.progress import SweepProgress
     from raffect.sweep.retrain import Retraining, SeedResult
+
+DEFAULTS = SweepSettings()
 
 
 def tune(
@@ -65,8 +68,10 @@ def tune(
     ] = None,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, help="Data-parallel workers of each trial.")
-    ] = 1,
-    sampler: Annotated[str, typer.Option(help="tpe, gp, cmaes, random or nsga2")] = "tpe",
+    ] = DEFAULTS.workers_per_trial,
+    sampler: Annotated[
+        str, typer.Option(help="tpe, gp, cmaes, random or nsga2")
+    ] = DEFAULTS.sampler,
     pruning: Annotated[
         str | None,
         typer.Option(
@@ -81,11 +86,11 @@ def tune(
     ] = None,
     reduction_factor: Annotated[
         int, typer.Option(min=2, help="One of so many goes on at a comparison.")
-    ] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 0,
+    ] = DEFAULTS.reduction_factor,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = DEFAULTS.seed,
     objective: Annotated[
         str, typer.Option(help="score, or a front: score,latency or score,parameters")
-    ] = "score",
+    ] = ",".join(DEFAULTS.objectives),
     max_params: Annotated[
         int | None, typer.Option(min=1, help="Most trained values of a model.")
     ] = None,
@@ -105,7 +110,7 @@ def tune(
         typer.Option(
             metavar="TRACKER",
             help="tensorboard, mlflow, wandb or none; may be repeated.",
-            show_default="tensorboard",
+            show_default=", ".join(DEFAULTS.trackers),
         ),
     ] = None,
     config: ConfigOption = None,
@@ -123,7 +128,6 @@ def tune(
     from raffect.engine import connect
     from raffect.jobs.publish import SweepPublisher
     from raffect.settings import build
-    from raffect.sweep.settings import SweepSettings
     from raffect.sweep.tune import tune as run
 
     chosen = parse_task(task)
@@ -149,7 +153,7 @@ def tune(
         "max_latency_ms": max_latency_ms,
         "space": space,
         "warm_start": ([called] if branch else []) + (warm_start or []),
-        "trackers": [one for one in track or ["tensorboard"] if one != "none"],
+        "trackers": [one for one in track or DEFAULTS.trackers if one != "none"],
     }
     target, screen = begin(store, quiet)
     title = f"Sweeping {chosen.value.upper()}"
@@ -193,7 +197,7 @@ def show_end(
     commands = short_commands(view, store.uri)
     if view.best is not None:
         where = f"--store {shlex.quote(store.uri)}"
-        commands.insert(2, f"raffect retrain {view.name} --seeds 5 {where}")
+        commands.insert(2, f"raffect retrain {view.name} --seeds {RETRAIN_SEEDS} {where}")
     commands.append(extend_command(view, store.uri, features, own_space))
     screen.say("Next:")
     for command in commands:
@@ -204,7 +208,7 @@ def retrain(
     trial: Annotated[str, typer.Argument(metavar="SWEEP[:TRIAL]", help="Its best, or a trial.")],
     seeds: Annotated[
         int, typer.Option(min=1, help="How many: the trial's own, and those after it.")
-    ] = 5,
+    ] = RETRAIN_SEEDS,
     store: StoreOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,

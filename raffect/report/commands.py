@@ -9,13 +9,12 @@ from raffect.config import recipe
 from raffect.report.data import Command
 from raffect.settings import flatten
 from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.settings import SweepSettings
+from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
 
 ANNOTATIONS = "ANNOTATIONS"
 """Stands for the annotation tree: the store has no path to it."""
 SPACE = "SPACE"
 """Stands for a search space of the user's own: the sweep knows its code, not where it lies."""
-SEEDS = 5
 _OPTIONS = {"objectives": "--objective"}
 """Options that are not named as their setting."""
 
@@ -99,7 +98,7 @@ def _with_best(view: SweepView, where: str) -> list[Command]:
         ),
         Command(
             "Train it again under further seeds, to see how far its score is luck",
-            f"raffect retrain {trial} --seeds {SEEDS} {where}",
+            f"raffect retrain {trial} --seeds {RETRAIN_SEEDS} {where}",
         ),
     ]
 

@@ -23,6 +23,9 @@ DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
 }
 """What is better: score on validation, milliseconds per 1,000 frames, trained values."""
 
+RETRAIN_SEEDS = 5
+"""Seeds that `raffect retrain` trains a trial with, unless told otherwise."""
+
 
 class SweepSettings(Config):
     """Settings of a sweep. None stands for the space's own figure or for what the cluster holds.

@@ -1,11 +1,10 @@
-"""moto's S3 with a log: what it has answered is there again after kill -9.
+"""moto's S3 with a write-ahead log: what it has acknowledged survives kill -9.
 
-A process of its own (`python -m raffect.testing.durable FOLDER PORT`, credentials that it demands
-in the environment); s3.py starts it. moto keeps everything in memory. Here each request that
-changed something is written to a file and flushed to the disk before it is answered, and the file
-is replayed at the next start, under the times of then. One request runs at a time: so the log has
-the order in which things happened, nobody reads what is not written yet, and of two conditional
-writes exactly one wins.
+Runs as its own process (`python -m raffect.testing.durable FOLDER PORT`, with the credentials that
+it is to demand in the environment), started by s3.py. moto keeps everything in memory; here every
+request that changed something is written to a log and flushed to disk before it is answered, and
+the log is replayed at the next start with the original times. Requests are serialised: the log has
+the order of events, unlogged changes are never read, and of two conditional writes one wins.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 LOG = "requests.log"
 USER = "raffect"
@@ -27,22 +26,33 @@ POLICY = {
     "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
 }
 _READS = ("GET", "HEAD", "OPTIONS")
-_REFUSED = b"<Error><Code>NotImplemented</Code><Message>not logged: %s</Message></Error>"
+_REFUSED = (
+    b"<Error><Code>NotImplemented</Code><Message>not logged: moto's own commands</Message></Error>"
+)
 _LENGTHS = 16
 """Bytes of each of the two lengths before a record."""
 
 Environ = dict[str, Any]
+
+
+class Head(TypedDict):
+    """A logged request without its body: when it was answered, and its line and headers."""
+
+    time: str
+    environ: Environ
+
+
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class RequestLog:
-    """Requests in a file, each whole or absent.
+    """Requests in a file, each complete or absent.
 
     A record is the lengths of its two parts in hexadecimal digits, the request's head as JSON,
-    and its body. What a kill left half-written at the end was never answered, and is cut off.
+    and its body. A record that a kill cut short was never acknowledged, and is truncated away.
 
     Args:
-        path: The file; made when it is absent.
+        path: The file; created if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,8 +60,8 @@ class RequestLog:
         self._path = path
         self._whole = 0
 
-    def replay(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """Head and body of all requests, the oldest first."""
+    def replay(self) -> Iterator[tuple[Head, bytes]]:
+        """Head and body of all requests, oldest first."""
         with self._path.open("rb") as file:
             while True:
                 lengths = file.read(2 * _LENGTHS)
@@ -65,8 +75,8 @@ class RequestLog:
                 yield json.loads(head), body
         os.truncate(self._path, self._whole)
 
-    def append(self, head: dict[str, Any], body: bytes) -> None:
-        """Add a request; it is on the disk when this returns."""
+    def append(self, head: Head, body: bytes) -> None:
+        """Add a request; it is on disk when this returns."""
         data = json.dumps(head).encode()
         with self._path.open("ab") as file:
             file.write(f"{len(data):0{_LENGTHS}x}{len(body):0{_LENGTHS}x}".encode())
@@ -77,16 +87,16 @@ class RequestLog:
 
 
 class DurableApplication:
-    """A WSGI application whose changes are in a log.
+    """A WSGI application whose changes are logged.
 
     Args:
         application: The application, e.g. moto's; it starts empty.
         log: The log.
-        at: Lets the application take a time (ISO 8601, UTC) for now.
-        whole: Reads the object of a path, however it came there.
+        at: Sets the application's clock (ISO 8601, UTC).
+        whole: Reads the object at a path.
 
     Raises:
-        RuntimeError: The application refuses a request of the log that it once granted.
+        RuntimeError: On replay, the application refuses a request that it once granted.
     """
 
     def __init__(
@@ -108,35 +118,37 @@ class DurableApplication:
                 raise RuntimeError(f"{head['environ']['PATH_INFO']} was granted, now: {status}")
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request, after it is in the log if it changed something."""
+        """Answer a request, after logging it if it changed something."""
         body = _read_body(environ)
-        if reason := _unlogged(environ):
+        writes = environ["REQUEST_METHOD"] not in _READS
+        if writes and environ["PATH_INFO"].startswith("/moto-api"):
             start_response("501 Not Implemented", [("Content-Type", "application/xml")])
-            return [_REFUSED % reason.encode()]
+            return [_REFUSED]
         environ["wsgi.input"] = io.BytesIO(body)
         with self._lock:
             now = datetime.now(UTC).isoformat()
-            # An object's time is the log's, to the microsecond: a replay can't move it.
+            # Objects get the log's time, so that a replay reproduces it to the microsecond.
             self._at(now)
-            # Before the application adds things of its own.
-            head = {"time": now, "environ": _plain(environ)}
+            # Taken before the application adds entries of its own.
+            head: Head = {"time": now, "environ": _plain(environ)}
             status, headers, answer = self._answer(environ)
-            if environ["REQUEST_METHOD"] not in _READS and status.startswith("2"):
+            if writes and status.startswith("2"):
                 self._keep(head, body)
         start_response(status, headers)
         return [answer]
 
-    def _keep(self, head: dict[str, Any], body: bytes) -> None:
+    def _keep(self, head: Head, body: bytes) -> None:
         """Log a request.
 
-        Of an upload in parts, whose id is drawn at random, only the end is logged: as one upload
-        of the whole. Parts of one that has not ended are lost in a kill, and their sender is told.
+        Multipart uploads have random ids that a replay can't reproduce: only their completion is
+        logged, as one upload of the whole object. Parts of an unfinished one are lost in a kill,
+        and the client's next request for it fails.
         """
         environ = head["environ"]
         names = _query(environ)
         if "uploadId" in names and environ["REQUEST_METHOD"] == "POST":
             body = self._whole(environ["PATH_INFO"])
-            head = {**head, "environ": _in_one(environ, len(body))}
+            head = {"time": head["time"], "environ": _in_one(environ, len(body))}
         elif names & {"uploads", "uploadId"}:
             return
         self._log.append(head, body)
@@ -162,19 +174,12 @@ def _read_body(environ: Environ) -> bytes:
     return environ["wsgi.input"].read() if environ.get("wsgi.input_terminated") else b""
 
 
-def _unlogged(environ: Environ) -> str | None:
-    """What can't be replayed: moto's own commands."""
-    if environ["PATH_INFO"].startswith("/moto-api") and environ["REQUEST_METHOD"] not in _READS:
-        return "moto's own commands"
-    return None
-
-
 def _query(environ: Environ) -> set[str]:
     return {part.partition("=")[0] for part in environ.get("QUERY_STRING", "").split("&")}
 
 
-def _in_one(environ: dict[str, Any], size: int) -> dict[str, Any]:
-    """The request that uploads an object of this size at once."""
+def _in_one(environ: Environ, size: int) -> Environ:
+    """The equivalent request that uploads an object of this size at once."""
     path = environ["PATH_INFO"]
     gone = ("HTTP_X_AMZ_CONTENT_SHA256", "HTTP_CONTENT_MD5", "HTTP_CONTENT_ENCODING")
     kept = {key: value for key, value in environ.items() if key not in gone}
@@ -190,7 +195,7 @@ def _in_one(environ: dict[str, Any], size: int) -> dict[str, Any]:
 
 
 def _whole_object(path: str) -> bytes:
-    """What moto holds of `/bucket/key`."""
+    """The content of `/bucket/key` in moto."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
@@ -201,12 +206,12 @@ def _whole_object(path: str) -> bytes:
     return bytes(found.value)
 
 
-def _plain(environ: Environ) -> dict[str, Any]:
-    """What of a request can be written down: its line and its headers."""
+def _plain(environ: Environ) -> Environ:
+    """The serialisable part of a request: its line and headers."""
     return {key: value for key, value in environ.items() if isinstance(value, str | dict)}
 
 
-def _environ(plain: dict[str, Any], body: bytes) -> Environ:
+def _environ(plain: Environ, body: bytes) -> Environ:
     return {
         **plain,
         "wsgi.version": (1, 0),
@@ -219,7 +224,7 @@ def _environ(plain: dict[str, Any], body: bytes) -> Environ:
 
 
 def _set_time(now: str) -> None:
-    """Objects keep the time at which they were written."""
+    """Make moto stamp objects with this time."""
     from moto.s3 import models
 
     when = datetime.fromisoformat(now).replace(tzinfo=None)
@@ -227,7 +232,7 @@ def _set_time(now: str) -> None:
 
 
 def _demand(key: str, secret: str) -> None:
-    """From here on only this user is let in, and every signature is checked."""
+    """Admit only this user from now on, and check every signature."""
     from moto import settings
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.iam.models import iam_backends
@@ -241,7 +246,7 @@ def _demand(key: str, secret: str) -> None:
 
 
 def main(folder: str, port: str) -> None:
-    """Serve what the folder's log holds."""
+    """Serve the state in the folder's log."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
         MotoRequestHandler,

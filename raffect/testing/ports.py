@@ -1,4 +1,4 @@
-"""Ports of loopback for servers of tests, that nothing else on the machine takes by itself."""
+"""Loopback ports for test servers that nothing else on the machine is assigned."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import socket
 from contextlib import suppress
 
 _PORTS = range(20_000, 32_000)
-"""Between those that Ray gives its workers and those that connections take: free after a kill."""
+"""Between Ray's worker ports and the ephemeral range, so that a port stays free after a kill."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at, each once.
+    """Distinct ports that nobody listens on.
 
     Raises:
         RuntimeError: There are too few.
     """
-    # Not from the seeded generator: test processes side by side would draw the same ones.
+    # Not from the seeded generator: parallel test processes would draw the same ones.
     drawn = random.SystemRandom().sample(_PORTS, 50 + count)
     found: list[int] = []
     for port in drawn:

@@ -1,7 +1,7 @@
-"""A real S3 server (moto's) in its own process, with real keys that it checks.
+"""A real S3 server (moto's) in its own process, which checks signatures.
 
-`start_s3_server` starts one whose data ends with it, `start_durable_s3_server` one that may be
-killed and started again (durable.py).
+The data of `start_s3_server` is gone when the process ends; `start_durable_s3_server` survives
+being killed and started again (durable.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_TIMEOUT_S = 30.0
 
 @dataclass
 class S3Server:
-    """A running server; `environment` is all that a process needs to use it."""
+    """A running server; `environment` has all that a client process needs."""
 
     endpoint: str
     access_key: str
@@ -36,7 +36,7 @@ class S3Server:
     process: subprocess.Popen[bytes]
 
     def environment(self) -> dict[str, str]:
-        """Environment variables of endpoint and credentials."""
+        """Environment variables with endpoint and credentials."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -60,7 +60,7 @@ class S3Server:
 
 @dataclass
 class DurableS3Server(S3Server):
-    """A server whose data lies in `folder`: killed and started again, it knows what it said."""
+    """A server whose acknowledged writes are kept in `folder` across kills."""
 
     folder: Path
 
@@ -109,7 +109,7 @@ def start_s3_server() -> S3Server:
 
 
 def start_durable_s3_server(folder: Path) -> DurableS3Server:
-    """Start a server that survives kill -9, on a loopback port that stays its own meanwhile.
+    """Start a server that survives kill -9 and keeps its loopback port across restarts.
 
     Args:
         folder: Where its data lies; begins empty, or as another such server left it.
@@ -133,7 +133,7 @@ def _launch_durable(folder: Path, endpoint: str, key: str, secret: str) -> subpr
 def _launch(
     arguments: list[str], endpoint: str, variables: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Run a module that serves the endpoint; returns when it answers."""
+    """Run a module that serves the endpoint; return when it answers."""
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env=variables,
