@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from raffect.store import Manifest
 
 WIDTH = 100
-Tick = Callable[[int, int], None]
 
 
 class Screen:

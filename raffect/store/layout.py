@@ -29,7 +29,6 @@ ENCODER_WEIGHTS = "encoder.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 METRICS = "metrics.json"
-MODEL_FILES = (MODEL_WEIGHTS, CONFIG, METRICS)
 
 # In those folders while they are being trained.
 CHECKPOINT = "checkpoint"

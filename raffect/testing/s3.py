@@ -15,7 +15,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,23 +140,16 @@ def _launch(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    deadline = time.monotonic() + START_TIMEOUT_S
     try:
-        _wait(endpoint, process)
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=1):
+                return process
+            time.sleep(0.1)
+        raise RuntimeError(f"The S3 server at {endpoint} did not start.")
     except BaseException:
         process.kill()
         raise
-    return process
-
-
-def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"The S3 server at {endpoint} did not start.")
 
 
 def _create_user(endpoint: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from raffect.affwild2.evaluation import evaluate
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Split
 from raffect.store import Store, read_manifest, sweep_folder
-from raffect.store.layout import METRICS, MODEL_FILES, trial_folder
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, trial_folder
 from raffect.store.manifest import FileEntry, has_manifest
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.records import TrialRow
@@ -137,7 +137,9 @@ def wrong_files(store: Store, rows: dict[int, TrialRow]) -> list[str]:
     ]
     scored = [row for row in rows.values() if row.model]
     wanted = {
-        f"{trial_folder(driver.SWEEP, row.number)}/{f}" for row in scored for f in MODEL_FILES
+        f"{trial_folder(driver.SWEEP, row.number)}/{f}"
+        for row in scored
+        for f in (MODEL_WEIGHTS, CONFIG, METRICS)
     }
     left = set(store.files(f"{folder}/trials"))
     found += [f"{key} is not in the manifest" for key in sorted(wanted - set(keys))]
