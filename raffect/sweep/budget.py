@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from raffect.sweep.settings import SweepSettings
-
 _HOUR = 3600.0
 
 
@@ -36,18 +34,6 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._began = self.clock()
-
-    @classmethod
-    def of(cls, settings: SweepSettings, before: float, spent: float, devices: float) -> Budget:
-        """The budget that a sweep's settings name.
-
-        Args:
-            settings: The settings.
-            before: Seconds of earlier runs.
-            spent: Device seconds of trials that ended in them.
-            devices: Devices of one trial.
-        """
-        return cls(settings.max_hours, settings.max_device_hours, before, devices, spent)
 
     def use(self, key: str, seconds: float) -> None:
         """Note the seconds of all epochs of a running trial."""

@@ -17,7 +17,6 @@ from ray.tune.execution import class_cache
 
 from raffect import engine
 from raffect.context import OnNote
-from raffect.engine import cpus_per_worker
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
@@ -25,6 +24,10 @@ from raffect.sweep.settings import SweepSettings
 from raffect.sweep.trial import SweepTrial, TrialHome
 from raffect.sweep.trial_on_workers import SweepTrialOnWorkers
 from raffect.temporal.data import TaskData
+
+_ASK_EVERY_S = 2.0
+"""Least seconds between two looks at what the cluster holds."""
+Room = Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     Raises:
         SettingsError: Trials want GPUs that are not there and never will be.
     """
-    cpus, gpus = resources()
-    cpus = cpus or 1.0
+    cpus, gpus = engine.count_cpus(), engine.count_gpus()
     if settings.workers_per_trial > 1:
         return _plan_workers(settings, cpus, gpus, is_local)
     wanted = settings.gpus_per_trial
@@ -102,6 +104,48 @@ def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: b
     return Execution(concurrent, 0.01, 0.0, workers, float(workers), grows)
 
 
+def fitting(settings: SweepSettings, cpus: float, gpus: float, per_trial: float) -> int:
+    """How many trials fit at a time.
+
+    Args:
+        settings: The sweep's settings.
+        cpus: Cores.
+        gpus: GPUs.
+        per_trial: GPUs of a trial in one process.
+    """
+    if settings.workers_per_trial > 1:
+        workers = settings.workers_per_trial
+        fitting = math.floor((cpus - 0.1) / (workers * engine.cpus_per_worker(workers, cpus)))
+        if gpus >= workers:
+            fitting = min(fitting, math.floor(gpus / workers))
+        return max(0, fitting)
+    by_gpu = math.floor(gpus / per_trial + 1e-9) if per_trial else math.floor(cpus)
+    return min(by_gpu, math.floor(cpus))
+
+
+class GrowingRoom:
+    """As many trials as the nodes hold that are there, at least one, asked now and then.
+
+    One trial is always asked for, so that a cluster that begins without nodes for it sees what it
+    has to start. For more than one at a time on a cluster that grows, the user gives
+    `--concurrent`: all of these are asked for at once.
+    """
+
+    def __init__(self, settings: SweepSettings, per_trial: float, first: int) -> None:
+        self._settings = settings
+        self._per_trial = per_trial
+        self._room = first
+        self._asked = time.monotonic()
+
+    def __call__(self) -> int:
+        """The number now."""
+        if time.monotonic() - self._asked > _ASK_EVERY_S:
+            cpus, gpus = engine.count_cpus(), engine.count_gpus()
+            self._room = max(1, fitting(self._settings, cpus, gpus, self._per_trial))
+            self._asked = time.monotonic()
+        return self._room
+
+
 def room_for(settings: SweepSettings, execution: Execution) -> Room:
     """How many trials may run at a time: a number, or what the cluster holds at each moment."""
     if not execution.grows:
@@ -118,11 +162,10 @@ def tell_waiting(on_note: OnNote, execution: Execution, device: str) -> None:
         execution: What a trial takes.
         device: run.device of the base configuration.
     """
-    workers = execution.workers
-    if workers == 1:
+    if execution.workers == 1:
         engine.tell_waiting(on_note, 1, execution.cpus, execution.gpus)
-        return
-    engine.share_of(workers, device, on_note)
+    else:
+        engine.share_of(execution.workers, device, on_note)
 
 
 def execute(
@@ -221,54 +264,3 @@ def _calm() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-ASK_EVERY_S = 2.0
-Room = Callable[[], int]
-
-
-def resources() -> tuple[float, float]:
-    """CPUs and GPUs of the nodes that are there."""
-    found = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found.get("CPU", 0.0), found.get("GPU", 0.0)
-
-
-def fitting(settings: SweepSettings, cpus: float, gpus: float, per_trial: float) -> int:
-    """How many trials fit at a time.
-
-    Args:
-        settings: The sweep's settings.
-        cpus: Cores.
-        gpus: GPUs.
-        per_trial: GPUs of a trial in one process.
-    """
-    if settings.workers_per_trial > 1:
-        workers = settings.workers_per_trial
-        fitting = math.floor((cpus - 0.1) / (workers * cpus_per_worker(workers, cpus)))
-        if gpus >= workers:
-            fitting = min(fitting, math.floor(gpus / workers))
-        return max(0, fitting)
-    by_gpu = math.floor(gpus / per_trial + 1e-9) if per_trial else math.floor(cpus)
-    return min(by_gpu, math.floor(cpus))
-
-
-class GrowingRoom:
-    """As many trials as the nodes hold that are there, at least one, asked now and then.
-
-    One trial is always asked for, so that a cluster that begins without nodes for it sees what it
-    has to start. For more than one at a time on a cluster that grows, the user gives
-    `--concurrent`: all of these are asked for at once.
-    """
-
-    def __init__(self, settings: SweepSettings, per_trial: float, first: int) -> None:
-        self._settings = settings
-        self._per_trial = per_trial
-        self._room = first
-        self._asked = time.monotonic()
-
-    def __call__(self) -> int:
-        """The number now."""
-        if time.monotonic() - self._asked > ASK_EVERY_S:
-            self._room = max(1, fitting(self._settings, *resources(), self._per_trial))
-            self._asked = time.monotonic()
-        return self._room

@@ -1,17 +1,18 @@
 """Optuna's journal in a store: the same in a folder and on S3, without locks.
 
-A sweep's study is a list of numbered log entries. It lies in one folder of the store:
+A sweep's study is a list of numbered log entries. It lies in one folder of the store, in segments:
 
-    00000000-00000120.jsonl    entries 0 to 119, merged from older objects
+    00000000-00000120.jsonl    entries 0 to 119, compacted from older segments
     00000120.jsonl             entries from 120 on, as many as it has lines
     00000123.jsonl             ...
 
-An append creates the object that is named by the number of its first entry, with a conditional
-write: of two writers that both took 123 for the next number exactly one succeeds, the other
-reads what it missed. Merging writes the merged object, then deletes the older object that holds
-entry 0, and only then the small ones. Hence a writer that still finds its entry 0 in the same
-object after an append knows that no number which it had not seen was freed before; and readers
-find every entry at any moment: where objects overlap, the merged one counts.
+An append creates the segment that is named by the number of its first entry, with a conditional
+write: of two writers that both took 123 for the next number exactly one succeeds, the other reads
+what it missed. A compaction writes the compacted segment, then deletes the older segment that
+holds entry 0, and only then the others. The segment with entry 0 is thus the journal's generation:
+a writer that still finds it unchanged after an append knows that no number which it had not seen
+was freed before. And readers find every entry at any moment: where segments overlap, the compacted
+one counts.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
 from raffect.store.retry import patiently
 
-MERGE_AFTER = 256
-"""Small objects after which a batch merges them: about 0.3 s of requests on S3, once in 256."""
-_MERGE_SHARE = 400
-"""Of a study's entries: 10,000 trials are merged every 1,000 objects, for 2 s on S3."""
+COMPACT_AFTER = 256
+"""Segments after which a batch compacts them: about 0.3 s of requests on S3, once in 256."""
+_COMPACT_SHARE = 400
+"""Of a study's entries: 10,000 trials are compacted every 1,000 segments, for 2 s on S3."""
 _NAME = re.compile(r"(\d{8,})(?:-(\d{8,}))?\.jsonl")
 _READERS = 16
 _ATTEMPTS = 100
@@ -47,8 +48,8 @@ class Batch:
     """Entries of one block.
 
     Attributes:
-        may_wait: Nothing was decided by them, and who wrote them can tell them again: they may
-            be written with the next batch.
+        may_wait: Nothing was decided by them, and their writer can repeat them: they may be
+            written with the next batch.
     """
 
     may_wait: bool = False
@@ -58,7 +59,7 @@ class StoreJournal(BaseJournalBackend):
     """Journal entries of one study in a folder of a store.
 
     Outside of `batch` every call talks to the store and several writers may take turns. Inside of
-    it entries are held back and written as one object, at the end or with those of a later batch.
+    it entries are held back and written as one segment, at the end or with those of a later batch.
 
     Args:
         store: Where the folder lies.
@@ -69,8 +70,8 @@ class StoreJournal(BaseJournalBackend):
         self._store = store
         self._folder = folder
         self._lines: list[str] = []
-        self._merged: str | None = None
-        self._small: list[str] = []
+        self._compacted: str | None = None
+        self._segments: list[str] = []
         self._batch: Batch | None = None
         self._held: list[str] = []
         self._held_since = 0.0
@@ -110,7 +111,7 @@ class StoreJournal(BaseJournalBackend):
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
-        """Write all entries of the block as one object.
+        """Write all entries of the block as one segment.
 
         Reads in the block see what this process knows, without a request. A block that marks its
         batch `may_wait` leaves its entries to the next one, or to `flush`.
@@ -129,12 +130,12 @@ class StoreJournal(BaseJournalBackend):
             # Also after an error: Optuna's copy in memory has these entries already.
             self._batch = None
             self.flush(PATIENCE_S if batch.may_wait else 0.0)
-        # Merging rewrites everything: a large study does it more rarely.
-        if len(self._small) >= max(MERGE_AFTER, len(self._lines) // _MERGE_SHARE):
-            self.merge()
+        # A compaction rewrites everything: a large study does it more rarely.
+        if len(self._segments) >= max(COMPACT_AFTER, len(self._lines) // _COMPACT_SHARE):
+            self.compact()
 
     def flush(self, patience: float = 0.0) -> None:
-        """Write what is held back as one object, unless all of it is younger than `patience`.
+        """Write what is held back as one segment, unless all of it is younger than `patience`.
 
         Raises:
             ConflictError: As `batch`.
@@ -142,69 +143,70 @@ class StoreJournal(BaseJournalBackend):
         if not self._held or time.monotonic() - self._held_since < patience:
             return
         held, self._held = self._held, []
-        # What a store that is down for a moment has taken in already is known again.
+        # If the first attempt succeeded and only its reply was lost, create() recognises its own
+        # object.
         if not patiently(lambda: self._append(held)):
             raise _taken_over(self._store.where(self._folder))
 
-    def merge(self) -> None:
-        """Turn all objects into one; safe against a kill at any moment."""
+    def compact(self) -> None:
+        """Turn all segments into one; safe against a kill at any moment."""
         self.flush()
         self._refresh()
-        if not self._small:
+        if not self._segments:
             return
-        merged = f"{0:08d}-{len(self._lines):08d}.jsonl"
-        self._store.create(self._key(merged), _encode(self._lines))
+        compacted = f"{0:08d}-{len(self._lines):08d}.jsonl"
+        self._store.create(self._key(compacted), _encode(self._lines))
         found = [name for name in self._store.names(self._folder) if _NAME.fullmatch(name)]
-        if _newest_merged(found) != merged:
-            # Another process has merged more in the meantime; its object is the one that counts.
-            self._store.delete(self._key(merged))
+        if _newest_compacted(found) != compacted:
+            # Another process has compacted more in the meantime: its segment counts.
+            self._store.delete(self._key(compacted))
             return
-        old = [name for name in found if _start(name) == 0 and name != merged]
-        covered = [name for name in found if 0 < _start(name) < _end(merged)]
-        # What other writers look for goes first: see the module's docstring.
+        old = [name for name in found if _start(name) == 0 and name != compacted]
+        covered = [name for name in found if 0 < _start(name) < _end(compacted)]
+        # The old generation goes first, as other writers look for it: see the module's docstring.
         self._delete(old)
         self._delete(covered)
-        self._merged = merged
-        self._small = []
+        self._compacted = compacted
+        self._segments = []
 
     def _append(self, lines: list[str]) -> bool:
         """Write after what this process knows; False if another process has written there."""
         name = f"{len(self._lines):08d}.jsonl"
         if not self._store.create(self._key(name), _encode(lines)):
             return False
-        if not self._holds_first():
-            current = _newest_merged(self._store.names(self._folder))
+        if not self._same_generation():
+            current = _newest_compacted(self._store.names(self._folder))
             if current is not None and _end(current) > len(self._lines):
                 self._store.delete(self._key(name))
-                return self._was_merged(current, lines)
-            self._merged = current
+                return self._was_compacted(current, lines)
+            self._compacted = current
         self._lines += lines
-        self._small.append(name)
+        self._segments.append(name)
         return True
 
-    def _was_merged(self, merged: str, lines: list[str]) -> bool:
-        """Whether a merged object that has this process's next number holds its entries there.
+    def _was_compacted(self, compacted: str, lines: list[str]) -> bool:
+        """Whether a compacted segment has this process's entries at its next number.
 
-        Then it was merged after they were written: written again they would be doubled. Else the
-        number was that of another writer's entries, and freed by the merge.
+        Then they were written before the compaction, and again they would be doubled. Else the
+        number was that of another writer's entries, and freed by the compaction.
         """
         try:
-            (content,) = self._read([merged])
+            (content,) = self._read([compacted])
         except FileNotFoundError:
-            newer = _newest_merged(self._store.names(self._folder))
+            newer = _newest_compacted(self._store.names(self._folder))
             assert newer is not None
-            return self._was_merged(newer, lines)
+            return self._was_compacted(newer, lines)
         start = len(self._lines)
         if content[start : start + len(lines)] != lines:
             return False
-        self._lines, self._small, self._merged = content, [], merged
+        self._lines, self._segments, self._compacted = content, [], compacted
         return True
 
-    def _holds_first(self) -> bool:
-        """Whether the object with entry 0 is the one this process knows: nobody has merged."""
+    def _same_generation(self) -> bool:
+        """Whether the segment with entry 0 is the one this process knows: nobody has compacted."""
         if not self._lines:
             return False
-        first = self._merged or f"{0:08d}.jsonl"
+        first = self._compacted or f"{0:08d}.jsonl"
         return self._store.exists(self._key(first))
 
     def _refresh(self) -> None:
@@ -213,7 +215,7 @@ class StoreJournal(BaseJournalBackend):
             try:
                 self._read_new()
             except FileNotFoundError:
-                # Merged between listing and reading: the next listing shows the merged object.
+                # Compacted between listing and reading: the next listing shows the new segment.
                 continue
             return
         raise StoreError(
@@ -223,20 +225,20 @@ class StoreJournal(BaseJournalBackend):
 
     def _read_new(self) -> None:
         names = [name for name in self._store.names(self._folder) if _NAME.fullmatch(name)]
-        merged = _newest_merged(names)
-        lines, small = self._lines, self._small
-        if merged is not None and merged != self._merged:
-            if _end(merged) > len(lines):
-                lines = self._read([merged])[0]
-            small = [name for name in small if _start(name) >= _end(merged)]
-        new = sorted(n for n in names if not _is_merged(n) and _start(n) >= len(lines))
+        compacted = _newest_compacted(names)
+        lines, segments = self._lines, self._segments
+        if compacted is not None and compacted != self._compacted:
+            if _end(compacted) > len(lines):
+                lines = self._read([compacted])[0]
+            segments = [name for name in segments if _start(name) >= _end(compacted)]
+        new = sorted(n for n in names if not _is_compacted(n) and _start(n) >= len(lines))
         for name, content in zip(new, self._read(new), strict=True):
             if _start(name) != len(lines):
-                # Left by a writer that was killed after it met a merge: covered, or not next.
+                # Left by a writer that was killed after it met a compaction: covered, or not next.
                 continue
             lines = [*lines, *content]
-            small = [*small, name]
-        self._lines, self._small, self._merged = lines, small, merged
+            segments = [*segments, name]
+        self._lines, self._segments, self._compacted = lines, segments, compacted
 
     def _read(self, names: list[str]) -> list[list[str]]:
         keys = [self._key(name) for name in names]
@@ -279,10 +281,10 @@ def _end(name: str) -> int:
     return int(name.split(".")[0].split("-")[1])
 
 
-def _is_merged(name: str) -> bool:
+def _is_compacted(name: str) -> bool:
     match = _NAME.fullmatch(name)
     return match is not None and match[2] is not None
 
 
-def _newest_merged(names: Iterable[str]) -> str | None:
-    return max((name for name in names if _is_merged(name)), key=_end, default=None)
+def _newest_compacted(names: Iterable[str]) -> str | None:
+    return max((name for name in names if _is_compacted(name)), key=_end, default=None)

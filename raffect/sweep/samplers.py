@@ -39,6 +39,11 @@ _SEEN: dict[str, int] = {"tpe": 2_000, "gp": 250}
 """Trials that these see of longer studies, so that the driver never waits for them for long."""
 
 
+_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
+_BEST = 50
+"""Best trials that are always seen, by each objective; TPE's better part has at most 25."""
+
+
 def make_sampler(settings: SweepSettings, rows: int, storage: BaseStorage) -> BaseSampler:
     """The sampler; a driver that follows another one must not repeat its random numbers.
 
@@ -100,11 +105,6 @@ def make_pruner(settings: SweepSettings, epochs: int) -> BasePruner:
     if settings.pruner == "median":
         return MedianPruner(n_startup_trials=4, n_warmup_steps=first, interval_steps=first)
     return NopPruner()
-
-
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
-_BEST = 50
-"""Best trials that are always seen, by each objective; TPE's better part has at most 25."""
 
 
 class ThinningSampler(BaseSampler):
@@ -182,7 +182,11 @@ def thin(
 ) -> set[int]:
     """Numbers of the trials that are kept: the latest, and the best by each objective."""
     kept = {trial.number for trial in ended[-most:]}
-    rated = [trial for trial in ended if trial.state is TrialState.COMPLETE and is_feasible(trial)]
+    rated = [
+        trial
+        for trial in ended
+        if trial.state is TrialState.COMPLETE and all(m <= 0 for m in trial.constraints.values())
+    ]
     for objective, direction in enumerate(directions):
         # The values as one list: a trial's `values` is looked up with checks, again and again.
         values = [trial.values[objective] for trial in rated]
@@ -193,11 +197,6 @@ def thin(
         )
         kept |= {rated[index].number for index in order[:_BEST]}
     return kept
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether it keeps all limits."""
-    return all(margin <= 0 for margin in trial.constraints.values())
 
 
 class _View:

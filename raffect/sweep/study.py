@@ -171,7 +171,7 @@ class SweepStudy:
         self._objectives = settings.objectives
         self._rungs = settings.rungs(base.optimiser.epochs)
         self._journal = journal_of(store, name)
-        self._journal.merge()
+        self._journal.compact()
         self._live: dict[int, Trial] = {}
         self._recorded: dict[int, _Recorded] = {}
         self._run = uuid.uuid4().hex[:8]
@@ -201,7 +201,7 @@ class SweepStudy:
 
     @contextmanager
     def _writing(self) -> Iterator[Batch]:
-        """One object of the journal per decision."""
+        """One segment of the journal per decision."""
         with quiet(), self._journal.batch() as batch:
             yield batch
 
@@ -410,5 +410,5 @@ class SweepStudy:
         self._recorded.pop(number, None)
 
     def close(self) -> None:
-        """Leave one object behind."""
-        self._journal.merge()
+        """Leave one segment behind."""
+        self._journal.compact()

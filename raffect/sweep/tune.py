@@ -106,11 +106,20 @@ def tune(
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
             check_auxiliary(data)
             study.describe({BASELINE: baseline(store, task), SPACE: space.name})
-            ledger = open_ledger(study, settings, base, execution.devices, on_update)
+            spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
+            budget = Budget(
+                settings.max_hours,
+                settings.max_device_hours,
+                study.seconds_before,
+                execution.devices,
+                spent,
+            )
+            epochs = base.optimiser.epochs
+            ledger = Ledger(study, epochs, budget, settings.max_failures, on_update)
             home = TrialHome(
                 store,
                 name,
-                settings.rungs(base.optimiser.epochs),
+                settings.rungs(epochs),
                 settings.checkpoint_seconds,
                 Limits.of(settings),
                 execution.devices,
@@ -201,32 +210,6 @@ def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
             "--warm-start when a sweep begins",
             "Leave it out, or begin another sweep from this one: --branch NEW.",
         )
-
-
-def open_ledger(
-    study: SweepStudy,
-    settings: SweepSettings,
-    base: TemporalConfig,
-    devices: float,
-    on_update: OnUpdate | None,
-) -> Ledger:
-    """The ledger of this run, which goes on from what the study knows.
-
-    Args:
-        study: The study.
-        settings: The sweep's settings.
-        base: The base configuration.
-        devices: Devices of one trial.
-        on_update: Called with each event.
-    """
-    spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
-    return Ledger(
-        study=study,
-        epochs=base.optimiser.epochs,
-        budget=Budget.of(settings, study.seconds_before, spent, devices),
-        max_failures=settings.max_failures,
-        on_update=on_update,
-    )
 
 
 def check_ended(ledger: Ledger, name: str) -> None:

@@ -43,7 +43,7 @@ def test_no_entry_is_lost_or_doubled_between_many_writers(store: Store) -> None:
         for n in range(start, start + 20):
             backend.append_logs([{"n": n}])
             if n % 7 == 0:
-                backend.merge()
+                backend.compact()
 
     threads = [threading.Thread(target=write, args=(start,)) for start in range(0, 80, 20)]
     for thread in threads:
@@ -68,7 +68,7 @@ def test_a_batch_is_one_object_and_seen_by_its_writer_at_once(store: Store) -> N
     assert numbers(StoreJournal(store, "f")) == [0, 1]
 
 
-@pytest.mark.parametrize("leave", ["batch", "append", "read", "merge", "flush"])
+@pytest.mark.parametrize("leave", ["batch", "append", "read", "compact", "flush"])
 def test_entries_that_may_wait_are_written_before_anything_else(store: Store, leave: str) -> None:
     backend = StoreJournal(store, "f")
     with backend.batch() as batch:
@@ -133,7 +133,7 @@ def test_a_writer_that_missed_a_merge_does_not_write_into_the_past(
     for n in range(merges):
         new.append_logs([{"n": n + 1}])
         new.append_logs([{"n": n + 1}])
-        new.merge()
+        new.compact()
     with pytest.raises(ConflictError), old.batch():
         old.append_logs([{"n": 9}])
     old.append_logs([{"n": 10}])
@@ -144,7 +144,7 @@ def test_a_writer_that_missed_a_merge_does_not_write_into_the_past(
 def test_a_writer_that_knows_all_goes_on_after_another_one_merged(store: Store) -> None:
     one, two = StoreJournal(store, "f"), StoreJournal(store, "f")
     one.append_logs([{"n": 0}])
-    two.merge()
+    two.compact()
     with one.batch():
         one.append_logs([{"n": 1}])
     assert numbers(two) == [0, 1]
@@ -180,7 +180,7 @@ def test_entries_that_are_merged_before_their_writer_looks_again_are_not_doubled
 
     def merge() -> None:
         two.append_logs([{"n": 2}] * more)
-        two.merge()
+        two.compact()
 
     meanwhile("00000001", merge, before=False)
     with one.batch():
@@ -200,10 +200,10 @@ def test_who_merges_on_old_knowledge_deletes_nothing_that_is_new(
 
     def go_on() -> None:
         new.append_logs([{"n": 2}])
-        new.merge()
+        new.compact()
 
     meanwhile("00000000-00000002", go_on, before=before)
-    old.merge()
+    old.compact()
     assert store.names("f") == ["00000000-00000003.jsonl"]
     assert numbers(new) == numbers(old) == numbers(StoreJournal(store, "f")) == [0, 1, 2]
     old.append_logs([{"n": 3}])
@@ -214,16 +214,16 @@ def test_merging_leaves_one_object_with_the_same_entries(store: Store) -> None:
     backend = StoreJournal(store, "f")
     for n in range(5):
         backend.append_logs([{"n": n}])
-    backend.merge()
+    backend.compact()
     assert store.names("f") == ["00000000-00000005.jsonl"]
     backend.append_logs([{"n": 5}])
-    backend.merge()
+    backend.compact()
     assert store.names("f") == ["00000000-00000006.jsonl"]
     assert numbers(backend) == numbers(StoreJournal(store, "f")) == [0, 1, 2, 3, 4, 5]
 
 
 def test_batches_merge_by_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MERGE_AFTER", 4)
+    monkeypatch.setattr(journal, "COMPACT_AFTER", 4)
     backend = StoreJournal(store, "f")
     for n in range(10):
         with backend.batch():
@@ -242,7 +242,7 @@ def test_a_kill_at_any_moment_of_a_merge_loses_nothing(
     backend = StoreJournal(store, "f")
     for n in range(3):
         backend.append_logs([{"n": n}])
-    backend.merge()
+    backend.compact()
     for n in range(3, 6):
         backend.append_logs([{"n": n}])
     steps = 0
@@ -261,11 +261,11 @@ def test_a_kill_at_any_moment_of_a_merge_loses_nothing(
         patch.setattr(store, "create", counted(store.create))
         patch.setattr(store, "delete", counted(store.delete))
         with contextlib.suppress(Killed):
-            backend.merge()
+            backend.compact()
     survivor = StoreJournal(store, "f")
     assert numbers(survivor) == list(range(6))
     survivor.append_logs([{"n": 6}])
-    survivor.merge()
+    survivor.compact()
     assert store.names("f") == ["00000000-00000007.jsonl"]
     assert numbers(StoreJournal(store, "f")) == list(range(7))
 
@@ -278,7 +278,7 @@ def test_a_reader_survives_a_merge_between_listing_and_reading(
         writer.append_logs([{"n": n}])
     other = Store(store.uri)
     names = other.names
-    waiting = [writer.merge]
+    waiting = [writer.compact]
 
     def merged_after_listing(folder):
         found = names(folder)
@@ -303,7 +303,7 @@ def test_a_study_in_s3_is_the_same(s3_store: Store) -> None:
     loaded.set_user_attr("k", 1)
     with pytest.raises(ConflictError), backend.batch():
         study.set_user_attr("k", 2)
-    other.merge()
+    other.compact()
     assert len(s3_store.names("f")) == 1
     again = optuna.load_study(storage=JournalStorage(StoreJournal(s3_store, "f")), study_name="s")
     assert again.user_attrs == {"k": 1}

@@ -12,8 +12,9 @@ import pytest
 
 from raffect.errors import SettingsError
 from raffect.store import Store
-from raffect.sweep import trackers
-from raffect.sweep.trackers import TensorBoard, TrackedSweep, TrackerThread, WandB, make_callbacks
+from raffect.sweep import tracker_clients, trackers
+from raffect.sweep.tracker_clients import TensorBoard, TrackedSweep, WandB
+from raffect.sweep.trackers import TrackerThread, make_callbacks
 from tests.sweep.tracked_runs import SCORES, Driver, events, sweep
 
 
@@ -112,7 +113,7 @@ class OtherProcess(WandB):
 def test_a_client_process_that_does_not_end_is_ended(
     planned: Store, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trackers, "UPLOAD_S", 0.5)
+    monkeypatch.setattr(tracker_clients, "UPLOAD_S", 0.5)
     logger = OtherProcess(planned, "import time; time.sleep(60)")
     driver = Driver([TrackerThread("Mine", logger, told.append)])
     driver.start(0)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from raffect.store import Store
-from raffect.sweep.trackers import epochs_after, make_callbacks, parameters
+from raffect.sweep.tracker_clients import epochs_after, parameters
+from raffect.sweep.trackers import make_callbacks
 from tests.sweep.tracked_runs import SCORES, Driver, events, history, plan, sweep
 
 

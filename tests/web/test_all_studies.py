@@ -91,7 +91,7 @@ def test_what_is_written_meanwhile_appears_and_what_was_read_keeps_its_place(sto
     run(store, "b", [0.2, 0.3])
     assert values(storage) == {"b": [0.1, 0.2, 0.3], "a": [0.5]}
     run(store, "a", [0.6])
-    journal_of(store, "b").merge()
+    journal_of(store, "b").compact()
     run(store, "b", [0.4])
     assert values(storage) == {"b": [0.1, 0.2, 0.3, 0.4], "a": [0.5, 0.6]}
     log = list(journal.read_logs(0))
@@ -130,7 +130,7 @@ def test_a_sweep_that_was_made_anew_takes_the_place_of_the_old_one(
     run(store, "a", [0.1, 0.2, 0.3])
     run(store, "b", [0.5])
     if merged:
-        journal_of(store, "a").merge()
+        journal_of(store, "a").compact()
     storage, clock = watch(store)
     assert values(storage)["a"] == [0.1, 0.2, 0.3]
     store.delete("sweeps/a")
