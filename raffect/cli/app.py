@@ -79,8 +79,8 @@ def main() -> None:
 class _Interrupt:
     """Ctrl-C ends the command in order; pressed again, at once.
 
-    An interruption that meets the engine in a callback can be lost there, or leave a lock behind.
-    Nothing is at risk either way: what was not finished is not taken for whole.
+    A KeyboardInterrupt that is raised in one of Ray's callbacks can be swallowed there, or leave
+    a lock held. Ending at once risks nothing: what is unfinished is never taken for complete.
     """
 
     def __init__(self) -> None:
@@ -98,14 +98,14 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(args=arguments, prog_name="raffect", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        # typer turns Ctrl-C into this code, without a word.
+        # typer turns Ctrl-C into this code silently.
         return _interrupted() if code == EXIT_INTERRUPTED else code
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
     except typer.TyperException as error:
-        # Errors of usage show themselves; the class that declares it is private to typer.
+        # Usage errors have a `show` method, declared by a class that is private to typer.
         getattr(error, "show", partial(sys.stderr.write, f"{error}\n"))()
         return int(getattr(error, "exit_code", RaffectError.exit_code))
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""demo: the whole line on synthetic data, on this machine."""
+"""demo: the whole pipeline on synthetic data, on this machine."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def demo(
 
 @contextmanager
 def _made_otherwise(stage: DemoStage, keep: Path) -> Iterator[None]:
-    """Conflicts with what lies in the folder, told in the options of this command."""
+    """Rephrase conflicts with the folder's content in terms of this command's options."""
     try:
         yield
     except ConflictError as error:
         if stage.key.startswith("tune"):
-            # Another command may be at the sweep: another folder is no answer to that.
+            # Another command may be running the sweep: another folder would not help.
             raise
         raise ConflictError(
             error.got,

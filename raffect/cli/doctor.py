@@ -1,4 +1,4 @@
-"""doctor: what is wrong with a machine, a cluster or a store, and what to do."""
+"""doctor: what is wrong with a machine, a cluster or a store, and what to do about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from raffect.doctor.findings import Finding
 
 MANY = 4
-"""Of more nodes than that only what is wrong is shown."""
+"""With more nodes than this, their passes are counted and not shown."""
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 _NODE = ("node ", "head ")
 
@@ -81,7 +81,7 @@ def _table(findings: list[Finding]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    # The widths are the same for all places, so that the columns of their tables meet.
+    # Fixed widths align the columns of all tables.
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", width=4)
     table.add_column("check", width=17)
@@ -95,10 +95,5 @@ def _table(findings: list[Finding]) -> RenderableType:
 
 
 def _json(finding: Finding) -> dict[str, str]:
-    return {
-        "place": finding.place,
-        "check": finding.check,
-        "state": str(finding.state),
-        "found": finding.found,
-        "next_step": finding.next_step,
-    }
+    names = ("place", "check", "state", "found", "next_step")
+    return {name: str(getattr(finding, name)) for name in names}

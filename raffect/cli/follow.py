@@ -1,4 +1,4 @@
-"""A job on the screen: its log as it comes, and on a terminal the live table of its sweep."""
+"""A job on the screen: its log, and on a terminal the live table of its sweep."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class JobView:
     """Shows a job while it runs; a context manager.
 
     Args:
-        screen: Where to.
-        server: The cluster's job server, asked now and then for the job's metadata.
+        screen: Where it is shown.
+        server: The cluster's job server, polled for the job's metadata.
         job_id: The job.
     """
 
@@ -64,13 +64,13 @@ class JobView:
             self._live.stop()
 
     def text(self, text: str) -> None:
-        """Print a piece of the log, by whole lines."""
+        """Print a piece of the log; an unfinished line waits for its end."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._screen.path(line)
 
     def render(self) -> RenderableType:
-        """Where the job is, and where its sweep is, as its metadata has them."""
+        """The states of the job and of its sweep, by the job's metadata."""
         if self._job is None:
             return sweep_table(self._spinner, f"job {self._id}", None)
         name = self._job.metadata.get("job_name", self._id)
@@ -82,11 +82,11 @@ class JobView:
         from raffect.sweep.progress import Glance
 
         while not self._ended.is_set():
-            # The log's own connection says when the cluster is gone.
+            # A lost cluster is reported by the connection that reads the log.
             with suppress(RaffectError):
                 self._job = self._server.job(self._id)
                 told = self._job.metadata.get(LIVE)
-                # A job of another version of raffect may tell something else.
+                # Another version of raffect may write another form.
                 with suppress(ValueError):
                     self._glance = Glance.from_json(told) if told else None
             self._ended.wait(_ASK_EVERY_S)

@@ -1,4 +1,4 @@
-"""submit, jobs: commands on a Ray cluster, watched from here."""
+"""submit, jobs: commands that run on a Ray cluster and are followed from here."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def submit(
 
 
 def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]]:
-    """The name and the options of a raffect command, which is not run.
+    """Parse a raffect command without running it; returns its name and its options.
 
     Args:
-        group: All commands of raffect, as typer's group.
+        group: typer's group of all commands.
         arguments: The command, with or without `raffect` before it.
 
     Raises:
@@ -107,7 +107,7 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
 
 
 def without_store(arguments: list[str]) -> list[str]:
-    """The command without `--store`: the job gets it by its whole path in its environment."""
+    """The command without `--store`, which the job gets as an absolute URI in its environment."""
     kept: list[str] = []
     words = iter(_without_program(arguments))
     for word in words:
@@ -178,7 +178,7 @@ def stop(
 
 
 def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> None:
-    """Follow a job to its end, and end as it did.
+    """Follow a job to its end, and exit with its code.
 
     Raises:
         SystemExit: With the job's exit code.
@@ -194,12 +194,12 @@ def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> No
         screen.json(_facts(job))
     if job.is_over and job.status not in ("SUCCEEDED", "STOPPED"):
         screen.path(f"Job {job_id} failed. {job.message}".rstrip())
-    # Not typer's Exit: there a job that was stopped would read as this command's own Ctrl-C.
+    # Not typer.Exit: with it a stopped job would look like Ctrl-C on this command.
     sys.exit(job.code if job.is_over else 0)
 
 
 def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
-    """What Ctrl-C means: the job alone goes on, or it ends."""
+    """Ask what Ctrl-C is to do: detach from the job, which is the default, or stop it."""
     choice = "d"
     if sys.stdin.isatty():
         try:
@@ -216,7 +216,7 @@ def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
 
 
 def _stopped(screen: Screen, server: JobServer, job_id: str) -> Job:
-    """Wait until a job that was told to stop has ended."""
+    """Wait for the end of a job that was told to stop."""
     job = server.wait(job_id)
     screen.path(f"Job {job_id} is {job.status}. Submitted again, its command continues.")
     return job

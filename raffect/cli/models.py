@@ -1,4 +1,4 @@
-"""train, predict, evaluate, submission: temporal models and what they are for."""
+"""train, predict, evaluate, submission: temporal models and their use."""
 
 from __future__ import annotations
 

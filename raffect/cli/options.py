@@ -56,7 +56,7 @@ AnnotationsOption = Annotated[
 
 
 def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Accept --store and --address also where a command needs none: one set fits them all."""
+    """Accept --store and --address, unseen, where a command needs none: one set fits all."""
     signature = inspect.signature(command, eval_str=True)
     unused = [
         inspect.Parameter(

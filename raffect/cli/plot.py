@@ -1,4 +1,4 @@
-"""Curves in a terminal, drawn with Braille dots: four high and two wide in a character."""
+"""Curves in a terminal, drawn in Braille characters of 4 x 2 dots."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from rich.text import Text
 
 COLOURS = ("cyan", "yellow", "magenta", "green", "red", "blue")
-"""Of the curves, in their order; the terminal's own, which its theme keeps readable."""
+"""Of the curves, in their order; a terminal's theme keeps its own colours readable."""
 _BLANK = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values that hold from their x on: steps to the right.
+    """A step function: each value holds from its x to the next.
 
     Attributes:
         name: For the legend.
@@ -68,7 +68,7 @@ def draw_steps(
 
 
 class _Grid:
-    """Characters and, for each, its dots and the curve that was drawn last through it."""
+    """Characters: the dots of each, and the curve that was drawn through it last."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width = width

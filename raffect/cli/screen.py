@@ -1,4 +1,4 @@
-"""What a person sees: quiet stages, one progress bar at a time, tables of at most 100 columns."""
+"""What a person sees: stages, one progress bar at a time, tables of at most 100 columns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDTH = 100
 
 
 class Screen:
-    """Where a command prints; says nothing but errors when quiet, nothing but JSON for scripts."""
+    """Where a command prints: nothing when quiet (errors go elsewhere), only JSON for scripts."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.silent = quiet or as_json
@@ -46,10 +46,10 @@ class Screen:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def live(self, render: Callable[[], RenderableType]) -> Live | None:
-        """A part of the screen that is drawn again and again, not yet started.
+        """A part of the screen that is redrawn continually; not started yet.
 
         Returns:
-            None where there is no terminal, or nothing is to be said.
+            None without a terminal, or when quiet.
         """
         if not self.console.is_terminal or self.silent:
             return None
@@ -58,7 +58,7 @@ class Screen:
         )
 
     def ready(self, where: str, manifest: Manifest) -> None:
-        """Say where a stage's result is, and whether it had been there before."""
+        """Say where a stage's result is, and whether an earlier command made it."""
         before = manifest.created < self.began
         self.path(
             f"{where} was finished before: nothing to do." if before else f"{where} is ready."

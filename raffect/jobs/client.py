@@ -1,4 +1,4 @@
-"""Ray's job server, with its errors as messages."""
+"""A client of Ray's job server that turns its errors into messages for users."""
 
 from __future__ import annotations
 
