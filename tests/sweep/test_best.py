@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna import create_trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from rich.console import Console
 
 from raffect.affwild2.tasks import Task
 from raffect.cli.progress import SweepTable
@@ -127,7 +129,10 @@ def test_a_result_taken_over_is_the_best_everywhere(
     assert view.manifest is not None
     assert view.manifest.counts["best"] == {"trial": 1, "score": 0.8}
     assert view.manifest.counts["trials"] == 2, "own trials only"
-    assert collect(store, "s").best == 1
+    assert collect(store, "s").best == view.best
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(table.render())
+    assert "best 0.8000 (trial 1)" in console.export_text()
 
 
 def test_a_trial_may_be_best_while_it_runs() -> None:
