@@ -12,8 +12,9 @@ from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
-from raffect.store.layout import MODELS, PLAN, SWEEPS
+from raffect.store.layout import MODELS, SWEEPS
 from raffect.store.manifest import has_manifest
+from raffect.store.stage import has_plan
 from raffect.temporal.inference import (
     ModelBundle,
     load_bundle,
@@ -42,12 +43,9 @@ def predict_to_file(
     """Predict a split, a folder of crops, or what an example file names, into a predictions file.
 
     Args:
-        store: The store of the model and of the features.
         model: `models/NAME`, `sweeps/SWEEP[:TRIAL]` (leaderboard.find_trial), or either without
             its folder.
-        out: The CSV file.
         frames: A folder of crops `00001.jpg` ... of one video.
-        split: A split of the dataset.
         example: The organisers' example file: its videos, e.g. those of the test set.
 
     Raises:
@@ -94,7 +92,7 @@ def resolve(store: Store, name: str) -> str:
     if (group == SWEEPS and rest) or ":" in name:
         return trial()
     is_model = has_manifest(store, model_folder(name))
-    is_sweep = store.exists(f"{sweep_folder(name)}/{PLAN}")
+    is_sweep = has_plan(store, sweep_folder(name))
     if is_model and is_sweep:
         raise SettingsError(
             f"{name!r} is a model and a sweep.",

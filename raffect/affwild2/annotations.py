@@ -46,10 +46,7 @@ class AnnotationFile:
 
 
 def read_annotation(path: Path, task: Task) -> NDArray[np.float32]:
-    """The labels of a file, invalid ones included.
-
-    Returns:
-        `(lines, label_width)`; row i is frame i + 1.
+    """The labels `(lines, label_width)` of a file, invalid ones included; row i is frame i + 1.
 
     Raises:
         DataError: The header or a line is not what the task demands; at most ten are listed.
@@ -196,11 +193,7 @@ def load_annotations(root: Path, task: Task, split: Split) -> dict[str, VideoLab
 
 
 def read_labels(file: AnnotationFile) -> VideoLabels:
-    """The labels of one annotation file.
-
-    Raises:
-        DataError: The file is wrong.
-    """
+    """The labels of one annotation file; a DataError says what is wrong with it."""
     values = read_annotation(file.path, file.task)
     return VideoLabels(file.video, file.split, values, SPECS[file.task].valid(values))
 

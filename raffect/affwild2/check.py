@@ -28,19 +28,12 @@ from raffect.store.stage import diff
 
 Crops = dict[str, NDArray[np.int32]]
 
-_NEXT_STEP = "Make the dataset anew: raffect prepare --overwrite ..."
-
 
 def check(store: Store, progress: Progress = ignore) -> DatasetCounts:
     """Verify the dataset's files and count their rows, with one file at a time in memory.
 
-    Args:
-        store: The store.
-        progress: Called as `progress(files done, files)`.
-
-    Returns:
-        Counts of the rows themselves. Only the unreadable crops are taken from the manifest, as
-        they are not in the store.
+    Only the unreadable crops are taken from the manifest, as they are not in the store;
+    `progress` counts files.
 
     Raises:
         NotThereError: The store holds no finished dataset.
@@ -60,7 +53,11 @@ def check(store: Store, progress: Progress = ignore) -> DatasetCounts:
         if task is None:
             _add_crops(store, name, data, crops)
         else:
-            labels[task] = _read_labels(store, name, data, task)
+            labels[task] = from_parquet(task, data)
+            for video in labels[task].values():
+                if not np.array_equal(video.valid, SPECS[task].valid(video.values)):
+                    what = f"the valid frames of {video.video} are marked wrongly"
+                    raise _wrong(store, name, what)
     progress(len(names), len(names))
     counts = count_dataset(labels, crops, _unreadable(store, manifest, crops))
     differences = diff(manifest.counts, counts)
@@ -72,7 +69,9 @@ def check(store: Store, progress: Progress = ignore) -> DatasetCounts:
 
 def _wrong(store: Store, name: str, what: str) -> StoreError:
     return StoreError(
-        f"{store.where(DATASET)}/{name}: {what}.", "files as prepare wrote them", _NEXT_STEP
+        f"{store.where(DATASET)}/{name}: {what}.",
+        "files as prepare wrote them",
+        "Make the dataset anew: raffect prepare --overwrite ...",
     )
 
 
@@ -105,14 +104,6 @@ def _add_crops(store: Store, name: str, data: bytes, crops: Crops) -> None:
             raise _wrong(store, name, f"{video} has another source than {source_of(video)}")
         # A view would keep the columns of every file in memory.
         crops[video] = frames[start:stop].copy()
-
-
-def _read_labels(store: Store, name: str, data: bytes, task: Task) -> dict[str, VideoLabels]:
-    labels = from_parquet(task, data)
-    for video in labels.values():
-        if not np.array_equal(video.valid, SPECS[task].valid(video.values)):
-            raise _wrong(store, name, f"the valid frames of {video.video} are marked wrongly")
-    return labels
 
 
 def _unreadable(store: Store, manifest: Manifest, crops: Crops) -> list[str]:

@@ -36,11 +36,6 @@ class CsvFile:
     header_line: str
     body: bytes
 
-    @property
-    def header(self) -> tuple[str, ...]:
-        """The header's names, without spaces around them."""
-        return tuple(name.strip() for name in self.header_line.split(","))
-
     def lines(self) -> Iterator[tuple[int, str]]:
         """Number in the file (the header is line 1) and text of each data line."""
         if self.body:
@@ -73,19 +68,12 @@ class CsvFile:
     def check(
         self, header: str, rows: str, allowed: str, next_step: str, header_allowed: str = ""
     ) -> None:
-        """Refuse another header, and a file without data lines.
+        """Raise DataError for another header, and for a file without data lines.
 
-        Args:
-            header: The names that are expected, without spaces.
-            rows: What the data lines are, for the message.
-            allowed: What the data lines may be, for the message.
-            next_step: For both messages.
-            header_allowed: For the message about the header; empty: the header itself.
-
-        Raises:
-            DataError: The file is not so.
+        The messages call the data lines `rows`, and say what they may be (`allowed`) and what the
+        header may be (`header_allowed`, or `header` itself).
         """
-        if ",".join(self.header) != header:
+        if ",".join(name.strip() for name in self.header_line.split(",")) != header:
             got = quote(self.header_line)
             raise DataError(
                 f"{self.path}, line 1: the header is {got}.", header_allowed or header, next_step
@@ -97,13 +85,8 @@ class CsvFile:
 def read_csv(path: Path, what: str, command: str) -> CsvFile:
     """Read a file and split off its header.
 
-    Args:
-        path: The file.
-        what: What it should be, for the message.
-        command: What to do when it can't be read, for the message.
-
     Raises:
-        DataError: It does not exist or can't be read.
+        DataError: It can't be read; says `what` it should be and which `command` helps.
     """
     try:
         data = path.read_bytes()

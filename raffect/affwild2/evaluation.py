@@ -25,7 +25,6 @@ class Evaluation:
     """The score of predictions, with its uncertainty.
 
     Attributes:
-        score: The challenge's score.
         frames: Valid frames, each counted once.
         videos: Videos with a valid frame.
         interval: Percentile bootstrap over videos, 95 %.
@@ -49,9 +48,7 @@ def evaluate(
     """Score predictions; frames without a valid label are ignored.
 
     Args:
-        task: The task.
         predictions: By video; VA values, EXPR or AU probabilities.
-        labels: By video.
         seed: Of the bootstrap.
 
     Raises:
@@ -105,14 +102,10 @@ def bootstrap(
     narrow an interval. The score of a resample is computed from sums per video.
 
     Args:
-        task: The task.
         predictions: Per video, `(frames, outputs)`.
         labels: Per video, `(frames, label_width)`.
-        seed: Of the resamples.
-        resamples: How many.
     """
-    pairs = zip(predictions, labels, strict=True)
-    sums = np.stack([video_sums(task, p, y) for p, y in pairs])
+    sums = np.stack([video_sums(task, p, y) for p, y in zip(predictions, labels, strict=True)])
     videos = len(sums)
     times = np.random.default_rng(seed).multinomial(
         videos, np.full(videos, 1 / videos), size=resamples

@@ -39,11 +39,7 @@ def labels_file(task: Task) -> str:
 
 
 def load_labels(store: Store, task: Task) -> dict[str, VideoLabels]:
-    """Every annotated video of a task, by name, in order of names.
-
-    Raises:
-        NotThereError: The store holds no finished dataset.
-    """
+    """The annotated videos of a task in order of names; NotThereError without a dataset."""
     read_manifest(store, DATASET)
     return from_parquet(task, store.read_bytes(f"{DATASET}/{labels_file(task)}"))
 
@@ -83,8 +79,8 @@ def from_parquet(task: Task, data: bytes) -> dict[str, VideoLabels]:
     """The videos of a labels file; their arrays are views of the columns."""
     table = pq.read_table(pa.BufferReader(data))
     spec = SPECS[task]
-    names = [table[name].to_numpy() for name in spec.label_columns]
-    values = np.stack(names, axis=1).astype(np.float32)
+    columns = [table[name].to_numpy() for name in spec.label_columns]
+    values = np.stack(columns, axis=1).astype(np.float32)
     valid = table["valid"].to_numpy()
     videos, video_codes = codes_of(table["video"])
     splits, split_codes = codes_of(table["split"])
@@ -109,8 +105,7 @@ def runs(codes: NDArray[np.integer]) -> list[tuple[int, int]]:
     if not len(codes):
         return []
     edges = np.flatnonzero(np.diff(codes)) + 1
-    bounds = [0, *edges.tolist(), len(codes)]
-    return list(itertools.pairwise(bounds))
+    return list(itertools.pairwise([0, *edges.tolist(), len(codes)]))
 
 
 class LabelCounts(TypedDict):
@@ -141,13 +136,7 @@ def count_dataset(
     crops: Mapping[str, NDArray[np.int32]],
     unreadable: list[str],
 ) -> DatasetCounts:
-    """Count a dataset.
-
-    Args:
-        labels: The annotated videos of each task.
-        crops: 1-based frames of each video that have a readable crop.
-        unreadable: Names of the other crops.
-    """
+    """Count a dataset; `crops` are the 1-based frames of each video with a readable crop."""
     counts = {
         task.value: {
             split.value: LabelCounts(videos=0, frames=0, valid=0, valid_without_crop=0)

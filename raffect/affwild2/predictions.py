@@ -77,11 +77,7 @@ def header_of(task: Task) -> str:
 
 
 def write_predictions(path: Path, task: Task, predictions: Iterable[VideoPredictions]) -> None:
-    """Write a predictions file, whole or not at all; float32 values survive the round trip.
-
-    Raises:
-        DataError: It can't be written there.
-    """
+    """Write a predictions file, whole or not at all; float32 values survive the round trip."""
     outputs = SPECS[task].outputs
     row = "%s" + ",%.9g" * outputs + "\n"
     with written_whole(path) as file:
@@ -104,23 +100,19 @@ def read_predictions(path: Path, task: Task) -> dict[str, VideoPredictions]:
     """
     file = read_csv(path, "a file of predictions", "Write one with `raffect predict`.")
     file.check(header_of(task), "rows", _ALLOWED[task], _NEXT_STEP)
-    width = _width(file, task)
+    # One class per row in the challenge's EXPR files, else as many values as outputs.
+    first = file.body.partition(b"\n")[0]
+    width = 1 if task is Task.EXPR and first.count(b",") == 1 else SPECS[task].outputs
     names = [LOCATION, *(f"value{i}" for i in range(width))]
     table = file.parse({name: pa.float64() if name != LOCATION else pa.string() for name in names})
     if table is None:
         raise wrong_lines(path, _explain(file, width), _ALLOWED[task], _NEXT_STEP)
     values = np.stack([table[name].to_numpy() for name in names[1:]], axis=1)
-    refused = [*_refuse_values(values, task, width)]
+    refused = _refuse_values(values, task, width)
     locations = read_locations(path, table[LOCATION], refused, _ALLOWED[task], _NEXT_STEP)
     if task is Task.EXPR and width == 1:
         values = np.eye(SPECS[task].outputs)[values[:, 0].astype(np.intp)]
     return _by_video(path, locations, values)
-
-
-def _width(file: CsvFile, task: Task) -> int:
-    """Values per row: as many as outputs, or one class in the challenge's EXPR files."""
-    first = file.body.partition(b"\n")[0]
-    return 1 if task is Task.EXPR and first.count(b",") == 1 else SPECS[task].outputs
 
 
 def _explain(file: CsvFile, width: int) -> list[str]:
@@ -163,17 +155,11 @@ def read_locations(
     allowed: str,
     next_step: str,
 ) -> Locations:
-    """The frames that a column of locations names.
-
-    Args:
-        path: The file, for the message.
-        column: Strings like "video/00001.jpg".
-        refused: Rows that are wrong for other reasons, reported together with these.
-        allowed: For the message.
-        next_step: For the message.
+    """The frames that a column of strings like "video/00001.jpg" names.
 
     Raises:
-        DataError: A location is malformed or is frame 0, or `refused` is not empty.
+        DataError: A location is malformed or is frame 0, or there are `refused` rows: those that
+            are wrong for other reasons.
     """
     parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _LOCATION)
     matched = parts.is_valid().to_numpy()

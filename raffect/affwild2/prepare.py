@@ -42,12 +42,10 @@ def prepare(
     that verify; on a finished dataset it does nothing.
 
     Args:
-        store: Where to.
         images: Roots of crops, under paths that every worker can read.
         annotations: Root of the challenges' annotation folders.
         shard_bytes: Target size of a shard's crops.
-        context: How it is run; `progress` counts crops, and `overwrite` also rebuilds a finished
-            dataset.
+        context: `progress` counts crops, and `overwrite` also rebuilds a finished dataset.
 
     Raises:
         DataError: The raw trees are malformed; nothing was written.

@@ -125,16 +125,20 @@ def scan(roots: Sequence[Path]) -> Scan:
             if crops is not None:
                 found[entry.name] = crops
     if not found:
-        raise DataError(_describe_empty(roots, problems), LAYOUT, _NEXT_STEP)
+        names = ", ".join(str(root) for root in roots) or "no folder at all"
+        shown = "\n".join(f"  {problem.path}: {problem.kind}" for problem in problems[:5])
+        raise DataError(
+            f"There are no crops in {names}; what lies there is misplaced, e.g.\n{shown}"
+            if problems
+            else f"There are no crops: {names} is empty.",
+            LAYOUT,
+            _NEXT_STEP,
+        )
     return Scan(tuple(found[name] for name in sorted(found)), tuple(problems))
 
 
 def check_root(root: Path, what: str, allowed: str, next_step: str) -> None:
-    """Refuse a root of crops or annotations that is no folder.
-
-    Raises:
-        DataError: It does not exist or is a file.
-    """
+    """Raise DataError for a root of crops or annotations that is no folder."""
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
         raise DataError(f"The {what} folder {root} {state}.", allowed, next_step)
@@ -209,11 +213,3 @@ def _merge(one: VideoCrops, other: VideoCrops, place: str, problems: list[Proble
         sizes=np.concatenate([one.sizes, other.sizes[~twice]])[order],
         origins=np.concatenate([one.origins, origins])[order],
     )
-
-
-def _describe_empty(roots: Sequence[Path], problems: list[Problem]) -> str:
-    names = ", ".join(str(root) for root in roots) or "no folder at all"
-    if not problems:
-        return f"There are no crops: {names} is empty."
-    shown = "\n".join(f"  {problem.path}: {problem.kind}" for problem in problems[:5])
-    return f"There are no crops in {names}; what lies there is misplaced, e.g.\n{shown}"

@@ -21,9 +21,7 @@ Floats = NDArray[np.float64]
 class Score:
     """The challenge's score of a task, with the parts that it is the mean of.
 
-    Attributes:
-        value: The score.
-        parts: VA: valence, arousal; EXPR: F1 per expression; AU: F1 per action unit.
+    Parts: valence and arousal, F1 per expression, or F1 per action unit.
     """
 
     value: float
@@ -34,7 +32,6 @@ def score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> Score:
     """The challenge's score of predictions for valid frames.
 
     Args:
-        task: The task.
         predictions: `(frames, outputs)`; VA: values, EXPR: probabilities or logits (the largest
             counts), AU: probabilities.
         labels: `(frames, label_width)`, valid frames only.
@@ -50,7 +47,13 @@ def score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> Score:
         raise ValueError(f"{task}: predictions {predictions.shape}, labels {labels.shape}")
     if not np.isfinite(predictions).all():
         raise ValueError(f"{task}: predictions are not finite")
-    values = _PARTS[task](predictions, labels)
+    if task is Task.VA:
+        pairs = zip(predictions.T, labels.T, strict=True)
+        values = np.array([concordance_correlation_coefficient(a, b) for a, b in pairs])
+    elif task is Task.EXPR:
+        values = class_f1(predictions.argmax(axis=1), labels[:, 0], spec.outputs)
+    else:
+        values = binary_f1(predictions, labels)
     parts = {name: float(value) for name, value in zip(spec.columns, values, strict=True)}
     return Score(float(np.mean(values)), parts)
 
@@ -91,15 +94,3 @@ def binary_f1(probabilities: NDArray[Any], true: NDArray[Any]) -> Floats:
     active = np.asarray(probabilities) >= ACTION_UNIT_THRESHOLD
     positive = np.asarray(true) == 1
     return f1((active & positive).sum(axis=0), active.sum(axis=0), positive.sum(axis=0))
-
-
-def _valence_arousal(predictions: Floats, labels: NDArray[Any]) -> Floats:
-    columns = zip(predictions.T, labels.T, strict=True)
-    return np.array([concordance_correlation_coefficient(a, b) for a, b in columns])
-
-
-def _expression(predictions: Floats, labels: NDArray[Any]) -> Floats:
-    return class_f1(predictions.argmax(axis=1), labels[:, 0], predictions.shape[1])
-
-
-_PARTS = {Task.VA: _valence_arousal, Task.EXPR: _expression, Task.AU: binary_f1}

@@ -7,8 +7,9 @@ file); sorted by (video, frame). A video is never split over files.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,35 +66,6 @@ def plan_shards(videos: Sequence[VideoCrops], shard_bytes: int) -> list[Shard]:
     ]
 
 
-@dataclass
-class _Columns:
-    videos: list[str] = field(default_factory=list)
-    frames: list[int] = field(default_factory=list)
-    jpegs: list[bytes] = field(default_factory=list)
-
-    def to_parquet(self) -> bytes:
-        videos = pa.array(self.videos, pa.string()).dictionary_encode()
-        sources = pa.array([source_of(name) for name in self.videos], pa.string())
-        table = pa.table(
-            {
-                "video": videos,
-                "source": sources.dictionary_encode(),
-                "frame": pa.array(self.frames, pa.int32()),
-                "jpeg": pa.array(self.jpegs, pa.binary()),
-            }
-        )
-        sink = io.BytesIO()
-        pq.write_table(
-            table,
-            sink,
-            compression="none",
-            row_group_size=ROWS_PER_GROUP,
-            use_dictionary=["video", "source"],
-            write_statistics=["video", "frame"],
-        )
-        return sink.getvalue()
-
-
 def write_shard(stage: Stage, shard: Shard) -> StagePart:
     """Read, verify and write a shard's crops.
 
@@ -103,23 +75,41 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
     Raises:
         DataError: The raw folders are not visible to this process.
     """
-    columns = _Columns()
-    counts: dict[str, int] = {}
+    videos: list[str] = []
+    frames: list[int] = []
+    jpegs: list[bytes] = []
     unreadable: dict[str, str] = {}
     for video in shard.videos:
-        before = len(columns.frames)
         for index, frame in enumerate(video.frames.tolist()):
             try:
-                data = read_crop(video.path(index))
+                jpegs.append(read_crop(video.path(index)))
             except UnreadableError as error:
                 unreadable[image_location(video.video, frame)] = str(error)
                 continue
-            columns.videos.append(video.video)
-            columns.frames.append(frame)
-            columns.jpegs.append(data)
-        counts[video.video] = len(columns.frames) - before
-    facts = {"videos": counts, "rows": len(columns.frames), "unreadable": unreadable}
-    return stage.write_part(shard.name, columns.to_parquet(), facts)
+            videos.append(video.video)
+            frames.append(frame)
+    sources = [source_of(name) for name in videos]
+    table = pa.table(
+        {
+            "video": pa.array(videos, pa.string()).dictionary_encode(),
+            "source": pa.array(sources, pa.string()).dictionary_encode(),
+            "frame": pa.array(frames, pa.int32()),
+            "jpeg": pa.array(jpegs, pa.binary()),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression="none",
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=["video", "source"],
+        write_statistics=["video", "frame"],
+    )
+    rows = Counter(videos)
+    counts = {video.video: rows[video.video] for video in shard.videos}
+    facts = {"videos": counts, "rows": len(frames), "unreadable": unreadable}
+    return stage.write_part(shard.name, sink.getvalue(), facts)
 
 
 class UnreadableError(Exception):

@@ -29,10 +29,8 @@ def write_submission(
 
     Header, row names and order are those of the example, frames without a face included. VA
     values are clipped to [-1, 1] and rounded to 6 decimals, EXPR rows hold the most probable
-    class, and AU rows hold 1 where the probability is at least ACTION_UNIT_THRESHOLD.
-
-    Returns:
-        The number of rows.
+    class, and AU rows hold 1 where the probability is at least ACTION_UNIT_THRESHOLD. Returns the
+    number of rows.
 
     Raises:
         DataError: The example is damaged or of another task, a row has no prediction, or `out`

@@ -41,12 +41,11 @@ class TaskSpec:
 
     Attributes:
         columns: Names of the prediction columns; as many as the model has outputs.
-        label_columns: Names of the label columns in the store and in the annotation header.
+        label_columns: Names of the label columns in the store.
         header: First line of an annotation file.
         folders: Names of the challenge folder, the newest first.
         invalid: Label of a frame that must not be scored.
         label_dtype: Type of the label columns in the store.
-        score_name: What the challenge's score is called.
     """
 
     task: Task
@@ -123,20 +122,12 @@ SPECS: dict[Task, TaskSpec] = {
 
 
 def parse_task(text: str) -> Task:
-    """The task a user named.
-
-    Raises:
-        SettingsError: No task has that name.
-    """
+    """The task a user named; SettingsError if there is none."""
     return _parse(Task, "task", text, "Give one of them, e.g. `raffect tune va`.")
 
 
 def parse_split(text: str) -> Split:
-    """The split a user named.
-
-    Raises:
-        SettingsError: No split has that name.
-    """
+    """The split a user named; SettingsError if there is none."""
     return _parse(Split, "split", text, "Give one of them with --split.")
 
 

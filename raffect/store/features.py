@@ -23,13 +23,7 @@ DTYPE = np.dtype("<f2")
 def to_parquet(
     videos: list[str], frames: NDArray[np.int32], values: NDArray[np.floating]
 ) -> bytes:
-    """A features file.
-
-    Args:
-        videos: Video of each row, `(rows,)`.
-        frames: 1-based frame of each row, `(rows,)`.
-        values: Features, `(rows, dim)`; stored as float16.
-    """
+    """A features file of rows: video, 1-based frame, and values `(rows, dim)` as float16."""
     rows = np.ascontiguousarray(values, dtype=DTYPE)
     width = rows.shape[1] * DTYPE.itemsize
     buffer = pa.py_buffer(rows.tobytes())

@@ -20,19 +20,19 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from raffect.context import OnNote
 from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
 
 RENEW_S = 5.0
 TTL_S = 30.0
 """Six renewals: how long a driver may be cut off from the store and still keep its sweep."""
-OnWait = Callable[[str], None]
 
 
 class Holder(BaseModel):
@@ -62,13 +62,10 @@ class Holder(BaseModel):
 
 
 class Lease:
-    """A sweep's lease, held by this process after `acquire`.
+    """A sweep's lease, as objects in a folder; held by this process after `acquire`.
 
-    Args:
-        store: The store.
-        folder: Where the lease's objects lie.
-        renew_s: Seconds between renewals.
-        ttl_s: Seconds without a renewal after which another process may take the lease.
+    It is renewed every `renew_s` seconds, and another process may take it after `ttl_s` seconds
+    without a renewal.
     """
 
     def __init__(
@@ -90,11 +87,8 @@ class Lease:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def acquire(self, on_wait: OnWait | None = None) -> None:
-        """Take the lease, as soon as its last holder is gone.
-
-        Args:
-            on_wait: Called once if there is a holder to wait for.
+    def acquire(self, on_wait: OnNote | None = None) -> None:
+        """Take the lease, as soon as its last holder is gone; `on_wait` is told of a wait.
 
         Raises:
             ConflictError: The holder is alive.
@@ -122,7 +116,7 @@ class Lease:
             if self._is_mine():
                 self._store.delete(self._key(self._number))
 
-    def _wait_for_expiry(self, number: int, on_wait: OnWait | None) -> None:
+    def _wait_for_expiry(self, number: int, on_wait: OnNote | None) -> None:
         first = self._read(number)
         if first is None or first.is_dead:
             return
@@ -142,14 +136,12 @@ class Lease:
     def _renew(self) -> None:
         while not self._ended.wait(self._renew_s):
             self._holder.renewals += 1
-            try:
+            with suppress(StoreError):
                 if not self._is_mine():
                     # Taken over while this process was suspended or cut off. The journal refuses
                     # the study's next write (journal.py), which ends the sweep with a message.
                     return
                 self._store.write_bytes(self._key(self._number), self._content())
-            except StoreError:
-                continue
 
     def _is_mine(self) -> bool:
         found = self._read(self._number)
@@ -176,7 +168,7 @@ class Lease:
 
 
 @contextmanager
-def held(store: Store, folder: str, on_wait: OnWait | None = None) -> Iterator[Lease]:
+def held(store: Store, folder: str, on_wait: OnNote | None = None) -> Iterator[None]:
     """The lease of a folder for the time of a block.
 
     Raises:
@@ -185,7 +177,7 @@ def held(store: Store, folder: str, on_wait: OnWait | None = None) -> Iterator[L
     lease = Lease(store, folder)
     lease.acquire(on_wait)
     try:
-        yield lease
+        yield
     finally:
         lease.release()
 
@@ -205,9 +197,7 @@ def _boot() -> str:
     """Identifies this boot and this PID namespace: containers may share a host name."""
     found = []
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        try:
+        with suppress(OSError):
             where = Path(path)
             found.append(str(where.readlink()) if "ns" in where.parts else where.read_text())
-        except OSError:
-            continue
     return "".join(found).strip()

@@ -14,11 +14,9 @@ PAUSES_S = (2.0, 5.0, 15.0, 40.0)
 
 
 def patiently(action: Callable[[], T], pauses: Sequence[float] = PAUSES_S) -> T:
-    """The action's value, tried again after each pause as long as the store fails.
+    """The action's value, tried again after each pause (in seconds) as long as the store fails.
 
-    Args:
-        action: Must be safe to repeat, also after an attempt that failed halfway.
-        pauses: Seconds before each further attempt.
+    It must be safe to repeat the action, also after an attempt that failed halfway.
 
     Raises:
         StoreError: The attempt after the last pause fails, too.

@@ -39,6 +39,19 @@ class Plan(Config):
     sources: dict[str, str]
 
 
+def has_plan(store: Store, folder: str) -> bool:
+    """Whether the folder was begun."""
+    return store.exists(f"{folder}/{PLAN}")
+
+
+def read_plan(store: Store, folder: str) -> Any:
+    """The JSON of the plan with which a folder was begun, unchecked; None if it was not begun."""
+    try:
+        return store.read_json(f"{folder}/{PLAN}")
+    except FileNotFoundError:
+        return None
+
+
 class StagePart(Config):
     """A finished file of a stage, and the facts about it that go into the manifest's counts."""
 
@@ -53,9 +66,6 @@ class Stage:
     parts that `parts()` does not return and calls `finish`.
 
     Args:
-        store: The store.
-        folder: The folder of this work.
-        kind: What the folder holds.
         config: Settings that decide the content, as JSON types.
         sources: Folders that it is made from, with their manifests' digests.
         overwrite: Delete what the folder holds, if it was made with another plan.
@@ -91,10 +101,8 @@ class Stage:
         """The plan with which the folder was begun."""
         if self.finished is not None:
             return Plan(**self.finished.model_dump(include={"kind", "config", "sources"}))
-        try:
-            return Plan(**self.store.read_json(f"{self.folder}/{PLAN}"))
-        except FileNotFoundError:
-            return None
+        stored = read_plan(self.store, self.folder)
+        return None if stored is None else Plan(**stored)
 
     def _conflict(self, before: Plan) -> ConflictError:
         differences = diff(before.canonical(), self.plan.canonical())
@@ -110,10 +118,7 @@ class Stage:
     def write_part(
         self, name: str, data: bytes, facts: Mapping[str, object] | None = None
     ) -> StagePart:
-        """Write a file of the folder, then the note that it is finished.
-
-        May be called in any process. `name` may contain folders.
-        """
+        """Write a file, then the note that it is finished; `name` may contain folders."""
         self.store.write_bytes(f"{self.folder}/{name}", data)
         part = StagePart(entry=FileEntry.of(name, data), facts=dict(facts or {}))
         note = f"{self.folder}/{PARTS}/{name.replace('/', '__')}.json"

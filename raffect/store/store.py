@@ -67,11 +67,10 @@ class Store:
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write a key atomically: readers see the old content or the new, never a mixture."""
         with translated(self.uri):
-            if not self.is_local:
+            if self.is_local:
+                self._write_beside(key, data).replace(self.path(key))
+            else:
                 self.filesystem.pipe_file(self.path(key), data)
-                return
-            temporary = self._write_beside(key, data)
-            temporary.replace(self.path(key))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a key only if it does not exist, atomically; False if it did.

@@ -27,7 +27,6 @@ _DOWN = (
     "HTTPClientError",
     "curlCode",
 )
-_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 
 
 @contextmanager
@@ -51,7 +50,6 @@ def translated(uri: str) -> Iterator[None]:
 def explain(uri: str, error: BaseException) -> StoreError | None:
     """The message for a storage error; None if it is not one that a user can fix."""
     text = _chain(error)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "NoSuchBucket" in text or "bucket does not exist" in text:
         return StoreError(
             f"The bucket of the store {uri} does not exist.",
@@ -60,7 +58,7 @@ def explain(uri: str, error: BaseException) -> StoreError | None:
         )
     if isinstance(error, FileNotFoundError):
         return None
-    if any(name in text for name in _NO_CREDENTIALS):
+    if "NoCredentialsError" in text or "PartialCredentialsError" in text:
         return StoreError(
             f"There are no credentials for the store {uri}.",
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine",
@@ -73,6 +71,7 @@ def explain(uri: str, error: BaseException) -> StoreError | None:
             "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy.",
         )
     if any(name in text for name in _DOWN):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return StoreError(
             f"The server of the store {uri} does not answer ({endpoint or 'AWS'}).",
             "a server that is up and can be reached from here",

@@ -9,7 +9,8 @@ from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.errors import NotThereError
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN, SWEEPS
+from raffect.store.layout import SWEEPS
+from raffect.store.stage import read_plan as read_stage_plan
 from raffect.sweep.points import Recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
@@ -64,10 +65,9 @@ def read_plan(store: Store, sweep: str) -> PlanFile:
     Raises:
         NotThereError: The store holds no such sweep.
     """
-    try:
-        plan: PlanFile = store.read_json(f"{sweep_folder(sweep)}/{PLAN}")
-    except FileNotFoundError:
-        raise no_sweep(store, sweep) from None
+    plan: PlanFile | None = read_stage_plan(store, sweep_folder(sweep))
+    if plan is None:
+        raise no_sweep(store, sweep)
     return plan
 
 

@@ -16,8 +16,9 @@ from typing import Literal
 
 from raffect.errors import NotThereError, SettingsError, StoreError
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import LEASE, PLAN, SEEDS, STUDY, SWEEPS, check_name
+from raffect.store.layout import LEASE, SEEDS, STUDY, SWEEPS, check_name
 from raffect.store.lease import TTL_S
+from raffect.store.stage import has_plan
 from raffect.sweep.leaderboard import SweepView, load_sweep
 
 REFRESH_S = 2.0
@@ -152,7 +153,7 @@ class LiveSweeps:
                 if attempt + 1 < _ATTEMPTS:
                     time.sleep(_PAUSE_S)
             folder = sweep_folder(name)
-            exists = self.store.exists(f"{folder}/{PLAN}") or self.store.names(folder)
+            exists = has_plan(self.store, folder) or self.store.names(folder)
         except StoreError as error:
             if memory.sweep is None:
                 raise
