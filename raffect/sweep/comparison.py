@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,13 +27,9 @@ _MOST_MARKS = 7
 
 @dataclass(frozen=True)
 class Step:
-    """What a sweep had found when one more of its trials had ended.
+    """The best score, results taken over included, when so many of a sweep's trials had ended.
 
-    Attributes:
-        trials: Ended trials of its own, failed ones too.
-        device_seconds: Of all of these.
-        best: The best score, results taken over from other sweeps included; None before there is
-            one.
+    Failed trials count too, as does their device time.
     """
 
     trials: int
@@ -43,11 +39,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Marks:
-    """Best scores at the same cost.
+    """Each sweep's best scores at the same cost, in trials or device seconds.
 
-    Attributes:
-        at: Trials, or device seconds.
-        best: For each sweep the score at each of these; None if the sweep has not come so far.
+    None where a sweep has not come so far.
     """
 
     at: tuple[int, ...]
@@ -59,7 +53,6 @@ class Searched:
     """A parameter in the spaces of the sweeps.
 
     Attributes:
-        name: Its dotted key.
         kind: shared: the same range in all; narrowed: one's range lies in those of the others;
             different: no such one; partial: not all search it.
         ranges: For each sweep the range in Optuna's words; empty where the plan does not tell it,
@@ -75,13 +68,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of the best trials.
-
-    Attributes:
-        key: Its dotted key.
-        values: For each sweep its value; None too where there is no best trial.
-        same: Whether all best trials agree.
-    """
+    """A setting of the best trials: each sweep's value, None too where there is no best trial."""
 
     key: str
     values: tuple[Any, ...]
@@ -93,10 +80,7 @@ class Comparison:
     """Several sweeps side by side; what is by sweep has the order of `names`.
 
     Attributes:
-        names: The sweeps.
         curves: Best so far of each, from before its first trial on.
-        by_trials: At the same number of trials.
-        by_cost: At the same device time.
         searched: All parameters, those that are not shared first.
         settings: Of the best trials: what differs, then what was searched and is the same.
         remarks: Why the scores may mean different things.
@@ -114,18 +98,15 @@ class Comparison:
 def compare(
     views: Sequence[SweepView], sources: Sequence[Mapping[str, str]] | None = None
 ) -> Comparison:
-    """Compare sweeps; reads nothing.
-
-    Args:
-        views: The sweeps.
-        sources: What each was made from, with digests (read_sources).
-    """
+    """Compare sweeps, with the digests of their sources (read_sources); reads nothing."""
     curves = tuple(curve(view) for view in views)
+    most = max(steps[-1].trials for steps in curves)
+    trials = [n * 10**power for power in range(len(str(most))) for n in (1, 2, 5)]
     return Comparison(
         names=tuple(view.name for view in views),
         curves=curves,
-        by_trials=_by_trials(curves),
-        by_cost=_by_cost(curves),
+        by_trials=_marks(curves, trials, lambda step: step.trials),
+        by_cost=_marks(curves, _MARKS_S, lambda step: step.device_seconds),
         searched=_searched(views),
         settings=_settings(views),
         remarks=tuple(_remarks(views, sources or [])),
@@ -161,24 +142,16 @@ def _score(row: TrialRow) -> float | None:
     return row.score if row.is_candidate else None
 
 
-def _by_trials(curves: Sequence[tuple[Step, ...]]) -> Marks:
-    most = max(steps[-1].trials for steps in curves)
-    ladder = [n * 10**power for power in range(len(str(most))) for n in (1, 2, 5)]
+def _marks(
+    curves: Sequence[tuple[Step, ...]], ladder: Sequence[int], cost: Callable[[Step], float]
+) -> Marks:
+    def best_at(steps: tuple[Step, ...], mark: int) -> float | None:
+        reached = [step for step in steps if cost(step) <= mark]
+        return reached[-1].best if mark <= cost(steps[-1]) else None
+
+    most = max(cost(steps[-1]) for steps in curves)
     at = tuple(mark for mark in ladder if mark <= most)[-_MOST_MARKS:]
-    best = [[steps[mark].best if mark < len(steps) else None for mark in at] for steps in curves]
-    return Marks(at, tuple(map(tuple, best)))
-
-
-def _by_cost(curves: Sequence[tuple[Step, ...]]) -> Marks:
-    most = max(steps[-1].device_seconds for steps in curves)
-    at = tuple(mark for mark in _MARKS_S if mark <= most)[-_MOST_MARKS:]
-    return Marks(at, tuple(tuple(_best_at(steps, mark) for mark in at) for steps in curves))
-
-
-def _best_at(steps: tuple[Step, ...], seconds: int) -> float | None:
-    if seconds > steps[-1].device_seconds:
-        return None
-    return [step for step in steps if step.device_seconds <= seconds][-1].best
+    return Marks(at, tuple(tuple(best_at(steps, mark) for mark in at) for steps in curves))
 
 
 def _searched(views: Sequence[SweepView]) -> tuple[Searched, ...]:
@@ -205,7 +178,10 @@ def _overlap(name: str, ranges: tuple[str | None, ...]) -> Searched:
 
 
 def _settings(views: Sequence[SweepView]) -> tuple[Setting, ...]:
-    configs = [_best_config(view) for view in views]
+    configs: list[dict[str, Any]] = [
+        {**flatten(view.config), **view.best.params} if view.best is not None else {}
+        for view in views
+    ]
     known = [config for config in configs if config]
     searched = {name for view in views for row in view.rows for name in row.params}
     found = []
@@ -215,11 +191,6 @@ def _settings(views: Sequence[SweepView]) -> tuple[Setting, ...]:
         if key != "task" and (not same or key in searched):
             found.append(Setting(key, tuple(config.get(key) for config in configs), same))
     return tuple(sorted(found, key=lambda setting: (setting.same, setting.key)))
-
-
-def _best_config(view: SweepView) -> Mapping[str, Any]:
-    """All settings of the best trial; empty when there is none."""
-    return {} if view.best is None else {**flatten(view.config), **view.best.params}
 
 
 def _remarks(views: Sequence[SweepView], sources: Sequence[Mapping[str, str]]) -> list[str]:
@@ -244,15 +215,7 @@ def _remarks(views: Sequence[SweepView], sources: Sequence[Mapping[str, str]]) -
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a parameter may take.
-
-    Attributes:
-        low: The least; None for choices.
-        high: The largest.
-        log: Searched by its logarithm.
-        step: Between two values; None where all are allowed.
-        choices: The allowed values, instead of bounds.
-    """
+    """The values that a parameter may take: from bounds, or one of some choices."""
 
     low: float | None = None
     high: float | None = None

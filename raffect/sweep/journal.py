@@ -20,11 +20,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from optuna.storages.journal import BaseJournalBackend
 
@@ -39,20 +40,17 @@ _COMPACT_SHARE = 400
 _NAME = re.compile(r"(\d{8,})(?:-(\d{8,}))?\.jsonl")
 _READERS = 16
 _ATTEMPTS = 100
+T = TypeVar("T")
 PATIENCE_S = 1.0
 """How long entries that may wait do so for the next batch: what a kill may cost, in seconds."""
 
 
 @dataclass
 class Batch:
-    """Entries of one block.
-
-    Attributes:
-        may_wait: Nothing was decided by them, and their writer can repeat them: they may be
-            written with the next batch.
-    """
+    """Entries of one block."""
 
     may_wait: bool = False
+    """Nothing was decided by them, and their writer can repeat them: the next batch may do."""
 
 
 class StoreJournal(BaseJournalBackend):
@@ -60,10 +58,6 @@ class StoreJournal(BaseJournalBackend):
 
     Outside of `batch` every call talks to the store and several writers may take turns. Inside of
     it entries are held back and written as one segment, at the end or with those of a later batch.
-
-    Args:
-        store: Where the folder lies.
-        folder: The study's folder.
     """
 
     def __init__(self, store: Store, folder: str) -> None:
@@ -82,11 +76,8 @@ class StoreJournal(BaseJournalBackend):
             self.flush()
             self._refresh()
         # Optuna asks at every call: a copy of all lines would cost 3 ms at 10,000 trials.
-        known = len(self._lines)
-        for line in self._lines[log_number_from:]:
-            yield json.loads(line)
-        for line in self._held[max(0, log_number_from - known) :]:
-            yield json.loads(line)
+        held = self._held[max(0, log_number_from - len(self._lines)) :]
+        yield from map(json.loads, chain(self._lines[log_number_from:], held))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write entries after all that are there."""
@@ -146,7 +137,11 @@ class StoreJournal(BaseJournalBackend):
         # If the first attempt succeeded and only its reply was lost, create() recognises its own
         # object.
         if not patiently(lambda: self._append(held)):
-            raise _taken_over(self._store.where(self._folder))
+            raise ConflictError(
+                f"Another command has taken over {self._store.where(self._folder)}.",
+                "one command per sweep at a time",
+                "Let the other one finish; `raffect trials` shows how far it is.",
+            )
 
     def compact(self) -> None:
         """Turn all segments into one; safe against a kill at any moment."""
@@ -164,8 +159,8 @@ class StoreJournal(BaseJournalBackend):
         old = [name for name in found if _start(name) == 0 and name != compacted]
         covered = [name for name in found if 0 < _start(name) < _end(compacted)]
         # The old generation goes first, as other writers look for it: see the module's docstring.
-        self._delete(old)
-        self._delete(covered)
+        self._for_each(self._store.delete, old)
+        self._for_each(self._store.delete, covered)
         self._compacted = compacted
         self._segments = []
 
@@ -174,7 +169,9 @@ class StoreJournal(BaseJournalBackend):
         name = f"{len(self._lines):08d}.jsonl"
         if not self._store.create(self._key(name), _encode(lines)):
             return False
-        if not self._same_generation():
+        # The segment with entry 0 is the journal's generation: see the module's docstring.
+        first = self._compacted or f"{0:08d}.jsonl"
+        if not self._lines or not self._store.exists(self._key(first)):
             current = _newest_compacted(self._store.names(self._folder))
             if current is not None and _end(current) > len(self._lines):
                 self._store.delete(self._key(name))
@@ -201,13 +198,6 @@ class StoreJournal(BaseJournalBackend):
             return False
         self._lines, self._segments, self._compacted = content, [], compacted
         return True
-
-    def _same_generation(self) -> bool:
-        """Whether the segment with entry 0 is the one this process knows: nobody has compacted."""
-        if not self._lines:
-            return False
-        first = self._compacted or f"{0:08d}.jsonl"
-        return self._store.exists(self._key(first))
 
     def _refresh(self) -> None:
         """Read what others have written since."""
@@ -241,21 +231,17 @@ class StoreJournal(BaseJournalBackend):
         self._lines, self._segments, self._compacted = lines, segments, compacted
 
     def _read(self, names: list[str]) -> list[list[str]]:
+        return [
+            blob.decode().splitlines() for blob in self._for_each(self._store.read_bytes, names)
+        ]
+
+    def _for_each(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
+        """Side by side where each takes a request."""
         keys = [self._key(name) for name in names]
         if len(keys) < 2 or self._store.is_local:
-            blobs: Iterable[bytes] = map(self._store.read_bytes, keys)
-            return [blob.decode().splitlines() for blob in blobs]
+            return list(map(work, keys))
         with ThreadPoolExecutor(_READERS) as pool:
-            return [blob.decode().splitlines() for blob in pool.map(self._store.read_bytes, keys)]
-
-    def _delete(self, names: list[str]) -> None:
-        keys = [self._key(name) for name in names]
-        if self._store.is_local:
-            for key in keys:
-                self._store.delete(key)
-            return
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(self._store.delete, keys))
+            return list(pool.map(work, keys))
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}"
@@ -263,14 +249,6 @@ class StoreJournal(BaseJournalBackend):
 
 def _encode(lines: list[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _taken_over(where: str) -> ConflictError:
-    return ConflictError(
-        f"Another command has taken over {where}.",
-        "one command per sweep at a time",
-        "Let the other one finish; `raffect trials` shows how far it is.",
-    )
 
 
 def _start(name: str) -> int:

@@ -82,7 +82,10 @@ def derive_point(
             raise space_failed(space.name, error) from error
     else:
         if not trial.problems and config != wanted:
-            trial.problems.append("  " + _changed(wanted, config))
+            before, after = flatten(wanted.canonical()), flatten(config.canonical())
+            changed = [k for k in after if before[k] != after[k]]
+            becomes = "; ".join(f"{k} = {before[k]} becomes {after[k]}" for k in changed)
+            trial.problems.append(f"  {becomes}")
     if trial.problems:
         raise SettingsError(
             f"{what} is no point of the space {space.name}:\n" + "\n".join(trial.problems),
@@ -151,9 +154,7 @@ class _ConfigTrial(FixedTrial):
     def suggest_categorical(  # type: ignore[override]  # FixedTrial's overloads say the same
         self, name: str, choices: Sequence[CategoricalChoiceType]
     ) -> CategoricalChoiceType:
-        found: CategoricalChoiceType
-        found = self._take(name, CategoricalDistribution(choices), choices[0])
-        return found
+        return self._take(name, CategoricalDistribution(choices), choices[0])  # type: ignore[no-any-return]
 
     def _take(self, name: str, distribution: BaseDistribution, fallback: Any) -> Any:
         """The base's value, or `fallback` after a note, so that all problems are found at once."""
@@ -184,9 +185,3 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
         isinstance(distribution, IntDistribution) and distribution.log
     )
     return free or abs(steps - round(steps)) < 1e-9
-
-
-def _changed(base: TemporalConfig, config: TemporalConfig) -> str:
-    before, after = flatten(base.canonical()), flatten(config.canonical())
-    changed = [f"{k} = {before[k]} becomes {after[k]}" for k in after if before[k] != after[k]]
-    return "; ".join(changed)

@@ -27,10 +27,8 @@ class SeedResult:
     """A trial's configuration, trained to the end under one seed.
 
     Attributes:
-        seed: The seed.
         model: Name of the model in the store.
         score: That of its best epoch on validation.
-        best_epoch: That epoch.
         same: For the trial's own seed: whether every epoch that the trial had gave the very same
             score again; None for other seeds.
     """
@@ -44,14 +42,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Retraining:
-    """What `retrain` is about.
-
-    Attributes:
-        row: The trial.
-        features: Name of the features it was trained on.
-        config: Its settings.
-        sweep: The sweep that was asked for.
-    """
+    """The trial to train again, its features and settings, and the sweep that was asked for."""
 
     row: TrialRow
     features: str
@@ -61,7 +52,7 @@ class Retraining:
     def seeds(self, count: int) -> list[int]:
         """The trial's own seed and those after it."""
         own = self.config.run.seed
-        return [own + i for i in range(count)]
+        return list(range(own, own + count))
 
     def model(self, seed: int) -> str:
         """Name of the model of a seed."""
@@ -93,11 +84,7 @@ def retrain(
     Scores are kept beside the sweep, whose leaderboard shows their spread.
 
     Args:
-        store: The store.
-        wanted: The trial.
-        seeds: Seeds.
         on_seed: Called with each result, in the order in which they come.
-        context: How it is run.
 
     Raises:
         SettingsError: The trial wants a GPU, and this machine has none.
@@ -117,8 +104,7 @@ def retrain(
         try:
             found[seed] = ray.get(done)
         except Exception as error:
-            user = find_user_error(error)
-            raise user or error from None
+            raise find_user_error(error) or error from None
         if on_seed is not None:
             on_seed(found[seed])
     return [found[seed] for seed in seeds]

@@ -37,20 +37,15 @@ _POPULATION = (8, 50)
 """Fewest and most trials of a generation; Optuna's 50 would leave small sweeps at random."""
 _SEEN: dict[str, int] = {"tpe": 2_000, "gp": 250}
 """Trials that these see of longer studies, so that the driver never waits for them for long."""
-
-
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEST = 50
 """Best trials that are always seen, by each objective; TPE's better part has at most 25."""
 
 
 def make_sampler(settings: SweepSettings, rows: int, storage: BaseStorage) -> BaseSampler:
-    """The sampler; a driver that follows another one must not repeat its random numbers.
+    """The sampler of a study that has so many `rows`; `settings.trials` is set.
 
-    Args:
-        settings: The sweep's settings, with `trials` set.
-        rows: Trials that are in the study already.
-        storage: Where the study is.
+    A driver that follows another one must not repeat its random numbers.
     """
     sampler = plain_sampler(settings, rows)
     most = _SEEN.get(settings.sampler)
@@ -68,27 +63,21 @@ def plain_sampler(settings: SweepSettings, rows: int) -> BaseSampler:
         if settings.sampler == "gp":
             return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         if settings.sampler == "cmaes":
-            return _cmaes(seed, startup)
+            # For the parameters that every trial has; TPE for categories and branches. Pruned
+            # trials count: with asha they are two of three, and a generation would never be full.
+            return CmaEsSampler(
+                seed=seed,
+                n_startup_trials=startup,
+                independent_sampler=TPESampler(seed=seed, n_startup_trials=startup),
+                warn_independent_sampling=False,
+                consider_pruned_trials=True,
+            )
         if settings.sampler == "nsga2":
             fewest, most = _POPULATION
             population = min(most, max(fewest, math.isqrt(trials) * 2))
             return NSGAIISampler(seed=seed, population_size=population)
         # Groups: parameters that a branch of the space leaves out are learned where they occur.
         return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)
-
-
-def _cmaes(seed: int, startup: int) -> BaseSampler:
-    """CMA-ES for the parameters that every trial has, TPE for categories and branches.
-
-    Pruned trials count: with asha they are two of three, and a generation would never be full.
-    """
-    return CmaEsSampler(
-        seed=seed,
-        n_startup_trials=startup,
-        independent_sampler=TPESampler(seed=seed, n_startup_trials=startup),
-        warn_independent_sampling=False,
-        consider_pruned_trials=True,
-    )
 
 
 def make_pruner(settings: SweepSettings, epochs: int) -> BasePruner:
@@ -111,7 +100,7 @@ class ThinningSampler(BaseSampler):
     """Lets a sampler see the best and the latest trials of a study that is longer than that.
 
     Args:
-        inner: The sampler; one that keeps no account of its own of the trials that there were.
+        inner: The sampler, which must not keep its own record of past trials.
         storage: The study's storage.
         most: Trials that ended, above which the study is thinned out.
     """
@@ -188,14 +177,12 @@ def thin(
         if trial.state is TrialState.COMPLETE and all(m <= 0 for m in trial.constraints.values())
     ]
     for objective, direction in enumerate(directions):
-        # The values as one list: a trial's `values` is looked up with checks, again and again.
-        values = [trial.values[objective] for trial in rated]
         order = sorted(
-            range(len(rated)),
-            key=values.__getitem__,
+            rated,
+            key=lambda trial: trial.values[objective],
             reverse=direction is StudyDirection.MAXIMIZE,
         )
-        kept |= {rated[index].number for index in order[:_BEST]}
+        kept |= {trial.number for trial in order[:_BEST]}
     return kept
 
 

@@ -17,11 +17,9 @@ from raffect.config import TemporalConfig
 from raffect.errors import SettingsError
 from raffect.settings import override
 
-SpaceFunction = Callable[[Any], Mapping[str, Any]]
 _PACKAGE = "tune_spaces"
 _BUDGET = "TRIALS"
 _DEFAULT_TRIALS = 50
-_POINTS = "POINTS"
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ class Space:
     """A search space.
 
     Attributes:
-        name: How it was named: a module or a file.
         function: Takes an Optuna trial, returns changes of the base configuration by dotted key.
         code: SHA-256 of what the module and the spaces it imports do; comments don't count.
         trials: The module's own budget.
@@ -38,7 +35,7 @@ class Space:
     """
 
     name: str
-    function: SpaceFunction
+    function: Callable[[Any], Mapping[str, Any]]
     code: str
     trials: int
     points: tuple[Mapping[str, Any], ...] = ()
@@ -77,10 +74,10 @@ def load_space(reference: str) -> Space:
     trials = getattr(module, _BUDGET, _DEFAULT_TRIALS)
     if not isinstance(trials, int) or trials < 1:
         raise SettingsError(f"{_BUDGET} of {reference} is {trials!r}.", "a whole number from 1 on")
-    points = getattr(module, _POINTS, ())
+    points = getattr(module, "POINTS", ())
     if not isinstance(points, list | tuple) or not all(isinstance(p, Mapping) for p in points):
         raise SettingsError(
-            f"{_POINTS} of {reference} is {points!r}.",
+            f"POINTS of {reference} is {points!r}.",
             "a list of dictionaries of dotted keys and values, e.g. [{'model.tcn.depth': 3}]",
         )
     return Space(reference, function, _fingerprint(module), trials, tuple(points))
@@ -164,6 +161,5 @@ def _code(tree: ast.Module) -> str:
 
 
 def _is_budget(node: ast.stmt) -> bool:
-    if not isinstance(node, ast.Assign):
-        return False
-    return any(isinstance(target, ast.Name) and target.id == _BUDGET for target in node.targets)
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(target, ast.Name) and target.id == _BUDGET for target in targets)

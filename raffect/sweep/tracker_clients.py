@@ -40,13 +40,7 @@ Plain = bool | int | float | str
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """A trial as trackers have it.
-
-    Attributes:
-        number: Its number in the study.
-        id: The same for the same trial of the same sweep, in every run of the command.
-        params: Its settings that matter (see `parameters`).
-    """
+    """A trial as trackers have it; its id is the same in every run of the command."""
 
     number: int
     id: str
@@ -99,12 +93,7 @@ def parameters(
 
 
 def epochs_after(history: Sequence[EpochResult], known: int) -> list[tuple[int, dict[str, float]]]:
-    """The epochs that are new, each with its numbers by name.
-
-    Args:
-        history: All epochs of the trial.
-        known: Epochs that were tracked before.
-    """
+    """The epochs after the first `known` ones, each with its values by name."""
     found = []
     best = -math.inf
     for epoch in history:
@@ -117,11 +106,7 @@ def epochs_after(history: Sequence[EpochResult], known: int) -> list[tuple[int, 
 
 
 class Logger(ABC):
-    """A sweep's trials in one tracker.
-
-    Args:
-        sweep: The sweep.
-    """
+    """A sweep's trials in one tracker."""
 
     def __init__(self, sweep: TrackedSweep) -> None:
         self.sweep = sweep
@@ -164,17 +149,14 @@ class Logger(ABC):
         if trial is not None:
             self.close(trial, failed)
 
-    def idle(self) -> None:
+    def idle(self) -> None:  # noqa: B027
         """Nothing has happened for some seconds."""
-        return
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """End the sweep's run; trials that have not ended will be continued by another."""
-        return
 
-    def abandon(self) -> None:
+    def abandon(self) -> None:  # noqa: B027
         """The tracker is left out: let go of what runs; may be called from any thread."""
-        return
 
 
 class TensorBoard(Logger):
@@ -211,9 +193,9 @@ class TensorBoard(Logger):
     def log(self, trial: TrackedTrial, epoch: int, values: dict[str, float]) -> None:
         """Write the numbers of an epoch, under the tags that Ray Tune's logger gave them."""
         found = {f"ray/tune/{name}": v for name, v in values.items() if not math.isnan(v)}
+        self._last[trial.number] = found
         for tag, value in found.items():
             self._writers[trial.number].add_scalar(tag, value, global_step=epoch)
-        self._last[trial.number] = found
 
     def epochs(self, number: int, history: Sequence[EpochResult]) -> None:
         """Write what is new among a trial's epochs."""
@@ -345,8 +327,7 @@ class WandB(Logger):
     def begin(self, trial: TrackedTrial) -> int:
         """Begin a run; W&B goes on with one of the same id, behind its last step."""
         tags = (self.sweep.name, self.sweep.task, trial.name)
-        wanted = {"mode": "WANDB_MODE", "entity": "WANDB_ENTITY"}
-        given = {key: os.environ[name] for key, name in wanted.items() if name in os.environ}
+        given = {"mode": os.environ.get("WANDB_MODE"), "entity": os.environ.get("WANDB_ENTITY")}
         run: dict[str, Any] = {
             "name": trial.name,
             "resume": "allow",
@@ -356,7 +337,7 @@ class WandB(Logger):
             "job_type": self.sweep.task,
             "dir": os.environ.get("WANDB_DIR", str(Path.cwd())),
             "tags": [tag[:_TAG_LENGTH] for tag in tags],
-            **given,
+            **{key: value for key, value in given.items() if value is not None},
         }
         self._send({"do": "begin", "id": trial.id, "run": run})
         return 0
@@ -371,7 +352,7 @@ class WandB(Logger):
         self._send({"do": "end", "id": trial.id, "failed": failed})
 
     def idle(self) -> None:
-        """Look whether the process is well."""
+        """Raise the error of a process that has failed."""
         assert self._process is not None
         if self._process.poll():
             raise self._error()

@@ -1,8 +1,8 @@
 """Experiment trackers beside the study: TensorBoard, MLflow, W&B.
 
-A tracker is there to be looked at: whatever happens to it, no trial waits for it or fails by it.
-Each runs in a thread of its own, so that a server which does not answer holds nobody up; the
-first error is said, and the tracker is left out from there on.
+Whatever happens to a tracker, no trial waits for it or fails because of it. Each runs in a thread
+of its own, so that a server which does not answer holds nothing up; its first error is reported,
+and the tracker is left out from then on.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ OnTrouble = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Kind:
-    """A tracker: what runs it, and the packages that it needs."""
-
     title: str
     make: Callable[[TrackedSweep], Logger]
     package: str
@@ -55,13 +53,9 @@ _KINDS = {
 def make_callbacks(
     trackers: Sequence[str], store: Store, sweep: str, task: str, on_trouble: OnTrouble
 ) -> list[TrackerThread]:
-    """Callbacks for Tune's run; nothing is sent yet.
+    """Callbacks for Tune's run of a planned sweep; nothing is sent yet.
 
     Args:
-        trackers: Their names.
-        store: The sweep's store.
-        sweep: The sweep, planned.
-        task: Its task.
         on_trouble: Called, from another thread, with why a tracker is left out; once for each.
 
     Raises:
@@ -89,13 +83,7 @@ def _kind(name: str) -> _Kind:
 
 
 class TrackerThread(tune.Callback):
-    """Passes what happens to the trials on to a logger, in its thread.
-
-    Args:
-        title: The tracker's name for people.
-        logger: What it drives.
-        on_trouble: Called once with why the tracker is left out.
-    """
+    """Passes what happens to the trials on to a logger, in a thread of its own."""
 
     def __init__(self, title: str, logger: Logger, on_trouble: OnTrouble) -> None:
         self._title = title
@@ -128,7 +116,7 @@ class TrackerThread(tune.Callback):
         result: Mapping[str, Any],
         **info: Any,
     ) -> None:
-        """An epoch more, or several: a trial that was continued tells all that it has had."""
+        """An epoch more, or several: a trial that was continued reports its whole history."""
         number, told = int(trial.config["number"]), TrialReport.from_tune(result)
         if told is None:
             return
@@ -152,7 +140,7 @@ class TrackerThread(tune.Callback):
         self._post(lambda: self._logger.end(number, True))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Wait until all is passed on, but not for ever."""
+        """Wait until everything is passed on, for `FINISH_S` at most."""
         if not self._thread.is_alive():
             return
         self._post(self._logger.finish)

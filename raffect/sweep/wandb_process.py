@@ -16,31 +16,21 @@ import wandb
 
 
 class Message(TypedDict):
-    """What to do with the run of a trial.
-
-    Attributes:
-        do: Begin it (or go on with it), log the values of an epoch, or end it.
-        id: The run's id.
-        run: What else `wandb.init` is given, to begin.
-        step: The epoch, to log.
-        values: Its numbers.
-        failed: Whether the trial failed, to end.
-    """
+    """What to do with the run of a trial; `begin` also goes on with one."""
 
     do: Literal["begin", "log", "end"]
     id: str
     run: NotRequired[dict[str, Any]]
+    """To begin: what else `wandb.init` is given."""
     step: NotRequired[int]
+    """To log: the epoch, and its values."""
     values: NotRequired[dict[str, float]]
     failed: NotRequired[bool]
+    """To end: whether the trial failed."""
 
 
 def serve(finish_timeout: float) -> None:
-    """Follow the messages on standard input.
-
-    Args:
-        finish_timeout: Seconds that a run gets at its end for what it has not sent.
-    """
+    """Follow the messages on standard input; a run gets `finish_timeout` seconds at its end."""
     settings = wandb.Settings(
         console="off", silent=True, finish_timeout=finish_timeout, finish_timeout_raises=True
     )

@@ -34,16 +34,7 @@ _RUNG = "completed_rung_"
 
 @dataclass(frozen=True)
 class Target:
-    """The sweep that begins.
-
-    Attributes:
-        plan: Its plan.
-        sources: Digests of what it is made from.
-        space: Its space.
-        base: Its base configuration.
-        first: Its recipe, with the ranges that it met.
-        settings: Its other settings, with `trials` set.
-    """
+    """The sweep that begins; `first` is its recipe, and `settings.trials` is set."""
 
     plan: SweepPlan
     sources: Mapping[str, str]
@@ -157,13 +148,11 @@ def _as_result(
             if same_rungs and key.startswith(_RUNG)
         },
         intermediate_values=trial.intermediate_values,
-        constraints=_margins(attributes, Limits.of(target.settings)),
+        # What the trial misses of this sweep's limits; a pruned trial's latency is not known.
+        constraints=Limits.of(target.settings).margins(
+            attributes.get("parameters", 0), attributes.get("latency_ms")
+        ),
     )
-
-
-def _margins(attributes: Mapping[str, Any], limits: Limits) -> dict[str, float]:
-    """What the trial misses of this sweep's limits; a pruned trial's latency is not known."""
-    return limits.margins(attributes.get("parameters", 0), attributes.get("latency_ms"))
 
 
 def _rung_settings(plan: SweepPlan) -> list[object]:

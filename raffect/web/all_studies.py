@@ -38,13 +38,11 @@ class _Source:
     """One sweep's journal, as far as it is read.
 
     Attributes:
-        name: The sweep.
-        journal: Its journal.
         objects: Names of the journal's objects when it was read last.
         first: The journal's first entry, by which a journal that was begun anew is recognised.
         read: Number of its entries that were read.
         changed: When it was seen to have changed.
-        looked: When it was looked at last.
+        created: Number of studies that it has had.
         names: Name of each of its studies by the journal's own number.
         studies: Number of each study in the common log, by the journal's own.
         trials: The same of each trial.
@@ -74,12 +72,10 @@ class GatheredJournal(BaseJournalBackend):
     In a JournalStorage it is one Optuna storage with all of their studies, for reading.
 
     Args:
-        store: The store.
         sweeps: Names of the sweeps; all, also those that are yet to come, by default.
         refresh_s: Least time between two looks at the store: optuna-dashboard asks for a page
             several times a second, and each look costs a request per sweep on object storage.
         on_trouble: Called when the store does not answer; what is known is shown meanwhile.
-        clock: Seconds.
 
     Raises:
         StoreError: The store can't be read at all.
@@ -123,11 +119,7 @@ class GatheredJournal(BaseJournalBackend):
         self._refreshed = self._clock()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Refuse: a sweep is changed by its own driver only.
-
-        Raises:
-            ConflictError: Always.
-        """
+        """Refuse with a ConflictError: a sweep is changed by its own driver only."""
         raise read_only()
 
     def _new(self) -> Iterator[Entry]:
@@ -167,8 +159,7 @@ class GatheredJournal(BaseJournalBackend):
             for entry in source.journal.read_logs(source.read):
                 source.first = source.first or entry
                 source.read += 1
-                renumbered = self._renumber(source, entry)
-                if renumbered is not None:
+                if (renumbered := self._renumber(source, entry)) is not None:
                     yield renumbered
             source.objects, source.changed = objects, now
         source.looked = now

@@ -7,7 +7,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -60,16 +60,12 @@ def make_app(
     """The application.
 
     Args:
-        store: The store.
         hosts: Names by which a browser may ask; any other is refused, so that no foreign page can
             have its own name point here and read what this one shows.
         on_bug: Called with the traceback of each bug.
     """
     pages = _Pages(LiveSweeps(store))
-
-    def failed(request: Request, error: Exception) -> Response:
-        return _failed(request, error, on_bug)
-
+    errors = (HTTPException, NotThereError, StoreError, Exception)
     return Starlette(
         routes=[
             Route("/", pages.sweeps, methods=["GET"]),
@@ -77,16 +73,11 @@ def make_app(
             Route("/sweeps/{name}/report", pages.report, methods=["GET"]),
             Route("/api/sweeps", pages.sweeps_api, methods=["GET"]),
             Route("/api/sweeps/{name}", pages.sweep_api, methods=["GET"]),
-            Route("/board.css", _style, methods=["GET"]),
-            Route("/board.js", _script, methods=["GET"]),
+            Route("/board.css", pages.style, methods=["GET"]),
+            Route("/board.js", pages.script, methods=["GET"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={
-            HTTPException: failed,
-            NotThereError: failed,
-            StoreError: failed,
-            Exception: failed,
-        },
+        exception_handlers=dict.fromkeys(errors, partial(_failed, on_bug=on_bug)),
     )
 
 
@@ -107,12 +98,8 @@ class _Pages:
 
     def sweep(self, request: Request) -> Response:
         live = self._look(request)
-        values = {
-            "title": live.name,
-            "live": live,
-            "sweep": self._page(live),
-            "store": self._store,
-        }
+        page = self._page(live)
+        values = {"title": live.name, "live": live, "sweep": page, "store": self._store}
         return _live(request, live.version, "sweep.html", values)
 
     def report(self, request: Request) -> Response:
@@ -136,6 +123,12 @@ class _Pages:
         }
         return JSONResponse({**_sweep_json(live), **more}, headers=_HEADERS)
 
+    def style(self, request: Request) -> Response:
+        return _asset(request, _style_sheet(), "text/css")
+
+    def script(self, request: Request) -> Response:
+        return _asset(request, (_HERE / "board.js").read_text(encoding="utf-8"), "text/javascript")
+
     def _look(self, request: Request) -> LiveSweep:
         return self._sweeps.look(request.path_params["name"])
 
@@ -145,12 +138,8 @@ class _Pages:
 
 def _sweep_json(live: LiveSweep) -> dict[str, object]:
     """A sweep as in `raffect trials --json`, and whether a command is running it."""
-    return {
-        "name": live.name,
-        "status": live.status,
-        "job": live.job,
-        **(live.view.to_json() if live.view else {}),
-    }
+    shown: Mapping[str, object] = live.view.to_json() if live.view else {}
+    return {"name": live.name, "status": live.status, "job": live.job, **shown}
 
 
 class _Reports:
@@ -204,14 +193,6 @@ def _conditional(
     return response
 
 
-def _style(request: Request) -> Response:
-    return _asset(request, _style_sheet(), "text/css")
-
-
-def _script(request: Request) -> Response:
-    return _asset(request, (_HERE / "board.js").read_text(encoding="utf-8"), "text/javascript")
-
-
 def _asset(request: Request, text: str, kind: str) -> Response:
     return _conditional(request, digest(text), lambda: PlainTextResponse(text, media_type=kind))
 
@@ -255,7 +236,6 @@ def _failed(request: Request, error: Exception, on_bug: OnBug) -> Response:
 
 
 def _render(template: str, **values: object) -> str:
-    """A page, or the part of one that is fetched again."""
     return _environment().get_template(template).render(version=__version__, **values)
 
 

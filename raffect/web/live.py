@@ -40,10 +40,8 @@ class LiveSweep:
     """A sweep as it was at the last look.
 
     Attributes:
-        name: Its name.
         view: Its leaderboard; None as long as it could not be read.
-        status: Whether a command is running it.
-        job: The Ray job of that command.
+        job: The Ray job of the command that runs it.
         host: Where that command runs.
         trouble: Why this is not the newest state.
         study: Changes whenever its study or its scores under further seeds change.
@@ -66,9 +64,7 @@ class _Memory:
 
     Attributes:
         files: Names of its files, by which a change is noticed.
-        lease: The text of its lease.
-        renewed: When that text was seen first.
-        looked: When it was looked at last.
+        renewed: When the text of its lease was seen first.
         changed: When its files were seen to have changed.
         cost: Least time until it is read again.
     """
@@ -85,12 +81,7 @@ class _Memory:
 
 
 class LiveSweeps:
-    """Reads the sweeps of a store for many readers; its methods may be called in threads.
-
-    Args:
-        store: The store.
-        clock: Seconds.
-    """
+    """Reads the sweeps of a store for many readers; its methods may be called in threads."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
@@ -111,13 +102,17 @@ class LiveSweeps:
             except NotThereError:
                 # Deleted meanwhile, or something else that lies there.
                 continue
-        return sorted(found, key=_recency, reverse=True)
+
+        def recency(sweep: LiveSweep) -> tuple[bool, str]:
+            changed = sweep.view.changed if sweep.view else None
+            return sweep.status in ("running", "writing"), changed or ""
+
+        return sorted(found, key=recency, reverse=True)
 
     def look(self, name: str, idle_s: float = 0.0) -> LiveSweep:
         """A sweep as it is now.
 
         Args:
-            name: The sweep.
             idle_s: Longest time between two looks while nothing happens in it.
 
         Raises:
@@ -178,18 +173,17 @@ class LiveSweeps:
             memory.files, memory.changed = files, self._clock()
             memory.cost = _COST_FACTOR * (time.thread_time() - began)
         lease = self._read_lease(folder) if LEASE in names else ""
-        status = self._status(lease, view, memory)
         holder = json.loads(lease) if lease else {}
+        status = self._status(lease, view, memory)
         return _stamped(
-            LiveSweep(name, view, status, job=holder.get("job"), host=holder.get("host")), files
+            LiveSweep(name, view, status, holder.get("job"), holder.get("host")), files
         )
 
     def _read_lease(self, folder: str) -> str:
         """The text of the sweep's lease; empty when nobody holds it."""
-        leases = self.store.names(f"{folder}/{LEASE}")
         try:
-            key = f"{folder}/{LEASE}/{leases[-1]}"
-            return self.store.read_bytes(key).decode()
+            last = self.store.names(f"{folder}/{LEASE}")[-1]
+            return self.store.read_bytes(f"{folder}/{LEASE}/{last}").decode()
         except (IndexError, FileNotFoundError):
             return ""
 
@@ -203,18 +197,8 @@ class LiveSweeps:
 
 
 def idle_interval(quiet_s: float, longest: float = IDLE_REFRESH_S) -> float:
-    """Time between two looks at a sweep, in seconds: short while it runs, long when it is old.
-
-    Args:
-        quiet_s: Time since something happened in it.
-        longest: The longest time between two looks.
-    """
+    """Seconds between two looks at a sweep: a tenth of the time since something happened in it."""
     return min(longest, quiet_s / 10)
-
-
-def _recency(sweep: LiveSweep) -> tuple[bool, str]:
-    changed = sweep.view.changed if sweep.view else None
-    return sweep.status in ("running", "writing"), changed or ""
 
 
 def _no_sweep(name: str) -> NotThereError:

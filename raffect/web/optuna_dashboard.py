@@ -18,8 +18,6 @@ from raffect.sweep.quiet import quiet
 from raffect.web.all_studies import GatheredJournal, read_only
 from raffect.web.listening import listening
 
-_READING = ("GET", "HEAD", "OPTIONS")
-
 Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application, called with the environment of a request and what starts the response."""
 
@@ -46,9 +44,7 @@ def serve(
     """Answer a browser until the command is interrupted.
 
     Args:
-        store: The store.
         sweep: The one sweep to show; all, also those that begin meanwhile, by default.
-        host: Where to listen.
         port: The port; 0 for any that is free.
         on_ready: Called with the address.
         on_trouble: Called when the store stops answering, and when the browser wants to change
@@ -75,14 +71,13 @@ def _application(
 ) -> Application:
     import optuna_dashboard
 
-    sweeps = None if sweep is None else [sweep]
-    journal = GatheredJournal(store, sweeps, on_trouble=on_trouble)
+    journal = GatheredJournal(store, [sweep] if sweep else None, on_trouble=on_trouble)
     dashboard: Application = optuna_dashboard.wsgi(JournalStorage(journal))
     reason = read_only().got
 
     def answer(environ: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         # The page has buttons that write; the dashboard would answer a refusal with a 500.
-        if environ["REQUEST_METHOD"] in _READING:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS"):
             return dashboard(environ, start)
         on_trouble(reason)
         start("403 Forbidden", [("Content-Type", "application/json")])

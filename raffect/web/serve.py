@@ -15,9 +15,6 @@ from raffect.sweep.quiet import quiet
 from raffect.web.app import make_app
 from raffect.web.listening import LOOPBACK, listening
 
-_GRACE_S = 1
-"""Time for answers that are under way when the command is interrupted."""
-
 
 def serve(
     store: Store,
@@ -29,8 +26,6 @@ def serve(
     """Answer browsers until the command is interrupted.
 
     Args:
-        store: The store.
-        host: Where to listen.
         port: The port; 0 for any that is free.
         on_ready: Called with the address.
         on_bug: Called with the traceback of each bug.
@@ -39,7 +34,7 @@ def serve(
         SettingsError: The port is taken, or the host is not this machine.
         StoreError: The store can't be read.
     """
-    # Before listening: a store that can't be read is told at once.
+    # Before listening: a store that can't be read is reported at once.
     store.names(SWEEPS)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
@@ -48,7 +43,7 @@ def serve(
         access_log=False,
         lifespan="off",
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=1,
     )
     with listening(host, port):
         server = socket.create_server((host, port))

@@ -41,13 +41,7 @@ _INTERVALS = 4
 
 @dataclass(frozen=True)
 class SweepPage:
-    """A sweep that could be read, for the templates.
-
-    Attributes:
-        live: The sweep.
-        view: Its leaderboard.
-        store: URI of its store.
-    """
+    """A sweep that could be read, for the templates; `store` is a URI."""
 
     live: LiveSweep
     view: SweepView
@@ -161,8 +155,7 @@ class Chart:
     Attributes:
         marks: A path for each state that has marks.
         best: The path of the best score so far.
-        grid: Heights of the grid lines.
-        labels: Their scores, from the top.
+        grid: Heights of the grid lines; `labels` are their scores, from the top.
         last: The highest number.
     """
 
@@ -201,11 +194,13 @@ def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
             x, y = across(number), down(best)
             stairs += f"H{x}V{y}" if stairs else f"M{x} {y}"
     count = round((high - low) / step)
+    digits = next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
     return Chart(
         marks={state: "".join(thinned(paths)) for state, paths in marks.items()},
         best=f"{stairs}H{WIDTH}" if stairs else "",
         grid=tuple(HEIGHT * i / count for i in range(count + 1)),
-        labels=tuple(_label(high - step * i, step) for i in range(count + 1)),
+        # Adding 0.0 turns -0.0 into 0.0.
+        labels=tuple(f"{high - step * i + 0.0:.{digits}f}" for i in range(count + 1)),
         last=last,
     )
 
@@ -225,9 +220,3 @@ def thinned(paths: Sequence[str], most: int = _MOST_MARKS) -> list[str]:
     if len(paths) <= most:
         return list(paths)
     return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
-
-
-def _label(value: float, step: float) -> str:
-    digits = next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
-    # Adding 0.0 turns -0.0 into 0.0.
-    return f"{value + 0.0:.{digits}f}"
