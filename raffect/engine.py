@@ -8,9 +8,10 @@ import os
 import secrets
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,6 @@ from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
 from raffect.text import first_line
 
-# Two workers fit on a machine of one core.
-_CPUS_PER_WORKER = 0.5
-# By default torch starts a thread per core in each worker: workers of one machine would compete.
-_THREADS = {"OMP_NUM_THREADS": "1"}
 _QUIET = {
     # Ray's C++ core writes its warnings straight to the driver's standard error.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -44,11 +41,13 @@ _LOCAL = {
     # quarter of the CPU time of a short command.
     "RAY_prestart_worker_first_driver": "0",
 }
-# An autoscaler's nodes take minutes to start; after this time a worker group counts as failed.
-_PATIENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800"}
-# A cluster's dashboard then lists the runs of data-parallel training, those of trials too. A Ray
-# that the command starts has no dashboard.
-_TRACKED = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+_CLUSTER = {
+    # An autoscaler's nodes take minutes to start; after this time a worker group counts as failed.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
+    # The dashboard then lists the runs of data-parallel training, those of trials too. A Ray that
+    # the command starts has no dashboard.
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+}
 
 
 def connect(address: str | None = None) -> None:
@@ -63,24 +62,25 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    own = {**_PATIENT, **_TRACKED} if address else _LOCAL
+    own = _CLUSTER if address else _LOCAL
     for name, value in {**_QUIET, **own}.items():
         os.environ.setdefault(name, value)
     # An actor that starts the workers of its trial needs the same settings.
     told = {name: os.environ[name] for name in own if address}
-    runtime = {"env_vars": {**worker_environment(), **_THREADS, **told}}
-    if address:
-        _join(address, runtime)
-    else:
-        _protect()
-        with _hushed():
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=runtime,
-            )
+    # By default torch starts a thread per core in each worker: those of one machine would compete.
+    variables = {**worker_environment(), "OMP_NUM_THREADS": "1", **told}
+    start = partial(
+        ray.init,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": variables},
+    )
+    with _hushed():
+        if address:
+            _join(address, start)
+        else:
+            _protect()
+            start(address="local", include_dashboard=False)
     _calm()
 
 
@@ -110,11 +110,11 @@ def count_cpus() -> float:
 
 
 def cpus_per_worker(workers: int, cpus: float) -> float:
-    """Cores of each worker, so that all workers take at most half of the cluster's.
+    """Cores of each worker, at most half of one, so that all take at most half of the cluster's.
 
     The rest is for the tasks that feed them: on few cores a run is slow, but never deadlocks.
     """
-    return max(0.001, round(min(_CPUS_PER_WORKER, 0.5 * cpus / workers), 3))
+    return max(0.001, round(min(0.5, 0.5 * cpus / workers), 3))
 
 
 def count_gpus() -> float:
@@ -124,24 +124,17 @@ def count_gpus() -> float:
 
 
 def asks_for_gpus(device: str, workers: int) -> bool:
-    """Whether workers ask for a GPU each.
+    """Whether workers ask for a GPU each, by run.device.
 
-    Args:
-        device: run.device. With `cuda` they do, and wait for nodes that a cluster is yet to
-            start; with `auto` they do if enough GPUs are up.
-        workers: How many.
+    With `cuda` they do, and wait for nodes that a cluster is yet to start; with `auto` they do if
+    enough GPUs are up.
     """
     return device == "cuda" or (device == "auto" and count_gpus() >= workers)
 
 
 @dataclass(frozen=True)
 class Share:
-    """What each of the workers of a run takes of the cluster.
-
-    Attributes:
-        cpus: Cores.
-        gpus: GPUs: 1, or 0 on CPUs.
-    """
+    """Cores and GPUs (1, or 0 on CPUs) that each of the workers of a run takes of the cluster."""
 
     cpus: float
     gpus: int
@@ -150,12 +143,12 @@ class Share:
 def share_of(
     workers: int, device: str, on_note: OnNote | None, cpus: float | None = None
 ) -> Share:
-    """What each worker takes of the connected cluster; says so if they have to wait for it.
+    """What each worker takes of the connected cluster.
 
     Args:
         workers: How many run at the same time.
         device: run.device, see `asks_for_gpus`.
-        on_note: Told if the nodes that are up have no room for all workers; None: nobody is.
+        on_note: Told if the nodes that are up have no room for all workers.
         cpus: Cores of each; None: as `cpus_per_worker` has them.
     """
     if cpus is None:
@@ -184,8 +177,8 @@ def tell_waiting(on_note: OnNote, workers: int, cpus: float, gpus: float) -> Non
     Args:
         on_note: Told if the nodes that are up, idle or not, have room for too few workers.
         workers: How many run at the same time, each on one node.
-        cpus: Cores of a worker.
-        gpus: GPUs of a worker.
+        cpus: Cores of each.
+        gpus: GPUs of each.
     """
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     room = sum(_holds(node["Resources"], cpus, gpus) for node in nodes if node["Alive"])
@@ -240,16 +233,10 @@ def check_room(workers: int, address: str | None) -> None:
         )
 
 
-def _join(address: str, runtime: dict[str, dict[str, str]]) -> None:
+def _join(address: str, start: Callable[..., object]) -> None:
     try:
         knock(address)
-        with _hushed():
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=runtime,
-            )
+        start(address=address)
     except AuthenticationError as error:
         raise RaffectError(
             f"The Ray cluster at {address} wants a token: {first_line(error)}",

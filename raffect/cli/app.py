@@ -24,9 +24,7 @@ from raffect.cli.results import board, dashboard, report, trials
 from raffect.cli.sweeps import retrain, tune
 from raffect.errors import RaffectError, find_user_error
 
-EXIT_BUG = 1
 EXIT_INTERRUPTED = 130
-
 app = typer.Typer(
     name="raffect",
     help="Continuous emotion recognition on Aff-Wild2: from raw crops to the best trial, on Ray.",
@@ -112,19 +110,15 @@ def run(arguments: list[str]) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return 0
     except Exception as error:
-        return _explain(error)
+        known = find_user_error(error)
+        if known is None:
+            traceback.print_exception(error)
+            return 1
+        sys.stderr.write(f"Error: {known}\n")
+        return RaffectError.exit_code
 
 
 def _interrupted() -> int:
     sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
     sys.stderr.flush()
     return EXIT_INTERRUPTED
-
-
-def _explain(error: Exception) -> int:
-    known = find_user_error(error)
-    if known is None:
-        traceback.print_exception(error)
-        return EXIT_BUG
-    sys.stderr.write(f"Error: {known}\n")
-    return RaffectError.exit_code

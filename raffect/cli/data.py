@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,11 +17,7 @@ from raffect.cli.options import (
     StoreOption,
     begin,
 )
-
-if TYPE_CHECKING:
-    from raffect.cli.screen import Screen
-
-_COLUMNS = ("videos", "frames", "valid", "valid_without_crop")
+from raffect.cli.screen import Screen
 
 
 def synth(
@@ -32,7 +28,6 @@ def synth(
     quiet: QuietOption = False,
 ) -> None:
     """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
-    from raffect.cli.screen import Screen
     from raffect.synthetic.tree import write_synthetic
 
     screen = Screen(quiet)
@@ -89,12 +84,13 @@ def check(
 
 
 def _show_counts(screen: Screen, counts: Mapping[str, Any]) -> None:
+    columns = ("videos", "frames", "valid", "valid_without_crop")
     rows = [
-        [task, split, *(f"{numbers[key]:,}" for key in _COLUMNS)]
+        [task, split, *(f"{numbers[key]:,}" for key in columns)]
         for task, splits in counts["labels"].items()
         for split, numbers in splits.items()
     ]
-    titles = [f">{name.replace('_', ' ')}" for name in _COLUMNS]
+    titles = [f">{name.replace('_', ' ')}" for name in columns]
     screen.table(["task", "split", *titles], rows)
     unreadable = counts["crops"]["unreadable"]
     screen.say(f"Crops: {counts['crops']['readable']:,} readable, {len(unreadable):,} unreadable")

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raffect.cli.options import JsonOption, QuietOption
+from raffect.cli.screen import Screen
 from raffect.errors import ConflictError
 
 if TYPE_CHECKING:
-    from raffect.cli.screen import Screen
     from raffect.demo import Demo, DemoStage
 
-DEFAULT_FOLDER = Path("raffect-demo")
 VIDEOS = 40
 
 
@@ -26,7 +25,7 @@ def demo(
     keep: Annotated[
         Path,
         typer.Option("--keep", metavar="DIR", help="Raw tree in DIR/raw, store in DIR/store."),
-    ] = DEFAULT_FOLDER,
+    ] = Path("raffect-demo"),
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
     videos: Annotated[
         int, typer.Option("--videos", help="Synthetic videos; fewer are learnt sooner.")
@@ -35,7 +34,6 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """See everything work in some minutes: synthetic data in, leaderboards and a report out."""
-    from raffect.cli.screen import Screen
     from raffect.demo import Demo
 
     screen = Screen(quiet, as_json)
@@ -51,8 +49,8 @@ def demo(
         show.seconds[stage.key] = bar.seconds
     if as_json:
         screen.json(show.summary())
-        return
-    _show_results(screen, show)
+    else:
+        _show_results(screen, show)
 
 
 @contextmanager
@@ -88,10 +86,7 @@ def _show_results(screen: Screen, show: Demo) -> None:
         for task, scores in show.summary()["scores"].items()
     ]
     screen.say("[bold]Scores[/] on the synthetic validation videos, best epoch of the best trial")
-    screen.table(
-        ["task", ">trivial baseline", ">best trial", ">best reachable"],
-        rows,
-    )
+    screen.table(["task", ">trivial baseline", ">best trial", ">best reachable"], rows)
     screen.say("\nReport:")
     screen.path(f"  {show.report.resolve()}")
     screen.say("Try next:")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raffect.cli.options import AddressOption, JsonOption, QuietOption, StoreOption
+from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from raffect.cli.screen import Screen
     from raffect.doctor.findings import Finding
 
 MANY = 4
@@ -37,7 +37,6 @@ def doctor(
     quiet: QuietOption = False,
 ) -> None:
     """Check this machine, or a cluster and each of its nodes; exit code 2 if something fails."""
-    from raffect.cli.screen import Screen
     from raffect.doctor.examine import examine
 
     screen = Screen(quiet, as_json)
@@ -45,7 +44,8 @@ def doctor(
         findings = examine(address, store, features, tell=bar.tell)
     bad = [finding for finding in findings if finding.state == "fail"]
     if as_json:
-        screen.json([_json(finding) for finding in findings])
+        names = ("place", "check", "state", "found", "next_step")
+        screen.json([{name: str(getattr(one, name)) for name in names} for one in findings])
     elif quiet:
         for finding in bad:
             sys.stderr.write(f"{finding.place}: {finding.check}: {finding.found}\n")
@@ -64,8 +64,7 @@ def _show(screen: Screen, findings: list[Finding]) -> None:
         screen.say(f"\n[bold]{escape(place)}[/]")
         shown = [one for one in group if one.state != "pass"]
         if place.startswith(_NODE) and nodes > MANY:
-            passes = len(group) - len(shown)
-            screen.say(f"[dim]{passes} checks pass[/]")
+            screen.say(f"[dim]{len(group) - len(shown)} checks pass[/]")
         else:
             shown = group
         if shown:
@@ -92,8 +91,3 @@ def _table(findings: list[Finding]) -> RenderableType:
         if one.next_step:
             table.add_row("", "", Text(f"→ {one.next_step}"))
     return table
-
-
-def _json(finding: Finding) -> dict[str, str]:
-    names = ("place", "check", "state", "found", "next_step")
-    return {name: str(getattr(finding, name)) for name in names}

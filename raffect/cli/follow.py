@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -12,10 +11,10 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from raffect.cli.progress import sweep_table
+from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
 
 if TYPE_CHECKING:
-    from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
     from raffect.sweep.progress import Glance
 
@@ -23,13 +22,7 @@ _ASK_EVERY_S = 3.0
 
 
 class JobView:
-    """Shows a job while it runs; a context manager.
-
-    Args:
-        screen: Where it is shown.
-        server: The cluster's job server, polled for the job's metadata.
-        job_id: The job.
-    """
+    """Shows a job while it runs, by its log and its metadata; a context manager."""
 
     def __init__(self, screen: Screen, server: JobServer, job_id: str) -> None:
         self._screen = screen
@@ -40,26 +33,18 @@ class JobView:
         self._rest = ""
         self._ended = threading.Event()
         self._spinner = Spinner("dots")
-        self._thread: threading.Thread | None = None
         self._live = screen.live(self.render)
 
     def __enter__(self) -> JobView:
         if self._live is not None:
-            self._thread = threading.Thread(target=self._watch, daemon=True, name="raffect-job")
-            self._thread.start()
+            threading.Thread(target=self._watch, daemon=True, name="raffect-job").start()
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         if self._rest:
             self._screen.path(self._rest)
-            self._rest = ""
         if self._live is not None:
             self._live.stop()
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
+from raffect.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from raffect.cli.screen import Screen
     from raffect.jobs.client import Job, JobServer
 
 # These would serve a page on the cluster's loopback, submit again, or train on synthetic data.
@@ -131,11 +132,8 @@ def list_jobs(
     """List raffect's jobs, with their best so far."""
     if context.invoked_subcommand is not None:
         return
-    from raffect.cli.screen import Screen
-    from raffect.jobs.client import JobServer
-
-    found = JobServer(address).jobs()
-    screen = Screen(quiet, as_json)
+    server, screen = _connect(address, quiet, as_json)
+    found = server.jobs()
     if as_json:
         screen.json([_facts(job) for job in found])
     elif not found:
@@ -152,37 +150,28 @@ def follow(
     quiet: QuietOption = False,
 ) -> None:
     """Follow a job's log from its beginning; returns its exit code."""
-    from raffect.cli.screen import Screen
-    from raffect.jobs.client import JobServer
-
-    server = JobServer(address)
+    server, screen = _connect(address, quiet, as_json)
     server.job(job)
-    _finish(Screen(quiet, as_json), server, job, as_json)
+    _finish(screen, server, job, as_json)
 
 
-def stop(
-    job: JobArgument,
-    address: JobServerOption = None,
-    quiet: QuietOption = False,
-) -> None:
+def stop(job: JobArgument, address: JobServerOption = None, quiet: QuietOption = False) -> None:
     """Stop a job in order; the same submission, given again, continues its work."""
-    from raffect.cli.screen import Screen
-    from raffect.jobs.client import JobServer
-
-    server = JobServer(address)
-    screen = Screen(quiet)
+    server, screen = _connect(address, quiet)
     if server.stop(job):
         _stopped(screen, server, job)
     else:
         screen.path(f"Job {job} has ended already: {server.job(job).status}.")
 
 
-def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> None:
-    """Follow a job to its end, and exit with its code.
+def _connect(address: str | None, quiet: bool, as_json: bool = False) -> tuple[JobServer, Screen]:
+    from raffect.jobs.client import JobServer
 
-    Raises:
-        SystemExit: With the job's exit code.
-    """
+    return JobServer(address), Screen(quiet, as_json)
+
+
+def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> None:
+    """Follow a job to its end, and exit with its code."""
     from raffect.cli.follow import JobView
 
     try:
@@ -202,11 +191,9 @@ def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
     """Ask what Ctrl-C is to do: detach from the job, which is the default, or stop it."""
     choice = "d"
     if sys.stdin.isatty():
-        try:
+        with suppress(typer.Abort, KeyboardInterrupt):
             question = "\nThe job goes on. [d]etach from it, or [s]top it?"
             choice = typer.prompt(question, default="d", show_default=True).strip().lower()
-        except (typer.Abort, KeyboardInterrupt):
-            choice = "d"
     if choice.startswith("s"):
         server.stop(job_id)
         return _stopped(screen, server, job_id)
@@ -223,15 +210,10 @@ def _stopped(screen: Screen, server: JobServer, job_id: str) -> Job:
 
 
 def _row(job: Job) -> list[str]:
-    facts = _facts(job)
-    hours = facts["hours"]
-    return [
-        f"{job.id}",
-        job.status,
-        "" if hours is None else f"{hours:.2f}",
-        job.metadata.get("trials", ""),
-        job.metadata.get("best", ""),
-    ]
+    hours = _facts(job)["hours"]
+    spent = "" if hours is None else f"{hours:.2f}"
+    told = (job.metadata.get(name, "") for name in ("trials", "best"))
+    return [job.id, job.status, spent, *told]
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from raffect.cli.options import (
     begin,
     settings,
 )
+from raffect.cli.screen import Screen
 
 if TYPE_CHECKING:
     from raffect.temporal.epochs import EpochResult
@@ -121,7 +122,6 @@ def evaluate(
     from raffect.affwild2.evaluation import evaluate as run
     from raffect.affwild2.predictions import read_predictions
     from raffect.affwild2.tasks import SPECS, parse_split, parse_task
-    from raffect.cli.screen import Screen
 
     chosen = parse_task(task)
     labels = load_annotations(annotations, chosen, parse_split(split))
@@ -162,7 +162,6 @@ def submission(
     from raffect.affwild2.predictions import read_predictions
     from raffect.affwild2.submission import write_submission
     from raffect.affwild2.tasks import parse_task
-    from raffect.cli.screen import Screen
 
     chosen = parse_task(task)
     rows = write_submission(chosen, read_predictions(predictions, chosen), example, out)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raffect.cli.screen import Screen
 from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
 
 if TYPE_CHECKING:
-    from raffect.cli.screen import Screen
     from raffect.store import Store
 
 StoreOption = Annotated[
@@ -86,7 +86,6 @@ def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def begin(store: str | None, quiet: bool, as_json: bool = False) -> tuple[Store, Screen]:
     """The store and the screen of a command."""
-    from raffect.cli.screen import Screen
     from raffect.store import Store
 
     return Store.open(store), Screen(quiet, as_json)

@@ -46,11 +46,7 @@ class Screen:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def live(self, render: Callable[[], RenderableType]) -> Live | None:
-        """A part of the screen that is redrawn continually; not started yet.
-
-        Returns:
-            None without a terminal, or when quiet.
-        """
+        """A part of the screen that is redrawn, not started yet; None if there is none to see."""
         if not self.console.is_terminal or self.silent:
             return None
         return Live(
@@ -60,9 +56,8 @@ class Screen:
     def ready(self, where: str, manifest: Manifest) -> None:
         """Say where a stage's result is, and whether an earlier command made it."""
         before = manifest.created < self.began
-        self.path(
-            f"{where} was finished before: nothing to do." if before else f"{where} is ready."
-        )
+        state = "was finished before: nothing to do" if before else "is ready"
+        self.path(f"{where} {state}.")
 
     def json(self, value: Any) -> None:
         """Print JSON on standard output, also when quiet."""
@@ -72,11 +67,10 @@ class Screen:
         """Print a table; columns whose name starts with `>` are aligned to the right."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in columns:
-            right = column.startswith(">")
             title = column.lstrip(">")
             table.add_column(
                 title,
-                justify="right" if right else "left",
+                justify="right" if column.startswith(">") else "left",
                 overflow="fold",
                 min_width=max(map(len, title.split()), default=0),
             )
@@ -88,12 +82,8 @@ class Screen:
     def stage(self, title: str) -> Iterator[Stagebar]:
         """Show a stage: a bar while it runs, one line with its time when it is done."""
         bar = Stagebar(title, self)
-        try:
+        with bar.progress:
             yield bar
-        except BaseException:
-            bar.close()
-            raise
-        bar.close()
         note = f"  {bar.note}" if bar.note else ""
         self.console.print(f"[green]✓[/] {title}[dim]{note}  {bar.seconds:.1f} s[/]")
 
@@ -104,12 +94,10 @@ class Stagebar:
     def __init__(self, title: str, screen: Screen) -> None:
         self.note = ""
         self.began = time.monotonic()
-        self._progress: Progress | None = None
         live = screen.console.is_terminal and not screen.silent
         if not live:
             screen.console.print(f"[dim]… {title}[/]")
-            return
-        self._progress = Progress(
+        self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -118,9 +106,9 @@ class Stagebar:
             TextColumn("[dim]{task.fields[note]}"),
             console=screen.console,
             transient=True,
+            disable=not live,
         )
-        self._progress.start()
-        self._task = self._progress.add_task(title, total=None, note="")
+        self._task = self.progress.add_task(title, total=None, note="")
 
     @property
     def seconds(self) -> float:
@@ -129,16 +117,9 @@ class Stagebar:
 
     def tick(self, done: int, total: int) -> None:
         """Show how much of the stage is done."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, total=total)
+        self.progress.update(self._task, completed=done, total=total)
 
     def tell(self, note: str) -> None:
         """Show a short note beside the bar, and keep it beside the finished line."""
         self.note = note
-        if self._progress is not None:
-            self._progress.update(self._task, note=note)
-
-    def close(self) -> None:
-        """Take the bar off the screen."""
-        if self._progress is not None:
-            self._progress.stop()
+        self.progress.update(self._task, note=note)

@@ -31,12 +31,7 @@ _NTP = "Set the clock there: NTP (chrony, systemd-timesyncd)."
 
 
 def check_cores(machine: Machine, counted: float | None) -> Finding:
-    """Compare the cores that are usable with those that Ray schedules.
-
-    Args:
-        machine: The machine.
-        counted: Ray's CPUs of the node; None: Ray is yet to start, and will count itself.
-    """
+    """Compare usable cores with those that Ray counts; None: it is yet to start and count."""
     usable = f"{machine.usable:g} usable"
     if counted is None:
         share = f" of {machine.cores}" if machine.usable < machine.cores else ""
@@ -77,21 +72,13 @@ def check_threads(machine: Machine) -> Finding:
     if not count.isdigit():
         return passed("threads", "OMP_NUM_THREADS is not set")
     if int(count) > math.ceil(machine.usable):
-        return warned(
-            "threads",
-            f"OMP_NUM_THREADS={count} on {machine.usable:g} cores: they slow one another down",
-            "Unset it, or lower it to the number of cores.",
-        )
+        text = f"OMP_NUM_THREADS={count} on {machine.usable:g} cores: they slow one another down"
+        return warned("threads", text, "Unset it, or lower it to the number of cores.")
     return passed("threads", f"OMP_NUM_THREADS={count}")
 
 
 def check_clock(offset: Offset, signs: bool) -> Finding:
-    """Compare a node's clock with the driver's.
-
-    Args:
-        offset: Of the node.
-        signs: Whether the node signs requests to an S3 server with its time.
-    """
+    """Compare a node's clock with the driver's; `signs`: S3 requests are signed with its time."""
     off = max(0.0, abs(offset.seconds) - offset.error)
     text = f"{offset.seconds:+.2f} s to the driver's, to {offset.error:.2f} s"
     return _judge_clock("clock", off, text, signs, "logs and times of trials don't fit together")
@@ -116,13 +103,8 @@ def check_variables(
         return [_compare(here, driver)]
     odd = [f"{k}={v}" for k, v in here.items() if "CHECKSUM" in k and v != "when_required"]
     if odd and any(name.startswith("AWS_ENDPOINT_URL") for name in here):
-        return [
-            warned(
-                "environment",
-                f"{', '.join(odd)}: many servers that are not AWS answer 411 to that",
-                "Unset it: raffect then says when_required.",
-            )
-        ]
+        text = f"{', '.join(odd)}: many servers that are not AWS answer 411 to that"
+        return [warned("environment", text, "Unset it: raffect then says when_required.")]
     return [passed("environment", f"{len(here)} variables for S3")] if here else []
 
 
@@ -148,19 +130,14 @@ def _judge_clock(check: str, off: float, text: str, signs: bool, why: str) -> Fi
     return passed(check, text)
 
 
-_SHARE, _CAP, _WITHOUT_SHM = 0.3, 200 * 10**9, 10**10
-_ROOMY = 0.8
 _AFFWILD2 = 4 * 10**9
 """2.6 million frames x 768 values x 2 bytes."""
-_BY_RAFFECT = (
-    "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION=0.6 in the environment makes it twice as large."
-)
 
 
 def estimate_object_store(machine: Machine) -> int:
     """Bytes of the object store that Ray would make here by default (its own rule)."""
-    cap = min(_CAP, max(_WITHOUT_SHM, int(0.95 * machine.shared)))
-    return min(int(_SHARE * machine.memory), cap)
+    cap = min(200 * 10**9, max(10**10, int(0.95 * machine.shared)))
+    return min(int(0.3 * machine.memory), cap)
 
 
 def check_object_store(
@@ -169,26 +146,28 @@ def check_object_store(
     """Compare a node's object store with the features.
 
     Args:
-        capacity: Bytes of the object store.
+        capacity: Bytes.
         features: Those of a sweep to come; None where there are none yet.
         free_disk: Free bytes where Ray spills.
-        running: Whether it exists, rather than being what Ray would make.
+        running: Whether the object store exists, rather than being what Ray would make.
     """
     name = "object store"
     text = size_text(capacity) if running else f"{size_text(capacity)} if Ray starts now"
     if features is None:
-        small = (
-            f"; those of all Aff-Wild2 take {size_text(_AFFWILD2)}" if capacity < _AFFWILD2 else ""
-        )
-        return passed(name, f"{text}; no features in the store yet{small}")
+        text += "; no features in the store yet"
+        if capacity < _AFFWILD2:
+            text += f"; those of all Aff-Wild2 take {size_text(_AFFWILD2)}"
+        return passed(name, text)
     text = f"{text}; features {features.name!r} take {size_text(features.size)}"
-    enough = int(1.5 * features.size)
-    step = f"ray start --object-store-memory={enough}" if running else _BY_RAFFECT
+    step = f"ray start --object-store-memory={int(1.5 * features.size)}"
+    if not running:
+        variable = "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION=0.6"
+        step = f"{variable} in the environment makes it twice as large."
     if features.size > capacity and features.size > free_disk:
         return failed(name, f"{text}, more than it and the disk hold", step)
     if features.size > capacity:
         return warned(name, f"{text}: the rest goes to the disk, and trials are slow", step)
-    if features.size > _ROOMY * capacity:
+    if features.size > 0.8 * capacity:
         return warned(name, f"{text}: little is left for anything else", step)
     return passed(name, text)
 
@@ -197,25 +176,16 @@ def check_shared_memory(shared: int, capacity: int) -> Finding:
     """Check that the object store fits into /dev/shm; else Ray keeps it on the disk."""
     text = f"{size_text(shared)} for an object store of {size_text(capacity)}"
     if shared < capacity:
-        return warned(
-            "/dev/shm",
-            f"{text}: Ray keeps it on the disk instead, which is slow",
-            "Give the container more: docker run --shm-size; on Kubernetes an emptyDir in memory.",
+        text += ": Ray keeps it on the disk instead, which is slow"
+        step = (
+            "Give the container more: docker run --shm-size; on Kubernetes an emptyDir in memory."
         )
+        return warned("/dev/shm", text, step)
     return passed("/dev/shm", text)
 
 
-BUSY = 0.5
-"""Share of free memory below which something else runs on the GPU."""
-
-
 def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
-    """Check a machine's GPUs.
-
-    Args:
-        gpus: What torch and the system say.
-        counted: Ray's GPUs of the node; None: Ray is yet to start, and will count itself.
-    """
+    """Check a machine's GPUs, and Ray's count of them; None: it is yet to start and count."""
     if not gpus.devices:
         return [_check_none(gpus, counted)]
     broken = [f"{gpu.name}: {gpu.problem}" for gpu in gpus.devices if gpu.problem]
@@ -223,25 +193,22 @@ def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:
         return [failed("GPUs", listed(broken, 2), _build(gpus))]
     number = len(gpus.devices)
     start = f"ray start --num-gpus={number}"
-    if counted is None or counted == number:
-        return [_check_free(gpus)]
-    text = f"Ray counts {counted:g}, torch sees {number}"
-    if counted > number:
-        compared = failed("GPUs", text, f"{start}, or mend CUDA_VISIBLE_DEVICES there.")
-    else:
-        compared = warned("GPUs", f"{text}: the others stay idle", f"{start}.")
-    return [compared, _check_free(gpus)]
+    text = f"Ray counts {counted:g}, torch sees {number}" if counted is not None else ""
+    findings = [_check_free(gpus)]
+    if counted is not None and counted > number:
+        step = f"{start}, or mend CUDA_VISIBLE_DEVICES there."
+        findings.insert(0, failed("GPUs", text, step))
+    elif counted is not None and counted < number:
+        findings.insert(0, warned("GPUs", f"{text}: the others stay idle", f"{start}."))
+    return findings
 
 
 def check_any_gpu(number: float) -> Finding:
     """Check that a cluster has GPUs at all; an autoscaler may bring some later."""
     if number:
         return passed("GPUs in all", f"{number:g}")
-    return warned(
-        "GPUs in all",
-        "Ray counts none: training and extracting are slow",
-        "Fine for a trial; else add nodes with GPUs (an autoscaler does when trials ask).",
-    )
+    step = "Fine for a trial; else add nodes with GPUs (an autoscaler does when trials ask)."
+    return warned("GPUs in all", "Ray counts none: training and extracting are slow", step)
 
 
 def _check_none(gpus: Gpus, counted: float | None) -> Finding:
@@ -253,24 +220,20 @@ def _check_none(gpus: Gpus, counted: float | None) -> Finding:
     if not gpus.torch:
         return failed("GPUs", gpus.problem, "Install raffect anew in this environment.")
     if counted is None:
-        return warned(
-            "GPUs",
-            "none: training and extracting are slow",
-            "Fine for a trial; else use a machine or a cluster with GPUs.",
-        )
+        step = "Fine for a trial; else use a machine or a cluster with GPUs."
+        return warned("GPUs", "none: training and extracting are slow", step)
     return passed("GPUs", "none, and Ray counts none")
 
 
 def _check_free(gpus: Gpus) -> Finding:
     texts = [f"{g.name} {size_text(g.free)} free of {size_text(g.total)}" for g in gpus.devices]
     text = listed(texts, 4)
-    busy = [gpu for gpu in gpus.devices if gpu.free < BUSY * gpu.total]
+    # Something else runs on a GPU with less than half of its memory free.
+    busy = [gpu for gpu in gpus.devices if gpu.free < 0.5 * gpu.total]
     if busy:
-        return warned(
-            "GPU memory",
-            f"{len(busy)} of {len(gpus.devices)} are in use: {text}",
-            "See nvidia-smi there: trials of a sweep, or somebody else.",
-        )
+        text = f"{len(busy)} of {len(gpus.devices)} are in use: {text}"
+        step = "See nvidia-smi there: trials of a sweep, or somebody else."
+        return warned("GPU memory", text, step)
     return passed("GPU memory", text)
 
 
@@ -285,25 +248,19 @@ def _build(gpus: Gpus) -> str:
 
 
 SLOW_MS = 1000.0
-_BASIC = ("connect", "write", "read", "list")
-"""Where one of these fails, the missing note does not tell which store it is."""
 _NEXT = {
     "conditional": "Use a store that refuses the second writer (AWS S3 does, a folder does):"
     " without, two commands may take the same sweep.",
     "delete": "Allow deleting (s3:DeleteObject): sweeps delete old checkpoints and leases.",
 }
-_ELSE = "Check the store's address, its permissions and its credentials there."
 
 
 def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
-    """Check how the store behaved from one place.
-
-    Args:
-        visit: The actions and what they showed.
-        is_local: Whether the store is a folder.
-    """
+    """Check how the store, a folder if `is_local`, behaved from one place."""
     findings = [_check_action(action) for action in visit.actions]
-    broken = any(one.problem for one in visit.actions if one.action in _BASIC)
+    # Where one of these fails, a note that is missing does not tell which store it is.
+    basic = ("connect", "write", "read", "list")
+    broken = any(one.problem for one in visit.actions if one.action in basic)
     if visit.skew is not None:
         findings.append(check_server_clock(visit.skew))
     if visit.saw_note is not None and not broken:
@@ -314,14 +271,12 @@ def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
 def _check_action(done: StoreAction) -> Finding:
     name = f"store {done.action}"
     if done.problem:
-        return failed(name, done.problem, done.next_step or _NEXT.get(done.action, _ELSE))
+        otherwise = "Check the store's address, its permissions and its credentials there."
+        return failed(name, done.problem, done.next_step or _NEXT.get(done.action, otherwise))
     text = f"{done.milliseconds:.0f} ms"
     if done.milliseconds > SLOW_MS and done.action != "connect":
-        return warned(
-            name,
-            f"{text}: slow; each report of a trial writes to the store",
-            "Use a store nearby: the same region, the same network.",
-        )
+        text += ": slow; each report of a trial writes to the store"
+        return warned(name, text, "Use a store nearby: the same region, the same network.")
     refused = "; the second writer was refused" if done.action == "conditional" else ""
     return passed(name, text + refused)
 
@@ -330,37 +285,25 @@ def _check_note(saw: bool, is_local: bool) -> Finding:
     if saw:
         return passed("same store", "what the driver wrote is there")
     if is_local:
-        return failed(
-            "same store",
-            "what the driver wrote is not in this folder here: it is another disk's",
-            "Give a bucket as --store, or a folder that all nodes mount under this path.",
-        )
-    return failed(
-        "same store",
-        "what the driver wrote can't be read here",
-        "Check AWS_ENDPOINT_URL and the credentials of this node.",
-    )
+        text = "what the driver wrote is not in this folder here: it is another disk's"
+        step = "Give a bucket as --store, or a folder that all nodes mount under this path."
+        return failed("same store", text, step)
+    text = "what the driver wrote can't be read here"
+    return failed("same store", text, "Check AWS_ENDPOINT_URL and the credentials of this node.")
 
 
-_OTHERS = 0o077
-_GIVE_TOKEN = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH with a copy of the cluster's token."
 _USE_TOKENS = "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, on all nodes and before Ray starts."
 
 
 def check_token(token: Token, joins: bool) -> Finding:
-    """Check a process's token.
-
-    Args:
-        token: Where it is found.
-        joins: Whether the process joins a cluster, rather than raffect starting Ray for it.
-    """
+    """Check a process's token; `joins`: a cluster, rather than raffect starting Ray for it."""
     on = token.mode == "token" or (not joins and not token.mode)
     if not on:
         state = f"RAY_AUTH_MODE={token.mode}" if token.mode else "RAY_AUTH_MODE is not set"
         return warned("token", f"{state}: no token is used", _USE_TOKENS)
     if token.problem:
         return failed("token", f"{token.source}: {token.problem}", "Correct RAY_AUTH_TOKEN_PATH.")
-    if token.permissions is not None and token.permissions & _OTHERS:
+    if token.permissions is not None and token.permissions & 0o077:
         return warned(
             "token",
             f"{token.source} can be read by others (mode {token.permissions:04o})",
@@ -375,21 +318,18 @@ def check_access(access: Access, driver: Code, address: str) -> Finding:
     """Check that the cluster lets this process in, and runs the same Ray and Python."""
     if access.answer == "refused":
         text = f"{address} refuses this token, or wants one: {access.text}"
-        return failed("reach", text, _GIVE_TOKEN)
+        step = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH with a copy of the cluster's token."
+        return failed("reach", text, step)
     if access.answer != "open":
-        return failed(
-            "reach",
-            f"no cluster answers at {address}: {access.text}",
-            "Check --address or RAY_ADDRESS, and `ray status` on the head node.",
-        )
+        text = f"no cluster answers at {address}: {access.text}"
+        step = "Check --address or RAY_ADDRESS, and `ray status` on the head node."
+        return failed("reach", text, step)
     ours = f"Ray {driver['packages'].get('ray', 'none')}, Python {driver['python']}"
     theirs = f"Ray {access.ray}, Python {access.python}"
     if ours != theirs:
-        return failed(
-            "reach",
-            f"the cluster runs {theirs}; the driver {ours}",
-            "Ray lets in the very same versions only: run it from the cluster's environment.",
-        )
+        text = f"the cluster runs {theirs}; the driver {ours}"
+        step = "Ray lets in the very same versions only: run it from the cluster's environment."
+        return failed("reach", text, step)
     return passed("reach", f"{address} answers, {theirs}")
 
 
@@ -398,13 +338,7 @@ def check_stranger(access: Access) -> Finding:
     if access.answer == "refused":
         return passed("strangers", "refused without the token")
     if access.answer == "open":
-        return warned(
-            "strangers",
-            "let in without a token: whoever reaches the head node runs code on all nodes",
-            _USE_TOKENS,
-        )
-    return warned(
-        "strangers",
-        f"it could not be told whether they are let in: {access.text}",
-        "Give the command again.",
-    )
+        text = "let in without a token: whoever reaches the head node runs code on all nodes"
+        return warned("strangers", text, _USE_TOKENS)
+    text = f"it could not be told whether they are let in: {access.text}"
+    return warned("strangers", text, "Give the command again.")

@@ -29,8 +29,7 @@ from raffect.doctor.timeouts import Reply, ScriptError, late, run_script
 from raffect.engine import connect, knock
 
 T = TypeVar("T")
-PINGS = 7
-PING_S = 5.0
+_PINGS, _PING_S = 7, 5.0
 _ACCESS_SCRIPT = Path(__file__).with_name("access_script.py")
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _HEAD = "node:__internal_head__"
@@ -43,10 +42,7 @@ _UNEXPECTED = _MESSAGES.NodeDeathInfo.UNEXPECTED_TERMINATION
 def ask_for_access(address: str, seconds: float, as_stranger: bool = False) -> Access:
     """Ask a cluster for its versions, in a process of its own, before this one tries to join.
 
-    Args:
-        address: The cluster's.
-        seconds: Time limit.
-        as_stranger: Ask without a token.
+    As a stranger: without a token.
     """
     environment = {**os.environ, "RAY_BACKEND_LOG_LEVEL": "fatal"}
     if as_stranger:
@@ -64,14 +60,9 @@ def ask_for_access(address: str, seconds: float, as_stranger: bool = False) -> A
 
 @dataclass(frozen=True)
 class Node:
-    """A live node.
+    """A live node as Ray counts it: the object store in bytes.
 
     Attributes:
-        identity: Ray's id.
-        name: For people.
-        cpus: Ray's count.
-        gpus: Ray's count.
-        object_store: Bytes.
         session: Folder of Ray's session there, where it also spills.
     """
 
@@ -89,6 +80,7 @@ class Cluster:
     Attributes:
         nodes: The live ones, the head first.
         lost: The reason of each death that was not meant to be, by the node's name.
+        actors: Handles by the node's identity, once started.
     """
 
     def __init__(self) -> None:
@@ -101,7 +93,7 @@ class Cluster:
             for entry in table
             if not entry["Alive"] and entry.get("DeathReason") == _UNEXPECTED
         }
-        self._actors: dict[str, Any] = {}
+        self.actors: dict[str, Any] = {}
 
     def start(self, seconds: float) -> dict[str, Reply[Code]]:
         """Start an actor on each node; replies with the code there, by the node's identity."""
@@ -111,12 +103,11 @@ class Cluster:
             actor = ray.remote(node_actor.NodeActor)
             for node in self.nodes:
                 there = NodeAffinitySchedulingStrategy(node.identity, soft=False)
-                self._actors[node.identity] = actor.options(
-                    num_cpus=0, scheduling_strategy=there
-                ).remote()
+                options = actor.options(num_cpus=0, scheduling_strategy=there)
+                self.actors[node.identity] = options.remote()
         finally:
             _PICKLER.unregister_pickle_by_value(node_actor)
-        return _gather({key: one.code.remote() for key, one in self._actors.items()}, seconds)
+        return _gather({key: one.code.remote() for key, one in self.actors.items()}, seconds)
 
     def call(
         self,
@@ -124,36 +115,24 @@ class Cluster:
         arguments: Mapping[str, tuple[object, ...]],
         seconds: float,
     ) -> dict[str, Reply[T]]:
-        """Call a function on nodes, all at the same time.
-
-        Args:
-            function: Importable on the nodes.
-            arguments: For each node, by its identity.
-            seconds: Time limit.
-        """
-        asked = {key: self._actors[key].run.remote(function, *of) for key, of in arguments.items()}
+        """Call a function, importable there, on several nodes at once; arguments by identity."""
+        asked = {key: self.actors[key].run.remote(function, *of) for key, of in arguments.items()}
         return _gather(asked, seconds)
 
     def clock_offset(self, identity: str) -> Reply[Offset]:
         """How far a node's clock is ahead, by the quickest of some round trips (as NTP does)."""
-        best: Offset | None = None
+        offsets = []
         try:
-            for _ in range(PINGS):
+            for _ in range(_PINGS):
                 before = time.time()
-                there = ray.get(self._actors[identity].now.remote(), timeout=PING_S)
+                there = ray.get(self.actors[identity].now.remote(), timeout=_PING_S)
                 after = time.time()
-                offset = Offset(there - (before + after) / 2, (after - before) / 2)
-                best = offset if best is None or offset.error < best.error else best
+                offsets.append(Offset(there - (before + after) / 2, (after - before) / 2))
         except ray.exceptions.GetTimeoutError:
-            return Reply(problem=late(PING_S))
+            return Reply(problem=late(_PING_S))
         except ray.exceptions.RayError as error:
             return Reply(problem=one_line(error))
-        return Reply(best)
-
-    def end(self) -> None:
-        """End the actors, also those that hang."""
-        for actor in self._actors.values():
-            ray.kill(actor)
+        return Reply(min(offsets, key=lambda one: one.error))
 
 
 @contextmanager
@@ -168,7 +147,9 @@ def joined(address: str) -> Iterator[Cluster]:
     try:
         yield cluster
     finally:
-        cluster.end()
+        # Kills also those that hang.
+        for actor in cluster.actors.values():
+            ray.kill(actor)
 
 
 def _gather(asked: dict[str, Any], seconds: float) -> dict[str, Reply[Any]]:

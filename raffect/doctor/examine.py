@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from raffect.doctor.checks import (
     check_access,
@@ -27,7 +28,7 @@ from raffect.doctor.checks import (
     check_visit,
     estimate_object_store,
 )
-from raffect.doctor.facts import Features, Gpus, Machine, Offset, StoreVisit
+from raffect.doctor.facts import Features, Gpus, Machine, StoreVisit
 from raffect.doctor.findings import Finding, State, at, failed, one_line, passed, redact, warned
 from raffect.doctor.machine_probe import look_at_gpus, look_at_machine
 from raffect.doctor.node_actor import Code, describe_code
@@ -41,8 +42,8 @@ from raffect.text import listed
 if TYPE_CHECKING:
     from raffect.doctor.cluster import Cluster, Node
 
-HERE, DRIVER, CLUSTER = "this machine", "driver", "cluster"
-_RAY_CLIENT = "ray://"
+T = TypeVar("T")
+DRIVER, CLUSTER = "driver", "cluster"
 _SLACK_S = 5.0
 """What a call may take beyond the time limits of what it calls."""
 Tell = Callable[[str], None]
@@ -50,16 +51,12 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Examination:
-    """What all places are examined with.
+    """What all places are examined with; `code` and `driver` are the driver's.
 
     Attributes:
-        store: The store.
         folder: The examination's own in the store.
-        timeouts: Limits of all calls that may hang.
-        expected: The versions that raffect expects.
-        code: The driver's.
         features: Those that a sweep would use; None where there are none.
-        driver: The driver's machine; None where it did not answer.
+        driver: None where the driver's machine did not answer.
     """
 
     store: Store
@@ -109,22 +106,19 @@ def examine(
     exam = Examination(
         Store.open(store), new_folder(), timeouts or Timeouts(), find_expected(), describe_code()
     )
-    place = DRIVER if address else HERE
+    place = DRIVER if address else "this machine"
     tell(place)
     temporary = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     # A cluster's nodes are asked for their own GPUs.
     seen = look(exam.store, exam.folder, DRIVER, None, temporary, exam.timeouts, not address)
-    exam = replace(exam, driver=seen.machine.value)
     visit = seen.visit.value
-    of_features: list[Finding] = []
-    if visit is not None:
-        size, of_features = _read_features(exam.store, features)
-        exam = replace(exam, features=size)
+    size, of_features = (None, []) if visit is None else _read_features(exam.store, features)
+    exam = replace(exam, driver=seen.machine.value, features=size)
     found = check_code(exam.code, exam.expected) + _check_driver(exam, seen) + of_features
     if not address and exam.driver is not None:
         capacity = estimate_object_store(exam.driver)
         found += _check_memory(exam.driver, capacity, exam.features, running=False)
-    findings = at(place, found + _check_store(exam, seen.visit))
+    findings = at(place, found + _check_store(exam, seen))
     if address:
         with ExitStack() as stack:
             note = None
@@ -164,8 +158,12 @@ def look(
     return Seen(machine, gpus, visit)
 
 
-def _unanswered(check: str, reply: Reply[Any]) -> Finding:
-    return failed(check, reply.problem, "See whether that machine or one of its disks hangs.")
+def _judge(check: str, reply: Reply[T], judge: Callable[[T], list[Finding]]) -> list[Finding]:
+    """What follows from a reply, or from its absence."""
+    if reply.value is None:
+        step = "See whether that machine or one of its disks hangs."
+        return [failed(check, reply.problem, step)]
+    return judge(reply.value)
 
 
 def _read_features(store: Store, name: str | None) -> tuple[Features | None, list[Finding]]:
@@ -179,19 +177,21 @@ def _read_features(store: Store, name: str | None) -> tuple[Features | None, lis
 
 def _check_driver(exam: Examination, seen: Seen) -> list[Finding]:
     """Check the machine; of a driver that joins a cluster only what the nodes don't answer for."""
-    machine, joins = seen.machine.value, seen.gpus is None
-    if machine is None:
-        return [_unanswered("machine", seen.machine)]
-    findings = [
-        check_token(machine.token, joins),
-        check_open_files(machine.open_files),
-        check_threads(machine),
-        *([] if exam.store.is_local else check_variables(machine.variables)),
-    ]
-    if seen.gpus is not None:
+    gpus = seen.gpus
+
+    def judge(machine: Machine) -> list[Finding]:
+        findings = [
+            check_token(machine.token, joins=gpus is None),
+            check_open_files(machine.open_files),
+            check_threads(machine),
+            *([] if exam.store.is_local else check_variables(machine.variables)),
+        ]
+        if gpus is None:
+            return findings
         findings += [check_cores(machine, None), *_check_disks(machine)]
-        findings += _check_gpus(seen.gpus, None)
-    return findings
+        return findings + _judge("GPUs", gpus, lambda seen: check_gpus(seen, None))
+
+    return _judge("machine", seen.machine, judge)
 
 
 def _check_disks(machine: Machine) -> list[Finding]:
@@ -208,16 +208,8 @@ def _check_memory(
     ]
 
 
-def _check_gpus(reply: Reply[Gpus], counted: float | None) -> list[Finding]:
-    return (
-        [_unanswered("GPUs", reply)] if reply.value is None else check_gpus(reply.value, counted)
-    )
-
-
-def _check_store(exam: Examination, reply: Reply[StoreVisit]) -> list[Finding]:
-    if reply.value is None:
-        return [_unanswered("store", reply)]
-    return check_visit(reply.value, exam.store.is_local)
+def _check_store(exam: Examination, seen: Seen) -> list[Finding]:
+    return _judge("store", seen.visit, lambda visit: check_visit(visit, exam.store.is_local))
 
 
 def _examine_cluster(
@@ -245,7 +237,7 @@ def _examine_cluster(
 def _check_access(exam: Examination, address: str) -> list[Finding]:
     from raffect.doctor.cluster import ask_for_access
 
-    if address.startswith(_RAY_CLIENT):
+    if address.startswith("ray://"):
         # Ray Client's proxy on the head node joins the cluster for the driver.
         return []
     with ThreadPoolExecutor(2) as pool:
@@ -266,22 +258,21 @@ def _check_whole(cluster: Cluster) -> list[Finding]:
     ]
     if cluster.lost:
         reasons = [f"{name}: {reason}" for name, reason in cluster.lost.items()]
-        findings.append(
-            warned(
-                "lost nodes",
-                f"{len(reasons)} died: {listed(reasons, 2)}",
-                "Trials there went on elsewhere; see its system log for the reason.",
-            )
-        )
+        text = f"{len(reasons)} died: {listed(reasons, 2)}"
+        step = "Trials there went on elsewhere; see its system log for the reason."
+        findings.append(warned("lost nodes", text, step))
     return findings
 
 
 def _examine_nodes(exam: Examination, cluster: Cluster, note: str | None) -> list[Finding]:
     limits = exam.timeouts
     codes = cluster.start(limits.start)
-    answered = [node.identity for node in cluster.nodes if codes[node.identity].value is not None]
     # Before the long calls, which would keep the actors from answering at once.
-    clocks = {identity: cluster.clock_offset(identity) for identity in answered}
+    clocks = {
+        identity: cluster.clock_offset(identity)
+        for identity, reply in codes.items()
+        if reply.value is not None
+    }
     arguments = {
         node.identity: (exam.store, exam.folder, node.identity, note, node.session, limits)
         for node in cluster.nodes
@@ -290,44 +281,29 @@ def _examine_nodes(exam: Examination, cluster: Cluster, note: str | None) -> lis
     }
     seconds = limits.store + limits.machine + limits.gpus + 2 * _SLACK_S
     seen = cluster.call(look, arguments, seconds)
+    signs = not exam.store.is_local
     findings: list[Finding] = []
     for node in cluster.nodes:
         found = _check_code(exam, codes[node.identity])
-        if node.identity in clocks:
-            found.append(_check_clock(exam, clocks[node.identity]))
-        if node.identity in seen:
-            found += _check_node(exam, node, seen[node.identity])
+        if reply := clocks.get(node.identity):
+            found += _judge("clock", reply, lambda offset: [check_clock(offset, signs)])
+        if answer := seen.get(node.identity):
+            found += _judge("machine", answer, partial(_check_node, exam, node))
         findings += at(node.name, found)
     return findings
 
 
 def _check_code(exam: Examination, reply: Reply[Code]) -> list[Finding]:
     if reply.value is None:
-        return [
-            failed(
-                "answers",
-                f"no process could be started and asked there: {reply.problem}",
-                "See `ray status` and the logs in Ray's session folder on that node.",
-            )
-        ]
+        text = f"no process could be started and asked there: {reply.problem}"
+        step = "See `ray status` and the logs in Ray's session folder on that node."
+        return [failed("answers", text, step)]
     return [*check_code(reply.value, exam.expected), *check_likeness(reply.value, exam.code)]
 
 
-def _check_clock(exam: Examination, reply: Reply[Offset]) -> Finding:
-    if reply.value is None:
-        return _unanswered("clock", reply)
-    return check_clock(reply.value, signs=not exam.store.is_local)
-
-
-def _check_node(exam: Examination, node: Node, reply: Reply[Seen]) -> list[Finding]:
-    seen = reply.value
-    if seen is None:
-        return [_unanswered("machine", reply)]
-    findings = []
-    if (machine := seen.machine.value) is None:
-        findings.append(_unanswered("machine", seen.machine))
-    else:
-        findings += [
+def _check_node(exam: Examination, node: Node, seen: Seen) -> list[Finding]:
+    def judge(machine: Machine) -> list[Finding]:
+        findings = [
             check_cores(machine, node.cpus),
             check_open_files(machine.open_files),
             *_check_disks(machine),
@@ -337,5 +313,8 @@ def _check_node(exam: Examination, node: Node, reply: Reply[Seen]) -> list[Findi
             findings.append(check_token(machine.token, joins=True))
         if not exam.store.is_local and exam.driver is not None:
             findings += check_variables(machine.variables, exam.driver.variables)
+        return findings
+
     assert seen.gpus is not None
-    return findings + _check_gpus(seen.gpus, node.gpus) + _check_store(exam, seen.visit)
+    of_gpus = _judge("GPUs", seen.gpus, lambda gpus: check_gpus(gpus, node.gpus))
+    return _judge("machine", seen.machine, judge) + of_gpus + _check_store(exam, seen)

@@ -17,13 +17,12 @@ class Disk:
 
 @dataclass(frozen=True)
 class Token:
-    """Where a process finds Ray's token; never the token itself.
+    """Where a process finds Ray's token (a variable or a file), never the token itself.
 
     Attributes:
         mode: RAY_AUTH_MODE, empty where it is not set.
-        source: A variable's name or a file's path; empty where there is no token.
-        permissions: Mode bits of the file; None where there is no file.
-        problem: Why the file can't be used.
+        source: The variable's name or the file's path; empty where there is no token.
+        permissions: Mode bits of the file.
     """
 
     mode: str
@@ -41,11 +40,9 @@ class Machine:
         usable: Cores that this process gets, by its affinity and its container's quota.
         memory: Free memory within the container's limit.
         shared: Size of /dev/shm.
-        disks: Of the paths that were asked for.
         open_files: Limit per process, after Ray has raised what it may raise.
         threads: OMP_NUM_THREADS, empty where it is not set.
         variables: Environment variables that decide how S3 is reached; no credentials.
-        token: Ray's token.
     """
 
     cores: int
@@ -74,11 +71,9 @@ class Gpus:
     """What torch and the system say of GPUs.
 
     Attributes:
-        torch: torch's version.
         built_for: The CUDA (or HIP) version that torch was built for; empty: CPUs only.
         driver: The newest CUDA version that the driver supports; empty if it did not say.
         present: GPUs that the system shows, whether torch sees them or not.
-        devices: GPUs that torch sees.
         problem: Why torch sees none, in torch's own words.
     """
 
@@ -138,8 +133,6 @@ class Access:
     Attributes:
         answer: `open`, `refused` (it wants a token that was not given) or `silent`.
         text: What it said instead.
-        ray: The cluster's version of Ray.
-        python: The cluster's version of Python.
     """
 
     answer: str

@@ -13,12 +13,10 @@ _SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE"
 _ELSEWHERE = ("_PATH", "_FILE", "_URI", "_URL")
 """Variables with such names say where a secret is kept; they hold none."""
 _USERINFO = re.compile(r"(?<=//)[^/@\s'\"]+@")
-_SHORTEST = 6
-"""Shorter values may well be ordinary words of a text."""
 
 
 class State(StrEnum):
-    """How a check ended."""
+    """How a check ended; warn: it works, but badly or not for long."""
 
     PASS = "pass"
     WARN = "warn"
@@ -27,15 +25,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
-
-    Attributes:
-        check: What was checked.
-        state: Pass; warn: it works, but badly or not for long; fail: it does not work.
-        found: What was found.
-        next_step: What to do; empty for a pass.
-        place: A node, the driver, or the cluster as a whole.
-    """
+    """The result of one check at one place; `next_step` is empty for a pass."""
 
     check: str
     state: State
@@ -65,17 +55,13 @@ def at(place: str, findings: Iterable[Finding]) -> list[Finding]:
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text without the environment's secrets, and without the user and password of any URL.
-
-    Args:
-        text: Any text.
-        environment: Variables; None means this process's.
-    """
+    """The text without the environment's secrets, and without the user and password of any URL."""
     variables = os.environ if environment is None else environment
+    # Values of fewer characters may well be ordinary words of a text.
     secrets = {
         value
         for name, value in variables.items()
-        if _SECRET.search(name) and not name.endswith(_ELSEWHERE) and len(value) >= _SHORTEST
+        if _SECRET.search(name) and not name.endswith(_ELSEWHERE) and len(value) >= 6
     }
     # The longest first: one secret may contain another.
     for secret in sorted(secrets, key=len, reverse=True):

@@ -17,24 +17,19 @@ from raffect.store.filesystem import worker_environment
 
 GPU_SCRIPT = Path(__file__).with_name("gpu_script.py")
 _CGROUP = Path("/sys/fs/cgroup")
-_SHARED_MEMORY = "/dev/shm"
 _RAY_RAISES_TO = 65_536
 """Open files: ray.init() and `ray start` raise the soft limit to this, if the hard one allows."""
 
 
 def look_at_machine(paths: tuple[str, ...]) -> Machine:
-    """What this process may use.
-
-    Args:
-        paths: Their disks are looked at; they need not exist.
-    """
+    """What this process may use, with the disks of some paths, which need not exist."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY
     return Machine(
         cores=os.cpu_count() or 1,
         usable=usable_cores(),
         memory=free_memory(),
-        shared=disk_of(_SHARED_MEMORY).total if Path(_SHARED_MEMORY).is_dir() else 0,
+        shared=disk_of("/dev/shm").total if Path("/dev/shm").is_dir() else 0,
         disks=tuple(disk_of(path) for path in paths),
         open_files=max(soft, _RAY_RAISES_TO if unlimited else min(hard, _RAY_RAISES_TO)),
         threads=os.environ.get("OMP_NUM_THREADS", ""),
@@ -44,11 +39,7 @@ def look_at_machine(paths: tuple[str, ...]) -> Machine:
 
 
 def look_at_gpus(timeout: float) -> Gpus:
-    """What torch and the system say of this machine's GPUs.
-
-    Args:
-        timeout: Seconds that torch may take.
-    """
+    """What torch, within so many seconds, and the system say of this machine's GPUs."""
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))
     try:
         found: dict[str, Any] = run_script(GPU_SCRIPT, timeout)

@@ -34,13 +34,18 @@ def visit_store(uri: str, folder: str, who: str, note: str | None = None) -> Sto
 
     Args:
         uri: The store.
-        folder: The examination's.
+        folder: The examination's own in the store.
         who: This place's own name below the folder.
         note: Text that the driver left in the folder; None: it left none.
     """
     store = Store(uri)
     with left_as_found(store, folder):
-        saw = None if note is None else _sees(store, f"{folder}/{NOTE}", note)
+        saw = None
+        if note is not None:
+            saw = False
+            # If that fails, the actions say what is wrong with this store.
+            with suppress(RaffectError, OSError):
+                saw = store.read_bytes(f"{folder}/{NOTE}") == note.encode()
         actions = _use(store, f"{folder}/{who}")
     return StoreVisit(tuple(actions), saw, None if store.is_local else server_skew(endpoint()))
 
@@ -120,14 +125,6 @@ def server_skew(url: str) -> float | None:
 def _size_of(store: Store, name: str) -> Features:
     files = read_manifest(store, features_folder(name)).files
     return Features(name, sum(file.size for file in files if file.name.endswith(".parquet")))
-
-
-def _sees(store: Store, key: str, note: str) -> bool:
-    try:
-        return store.read_bytes(key) == note.encode()
-    except (RaffectError, OSError):
-        # The actions say what is wrong with this store.
-        return False
 
 
 def _use(store: Store, own: str) -> list[StoreAction]:

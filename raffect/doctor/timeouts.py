@@ -30,8 +30,6 @@ class Timeouts:
 
     Attributes:
         access: For the cluster to answer at all; importing Ray takes some of it.
-        start: For a process to start on a node.
-        machine: For what is read from the system.
         gpus: For torch; its first import from a network disk takes a minute.
         store: For the store's own time-outs and retries.
     """
@@ -98,12 +96,8 @@ def run_script(
     try:
         found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        raise ScriptError(_last_words(done)) from None
+        # Ray's C++ core prints a failed check before a long stack trace.
+        _, _, reason = done.stderr.partition("Check failed: ")
+        lines = (reason or done.stderr.strip()).splitlines() or [f"exit code {done.returncode}"]
+        raise ScriptError(lines[0] if reason else lines[-1]) from None
     return found
-
-
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    # Ray's C++ core prints a failed check before a long stack trace.
-    _, _, reason = done.stderr.partition("Check failed: ")
-    lines = (reason or done.stderr.strip()).splitlines()
-    return (lines[0] if reason else lines[-1]) if lines else f"exit code {done.returncode}"

@@ -24,9 +24,6 @@ SHOULD_MATCH = ("torch", "torchvision", "numpy", "pyarrow", "optuna", "open-clip
 """Other versions of these run, but trials on such nodes are not comparable with the others."""
 _PIN = re.compile(r"([A-Za-z0-9._-]+)\s*==\s*([^\s;#]+)")
 _INSTALL = "Install raffect there as on the driver: pip install --constraint constraints.txt ."
-_AGAIN = "Then ask again: this node was not examined further."
-_SHORT = 8
-"""Characters of a digest that are shown."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,8 @@ class Expected:
     """What should be installed.
 
     Attributes:
-        python: Versions of Python that will do.
         requirements: raffect's dependencies; empty where they are not known.
         pins: The versions that raffect is tested with; empty without a constraints.txt.
-        pins_from: The file that says so.
     """
 
     python: SpecifierSet
@@ -108,20 +103,14 @@ def same_version(one: str, other: str) -> bool:
 def _check_python(code: Code, expected: Expected) -> Finding:
     if expected.python.contains(code["python"]):
         return passed("python", code["python"])
-    return failed(
-        "python",
-        f"{code['python']}; raffect wants {expected.python}",
-        "Make the environment with such a Python.",
-    )
+    text = f"{code['python']}; raffect wants {expected.python}"
+    return failed("python", text, "Make the environment with such a Python.")
 
 
 def _check_requirements(code: Code, expected: Expected) -> Finding:
     if not expected.requirements:
-        return warned(
-            "packages",
-            "what raffect depends on is not known: it is neither installed nor in a checkout",
-            "Install it with pip.",
-        )
+        text = "what raffect depends on is not known: it is neither installed nor in a checkout"
+        return warned("packages", text, "Install it with pip.")
     wrong = []
     for one in expected.requirements:
         has = code["packages"].get(normalised(one.name), "")
@@ -142,30 +131,26 @@ def _check_pins(code: Code, expected: Expected) -> Finding:
         if not same_version(version, pins[name])
     ]
     if other:
-        return warned(
-            "constraints",
-            f"{len(other)} of {len(there)} are other versions than tested: {listed(other)}",
-            f"pip install --constraint {expected.pins_from} brings the tested ones.",
-        )
+        text = f"{len(other)} of {len(there)} are other versions than tested: {listed(other)}"
+        step = f"pip install --constraint {expected.pins_from} brings the tested ones."
+        return warned("constraints", text, step)
     return passed("constraints", f"{len(there)} packages are in the versions tested")
 
 
 def _check_raffect(code: Code, driver: Code) -> Finding:
     version, digest = code["raffect"], code["digest"]
+    step = _INSTALL
     if version is None:
-        return failed("raffect", "it can't be imported", f"{_INSTALL} {_AGAIN}")
-    if version != driver["raffect"]:
+        text = "it can't be imported"
+    elif version != driver["raffect"]:
         text = f"{version}; the driver has {driver['raffect']}"
-        return failed("raffect", text, f"{_INSTALL} {_AGAIN}")
-    if digest != driver["digest"]:
-        return failed(
-            "raffect",
-            f"{version} with other source ({digest[:_SHORT]}) than the driver's"
-            f" ({driver['digest'][:_SHORT]})",
-            "Bring all nodes to the driver's commit, or send the code along (raffect submit)."
-            f" {_AGAIN}",
-        )
-    return passed("raffect", f"{version}, the driver's source")
+    elif digest != driver["digest"]:
+        theirs = driver["digest"]
+        text = f"{version} with other source ({digest[:8]}) than the driver's ({theirs[:8]})"
+        step = "Bring all nodes to the driver's commit, or send the code along (raffect submit)."
+    else:
+        return passed("raffect", f"{version}, the driver's source")
+    return failed("raffect", text, f"{step} Then ask again: this node was not examined further.")
 
 
 def _check_packages(code: Code, driver: Code) -> Finding:

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,27 +22,21 @@ from raffect.jobs.package import Package
 from raffect.jobs.submission import MARK, Submission
 from raffect.text import first_line
 
-UPLOAD_LIMIT = GCS_STORAGE_MAX_SIZE
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 # Ray's loggers that set a level of their own at import.
 _LOUD = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 _UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
-STOPPED = 130
-FAILED = 1
 _RECONNECTS = 5
 _PAUSE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of raffect's, as the cluster knows it.
+    """A job of raffect's, as the cluster knows it; times are Unix times in seconds.
 
     Attributes:
-        id: Its id.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
         metadata: What is known about it (submission.py, publish.py).
-        started: Unix time in seconds; None while it waits.
-        ended: The same of its end.
         exit_code: Of its command, where it has ended by itself.
         message: What Ray says of its state.
     """
@@ -66,8 +60,8 @@ class Job:
         if self.status == JobStatus.SUCCEEDED.value:
             return 0
         if self.status == JobStatus.STOPPED.value:
-            return STOPPED
-        return self.exit_code or FAILED
+            return 130
+        return self.exit_code or 1
 
 
 class JobServer:
@@ -100,7 +94,7 @@ class JobServer:
             SettingsError: The code is too large.
             RaffectError: The cluster refuses it.
         """
-        package.check(UPLOAD_LIMIT)
+        package.check(GCS_STORAGE_MAX_SIZE)
         with tempfile.TemporaryDirectory(prefix="raffect-") as folder, self._explained():
             package.write(Path(folder))
             self._client.submit_job(
@@ -144,11 +138,22 @@ class JobServer:
         Raises:
             RaffectError: The cluster stopped answering.
         """
-        log = _Log(on_text)
+        told = 0
+
+        async def read() -> None:
+            """Read the log from its beginning; what was passed on before is skipped."""
+            nonlocal told
+            seen = 0
+            async for text in self._client.tail_job_logs(job_id):
+                seen += len(text)
+                if seen > told:
+                    on_text(text[told - seen :])
+                    told = seen
+
         for attempt in range(_RECONNECTS + 1):
             try:
                 with self._explained(job_id):
-                    asyncio.run(log.read(self._client.tail_job_logs(job_id)))
+                    asyncio.run(read())
                 return self.wait(job_id)
             except NotThereError:
                 raise
@@ -178,17 +183,14 @@ class JobServer:
         try:
             yield
         except (OSError, aiohttp.ClientError, requests.RequestException) as error:
-            raise self._silent(error) from None
+            raise RaffectError(
+                f"No job server answers at {self.address}: {type(error).__name__}.",
+                "the dashboard's address of a running cluster, e.g. http://127.0.0.1:8265",
+                "Start the cluster (here: cluster/local.sh up), or open the tunnel to its head;"
+                " a sweep goes on when the same command is given again.",
+            ) from None
         except (RuntimeError, AuthenticationError) as error:
             raise self._refused(str(error), job_id) from None
-
-    def _silent(self, error: Exception) -> RaffectError:
-        return RaffectError(
-            f"No job server answers at {self.address}: {type(error).__name__}.",
-            "the dashboard's address of a running cluster, e.g. http://127.0.0.1:8265",
-            "Start the cluster (here: cluster/local.sh up), or open the tunnel to its head;"
-            " a sweep goes on when the same command is given again.",
-        )
 
     def _refused(self, said: str, job_id: str | None) -> RaffectError:
         if any(word in said for word in _UNAUTHENTICATED):
@@ -205,23 +207,6 @@ class JobServer:
             )
         reason = first_line(said) if said.strip() else "no reason"
         return RaffectError(f"The job server at {self.address} refused: {reason}")
-
-
-class _Log:
-    """Passes on a log once, however often it is read again from its beginning."""
-
-    def __init__(self, on_text: Callable[[str], None]) -> None:
-        self._on_text = on_text
-        self._told = 0
-
-    async def read(self, pieces: AsyncIterator[str]) -> None:
-        """Read the log from its beginning; what was passed on before is skipped."""
-        seen = 0
-        async for text in pieces:
-            seen += len(text)
-            if seen > self._told:
-                self._on_text(text[self._told - seen :])
-                self._told = seen
 
 
 def find_address(given: str | None) -> str:

@@ -29,17 +29,11 @@ DATA_SUFFIXES = frozenset(
     | {".npy", ".npz", ".parquet", ".pt", ".pth", ".ckpt", ".safetensors"}
     | {".gz", ".tar", ".zip"}
 )
-_STORE_MARKS = (DATASET, "encoders", "features", "models", "sweeps")
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Package:
-    """Files to ship.
-
-    Attributes:
-        files: Where each is, by its path in the job's working folder.
-    """
+    """Files to ship: where each is, by its path in the job's working folder."""
 
     files: dict[str, Path]
 
@@ -49,10 +43,7 @@ class Package:
         return sum(path.stat().st_size for path in self.files.values())
 
     def check(self, limit: int) -> None:
-        """Refuse a package that the cluster would refuse, before anything is sent.
-
-        Args:
-            limit: Bytes that the cluster takes.
+        """Refuse a package of more bytes than the cluster takes, before anything is sent.
 
         Raises:
             SettingsError: It is larger; the largest files and folders are named.
@@ -62,7 +53,7 @@ class Package:
         sizes: Counter[str] = Counter()
         for name, path in self.files.items():
             sizes["/".join(Path(name).parts[:2])] += path.stat().st_size
-        largest = [f"  {_mb(n):>10}  {top}" for top, n in sizes.most_common(_MOST_NAMED)]
+        largest = [f"  {_mb(n):>10}  {top}" for top, n in sizes.most_common(5)]
         raise SettingsError(
             "\n".join([f"The code to ship takes {_mb(self.size)}, most of it in", *largest]),
             f"at most {_mb(limit)}: Ray's limit for a job's working folder",
@@ -83,10 +74,6 @@ def pack(here: Path, named: Sequence[str] = ()) -> Package:
     raffect and its spaces come from where they were imported: a checkout, or the installed
     version. If the folder is a checkout of raffect, everything in it that git does not ignore
     is added; elsewhere only the files and folders that the command names.
-
-    Args:
-        here: The current folder.
-        named: Files and folders below it that the command names.
 
     Raises:
         SettingsError: A file that the command names is not below the current folder.
@@ -116,12 +103,7 @@ def pack(here: Path, named: Sequence[str] = ()) -> Package:
 
 
 def named_code(here: Path, references: Sequence[str | Path | None]) -> list[str]:
-    """The files and folders of the user's own code that a command's options refer to.
-
-    Args:
-        here: The current folder.
-        references: File paths, or modules with dots.
-    """
+    """The user's own code below a folder that options (file paths, dotted modules) refer to."""
     found = []
     for text in (str(reference) for reference in references if reference is not None):
         top = text.split(".")[0]
@@ -160,9 +142,10 @@ def _code(top: Path, root: Path) -> dict[str, Path]:
 
 def _is_store(folder: Path) -> bool:
     """Whether stages have written to a folder."""
+    marks = (DATASET, "encoders", "features", "models", "sweeps")
     return any(
         (folder / kind / MANIFEST).is_file() or any((folder / kind).glob(f"*/{MANIFEST}"))
-        for kind in _STORE_MARKS
+        for kind in marks
     )
 
 

@@ -30,13 +30,10 @@ _MERGE = {"RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
 
 @dataclass(frozen=True)
 class Submission:
-    """A job to submit.
+    """A job to submit: what Ray runs, what its dashboard shows of it, and its environment.
 
     Attributes:
-        id: Made of what it does.
-        entrypoint: The shell command.
-        metadata: What Ray's dashboard shows of it.
-        variables: Its environment on top of the nodes'; no secrets, as Ray shows them.
+        variables: On top of the nodes'; no secrets, as Ray shows them.
     """
 
     id: str
@@ -46,17 +43,14 @@ class Submission:
 
 
 def make_submission(
-    arguments: Sequence[str],
-    facts: Mapping[str, str],
-    store: str,
-    variables: Mapping[str, str],
+    arguments: Sequence[str], facts: Mapping[str, str], store: str, variables: Mapping[str, str]
 ) -> Submission:
     """Describe the job of a raffect command.
 
     Args:
         arguments: The command, without `raffect`, checked already.
         facts: What is known about it: `command` always, `task` and `sweep` for sweeps.
-        store: The store's URI.
+        store: URI.
         variables: Further variables of the job's environment.
 
     Raises:
