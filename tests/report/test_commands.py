@@ -102,10 +102,11 @@ def test_predicting_and_writing_the_tables_as_told(
 ):
     monkeypatch.chdir(tmp_path)
     data = collect(swept, "au")
+    assert data.best is not None
     commands = {c.text.split()[1]: shlex.split(c.text)[1:] for c in data.commands}
     assert run(commands["predict"]) == 0
     assert run([*commands["report"], "--out", "report.html"]) == 0
-    assert (tmp_path / f"au-{data.best}-validation.csv").exists()
+    assert (tmp_path / f"au-{data.best.number}-validation.csv").exists()
     assert (tmp_path / "au" / "trials.csv").exists()
 
 
