@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -54,7 +54,7 @@ def show_comparison(screen: Screen, views: Sequence[SweepView], comparison: Comp
     for remark in comparison.remarks:
         screen.say(f"[yellow]{remark}[/]")
     _show_marks(screen, comparison, comparison.by_trials, "trials", str)
-    _show_chart(screen, comparison, lambda step: float(step.trials), _count)
+    _show_chart(screen, comparison, lambda step: float(step.trials), lambda n: f"{n:g} trials")
     _show_marks(screen, comparison, comparison.by_cost, "device time", _whole)
     _show_chart(screen, comparison, lambda step: step.device_seconds, duration)
     _show_spaces(screen, comparison)
@@ -103,7 +103,6 @@ def _show_chart(
 
 def _show_spaces(screen: Screen, comparison: Comparison) -> None:
     apart = [found for found in comparison.searched if found.kind != "shared"]
-    shared = [found for found in comparison.searched if found.kind == "shared"]
     short = short_names([found.name for found in comparison.searched])
     _heading(screen, "Spaces")
     if apart:
@@ -112,8 +111,8 @@ def _show_spaces(screen: Screen, comparison: Comparison) -> None:
             for found in apart
         ]
         screen.table(["parameter", "", *comparison.names], rows)
-    names = ", ".join(short[found.name] for found in shared) or "none"
-    screen.say(f"[dim]Searched alike in all:[/] {names}")
+    shared = [short[found.name] for found in comparison.searched if found.kind == "shared"]
+    screen.say(f"[dim]Searched alike in all:[/] {', '.join(shared) or 'none'}")
 
 
 def _kind(found: Searched, names: tuple[str, ...]) -> str:
@@ -144,28 +143,20 @@ def _show_settings(screen: Screen, views: Sequence[SweepView], comparison: Compa
     short = short_names([setting.key for setting in comparison.settings])
     best = [f"{v.name}:{v.best.number}" if v.best else v.name for v in views]
     _heading(screen, "Best trials")
-    rows: list[list[str]] = [
-        ["score", *(score_text(view.best.score if view.best else None) for view in views)]
-    ]
+    scores = [score_text(view.best.score if view.best else None) for view in views]
+    rows = [["score", *scores]]
     for setting in comparison.settings:
-        cells = [short[setting.key], *(map(_value, setting.values))]
+        values = ["–" if v is None else escape(short_value(v)) for v in setting.values]
+        cells = [short[setting.key], *values]
         rows.append([f"[dim]{cell}[/]" for cell in cells] if setting.same else cells)
     screen.table(["setting", *best], rows)
     if any(setting.same for setting in comparison.settings):
         screen.say("[dim]Settings below the differences were searched, and are the same.[/]")
 
 
-def _value(value: Any) -> str:
-    return "–" if value is None else escape(short_value(value))
-
-
-def _count(value: float) -> str:
-    return f"{value:g} trials"
-
-
 def _whole(seconds: int) -> str:
     """A time that is whole in its unit."""
-    for size, unit in ((3600, "h"), (60, "min")):
+    for size, unit in _AGO[1:]:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"

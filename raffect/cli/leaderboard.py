@@ -5,6 +5,10 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
+from raffect.text import count_text, duration, score_text, short_value
+
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.sweep.leaderboard import SweepView
@@ -20,21 +24,18 @@ _UNITS = {"latency": "ms", "parameters": "weights"}
 
 def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     """Print the best trials of a sweep, and what the scores are to be compared with."""
-    from rich.markup import escape
-
     from raffect.affwild2.tasks import SPECS
-    from raffect.text import duration, score_text
 
     keys = _shown_settings(view.rows)[: _MOST_SETTINGS - len(view.objectives)]
     rows = [
         [
             str(row.number),
-            score_text(row.score) + _mark(row),
+            score_text(row.score) + ("*" if row.pareto else "=" if row.tied else ""),
             *_objectives(view, row),
             f"{row.best_epoch or '–'}/{row.epochs}",
             escape(_state(row)),
             duration(row.seconds),
-            *(_value(row, key) for key in keys),
+            *(short_value(row.params[key]) if key in row.params else "–" for key in keys),
         ]
         for row in view.rows[:most]
     ]
@@ -50,10 +51,6 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
         screen.say(f"[dim]{line}[/]")
 
 
-def _mark(row: TrialRow) -> str:
-    return "*" if row.pareto else "=" if row.tied else ""
-
-
 def _state(row: TrialRow) -> str:
     from raffect.sweep.attributes import STATE_NAMES
     from raffect.sweep.failures import kind_of
@@ -63,8 +60,6 @@ def _state(row: TrialRow) -> str:
 
 
 def _objectives(view: SweepView, row: TrialRow) -> list[str]:
-    from raffect.text import count_text, short_value
-
     found = []
     for name in view.objectives[1:]:
         value = row.objectives.get(name)
@@ -75,15 +70,7 @@ def _objectives(view: SweepView, row: TrialRow) -> list[str]:
     return found
 
 
-def _value(row: TrialRow, key: str) -> str:
-    from raffect.text import short_value
-
-    return short_value(row.params[key]) if key in row.params else "–"
-
-
 def _notes(view: SweepView, left: int) -> list[str]:
-    from rich.markup import escape
-
     from raffect.sweep.failures import summarise
 
     more = f"{left} more trials. " if left > 0 else ""
@@ -92,10 +79,10 @@ def _notes(view: SweepView, left: int) -> list[str]:
     ]
     reasons = summarise(row.reason for row in view.rows if row.reason)
     lines += [escape(line) for line in reasons.splitlines()]
-    if any(row.pareto for row in view.rows):
+    if front := sum(row.pareto for row in view.rows):
         lines.append(
             "* no other trial is better in one objective and as good in the others:"
-            f" {sum(row.pareto for row in view.rows)} trials."
+            f" {front} trials."
         )
     best = view.best
     if best is not None and len(best.seeds) > 1:
@@ -114,10 +101,5 @@ def setting_name(key: str) -> str:
 
 
 def _shown_settings(rows: list[TrialRow]) -> list[str]:
-    keys = dict.fromkeys(
-        key for row in rows for key in row.params if key.startswith(SETTINGS_SHOWN)
-    )
-    return sorted(
-        keys,
-        key=lambda key: next(i for i, start in enumerate(SETTINGS_SHOWN) if key.startswith(start)),
-    )
+    keys = dict.fromkeys(key for row in rows for key in row.params)
+    return [key for start in SETTINGS_SHOWN for key in keys if key.startswith(start)]

@@ -15,12 +15,9 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 @dataclass(frozen=True)
 class Curve:
-    """A step function: each value holds from its x to the next.
+    """A step function: each value holds from its x to the next, the last one until `end`.
 
-    Attributes:
-        name: For the legend.
-        points: Pairs of x and y by rising x.
-        end: The x until which the last value holds.
+    Points are pairs of x and y by rising x.
     """
 
     name: str
@@ -35,14 +32,9 @@ def draw_steps(
     x_text: Callable[[float], str],
     y_text: Callable[[float], str],
 ) -> Text:
-    """A chart with the bounds of its axes and a legend.
+    """A chart of curves (one has a point at least) with the bounds of its axes and a legend.
 
-    Args:
-        curves: At least one of them with a point.
-        width: Columns in all.
-        height: Lines of the chart itself.
-        x_text: Writes a bound of the x axis.
-        y_text: Writes a bound of the y axis.
+    The width is that of all in columns, the height that of the curves alone in lines.
     """
     values = [y for curve in curves for _, y in curve.points]
     low, high = min(values), max(values)
@@ -55,14 +47,12 @@ def draw_steps(
     chart = Text()
     for line in range(height):
         chart.append(f"{labels.get(line, ''):>{margin - 2}} │", style="dim")
-        chart.append_text(grid.line(line))
-        chart.append("\n")
+        chart.append_text(grid.line(line)).append("\n")
     end = x_text(right)
     chart.append(f"{'':{margin - 1}}└{'─' * grid.width}\n", style="dim")
     chart.append(f"{'':{margin}}0{end:>{grid.width - 1}}\n", style="dim")
     for index, curve in enumerate(curves):
-        chart.append(f"{'':{margin}}━━ ", style=_colour(index))
-        chart.append(f"{curve.name}\n")
+        chart.append(f"{'':{margin}}━━ ", style=_colour(index)).append(f"{curve.name}\n")
     chart.rstrip()
     return chart
 
@@ -97,9 +87,9 @@ def _trace(grid: _Grid, owner: int, curve: Curve, right: float, low: float, high
     for (x, y), end in zip(curve.points, ends, strict=True):
         level = round(lines * (1 - (y - low) / (high - low))) if high > low else lines // 2
         first, last = round(columns * x / right), round(columns * end / right)
-        if before is not None:
-            for between in range(min(level, before), max(level, before)):
-                grid.dot(first, between, owner)
+        before = level if before is None else before
+        for between in range(min(level, before), max(level, before)):
+            grid.dot(first, between, owner)
         for at in range(first, last + 1):
             grid.dot(at, level, owner)
         before = level

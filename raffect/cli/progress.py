@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -27,12 +26,7 @@ _LINE_EVERY_S = 2.0
 
 
 class SweepTable:
-    """Shows a sweep while it runs; a context manager.
-
-    Args:
-        screen: Where to.
-        title: What runs, e.g. `VA sweep 'va'`.
-    """
+    """Shows a sweep while it runs, under a title such as `VA sweep 'va'`; a context manager."""
 
     def __init__(self, screen: Screen, title: str) -> None:
         from raffect.sweep.progress import LiveSweep
@@ -52,12 +46,7 @@ class SweepTable:
             self._screen.say(f"[dim]… {escape(self._title)}[/]")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -91,11 +80,12 @@ class SweepTable:
 
 def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> RenderableType:
     """A running sweep, here or on a cluster: how far, how fast, how good, and what runs."""
+    head = Table.grid(padding=(0, 1))
     if glance is None:
-        return _beside(spinner, Text(title))
+        head.add_row(spinner, Text(title))
+        return head
     last = glance.last
     bar = ProgressBar(total=last.target, completed=last.finished, width=24)
-    head = Table.grid(padding=(0, 1))
     head.add_row(spinner, Text(title), bar, f"{last.finished}/{last.target}", _pace(last))
     lines: list[RenderableType] = [head, _states(last)]
     if last.best is not None:
@@ -106,17 +96,9 @@ def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> Renderab
     return Group(*lines)
 
 
-def _beside(spinner: Spinner, text: Text) -> Table:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row(spinner, text)
-    return grid
-
-
 def _pace(last: SweepProgress) -> Text:
-    parts = [duration(last.seconds)]
-    if last.rate:
-        parts.append(f"{last.rate:,.0f} trials/h")
-    return Text(" · ".join(parts) + _left(last), style="dim")
+    rate = f" · {last.rate:,.0f} trials/h" if last.rate else ""
+    return Text(f"{duration(last.seconds)}{rate}{_left(last)}", style="dim")
 
 
 def _left(last: SweepProgress) -> str:

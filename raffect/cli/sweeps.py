@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from raffect.sweep.retrain import Retraining, SeedResult
 
 DEFAULTS = SweepSettings()
+_SAME = {
+    None: "",
+    True: "the trial's own: same to the bit",
+    False: "the trial's own: not the same numbers",
+}
 
 
 def tune(
@@ -233,14 +240,13 @@ def retrain(
         found = run(target, wanted, wanted.seeds(seeds), on_seed, context)
     _show_seeds(screen, wanted, found, target.uri)
     if as_json:
-        screen.json(_seeds_json(wanted, found))
+        about = {"sweep": wanted.sweep, "trial": wanted.row.number, "score": wanted.row.score}
+        screen.json({**about, "seeds": [asdict(one) for one in found]})
 
 
 def _show_seeds(screen: Screen, wanted: Retraining, found: list[SeedResult], uri: str) -> None:
-    from statistics import mean, stdev
-
     rows = [
-        [str(one.seed), f"{one.score:.4f}", str(one.best_epoch), one.model, _same(one.same)]
+        [str(one.seed), f"{one.score:.4f}", str(one.best_epoch), one.model, _SAME[one.same]]
         for one in found
     ]
     screen.table([">seed", ">score", ">epoch", "model", ""], rows)
@@ -252,20 +258,3 @@ def _show_seeds(screen: Screen, wanted: Retraining, found: list[SeedResult], uri
         f" {wanted.row.score:.4f} [dim](best epoch on validation, each)[/]"
     )
     screen.path(f"  raffect trials {wanted.sweep} --store {uri}")
-
-
-def _same(same: bool | None) -> str:
-    if same is None:
-        return ""
-    return "the trial's own: same to the bit" if same else "the trial's own: not the same numbers"
-
-
-def _seeds_json(wanted: Retraining, found: list[SeedResult]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "sweep": wanted.sweep,
-        "trial": wanted.row.number,
-        "score": wanted.row.score,
-        "seeds": [asdict(one) for one in found],
-    }
