@@ -68,11 +68,7 @@ def _states(view: SweepView) -> str:
 
 
 def _show_marks(
-    screen: Screen,
-    comparison: Comparison,
-    marks: Marks,
-    title: str,
-    write: Callable[[int], str],
+    screen: Screen, comparison: Comparison, marks: Marks, title: str, write: Callable[[int], str]
 ) -> None:
     _heading(screen, f"Best score so far, by {title}")
     rows = [

@@ -60,14 +60,15 @@ def _state(row: TrialRow) -> str:
 
 
 def _objectives(view: SweepView, row: TrialRow) -> list[str]:
-    found = []
-    for name in view.objectives[1:]:
-        value = row.objectives.get(name)
-        if value is not None and name == "parameters":
-            found.append(count_text(int(value)))
-        else:
-            found.append("–" if value is None else short_value(value))
-    return found
+    values = {name: row.objectives.get(name) for name in view.objectives[1:]}
+    return [
+        "–"
+        if value is None
+        else count_text(int(value))
+        if name == "parameters"
+        else short_value(value)
+        for name, value in values.items()
+    ]
 
 
 def _notes(view: SweepView, left: int) -> list[str]:

@@ -12,6 +12,7 @@ from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
+    from raffect.store import Store
 
 HostOption = Annotated[str, typer.Option(help="Where to listen.")]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
@@ -87,8 +88,7 @@ def dashboard(
     """Show sweeps live in a browser (optuna-dashboard), until Ctrl-C."""
     from raffect.web.optuna_dashboard import serve
 
-    target, screen = begin(store, quiet)
-    _warn_of_guests(screen, host)
+    target, screen = _begin_serving(store, quiet, host)
     serve(target, sweep, host, port, screen.path, screen.path)
 
 
@@ -101,13 +101,14 @@ def board(
     """Show live leaderboards and reports in a browser, until Ctrl-C."""
     from raffect.web.serve import serve
 
-    target, screen = begin(store, quiet)
-    _warn_of_guests(screen, host)
+    target, screen = _begin_serving(store, quiet, host)
     serve(target, host, port, screen.path, screen.path)
 
 
-def _warn_of_guests(screen: Screen, host: str) -> None:
+def _begin_serving(store: str | None, quiet: bool, host: str) -> tuple[Store, Screen]:
     from raffect.web.listening import LOOPBACK
 
+    target, screen = begin(store, quiet)
     if host not in LOOPBACK:
         screen.say("[yellow]Whoever reaches this machine can look: there is no login.[/]")
+    return target, screen

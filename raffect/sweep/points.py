@@ -34,12 +34,7 @@ class Recipe:
 
 
 def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
-    """Run the space with the base configuration's own values.
-
-    Raises:
-        SettingsError: A parameter is no setting, the base's value lies outside of its range (all
-            are listed), or the space itself fails.
-    """
+    """The base configuration's own values in the space; errors as `derive_point`'s."""
     return derive_point(space, base, base, "The base configuration")
 
 
@@ -69,7 +64,8 @@ def derive_point(
     """The parameters with which the space makes `wanted` of `base`.
 
     Raises:
-        SettingsError: There are none; or the space itself fails.
+        SettingsError: A parameter is no setting, its value lies outside of the range (all are
+            listed), the space makes something else of them, or it fails.
     """
     trial = _ConfigTrial(wanted)
     try:
@@ -115,9 +111,7 @@ def nearest_point(space: Space, base: TemporalConfig, wanted: TemporalConfig) ->
 class _ConfigTrial(FixedTrial):
     """Answers each parameter with a configuration's value of that key.
 
-    Attributes:
-        problems: Lines on values that the space does not contain; a value of the range was
-            answered in their place.
+    Values that the space does not contain are listed in `problems`, and answered by one of it.
     """
 
     def __init__(self, base: TemporalConfig) -> None:
@@ -136,13 +130,7 @@ class _ConfigTrial(FixedTrial):
         return self._ranges
 
     def suggest_float(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None = None,
-        log: bool = False,
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         return float(self._take(name, FloatDistribution(low, high, log=log, step=step), low))
 

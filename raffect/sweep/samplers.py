@@ -140,11 +140,7 @@ class ThinningSampler(BaseSampler):
         return self._inner.sample_independent(seen, trial, param_name, param_distribution)
 
     def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """As the sampler does."""
         self._inner.after_trial(study, trial, state, values)
@@ -197,10 +193,7 @@ class _View:
         return getattr(self._storage, name)
 
     def get_all_trials(
-        self,
-        study_id: int,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Those that are kept, and those that have not ended."""
         found = [

@@ -108,9 +108,7 @@ def _import(reference: str) -> ModuleType:
 
 def _missing(got: str) -> SettingsError:
     return SettingsError(
-        got,
-        "a module such as tune_spaces.va, or the path of a Python file",
-        "Correct --space.",
+        got, "a module such as tune_spaces.va, or the path of a Python file", "Correct --space."
     )
 
 

@@ -55,10 +55,9 @@ def warm_start(store: Store, names: Sequence[str], target: Target) -> Beginning:
         raise SettingsError(
             f"A sweep is named twice: {', '.join(names)}.", "each sweep once", "Name it once."
         )
-    trials = target.settings.trials or 0
     found = Beginning()
     seen: set[str] = set()
-    share = max(1, trials // _POINTS_SHARE // max(1, len(names)))
+    share = max(1, (target.settings.trials or 0) // _POINTS_SHARE // max(1, len(names)))
     for name in names:
         _add(store, name, target, found, seen, share)
     found.results.sort(key=lambda trial: not trial.user_attrs[RECIPE])
@@ -70,11 +69,8 @@ def _add(
 ) -> None:
     plan = read_plan(store, name)
     base = build(TemporalConfig, plan["config"]["base"])
-    trials = [
-        t
-        for t in open_study(store, name).get_trials(deepcopy=False)
-        if t.state.name in SCORED and t.values
-    ]
+    all_trials = open_study(store, name).get_trials(deepcopy=False)
+    trials = [t for t in all_trials if t.state.name in SCORED and t.values]
     trials.sort(key=lambda trial: -trial.values[0])
     comparable = _comparable(plan, target)
     results, points = 0, 0
@@ -93,8 +89,20 @@ def _add(
         else:
             continue
         seen.add(key)
-    ranges = plan["config"].get("space", {}).get("ranges", {})
-    found.overlaps.append(_overlap(name, results, points, comparable, ranges, target))
+    ranges, own = plan["config"].get("space", {}).get("ranges", {}), target.first.describe()
+    both = [key for key in own if key in ranges]
+    found.overlaps.append(
+        Overlap(
+            sweep=name,
+            results=results,
+            points=points,
+            comparable=comparable,
+            shared=tuple(key for key in both if own[key] == ranges[key]),
+            narrowed=tuple(key for key in both if own[key] != ranges[key]),
+            unknown=tuple(sorted(set(ranges) - set(own))),
+            added=tuple(sorted(set(own) - set(ranges))),
+        )
+    )
 
 
 def _comparable(plan: PlanFile, target: Target) -> bool:
@@ -121,11 +129,7 @@ def _config(base: TemporalConfig, trial: FrozenTrial) -> TemporalConfig | None:
 
 
 def _as_result(
-    name: str,
-    trial: FrozenTrial,
-    config: TemporalConfig,
-    target: Target,
-    plan: PlanFile,
+    name: str, trial: FrozenTrial, config: TemporalConfig, target: Target, plan: PlanFile
 ) -> FrozenTrial | None:
     """The trial in the terms of the new sweep's space; None if it would not run the same."""
     try:
@@ -135,7 +139,9 @@ def _as_result(
     attributes = {key: value for key, value in trial.user_attrs.items() if key != FILES}
     attributes.setdefault(ORIGIN, f"{name}:{trial.number}")
     attributes[RECIPE] = point.params == target.first.params
-    same_rungs = _rung_settings(plan["config"]) == _rung_settings(target.plan)
+    theirs, ours = plan["config"]["sweep"], target.plan["sweep"]
+    pruning = ("pruning", "min_epochs", "reduction_factor")
+    same_rungs = all(theirs.get(key) == ours.get(key) for key in pruning)
     return create_trial(
         state=trial.state,
         values=list(trial.values),
@@ -155,11 +161,6 @@ def _as_result(
     )
 
 
-def _rung_settings(plan: SweepPlan) -> list[object]:
-    keys = ("pruning", "min_epochs", "reduction_factor")
-    return [plan["sweep"].get(key) for key in keys]
-
-
 def _as_point(config: TemporalConfig, target: Target) -> Mapping[str, Any]:
     """What of a configuration the new space contains."""
     wanted = override(config, {"task": target.base.task, "run": target.base.run.canonical()})
@@ -167,25 +168,3 @@ def _as_point(config: TemporalConfig, target: Target) -> Mapping[str, Any]:
         return nearest_point(target.space, target.base, wanted)
     except SettingsError:
         return {}
-
-
-def _overlap(
-    name: str,
-    results: int,
-    points: int,
-    comparable: bool,
-    ranges: Mapping[str, str],
-    target: Target,
-) -> Overlap:
-    own = target.first.describe()
-    both = [key for key in own if key in ranges]
-    return Overlap(
-        sweep=name,
-        results=results,
-        points=points,
-        comparable=comparable,
-        shared=tuple(key for key in both if own[key] == ranges[key]),
-        narrowed=tuple(key for key in both if own[key] != ranges[key]),
-        unknown=tuple(sorted(set(ranges) - set(own))),
-        added=tuple(sorted(set(own) - set(ranges))),
-    )

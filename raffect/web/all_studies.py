@@ -62,7 +62,6 @@ class _Source:
 
     @property
     def folder(self) -> str:
-        """Where the journal lies."""
         return f"{sweep_folder(self.name)}/{STUDY}"
 
 
@@ -168,14 +167,14 @@ class GatheredJournal(BaseJournalBackend):
         """Whether a journal was begun anew since it was read.
 
         Its first entry is then another one: each holds the id of the process that wrote it. Only
-        a first object that was not merged is read again and again, and that is a small one.
+        a first object that was not compacted is read again and again, and that is a small one.
         """
         if not source.read or (objects[:1] == source.objects[:1] and "-" in objects[0]):
             return False
         try:
             head = self._store.read_bytes(f"{source.folder}/{objects[0]}")
         except (IndexError, FileNotFoundError):
-            # Deleted, or merged after the names were read; the next look will tell.
+            # Deleted, or compacted after the names were read: the next look shows which.
             return not objects
         return bool(json.loads(head.split(b"\n", 1)[0]) != source.first)
 

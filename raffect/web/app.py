@@ -180,10 +180,7 @@ def _live(request: Request, tag: str, template: str, values: Mapping[str, object
 
 
 def _conditional(
-    request: Request,
-    tag: str,
-    make: Callable[[], Response],
-    headers: dict[str, str] | None = None,
+    request: Request, tag: str, make: Callable[[], Response], headers: dict[str, str] | None = None
 ) -> Response:
     """A response that is made only if the browser does not have it already."""
     quoted = f'"{tag}"'

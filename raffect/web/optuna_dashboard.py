@@ -23,8 +23,7 @@ Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A page's requests run side by side; none keeps the process alive."""
-
+    # A page's requests run side by side; none keeps the process alive.
     daemon_threads = True
 
 
