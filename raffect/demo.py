@@ -86,10 +86,7 @@ class DemoStage:
 class Demo:
     """The demo in a folder: the raw tree in `raw`, the store in `store`, the report beside them.
 
-    Args:
-        folder: Where everything is written.
-        trials: Trials per task.
-        videos: Number of videos in the synthetic tree.
+    `trials` counts for each task, `videos` for the synthetic tree.
     """
 
     def __init__(self, folder: Path, trials: int, videos: int) -> None:
@@ -103,21 +100,20 @@ class Demo:
 
     def stages(self) -> list[DemoStage]:
         """All stages, in order."""
-        sweeps = [
-            DemoStage(
-                f"tune {task.value}",
-                f"Sweeping {task.value.upper()} (Ray Tune, Optuna)",
-                partial(self._tune, task),
-            )
-            for task in Task
-        ]
         return [
             DemoStage("synth", "Drawing synthetic faces", self._synth),
             DemoStage("ray", "Starting Ray on this machine", self._connect),
             DemoStage("prepare", "Preparing crops and labels (Ray Data)", self._prepare),
             DemoStage("finetune", "Fine-tuning a small CLIP (Ray Train)", self._finetune),
             DemoStage("extract", "Extracting features (Ray Data)", self._extract),
-            *sweeps,
+            *(
+                DemoStage(
+                    f"tune {task.value}",
+                    f"Sweeping {task.value.upper()} (Ray Tune, Optuna)",
+                    partial(self._tune, task),
+                )
+                for task in Task
+            ),
             DemoStage("report", "Writing the report", self._report),
         ]
 
@@ -136,13 +132,8 @@ class Demo:
         from raffect.affwild2.prepare import prepare
 
         images = sorted(path for path in self.raw.glob("cropped_aligned*") if path.is_dir())
-        manifest = prepare(
-            self.store,
-            images,
-            self.raw / "annotations",
-            shard_bytes=SHARD_BYTES,
-            context=Context(progress=tick),
-        )
+        context = Context(progress=tick)
+        manifest = prepare(self.store, images, self.raw / "annotations", SHARD_BYTES, context)
         return f"{manifest.counts['crops']['readable']:,} crops"
 
     def _finetune(self, tick: Progress, tell: OnNote) -> None:
@@ -197,13 +188,14 @@ class Demo:
 
     def summary(self) -> Summary:
         """Seconds of the stages, and the scores of each task."""
-        scores: dict[str, TaskScores] = {}
-        for view in self.views():
-            scores[view.task.value] = {
+        scores: dict[str, TaskScores] = {
+            view.task.value: {
                 "baseline": view.baseline["score"],
                 "best": view.best.score if view.best else None,
                 "reachable": self._reachable(view.task),
             }
+            for view in self.views()
+        }
         return {"seconds": self.seconds, "scores": scores, "report": str(self.report.resolve())}
 
     def _reachable(self, task: Task) -> float:

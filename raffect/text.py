@@ -17,14 +17,12 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     short = {}
     for name, own in parts.items():
         keep = min(2, len(own))
-        while keep < len(own) and _same_ending(own[-keep:], name, parts):
+        while keep < len(own) and any(
+            other != name and parts[other][-keep:] == own[-keep:] for other in parts
+        ):
             keep += 1
         short[name] = ".".join(own[-keep:])
     return short
-
-
-def _same_ending(ending: list[str], name: str, parts: dict[str, list[str]]) -> bool:
-    return any(other != name and own[-len(ending) :] == ending for other, own in parts.items())
 
 
 def short_value(value: Any) -> str:

@@ -33,7 +33,6 @@ class Clip:
     """One subject of one source video: a folder of crops and up to three annotation files.
 
     Attributes:
-        index: Position in the cast.
         video: Name of its folder, with the subject's suffix.
         image_root: Name of the root that the folder lies in.
         present: Which frames have a crop, `(frames,)`.
@@ -78,22 +77,20 @@ class Clip:
 
 
 def cast(videos: int, frames: int, seed: int) -> list[Clip]:
-    """The clips of a synthetic dataset.
-
-    Args:
-        videos: Folders of crops; at least 6.
-        frames: Median length of a video.
-        seed: The same seed gives the same cast.
-    """
+    """The clips of a synthetic dataset of `videos` folders; `frames` is their median length."""
     rng = np.random.default_rng([seed, 0])
     pairs = 2 * max(1, videos // 80)
     sources = videos - pairs
     lengths = _lengths(rng, sources, frames, pairs)
     clips: list[Clip] = []
-    for i, name in enumerate(_source_names(sources)):
+    kinds = len(_NAMES)
+    for i in range(sources):
+        name = _NAMES[i % kinds].format(10 + 3 * (i // kinds))
         pattern = _PATTERNS[i % len(_PATTERNS)]
         splits = {t: _SPLITS[c] for t, c in zip(Task, pattern, strict=True) if c != "-"}
-        for subject, suffix in enumerate(_suffixes(i, pairs)):
+        # Two subjects are `_left` and `_right`, or one without a suffix and one with.
+        suffixes = ("" if i % 2 or i >= pairs else "_left", "_right")
+        for subject, suffix in enumerate(suffixes[: 2 if i < pairs else 1]):
             if suffix == "_right" and i % 2:
                 splits = {task: split for task, split in splits.items() if task is not Task.AU}
             away = lengths[i] // 8 if subject else 0
@@ -109,18 +106,6 @@ def cast(videos: int, frames: int, seed: int) -> list[Clip]:
                 )
             )
     return clips
-
-
-def _suffixes(source: int, pairs: int) -> tuple[str, ...]:
-    """Two subjects are `_left` and `_right`, or one without a suffix and one with."""
-    if source >= pairs:
-        return ("",)
-    return ("_left", "_right") if source % 2 == 0 else ("", "_right")
-
-
-def _source_names(sources: int) -> list[str]:
-    kinds = len(_NAMES)
-    return [_NAMES[i % kinds].format(10 + 3 * (i // kinds)) for i in range(sources)]
 
 
 def _lengths(rng: np.random.Generator, sources: int, frames: int, pairs: int) -> list[int]:

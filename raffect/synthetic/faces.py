@@ -178,7 +178,8 @@ def _head(who: Identity, lines: int) -> list[Shape]:
         (0, _OVAL * (wide * 0.85, 0.26) + (0.0, who.fringe), who.hair),
     ]
     if who.bearded:
-        parts.append((0, _OVAL * (wide * 0.62, 0.4) + (0.0, 0.72), _mix(who.hair, who.skin)))
+        beard = to_colour(0.5 * (np.array(who.hair) + np.array(who.skin)))
+        parts.append((0, _OVAL * (wide * 0.62, 0.4) + (0.0, 0.72), beard))
     nose = np.array([(-0.03, -0.2), (-0.13, who.nose_length - 0.15), (0.0, who.nose_length - 0.1)])
     nose = np.concatenate([nose, nose[:2][::-1] * (-1, 1)])
     parts.append((0, nose, shade))
@@ -301,10 +302,6 @@ def _ring(across: Floats, upper: Floats, lower: Floats) -> Floats:
 
 def _shade(colour: Colour, factor: float) -> Colour:
     return to_colour(np.array(colour) * factor)
-
-
-def _mix(a: Colour, b: Colour) -> Colour:
-    return to_colour(0.5 * (np.array(a) + np.array(b)))
 
 
 def to_colour(values: NDArray[np.generic] | Floats) -> Colour:

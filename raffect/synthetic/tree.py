@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -48,14 +47,9 @@ class Note(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class SyntheticTree:
-    """Where the parts of a synthetic tree lie.
+    """Where the parts of a synthetic tree lie, and its contents and quirks, counted.
 
-    Attributes:
-        root: The tree.
-        image_roots: Roots of the crops, as `prepare --images` takes them.
-        annotations: Root of the annotations, as `prepare --annotations` takes it.
-        oracle: Per task the best reachable predictions for the validation split.
-        counts: Its contents and quirks, counted.
+    `oracle` are the best reachable predictions for each task's validation split.
     """
 
     root: Path
@@ -80,8 +74,7 @@ def write_synthetic(
         root: Folder of the tree: missing, empty, or begun with the same parameters.
         videos: Folders of crops, at least 6.
         frames: Median length of a video, at least 16; lengths spread from 1/8 to 3 times it.
-        seed: Seed of everything random.
-        progress: Called with the number of frames done and in all.
+        progress: Counts frames.
 
     Raises:
         SettingsError: A parameter is out of range.
@@ -103,7 +96,11 @@ def write_synthetic(
     clips = cast(videos, frames, seed)
     total = sum(clip.frames for clip in clips)
     done = 0
-    for clip, performance in _perform(clips, seed):
+    # EXPR's validation split has a deck of its own, so that both contain all expressions.
+    decks = {split: deal(np.random.default_rng([seed, 1, i])) for i, split in enumerate(Split)}
+    for clip in clips:
+        cards = decks[clip.splits.get(Task.EXPR, Split.TRAIN)]
+        performance = perform(np.random.default_rng([seed, 2, clip.index]), clip.lines, cards)
         for task, split in clip.splits.items():
             counts += _write_annotation(root, clip, task, performance, seed)
             if split is Split.VALIDATION:
@@ -117,7 +114,15 @@ def write_synthetic(
     for task, predictions in oracle.items():
         _oracle_path(root, task).parent.mkdir(exist_ok=True)
         write_predictions(_oracle_path(root, task), task, predictions)
-    return _finish(root, parameters, counts)
+    (root / "README.txt").write_text(_README, encoding="ascii")
+    note: Note = {
+        "synthetic": True,
+        "parameters": parameters,
+        "counts": dict(sorted(counts.items())),
+    }
+    _write_json(root / SYNTHETIC_MARKER, note)
+    (root / _BEGUN).unlink(missing_ok=True)
+    return _tree(root, note)
 
 
 def _claim(root: Path, parameters: dict[str, int]) -> Note | None:
@@ -168,28 +173,16 @@ def _check_parameters(root: Path, there: dict[str, int], asked: dict[str, int]) 
     )
 
 
-def _perform(clips: list[Clip], seed: int) -> Iterator[tuple[Clip, Performance]]:
-    """Each clip with its performance, one at a time: all of them may not fit in memory.
-
-    EXPR's validation split has a deck of its own, so that both splits contain all expressions.
-    """
-    decks = {split: deal(np.random.default_rng([seed, 1, i])) for i, split in enumerate(Split)}
-    for clip in clips:
-        cards = decks[clip.splits.get(Task.EXPR, Split.TRAIN)]
-        yield clip, perform(np.random.default_rng([seed, 2, clip.index]), clip.lines, cards)
-
-
 def _write_annotation(
     root: Path, clip: Clip, task: Task, performance: Performance, seed: int
 ) -> Counter[str]:
     rng = np.random.default_rng([seed, 3, clip.index, list(Task).index(task)])
     labels = clip.corrupt(task, performance.annotate(task, rng), rng)
-    folder = SPECS[task].folders[0]
-    split = SPLIT_FOLDERS[clip.splits[task]]
-    path = root / "annotations" / folder / split / f"{clip.video}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = root / "annotations" / SPECS[task].folders[0] / SPLIT_FOLDERS[clip.splits[task]]
+    folder.mkdir(parents=True, exist_ok=True)
     rows = (",".join(f"{round(value, 4):g}" for value in row) for row in labels.tolist())
-    path.write_text("\n".join([SPECS[task].header, *rows]) + "\n", encoding="ascii")
+    text = "\n".join([SPECS[task].header, *rows]) + "\n"
+    (folder / f"{clip.video}.txt").write_text(text, encoding="ascii")
     valid = SPECS[task].valid(labels)
     partly = (~valid & ~np.all(labels == SPECS[task].invalid, axis=1)).sum()
     return Counter(
@@ -220,32 +213,18 @@ def _write_crops(root: Path, clip: Clip, performance: Performance, seed: int) ->
 
 
 def _count(clip: Clip) -> Counter[str]:
-    ends = clip.present[[0, -1]]
-    inner = np.flatnonzero(clip.present)
     return Counter(
         {
             "videos": 1,
             "frames": clip.frames,
             "crops": int(clip.present.sum()),
-            "missing_at_start": int(not ends[0]),
-            "missing_at_end": int(not ends[1]),
-            "missing_in_middle": int(bool((np.diff(inner) > 1).any())),
+            "missing_at_start": int(not clip.present[0]),
+            "missing_at_end": int(not clip.present[-1]),
+            "missing_in_middle": int((np.diff(np.flatnonzero(clip.present)) > 1).any()),
             "one_line_more": int(clip.lines > clip.frames),
             "not_annotated": int(not clip.splits),
         }
     )
-
-
-def _finish(root: Path, parameters: dict[str, int], counts: Counter[str]) -> SyntheticTree:
-    (root / "README.txt").write_text(_README, encoding="ascii")
-    note: Note = {
-        "synthetic": True,
-        "parameters": parameters,
-        "counts": dict(sorted(counts.items())),
-    }
-    _write_json(root / SYNTHETIC_MARKER, note)
-    (root / _BEGUN).unlink(missing_ok=True)
-    return _tree(root, note)
 
 
 def _write_json(path: Path, value: Note) -> None:

@@ -50,9 +50,6 @@ class RequestLog:
 
     A record is the lengths of its two parts in hexadecimal digits, the request's head as JSON,
     and its body. A record that a kill cut short was never acknowledged, and is truncated away.
-
-    Args:
-        path: The file; created if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,32 +84,18 @@ class RequestLog:
 
 
 class DurableApplication:
-    """A WSGI application whose changes are logged.
-
-    Args:
-        application: The application, e.g. moto's; it starts empty.
-        log: The log.
-        at: Sets the application's clock (ISO 8601, UTC).
-        whole: Reads the object at a path.
+    """moto's WSGI application, which starts empty, with its changes logged and replayed.
 
     Raises:
-        RuntimeError: On replay, the application refuses a request that it once granted.
+        RuntimeError: On replay, moto refuses a request that it once granted.
     """
 
-    def __init__(
-        self,
-        application: Application,
-        log: RequestLog,
-        at: Callable[[str], None],
-        whole: Callable[[str], bytes],
-    ) -> None:
+    def __init__(self, application: Application, log: RequestLog) -> None:
         self._application = application
-        self._whole = whole
-        self._at = at
         self._log = log
         self._lock = threading.Lock()
         for head, body in log.replay():
-            at(head["time"])
+            _set_time(head["time"])
             status, _, _ = self._answer(_environ(head["environ"], body))
             if not status.startswith("2"):
                 raise RuntimeError(f"{head['environ']['PATH_INFO']} was granted, now: {status}")
@@ -128,9 +111,10 @@ class DurableApplication:
         with self._lock:
             now = datetime.now(UTC).isoformat()
             # Objects get the log's time, so that a replay reproduces it to the microsecond.
-            self._at(now)
+            _set_time(now)
             # Taken before the application adds entries of its own.
-            head: Head = {"time": now, "environ": _plain(environ)}
+            line_and_headers = {k: v for k, v in environ.items() if isinstance(v, str | dict)}
+            head: Head = {"time": now, "environ": line_and_headers}
             status, headers, answer = self._answer(environ)
             if writes and status.startswith("2"):
                 self._keep(head, body)
@@ -145,9 +129,10 @@ class DurableApplication:
         and the client's next request for it fails.
         """
         environ = head["environ"]
-        names = _query(environ)
+        query = environ.get("QUERY_STRING", "").split("&")
+        names = {part.partition("=")[0] for part in query}
         if "uploadId" in names and environ["REQUEST_METHOD"] == "POST":
-            body = self._whole(environ["PATH_INFO"])
+            body = _whole_object(environ["PATH_INFO"])
             head = {"time": head["time"], "environ": _in_one(environ, len(body))}
         elif names & {"uploads", "uploadId"}:
             return
@@ -172,10 +157,6 @@ def _read_body(environ: Environ) -> bytes:
         data: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
         return data
     return environ["wsgi.input"].read() if environ.get("wsgi.input_terminated") else b""
-
-
-def _query(environ: Environ) -> set[str]:
-    return {part.partition("=")[0] for part in environ.get("QUERY_STRING", "").split("&")}
 
 
 def _in_one(environ: Environ, size: int) -> Environ:
@@ -204,11 +185,6 @@ def _whole_object(path: str) -> bytes:
     if found is None:
         raise RuntimeError(f"moto took {path} and does not hold it")
     return bytes(found.value)
-
-
-def _plain(environ: Environ) -> Environ:
-    """The serialisable part of a request: its line and headers."""
-    return {key: value for key, value in environ.items() if isinstance(value, str | dict)}
 
 
 def _environ(plain: Environ, body: bytes) -> Environ:
@@ -256,7 +232,7 @@ def main(folder: str, port: str) -> None:
 
     log = RequestLog(Path(folder) / LOG)
     moto = DomainDispatcherApplication(create_backend_app)
-    application = DurableApplication(moto, log, _set_time, _whole_object)
+    application = DurableApplication(moto, log)
     _demand(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
     run_simple(
         "127.0.0.1", int(port), application, threaded=True, request_handler=MotoRequestHandler

@@ -69,14 +69,9 @@ class DurableS3Server(S3Server):
         self.stop()
 
     def start(self) -> None:
-        """Start it again, at the same endpoint, with the same keys.
-
-        Raises:
-            RuntimeError: It did not answer within START_TIMEOUT_S.
-        """
-        self.process = _launch_durable(
-            self.folder, self.endpoint, self.access_key, self.secret_key
-        )
+        """Start it again, at the same endpoint, with the same keys."""
+        arguments = self.folder, self.endpoint, self.access_key, self.secret_key
+        self.process = _launch_durable(*arguments)
 
 
 def _client(endpoint: str, service: str, key: str, secret: str) -> Any:
@@ -92,11 +87,7 @@ def _client(endpoint: str, service: str, key: str, secret: str) -> Any:
 
 
 def start_s3_server() -> S3Server:
-    """Start a server on a free loopback port, with one user who may use S3.
-
-    Raises:
-        RuntimeError: It did not answer within START_TIMEOUT_S.
-    """
+    """Start a server on a free loopback port, with one user who may use S3."""
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
     process = _launch(["moto.server", "-H", "127.0.0.1", "-p", str(port)], endpoint)
@@ -111,11 +102,7 @@ def start_s3_server() -> S3Server:
 def start_durable_s3_server(folder: Path) -> DurableS3Server:
     """Start a server that survives kill -9 and keeps its loopback port across restarts.
 
-    Args:
-        folder: Where its data lies; begins empty, or as another such server left it.
-
-    Raises:
-        RuntimeError: It did not answer within START_TIMEOUT_S.
+    Its data lies in `folder`, which begins empty or as another such server left it.
     """
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
@@ -133,7 +120,11 @@ def _launch_durable(folder: Path, endpoint: str, key: str, secret: str) -> subpr
 def _launch(
     arguments: list[str], endpoint: str, variables: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Run a module that serves the endpoint; return when it answers."""
+    """Run a module that serves the endpoint; return when it answers.
+
+    Raises:
+        RuntimeError: It did not within START_TIMEOUT_S.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env=variables,
@@ -156,17 +147,13 @@ def _create_user(endpoint: str) -> tuple[str, str]:
     iam = _client(endpoint, "iam", "admin", "admin")
     iam.create_user(UserName=USER)
     iam.put_user_policy(UserName=USER, PolicyName="s3", PolicyDocument=json.dumps(POLICY))
-    answer = iam.create_access_key(UserName=USER)
+    made = iam.create_access_key(UserName=USER)["AccessKey"]
     # From here on the server checks every signature and policy.
     request = urllib.request.Request(
-        f"{endpoint}/moto-api/reset-auth",
-        data=b"0",
-        headers={"Content-Type": "text/plain"},
-        method="POST",
+        f"{endpoint}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"}
     )
-    with urllib.request.urlopen(request, timeout=5):
-        pass
-    return answer["AccessKey"]["AccessKeyId"], answer["AccessKey"]["SecretAccessKey"]
+    urllib.request.urlopen(request, timeout=5).close()
+    return made["AccessKeyId"], made["SecretAccessKey"]
 
 
 @contextmanager
