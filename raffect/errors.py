@@ -8,10 +8,7 @@ from typing import Any
 class RaffectError(Exception):
     """A user's mistake, or a fault of their environment; the CLI prints it and exits with 2.
 
-    Args:
-        got: What was found, in the user's own terms.
-        allowed: What would have been accepted.
-        next_step: What to do now.
+    It says what was found in the user's own terms, what would have been accepted, what to do now.
     """
 
     exit_code = 2

@@ -50,8 +50,7 @@ def hash_json(value: Any) -> str:
 def override(config: C, changes: Mapping[str, Any]) -> C:
     """A copy of `config` with dotted keys changed, e.g. `{"model.tcn.depth": 4}`.
 
-    Raises:
-        SettingsError: All unknown keys, wrong types and values out of range, listed at once.
+    SettingsError lists all unknown keys, wrong types and values out of range at once.
     """
     tree = config.model_dump(mode="python")
     for key, value in changes.items():
@@ -68,11 +67,7 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
 
 
 def build(cls: type[C], tree: Mapping[str, Any]) -> C:
-    """Settings of class `cls` from nested mappings.
-
-    Raises:
-        SettingsError: Everything that is wrong with them, listed at once.
-    """
+    """Settings of class `cls` from nested mappings; SettingsError lists all that is wrong."""
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
@@ -94,11 +89,7 @@ def _describe(error: ValidationError) -> list[str]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`--set a.b=c` options as dotted keys and YAML values.
-
-    Raises:
-        SettingsError: The options without `=`, listed at once.
-    """
+    """`--set a.b=c` options as dotted keys and YAML values; SettingsError lists the wrong ones."""
     bad = [text for text in assignments if "=" not in text or text.startswith("=")]
     if bad:
         raise SettingsError(
@@ -127,11 +118,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Settings from a YAML file as nested mappings.
-
-    Raises:
-        SettingsError: The file is missing, is not YAML, or is not a mapping.
-    """
+    """Settings from a YAML file as nested mappings; SettingsError if it does not hold them."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

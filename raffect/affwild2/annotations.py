@@ -177,11 +177,7 @@ def _refuse_twice(files: list[AnnotationFile]) -> None:
 
 
 def load_annotations(root: Path, task: Task, split: Split) -> dict[str, VideoLabels]:
-    """The labels of one split of one task, by video.
-
-    Raises:
-        DataError: There are none, or a file is wrong.
-    """
+    """The labels of one split of one task, by video; DataError if a file is wrong or none."""
     files = [file for file in find_annotations(root, task) if file.split is split]
     if not files:
         raise DataError(

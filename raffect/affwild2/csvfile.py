@@ -114,11 +114,7 @@ def quote(text: str) -> str:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[str]]:
-    """A text file to write that appears at `path` only if the block ends without an error.
-
-    Raises:
-        DataError: The file can't be written there.
-    """
+    """A text file to write that appears at `path` only if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -181,11 +181,10 @@ def _by_video(
     codes, frames = locations.codes[order], locations.frames[order]
     again = np.flatnonzero((np.diff(codes) == 0) & (np.diff(frames) == 0)) + 1
     if len(again):
-        twice = sorted((int(order[i]), int(i)) for i in again)
         problems = [
             f"line {row + FIRST_DATA_LINE}: a second row for "
             + image_location(locations.videos[codes[i]], int(frames[i]))
-            for row, i in twice
+            for row, i in sorted(zip(order[again].tolist(), again.tolist(), strict=True))
         ]
         raise wrong_lines(path, problems, "one row for each frame", _NEXT_STEP)
     values = values[order]

@@ -84,15 +84,22 @@ def prepare(
     for part in written:
         unreadable |= part.facts.get("unreadable", {})
     counts = count_dataset(labels, _readable(crops, unreadable), sorted(unreadable))
-    synthetic = any(is_synthetic(root) for root in (*images, annotations))
-    notes = {**_notes(crops, labels, unreadable), "synthetic": synthetic}
+    with_crops = {video.video for video in crops.videos}
+    annotated = {name for videos in labels.values() for name in videos}
+    notes = {
+        "misplaced": [{"kind": str(p.kind), "path": p.path} for p in crops.problems],
+        "unreadable": dict(sorted(unreadable.items())),
+        "annotated_without_crops": sorted(annotated - with_crops),
+        "crops_without_annotations": sorted(with_crops - annotated),
+        "synthetic": any(is_synthetic(root) for root in (*images, annotations)),
+    }
     return stage.finish(written, counts, notes)
 
 
 def _read_annotations(root: Path) -> tuple[Labels, Mapping[str, object]]:
     """The labels, and what about them decides the dataset's content."""
     files = find_annotations(root)
-    labels: Labels = {task: {} for task in Task}
+    labels: Labels = {}
     summary = {}
     for task in Task:
         of_task = [file for file in files if file.task is task]
@@ -119,11 +126,9 @@ def _write_shards(
 
 
 def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
-    """Write shards with Ray Data, a task for each, in any order.
+    """Write shards with Ray Data, a task for each, in any order; raises a worker's error.
 
-    Raises:
-        RaffectError: A worker's error. Ray Data drops the cause of an exception on its way to the
-            driver, so the error is returned as a row.
+    Ray Data drops the cause of an exception on its way to the driver: errors are returned as rows.
     """
     if not shards:
         return
@@ -134,9 +139,8 @@ def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
         except RaffectError as error:
             return {"outcome": error}
 
-    plan = [{"shard": shard} for shard in shards]
-    tasks = ray.data.from_items(plan, override_num_blocks=len(plan)).map(write)
-    for row in tasks.iter_rows():
+    rows = [{"shard": shard} for shard in shards]
+    for row in ray.data.from_items(rows, override_num_blocks=len(rows)).map(write).iter_rows():
         if isinstance(row["outcome"], RaffectError):
             raise row["outcome"]
         yield row["outcome"]
@@ -153,14 +157,3 @@ def _readable(crops: Scan, unreadable: dict[str, str]) -> dict[str, NDArray[np.i
             frames = frames[good]
         readable[video.video] = frames
     return readable
-
-
-def _notes(crops: Scan, labels: Labels, unreadable: Mapping[str, str]) -> Mapping[str, object]:
-    with_crops = {video.video for video in crops.videos}
-    annotated = {name for videos in labels.values() for name in videos}
-    return {
-        "misplaced": [{"kind": str(p.kind), "path": p.path} for p in crops.problems],
-        "unreadable": dict(sorted(unreadable.items())),
-        "annotated_without_crops": sorted(annotated - with_crops),
-        "crops_without_annotations": sorted(with_crops - annotated),
-    }

@@ -46,11 +46,7 @@ def write_submission(
 
 
 def example_lengths(task: Task, example: Path) -> dict[str, int]:
-    """The videos that an example file names, with the last frame that it lists of each.
-
-    Raises:
-        DataError: The example is of another task or damaged.
-    """
+    """The videos that an example file names, with the last frame that it lists of each."""
     _, _, rows = _read_example(task, example)
     last = np.zeros(len(rows.videos), dtype=np.int64)
     np.maximum.at(last, rows.codes, rows.frames)

@@ -26,10 +26,8 @@ _CHECKSUMS = {
 _URI = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):(?://([^/]*))?(.*)", re.DOTALL)
 # s3fs cuts a key off where this begins, so that all keys of such a store would be one object.
 _VERSION = "?versionId="
-_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
 CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 20
-ATTEMPTS = 3
+_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,7 @@ class Location:
 
 
 def locate(uri: str) -> Location:
-    """Parse a store's URI.
-
-    Raises:
-        SettingsError: The URI is neither a folder nor `s3://bucket/prefix`.
-    """
+    """Parse a store's URI; SettingsError if it is no folder and no `s3://bucket/prefix`."""
     parts = _URI.match(uri)
     scheme = parts[1].lower() if parts else ""
     if parts and scheme == "s3":
@@ -84,8 +78,8 @@ def open_filesystem(location: Location) -> Any:
     os.environ.setdefault("AWS_DEFAULT_REGION", os.environ.get("AWS_REGION", "us-east-1"))
     settings: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
-        "read_timeout": READ_TIMEOUT_S,
-        "retries": {"max_attempts": ATTEMPTS, "mode": "standard"},
+        "read_timeout": 20,
+        "retries": {"max_attempts": 3, "mode": "standard"},
     }
     if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
         # Virtual-hosted buckets (bucket.host) resolve only at AWS.

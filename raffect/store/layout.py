@@ -79,11 +79,7 @@ def trial_folder(sweep: str, number: int) -> str:
 
 
 def check_name(name: str) -> str:
-    """The name itself.
-
-    Raises:
-        SettingsError: It is not a plain folder name on every file system.
-    """
+    """The name itself; SettingsError if it is not a plain folder name on every file system."""
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"{name!r} can't be a name in the store.",

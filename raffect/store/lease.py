@@ -169,11 +169,7 @@ class Lease:
 
 @contextmanager
 def held(store: Store, folder: str, on_wait: OnNote | None = None) -> Iterator[None]:
-    """The lease of a folder for the time of a block.
-
-    Raises:
-        ConflictError: Another command holds it.
-    """
+    """Hold a folder's lease for the time of a block; ConflictError if another command does."""
     lease = Lease(store, folder)
     lease.acquire(on_wait)
     try:

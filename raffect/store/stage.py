@@ -28,8 +28,6 @@ from raffect.store.manifest import (
 )
 from raffect.store.store import Store
 
-_BRANCH = "--branch NEW to begin another sweep from it, "
-
 
 class Plan(Config):
     """What decides the content of a stage's folder; `config` holds JSON types."""
@@ -105,13 +103,13 @@ class Stage:
         return None if stored is None else Plan(**stored)
 
     def _conflict(self, before: Plan) -> ConflictError:
-        differences = diff(before.canonical(), self.plan.canonical())
+        branch = "--branch NEW to begin another sweep from it, "
         state = "begun" if self.finished is None else "finished"
         return ConflictError(
             f"{self.store.where(self.folder)} was {state} with other settings:\n"
-            + "\n".join(differences),
+            + "\n".join(diff(before.canonical(), self.plan.canonical())),
             "the same settings (the command then continues), or another name",
-            f"Give {_BRANCH if self.plan.kind == 'sweep' else ''}another --name, or --overwrite to"
+            f"Give {branch if self.plan.kind == 'sweep' else ''}another --name, or --overwrite to"
             " make it anew.",
         )
 
@@ -146,11 +144,10 @@ class Stage:
     ) -> Manifest:
         """Write the manifest, last, so that the folder's content exists."""
         files = [part.entry for part in parts]
-        manifest = make_manifest(**dict(self.plan), files=files, counts=counts, notes=notes)
-        write_manifest(self.store, self.folder, manifest)
+        self.finished = make_manifest(**dict(self.plan), files=files, counts=counts, notes=notes)
+        write_manifest(self.store, self.folder, self.finished)
         self.store.delete(f"{self.folder}/{PARTS}")
-        self.finished = manifest
-        return manifest
+        return self.finished
 
 
 def diff(before: Any, after: Any, key: str = "") -> list[str]:
@@ -163,9 +160,6 @@ def diff(before: Any, after: Any, key: str = "") -> list[str]:
         return lines
     if before == after:
         return []
-    return [f"  {key}: {_short(before)} -> {_short(after)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    texts = [json.dumps(value, ensure_ascii=False) for value in (before, after)]
+    old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in texts)
+    return [f"  {key}: {old} -> {new}"]

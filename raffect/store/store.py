@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,14 @@ class Store:
         """
         with translated(self.uri):
             try:
-                if not self.is_local:
+                if self.is_local:
+                    temporary = self._write_beside(key, data)
+                    try:
+                        os.link(temporary, self.path(key))
+                    finally:
+                        temporary.unlink()
+                else:
                     self.filesystem.pipe_file(self.path(key), data, mode="create")
-                    return True
-                temporary = self._write_beside(key, data)
-                try:
-                    os.link(temporary, self.path(key))
-                finally:
-                    temporary.unlink()
                 return True
             except FileExistsError:
                 if self.is_local:
@@ -151,8 +152,5 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Delete a file, or a folder and everything below it; an absent key is no error."""
-        with translated(self.uri):
-            try:
-                self.filesystem.rm(self.path(key), recursive=True)
-            except FileNotFoundError:
-                return
+        with translated(self.uri), suppress(FileNotFoundError):
+            self.filesystem.rm(self.path(key), recursive=True)

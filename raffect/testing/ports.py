@@ -11,11 +11,7 @@ _PORTS = range(20_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports that nobody listens on.
-
-    Raises:
-        RuntimeError: There are too few.
-    """
+    """Distinct ports that nobody listens on."""
     # Not from the seeded generator: parallel test processes would draw the same ones.
     drawn = random.SystemRandom().sample(_PORTS, 50 + count)
     found: list[int] = []

@@ -100,10 +100,7 @@ def start_s3_server() -> S3Server:
 
 
 def start_durable_s3_server(folder: Path) -> DurableS3Server:
-    """Start a server that survives kill -9 and keeps its loopback port across restarts.
-
-    Its data lies in `folder`, which begins empty or as another such server left it.
-    """
+    """Start a server whose data, in `folder`, survives kill -9; it keeps its loopback port."""
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
     key, secret = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)
@@ -120,11 +117,7 @@ def _launch_durable(folder: Path, endpoint: str, key: str, secret: str) -> subpr
 def _launch(
     arguments: list[str], endpoint: str, variables: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Run a module that serves the endpoint; return when it answers.
-
-    Raises:
-        RuntimeError: It did not within START_TIMEOUT_S.
-    """
+    """Run a module that serves the endpoint; return when it answers, or raise RuntimeError."""
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env=variables,
