@@ -110,7 +110,7 @@ def count_cpus() -> float:
 
 
 def cpus_per_worker(workers: int, cpus: float) -> float:
-    """Cores of each worker, at most half of one, so that all take at most half of the cluster's.
+    """Cores of each worker: all take at most half of the cluster's; two fit on a single core.
 
     The rest is for the tasks that feed them: on few cores a run is slow, but never deadlocks.
     """

@@ -70,25 +70,18 @@ def _root(
 
 def main() -> None:
     """Run a command; exit 0 done, 2 the user's mistake, 1 a bug or a failed engine."""
-    signal.signal(signal.SIGINT, _Interrupt())
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
 
-class _Interrupt:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C ends the command in order; pressed again, at once.
 
     A KeyboardInterrupt that is raised in one of Ray's callbacks can be swallowed there, or leave
     a lock held. Ending at once risks nothing: what is unfinished is never taken for complete.
     """
-
-    def __init__(self) -> None:
-        self._pressed = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._pressed:
-            os._exit(EXIT_INTERRUPTED)
-        self._pressed = True
-        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, lambda *pressed: os._exit(EXIT_INTERRUPTED))
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

@@ -8,14 +8,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from raffect.cli.options import AddressOption, JsonOption, QuietOption, StoreOption
 from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from raffect.doctor.findings import Finding
 
 MANY = 4
@@ -56,17 +57,14 @@ def doctor(
 
 
 def _show(screen: Screen, findings: list[Finding]) -> None:
-    from rich.markup import escape
-
     groups = [(place, list(group)) for place, group in groupby(findings, lambda one: one.place)]
     nodes = sum(place.startswith(_NODE) for place, _ in groups)
     for place, group in groups:
         screen.say(f"\n[bold]{escape(place)}[/]")
-        shown = [one for one in group if one.state != "pass"]
+        shown = group
         if place.startswith(_NODE) and nodes > MANY:
+            shown = [one for one in group if one.state != "pass"]
             screen.say(f"[dim]{len(group) - len(shown)} checks pass[/]")
-        else:
-            shown = group
         if shown:
             screen.console.print(_table(shown))
     counts = Counter(str(finding.state) for finding in findings)
@@ -76,10 +74,7 @@ def _show(screen: Screen, findings: list[Finding]) -> None:
         screen.say("[dim]The nodes' passes are in --json.[/]")
 
 
-def _table(findings: list[Finding]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
+def _table(findings: list[Finding]) -> Table:
     # Fixed widths align the columns of all tables.
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", width=4)

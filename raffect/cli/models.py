@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,16 +129,7 @@ def evaluate(
     result = run(chosen, read_predictions(predictions, chosen), labels)
     screen = Screen(quiet, as_json)
     if as_json:
-        screen.json(
-            {
-                "task": chosen.value,
-                "score": result.score,
-                "frames": result.frames,
-                "videos": result.videos,
-                "interval": list(result.interval),
-                "parts": result.parts,
-            }
-        )
+        screen.json(asdict(result))
         return
     low, high = result.interval
     screen.say(

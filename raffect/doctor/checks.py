@@ -20,15 +20,6 @@ from raffect.doctor.findings import Finding, failed, passed, warned
 from raffect.doctor.node_actor import Code
 from raffect.text import listed, size_text
 
-FULL = 0.95
-"""Ray does not spill to fuller disks (RAY_local_fs_capacity_threshold)."""
-TIGHT, TOO_TIGHT = 10 << 30, 1 << 30
-FEW_FILES = 4096
-"""Ray warns below that too: each worker takes some hundred."""
-SKEW_S, TOO_SKEWED_S = 5.0, 900.0
-"""S3 refuses signatures that are 15 minutes off."""
-_NTP = "Set the clock there: NTP (chrony, systemd-timesyncd)."
-
 
 def check_cores(machine: Machine, counted: float | None) -> Finding:
     """Compare usable cores with those that Ray counts; None: it is yet to start and count."""
@@ -50,18 +41,20 @@ def check_disk(disk: Disk, what: str) -> Finding:
     text = f"{size_text(disk.free)} free of {size_text(disk.total)} at {disk.path}"
     clear = "Delete what is not needed there, or use another disk"
     where = "(ray start --temp-dir, RAY_TMPDIR)" if what == "temp disk" else "(--store)"
-    if disk.free < TOO_TIGHT:
+    if disk.free < 1 << 30:
         return failed(what, text, f"{clear} {where}.")
-    if what == "temp disk" and disk.free < (1 - FULL) * disk.total:
+    # RAY_local_fs_capacity_threshold.
+    if what == "temp disk" and disk.free < (1 - 0.95) * disk.total:
         return warned(what, f"{text}; Ray spills nothing to a disk so full", f"{clear} {where}.")
-    if disk.free < TIGHT:
+    if disk.free < 10 << 30:
         return warned(what, text, f"{clear} {where}.")
     return passed(what, text)
 
 
 def check_open_files(count: int) -> Finding:
-    """Check how many files a process may open."""
-    if count < FEW_FILES:
+    """Check how many files a process may open; each worker takes some hundred."""
+    # Ray warns below that too.
+    if count < 4096:
         return warned("open files", f"at most {count}", "ulimit -n 65536 before Ray starts.")
     return passed("open files", f"up to {count}")
 
@@ -123,11 +116,11 @@ def _compare(here: Mapping[str, str], driver: Mapping[str, str]) -> Finding:
 
 
 def _judge_clock(check: str, off: float, text: str, signs: bool, why: str) -> Finding:
-    if off > TOO_SKEWED_S and signs:
-        return failed(check, f"{text}: S3 refuses requests that are signed so", _NTP)
-    if off > SKEW_S:
-        return warned(check, f"{text}: {why}", _NTP)
-    return passed(check, text)
+    step = "Set the clock there: NTP (chrony, systemd-timesyncd)."
+    # S3 refuses signatures that are 15 minutes off.
+    if off > 900 and signs:
+        return failed(check, f"{text}: S3 refuses requests that are signed so", step)
+    return warned(check, f"{text}: {why}", step) if off > 5 else passed(check, text)
 
 
 _AFFWILD2 = 4 * 10**9
@@ -247,7 +240,6 @@ def _build(gpus: Gpus) -> str:
     return f"{facts[0].upper()}{facts[1:]}. {advice}" if facts else advice
 
 
-SLOW_MS = 1000.0
 _NEXT = {
     "conditional": "Use a store that refuses the second writer (AWS S3 does, a folder does):"
     " without, two commands may take the same sweep.",
@@ -274,7 +266,7 @@ def _check_action(done: StoreAction) -> Finding:
         otherwise = "Check the store's address, its permissions and its credentials there."
         return failed(name, done.problem, done.next_step or _NEXT.get(done.action, otherwise))
     text = f"{done.milliseconds:.0f} ms"
-    if done.milliseconds > SLOW_MS and done.action != "connect":
+    if done.milliseconds > 1000 and done.action != "connect":
         text += ": slow; each report of a trial writes to the store"
         return warned(name, text, "Use a store nearby: the same region, the same network.")
     refused = "; the second writer was refused" if done.action == "conditional" else ""

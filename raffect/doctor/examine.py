@@ -142,10 +142,7 @@ def look(
     """Look around in this process; called on the driver and, by Ray, on each node.
 
     Args:
-        store: Used as a sweep uses it.
-        folder: The examination's own in the store.
-        who: This place's own name below the folder.
-        note: Text that the driver left in the folder; None: it left none.
+        store: Used as a sweep uses it, see `visit_store` for `folder`, `who` and `note`.
         temporary: Where Ray spills.
         timeouts: Limits of all calls that may hang.
         with_gpus: Whether to ask torch, which takes a while.

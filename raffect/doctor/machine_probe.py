@@ -95,7 +95,7 @@ def find_token() -> Token:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Token(mode, "RAY_AUTH_TOKEN")
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    path = Path(named or Path.home() / ".ray" / "auth_token")
     try:
         permissions = stat.S_IMODE(path.stat().st_mode)
         empty = not path.read_text(encoding="utf-8", errors="replace").strip()

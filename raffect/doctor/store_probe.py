@@ -19,8 +19,6 @@ from raffect.store import Store, features_folder, read_manifest
 from raffect.store.filesystem import CONNECT_TIMEOUT_S
 from raffect.store.layout import FEATURES
 
-PAYLOAD = 1 << 20
-"""Bytes that are written and read back: about a small model."""
 NOTE = "note"
 
 
@@ -128,7 +126,8 @@ def _size_of(store: Store, name: str) -> Features:
 
 
 def _use(store: Store, own: str) -> list[StoreAction]:
-    data = os.urandom(PAYLOAD)
+    # About a small model.
+    data = os.urandom(1 << 20)
     actions: dict[str, Callable[[], str | None]] = {
         # The first request also makes clients and finds credentials: timed apart.
         "connect": lambda: _list(store, own, []),

@@ -23,8 +23,6 @@ from raffect.jobs.submission import MARK, Submission
 from raffect.text import first_line
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-# Ray's loggers that set a level of their own at import.
-_LOUD = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 _UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
 _RECONNECTS = 5
 _PAUSE_S = 2.0
@@ -57,11 +55,7 @@ class Job:
     @property
     def code(self) -> int:
         """The exit code that stands for how it ended."""
-        if self.status == JobStatus.SUCCEEDED.value:
-            return 0
-        if self.status == JobStatus.STOPPED.value:
-            return 130
-        return self.exit_code or 1
+        return {"SUCCEEDED": 0, "STOPPED": 130}.get(self.status, self.exit_code or 1)
 
 
 class JobServer:
@@ -80,8 +74,9 @@ class JobServer:
         # Ray's clients send a token in this mode only.
         if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-        for name in _LOUD:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # Ray's loggers that set a level of their own at import.
+        for name in ("", ".dashboard.modules.job.sdk", ".dashboard.modules.dashboard_sdk"):
+            logging.getLogger(f"ray{name}").setLevel(logging.ERROR)
         # Ray's client prefers the variable to the address that it is given.
         os.environ[_ADDRESS_VARIABLES[0]] = self.address
         with self._explained():
