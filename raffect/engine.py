@@ -219,10 +219,8 @@ def check_gpus(device: str, workers: int, address: str | None = None) -> None:
 def check_room(workers: int, address: str | None) -> None:
     """Refuse more workers than this machine has cores: they would wait for one another for ever.
 
-    A cluster is not checked: it may grow.
-
     Raises:
-        SettingsError: This machine has fewer cores.
+        SettingsError: This machine, which can't grow as a cluster may, has fewer cores.
     """
     cores = len(os.sched_getaffinity(0))
     if is_local(address) and workers > cores:

@@ -76,11 +76,8 @@ def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
         command(**options)
 
     # typer reads the options from the signature.
-    setattr(  # noqa: B010
-        accepting,
-        "__signature__",
-        signature.replace(parameters=[*signature.parameters.values(), *unused]),
-    )
+    parameters = [*signature.parameters.values(), *unused]
+    vars(accepting)["__signature__"] = signature.replace(parameters=parameters)
     return accepting
 
 

@@ -125,7 +125,7 @@ class Cluster:
         try:
             for _ in range(_PINGS):
                 before = time.time()
-                there = ray.get(self.actors[identity].now.remote(), timeout=_PING_S)
+                there = ray.get(self.actors[identity].run.remote(time.time), timeout=_PING_S)
                 after = time.time()
                 offsets.append(Offset(there - (before + after) / 2, (after - before) / 2))
         except ray.exceptions.GetTimeoutError:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import platform
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -22,8 +21,7 @@ class Code(TypedDict):
     """The code that a process would run; a plain dictionary, as it comes from any raffect.
 
     Attributes:
-        python: Version of Python.
-        raffect: Version of raffect; None where it can't be imported.
+        raffect: Its version; None where it can't be imported.
         digest: Of raffect's source: many states of a checkout share one version.
         packages: Versions of the installed packages by normalised name.
     """
@@ -47,12 +45,8 @@ def describe_code() -> Code:
     else:
         version = getattr(raffect, "__version__", None)
         digest = digest_sources(Path(raffect.__file__).parent) if raffect.__file__ else ""
-    return {
-        "python": platform.python_version(),
-        "raffect": version,
-        "digest": digest,
-        "packages": packages,
-    }
+    python = platform.python_version()
+    return {"python": python, "raffect": version, "digest": digest, "packages": packages}
 
 
 def normalised(name: str) -> str:
@@ -76,10 +70,6 @@ class NodeActor:
         """The code there."""
         return describe_code()
 
-    def now(self) -> float:
-        """Unix time there, in seconds."""
-        return time.time()
-
     def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call one of raffect's functions there."""
+        """Call a function that can be imported there."""
         return function(*arguments)

@@ -46,10 +46,8 @@ def find_expected() -> Expected:
     checkout = Path(raffect.__file__ or ".").parent.parent
     # A checkout's metadata is as old as its installation: the project file goes first.
     python, lines = _from_project(checkout / "pyproject.toml") or _from_metadata() or ("", [])
-    requirements = (Requirement(line) for line in lines)
-    needed = (
-        one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})
-    )
+    needed = [Requirement(line) for line in lines]
+    needed = [one for one in needed if not one.marker or one.marker.evaluate({"extra": ""})]
     for file in (checkout / CONSTRAINTS, Path(CONSTRAINTS)):
         pins = read_pins(file.read_text(encoding="utf-8")) if file.is_file() else {}
         # The working folder may be another project's.
@@ -83,7 +81,12 @@ def _from_project(path: Path) -> tuple[str, list[str]] | None:
 
 def check_code(code: Code, expected: Expected) -> list[Finding]:
     """Check the code of one place against what raffect expects."""
-    findings = [_check_python(code, expected), _check_requirements(code, expected)]
+    text = code["python"]
+    python = passed("python", text)
+    if not expected.python.contains(text):
+        text = f"{text}; raffect wants {expected.python}"
+        python = failed("python", text, "Make the environment with such a Python.")
+    findings = [python, _check_requirements(code, expected)]
     return [*findings, _check_pins(code, expected)] if expected.pins else findings
 
 
@@ -98,13 +101,6 @@ def same_version(one: str, other: str) -> bool:
         return Version(Version(one).public) == Version(Version(other).public)
     except InvalidVersion:
         return one == other
-
-
-def _check_python(code: Code, expected: Expected) -> Finding:
-    if expected.python.contains(code["python"]):
-        return passed("python", code["python"])
-    text = f"{code['python']}; raffect wants {expected.python}"
-    return failed("python", text, "Make the environment with such a Python.")
 
 
 def _check_requirements(code: Code, expected: Expected) -> Finding:

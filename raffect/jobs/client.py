@@ -116,10 +116,7 @@ class JobServer:
         return sorted(ours, key=lambda job: job.started or float("inf"), reverse=True)
 
     def stop(self, job_id: str) -> bool:
-        """Ask a job to end in order; Ray kills it after its grace period.
-
-        Returns:
-            Whether it was running.
+        """Ask a job to end in order, before Ray kills it; returns whether it was running.
 
         Raises:
             NotThereError: There is none of this id.
@@ -230,13 +227,12 @@ def find_address(given: str | None) -> str:
 
 
 def _job(details: JobDetails) -> Job:
-    status = details.status
     return Job(
         id=details.submission_id or "",
-        status=getattr(status, "value", str(status)),
+        status=getattr(details.status, "value", str(details.status)),
         metadata=dict(details.metadata or {}),
-        started=None if not details.start_time else details.start_time / 1000,
-        ended=None if not details.end_time else details.end_time / 1000,
+        started=details.start_time / 1000 if details.start_time else None,
+        ended=details.end_time / 1000 if details.end_time else None,
         exit_code=details.driver_exit_code,
         # Ray appends the end of the log, which has been shown already.
         message=(details.message or "").split(", last available logs")[0],
