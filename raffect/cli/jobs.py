@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 from raffect.cli.screen import Screen
+from raffect.errors import SettingsError
 
 if TYPE_CHECKING:
     from raffect.jobs.client import Job, JobServer
@@ -92,8 +94,6 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
         SettingsError: It is not one that a cluster can run.
         typer.TyperException: The command would not accept these options.
     """
-    from raffect.errors import SettingsError
-
     words = _without_program(arguments)
     name = words[0] if words else ""
     known = sorted(set(group.commands) - set(NOT_SUBMITTED))
@@ -211,14 +211,11 @@ def _stopped(screen: Screen, server: JobServer, job_id: str) -> Job:
 
 def _row(job: Job) -> list[str]:
     hours = _facts(job)["hours"]
-    spent = "" if hours is None else f"{hours:.2f}"
-    told = (job.metadata.get(name, "") for name in ("trials", "best"))
-    return [job.id, job.status, spent, *told]
+    told = [job.metadata.get(name, "") for name in ("trials", "best")]
+    return [job.id, job.status, "" if hours is None else f"{hours:.2f}", *told]
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    import time
-
     hours = None
     if job.started is not None:
         hours = round(((job.ended or time.time()) - job.started) / 3600, 4)

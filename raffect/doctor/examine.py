@@ -11,23 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from raffect.doctor.checks import (
-    check_access,
-    check_any_gpu,
-    check_clock,
-    check_cores,
-    check_disk,
-    check_gpus,
-    check_object_store,
-    check_open_files,
-    check_shared_memory,
-    check_stranger,
-    check_threads,
-    check_token,
-    check_variables,
-    check_visit,
-    estimate_object_store,
-)
+from raffect.context import OnNote, ignore
+from raffect.doctor import checks
 from raffect.doctor.facts import Features, Gpus, Machine, StoreVisit
 from raffect.doctor.findings import Finding, State, at, failed, one_line, passed, redact, warned
 from raffect.doctor.machine_probe import look_at_gpus, look_at_machine
@@ -46,7 +31,6 @@ T = TypeVar("T")
 DRIVER, CLUSTER = "driver", "cluster"
 _SLACK_S = 5.0
 """What a call may take beyond the time limits of what it calls."""
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +66,7 @@ def examine(
     store: str | None = None,
     features: str | None = None,
     timeouts: Timeouts | None = None,
-    tell: Tell = lambda text: None,
+    tell: OnNote = ignore,
 ) -> list[Finding]:
     """Check this machine, or the driver, the cluster and each of its nodes.
 
@@ -116,7 +100,7 @@ def examine(
     exam = replace(exam, driver=seen.machine.value, features=size)
     found = check_code(exam.code, exam.expected) + _check_driver(exam, seen) + of_features
     if not address and exam.driver is not None:
-        capacity = estimate_object_store(exam.driver)
+        capacity = checks.estimate_object_store(exam.driver)
         found += _check_memory(exam.driver, capacity, exam.features, running=False)
     findings = at(place, found + _check_store(exam, seen))
     if address:
@@ -178,39 +162,43 @@ def _check_driver(exam: Examination, seen: Seen) -> list[Finding]:
 
     def judge(machine: Machine) -> list[Finding]:
         findings = [
-            check_token(machine.token, joins=gpus is None),
-            check_open_files(machine.open_files),
-            check_threads(machine),
-            *([] if exam.store.is_local else check_variables(machine.variables)),
+            checks.check_token(machine.token, joins=gpus is None),
+            checks.check_open_files(machine.open_files),
+            checks.check_threads(machine),
+            *([] if exam.store.is_local else checks.check_variables(machine.variables)),
         ]
         if gpus is None:
             return findings
-        findings += [check_cores(machine, None), *_check_disks(machine)]
-        return findings + _judge("GPUs", gpus, lambda seen: check_gpus(seen, None))
+        findings += [checks.check_cores(machine, None), *_check_disks(machine)]
+        return findings + _judge("GPUs", gpus, lambda seen: checks.check_gpus(seen, None))
 
     return _judge("machine", seen.machine, judge)
 
 
 def _check_disks(machine: Machine) -> list[Finding]:
     names = ("temp disk", "store disk")
-    return [check_disk(disk, name) for disk, name in zip(machine.disks, names, strict=False)]
+    return [
+        checks.check_disk(disk, name) for disk, name in zip(machine.disks, names, strict=False)
+    ]
 
 
 def _check_memory(
     machine: Machine, capacity: int, features: Features | None, running: bool
 ) -> list[Finding]:
     return [
-        check_object_store(capacity, features, machine.disks[0].free, running),
-        check_shared_memory(machine.shared, capacity),
+        checks.check_object_store(capacity, features, machine.disks[0].free, running),
+        checks.check_shared_memory(machine.shared, capacity),
     ]
 
 
 def _check_store(exam: Examination, seen: Seen) -> list[Finding]:
-    return _judge("store", seen.visit, lambda visit: check_visit(visit, exam.store.is_local))
+    return _judge(
+        "store", seen.visit, lambda visit: checks.check_visit(visit, exam.store.is_local)
+    )
 
 
 def _examine_cluster(
-    exam: Examination, address: str, note: str | None, tell: Tell
+    exam: Examination, address: str, note: str | None, tell: OnNote
 ) -> list[Finding]:
     # Only here: a machine is examined alone also where Ray can't be imported.
     from raffect.doctor.cluster import joined
@@ -240,10 +228,10 @@ def _check_access(exam: Examination, address: str) -> list[Finding]:
     with ThreadPoolExecutor(2) as pool:
         own = pool.submit(ask_for_access, address, exam.timeouts.access)
         stranger = pool.submit(ask_for_access, address, exam.timeouts.access, as_stranger=True)
-    findings = [check_access(own.result(), exam.code, address)]
+    findings = [checks.check_access(own.result(), exam.code, address)]
     # If the cluster does not let us in, its refusing others shows nothing.
     if own.result().answer == "open":
-        findings.append(check_stranger(stranger.result()))
+        findings.append(checks.check_stranger(stranger.result()))
     return findings
 
 
@@ -251,7 +239,7 @@ def _check_whole(cluster: Cluster) -> list[Finding]:
     cpus = sum(node.cpus for node in cluster.nodes)
     findings = [
         passed("nodes", f"{len(cluster.nodes)} live, {cpus:g} CPUs"),
-        check_any_gpu(sum(node.gpus for node in cluster.nodes)),
+        checks.check_any_gpu(sum(node.gpus for node in cluster.nodes)),
     ]
     if cluster.lost:
         reasons = [f"{name}: {reason}" for name, reason in cluster.lost.items()]
@@ -283,7 +271,7 @@ def _examine_nodes(exam: Examination, cluster: Cluster, note: str | None) -> lis
     for node in cluster.nodes:
         found = _check_code(exam, codes[node.identity])
         if reply := clocks.get(node.identity):
-            found += _judge("clock", reply, lambda offset: [check_clock(offset, signs)])
+            found += _judge("clock", reply, lambda offset: [checks.check_clock(offset, signs)])
         if answer := seen.get(node.identity):
             found += _judge("machine", answer, partial(_check_node, exam, node))
         findings += at(node.name, found)
@@ -301,17 +289,17 @@ def _check_code(exam: Examination, reply: Reply[Code]) -> list[Finding]:
 def _check_node(exam: Examination, node: Node, seen: Seen) -> list[Finding]:
     def judge(machine: Machine) -> list[Finding]:
         findings = [
-            check_cores(machine, node.cpus),
-            check_open_files(machine.open_files),
+            checks.check_cores(machine, node.cpus),
+            checks.check_open_files(machine.open_files),
             *_check_disks(machine),
             *_check_memory(machine, node.object_store, exam.features, running=True),
         ]
         if machine.token.mode == "token":
-            findings.append(check_token(machine.token, joins=True))
+            findings.append(checks.check_token(machine.token, joins=True))
         if not exam.store.is_local and exam.driver is not None:
-            findings += check_variables(machine.variables, exam.driver.variables)
+            findings += checks.check_variables(machine.variables, exam.driver.variables)
         return findings
 
     assert seen.gpus is not None
-    of_gpus = _judge("GPUs", seen.gpus, lambda gpus: check_gpus(gpus, node.gpus))
+    of_gpus = _judge("GPUs", seen.gpus, lambda gpus: checks.check_gpus(gpus, node.gpus))
     return _judge("machine", seen.machine, judge) + of_gpus + _check_store(exam, seen)

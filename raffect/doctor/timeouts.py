@@ -67,10 +67,7 @@ def within(seconds: float, function: Callable[..., T], *arguments: object) -> Re
 
 
 def run_script(
-    script: Path,
-    seconds: float,
-    *arguments: str,
-    environment: Mapping[str, str] | None = None,
+    script: Path, seconds: float, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> dict[str, object]:
     """Run a script in a process of its own, which it may hang or crash; returns its JSON.
 

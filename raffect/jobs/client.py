@@ -22,7 +22,6 @@ from raffect.jobs.package import Package
 from raffect.jobs.submission import MARK, Submission
 from raffect.text import first_line
 
-_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
 _RECONNECTS = 5
 _PAUSE_S = 2.0
@@ -78,7 +77,7 @@ class JobServer:
         for name in ("", ".dashboard.modules.job.sdk", ".dashboard.modules.dashboard_sdk"):
             logging.getLogger(f"ray{name}").setLevel(logging.ERROR)
         # Ray's client prefers the variable to the address that it is given.
-        os.environ[_ADDRESS_VARIABLES[0]] = self.address
+        os.environ["RAY_API_SERVER_ADDRESS"] = self.address
         with self._explained():
             self._client = JobSubmissionClient(self.address)
 
@@ -207,9 +206,8 @@ def find_address(given: str | None) -> str:
     Raises:
         SettingsError: There is none, or it is not of a job server.
     """
-    named = [given, *(os.environ.get(name) for name in _ADDRESS_VARIABLES)]
-    address = next((one for one in named if one), None)
-    if address is None:
+    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    if not address:
         raise SettingsError(
             "No cluster is named.",
             "--address http://head:8265, or RAY_API_SERVER_ADDRESS",
