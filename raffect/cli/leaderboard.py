@@ -31,7 +31,7 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
         [
             str(row.number),
             score_text(row.score) + ("*" if row.pareto else "=" if row.tied else ""),
-            *_objectives(view, row),
+            *(_objective(row, name) for name in view.objectives[1:]),
             f"{row.best_epoch or '–'}/{row.epochs}",
             escape(_state(row)),
             duration(row.seconds),
@@ -59,16 +59,11 @@ def _state(row: TrialRow) -> str:
     return state if row.reason is None else f"{state}: {kind_of(row.reason)}"
 
 
-def _objectives(view: SweepView, row: TrialRow) -> list[str]:
-    values = {name: row.objectives.get(name) for name in view.objectives[1:]}
-    return [
-        "–"
-        if value is None
-        else count_text(int(value))
-        if name == "parameters"
-        else short_value(value)
-        for name, value in values.items()
-    ]
+def _objective(row: TrialRow, name: str) -> str:
+    value = row.objectives.get(name)
+    if value is None:
+        return "–"
+    return count_text(int(value)) if name == "parameters" else short_value(value)
 
 
 def _notes(view: SweepView, left: int) -> list[str]:

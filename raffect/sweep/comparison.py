@@ -252,9 +252,8 @@ def parse_range(text: str) -> Range | None:
 
 
 def narrowest(ranges: Sequence[Range | None]) -> int | None:
-    """The one of several ranges that lies in all others; None if there is no such one."""
+    """Index of the range that lies in all others; None if there is no such one."""
     for index, own in enumerate(ranges):
-        others = [other for i, other in enumerate(ranges) if i != index]
-        if own is not None and all(o is not None and o.contains(own) for o in others):
+        if own is not None and all(one is not None and one.contains(own) for one in ranges):
             return index
     return None

@@ -37,7 +37,7 @@ COMPACT_AFTER = 256
 """Segments after which a batch compacts them: about 0.3 s of requests on S3, once in 256."""
 _COMPACT_SHARE = 400
 """Of a study's entries: 10,000 trials are compacted every 1,000 segments, for 2 s on S3."""
-_NAME = re.compile(r"(\d{8,})(?:-(\d{8,}))?\.jsonl")
+_NAME = re.compile(r"\d{8,}(-\d{8,})?\.jsonl")
 _READERS = 16
 _ATTEMPTS = 100
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class StoreJournal(BaseJournalBackend):
             return
         compacted = f"{0:08d}-{len(self._lines):08d}.jsonl"
         self._store.create(self._key(compacted), _encode(self._lines))
-        found = [name for name in self._store.names(self._folder) if _NAME.fullmatch(name)]
+        found = self._names()
         if _newest_compacted(found) != compacted:
             # Another process has compacted more in the meantime: its segment counts.
             self._store.delete(self._key(compacted))
@@ -172,7 +172,7 @@ class StoreJournal(BaseJournalBackend):
         # The segment with entry 0 is the journal's generation: see the module's docstring.
         first = self._compacted or f"{0:08d}.jsonl"
         if not self._lines or not self._store.exists(self._key(first)):
-            current = _newest_compacted(self._store.names(self._folder))
+            current = _newest_compacted(self._names())
             if current is not None and _end(current) > len(self._lines):
                 self._store.delete(self._key(name))
                 return self._was_compacted(current, lines)
@@ -190,7 +190,7 @@ class StoreJournal(BaseJournalBackend):
         try:
             (content,) = self._read([compacted])
         except FileNotFoundError:
-            newer = _newest_compacted(self._store.names(self._folder))
+            newer = _newest_compacted(self._names())
             assert newer is not None
             return self._was_compacted(newer, lines)
         start = len(self._lines)
@@ -214,20 +214,19 @@ class StoreJournal(BaseJournalBackend):
         )
 
     def _read_new(self) -> None:
-        names = [name for name in self._store.names(self._folder) if _NAME.fullmatch(name)]
+        names = self._names()
         compacted = _newest_compacted(names)
         lines, segments = self._lines, self._segments
         if compacted is not None and compacted != self._compacted:
             if _end(compacted) > len(lines):
                 lines = self._read([compacted])[0]
             segments = [name for name in segments if _start(name) >= _end(compacted)]
-        new = sorted(n for n in names if not _is_compacted(n) and _start(n) >= len(lines))
+        new = sorted(n for n in names if "-" not in n and _start(n) >= len(lines))
         for name, content in zip(new, self._read(new), strict=True):
             if _start(name) != len(lines):
                 # Left by a writer that was killed after it met a compaction: covered, or not next.
                 continue
-            lines = [*lines, *content]
-            segments = [*segments, name]
+            lines, segments = [*lines, *content], [*segments, name]
         self._lines, self._segments, self._compacted = lines, segments, compacted
 
     def _read(self, names: list[str]) -> list[list[str]]:
@@ -242,6 +241,9 @@ class StoreJournal(BaseJournalBackend):
             return list(map(work, keys))
         with ThreadPoolExecutor(_READERS) as pool:
             return list(pool.map(work, keys))
+
+    def _names(self) -> list[str]:
+        return [name for name in self._store.names(self._folder) if _NAME.fullmatch(name)]
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}"
@@ -259,10 +261,5 @@ def _end(name: str) -> int:
     return int(name.split(".")[0].split("-")[1])
 
 
-def _is_compacted(name: str) -> bool:
-    match = _NAME.fullmatch(name)
-    return match is not None and match[2] is not None
-
-
 def _newest_compacted(names: Iterable[str]) -> str | None:
-    return max((name for name in names if _is_compacted(name)), key=_end, default=None)
+    return max((name for name in names if "-" in name), key=_end, default=None)

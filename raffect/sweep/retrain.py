@@ -54,10 +54,6 @@ class Retraining:
         own = self.config.run.seed
         return list(range(own, own + count))
 
-    def model(self, seed: int) -> str:
-        """Name of the model of a seed."""
-        return check_name(f"{self.sweep}-{self.row.number}-seed{seed}")
-
 
 def plan_retraining(store: Store, name: str) -> Retraining:
     """What to train again for a trial as users name it (leaderboard.find_trial).
@@ -111,7 +107,7 @@ def retrain(
 
 
 def _train_seed(store: Store, wanted: Retraining, seed: int) -> SeedResult:
-    name = wanted.model(seed)
+    name = check_name(f"{wanted.sweep}-{wanted.row.number}-seed{seed}")
     config = override(wanted.config, {"run.seed": seed})
     train(store, config, wanted.features, name)
     metrics = store.read_json(f"{model_folder(name)}/{METRICS}")

@@ -46,11 +46,6 @@ class TrackedTrial:
     id: str
     params: dict[str, Plain]
 
-    @property
-    def name(self) -> str:
-        """Its name, which sorts as its number does."""
-        return trial_name(self.number)
-
 
 @dataclass(frozen=True)
 class TrackedSweep:
@@ -268,15 +263,16 @@ class MLflow(Logger):
             run = self._runs[trial.number] = left[0].info.run_id
             known = self._client.get_metric_history(run, "score")
             return max((entry.step for entry in known), default=0)
+        name = trial_name(trial.number)
         tags = {
             "raffect.sweep": self.sweep.name,
             "raffect.task": self.sweep.task,
             "raffect.trial": str(trial.number),
             "raffect.store": self.sweep.store.uri,
             "raffect.id": trial.id,
-            "trial_name": trial.name,
+            "trial_name": name,
         }
-        run = self._client.create_run(self._experiment, tags=tags, run_name=trial.name).info.run_id
+        run = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
         self._runs[trial.number] = run
         params = [Param(key, str(value)) for key, value in trial.params.items()]
         self._client.log_batch(run, params=params)
@@ -326,10 +322,11 @@ class WandB(Logger):
 
     def begin(self, trial: TrackedTrial) -> int:
         """Begin a run; W&B goes on with one of the same id, behind its last step."""
-        tags = (self.sweep.name, self.sweep.task, trial.name)
+        name = trial_name(trial.number)
+        tags = (self.sweep.name, self.sweep.task, name)
         given = {"mode": os.environ.get("WANDB_MODE"), "entity": os.environ.get("WANDB_ENTITY")}
         run: dict[str, Any] = {
-            "name": trial.name,
+            "name": name,
             "resume": "allow",
             "config": trial.params,
             "project": os.environ.get("WANDB_PROJECT", "raffect"),

@@ -76,8 +76,6 @@ class GatheredJournal(BaseJournalBackend):
             several times a second, and each look costs a request per sweep on object storage.
         on_trouble: Called when the store does not answer; what is known is shown meanwhile.
 
-    Raises:
-        StoreError: The store can't be read at all.
     """
 
     def __init__(
@@ -102,11 +100,7 @@ class GatheredJournal(BaseJournalBackend):
         self._troubled = False
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Entries of the common log from a number on.
-
-        Raises:
-            StoreError: The store can't be read, and never could.
-        """
+        """Entries of the common log from a number on; a StoreError if it never could be read."""
         for line in self._lines[log_number_from:]:
             yield json.loads(line)
         now = self._clock()

@@ -26,7 +26,7 @@ def serve(
     """Answer browsers until the command is interrupted.
 
     Args:
-        port: The port; 0 for any that is free.
+        port: 0 for any that is free.
         on_ready: Called with the address.
         on_bug: Called with the traceback of each bug.
 

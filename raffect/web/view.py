@@ -100,11 +100,6 @@ class SweepPage:
         params = dict.fromkeys(name for row in self.top + self.running for name in row.params)
         return short_names(list(params))
 
-    @property
-    def epochs(self) -> int:
-        """A trial's full budget."""
-        return int(self.view.config["optimiser"]["epochs"])
-
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
         """Failed and refused trials by reason."""
