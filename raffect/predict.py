@@ -83,16 +83,12 @@ def resolve(store: Store, name: str) -> str:
     # Torch takes seconds to load: a wrong name is said before.
     from raffect.sweep.leaderboard import find_trial, model_folder_of
 
-    def trial() -> str:
-        return model_folder_of(find_trial(store, name)[1])
-
     group, _, rest = name.partition("/")
     if group == MODELS and rest:
         return model_folder(rest)
-    if (group == SWEEPS and rest) or ":" in name:
-        return trial()
-    is_model = has_manifest(store, model_folder(name))
-    is_sweep = has_plan(store, sweep_folder(name))
+    says_sweep = bool(group == SWEEPS and rest) or ":" in name
+    is_model = not says_sweep and has_manifest(store, model_folder(name))
+    is_sweep = says_sweep or has_plan(store, sweep_folder(name))
     if is_model and is_sweep:
         raise SettingsError(
             f"{name!r} is a model and a sweep.",
@@ -100,7 +96,7 @@ def resolve(store: Store, name: str) -> str:
             "Say which one.",
         )
     if is_sweep:
-        return trial()
+        return model_folder_of(find_trial(store, name)[1])
     if not is_model:
         models, sweeps = store.names(MODELS), store.names(SWEEPS)
         raise NotThereError(

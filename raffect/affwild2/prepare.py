@@ -112,14 +112,12 @@ def _write_shards(
     stage: Stage, shards: Sequence[Shard], kept: dict[str, StagePart], progress: Progress
 ) -> Iterator[StagePart]:
     """All shards' parts: first those kept, then the others as workers finish them."""
-    total = sum(shard.crops for shard in shards)
     size = {shard.name: shard.crops for shard in shards}
-    finished = [kept[shard.name] for shard in shards if shard.name in kept]
-    missing = [shard for shard in shards if shard.name not in kept]
-    done = sum(size[part.entry.name] for part in finished)
-    yield from finished
+    total = sum(size.values())
+    done = sum(size[name] for name in size if name in kept)
+    yield from (kept[name] for name in size if name in kept)
     progress(done, total)
-    for part in _run(stage, missing):
+    for part in _run(stage, [shard for shard in shards if shard.name not in kept]):
         done += size[part.entry.name]
         progress(done, total)
         yield part

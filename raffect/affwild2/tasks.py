@@ -48,7 +48,6 @@ class TaskSpec:
         label_dtype: Type of the label columns in the store.
     """
 
-    task: Task
     columns: tuple[str, ...]
     label_columns: tuple[str, ...]
     header: str
@@ -89,7 +88,6 @@ _ACTION_UNITS = tuple(f"AU{n}" for n in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 
 
 SPECS: dict[Task, TaskSpec] = {
     Task.VA: TaskSpec(
-        task=Task.VA,
         columns=("valence", "arousal"),
         label_columns=("valence", "arousal"),
         header="valence,arousal",
@@ -99,7 +97,6 @@ SPECS: dict[Task, TaskSpec] = {
         score_name="mean concordance correlation coefficient",
     ),
     Task.EXPR: TaskSpec(
-        task=Task.EXPR,
         columns=_EXPRESSIONS,
         label_columns=("expression",),
         header=",".join(_EXPRESSIONS),
@@ -109,7 +106,6 @@ SPECS: dict[Task, TaskSpec] = {
         score_name="macro F1 over 8 expressions",
     ),
     Task.AU: TaskSpec(
-        task=Task.AU,
         columns=_ACTION_UNITS,
         label_columns=_ACTION_UNITS,
         header=",".join(_ACTION_UNITS),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,7 +20,7 @@ from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, crop_name
 from raffect.context import Progress, ignore
 from raffect.errors import ConflictError, SettingsError
 from raffect.synthetic import faces
-from raffect.synthetic.cast import IMAGE_ROOTS, Clip, cast
+from raffect.synthetic.cast import Clip, cast
 from raffect.synthetic.latents import Performance, deal, perform
 
 GENERATOR = 1
@@ -45,27 +44,13 @@ class Note(TypedDict, total=False):
     counts: dict[str, int]
 
 
-@dataclass(frozen=True)
-class SyntheticTree:
-    """Where the parts of a synthetic tree lie, and its contents and quirks, counted.
-
-    `oracle` are the best reachable predictions for each task's validation split.
-    """
-
-    root: Path
-    image_roots: tuple[Path, ...]
-    annotations: Path
-    oracle: dict[Task, Path]
-    counts: dict[str, int]
-
-
 def write_synthetic(
     root: Path,
     videos: int = 48,
     frames: int = 240,
     seed: int = 0,
     progress: Progress = ignore,
-) -> SyntheticTree:
+) -> None:
     """Write a synthetic Aff-Wild2 tree; the same arguments give the same bytes.
 
     Called again, it continues an interrupted tree and leaves a finished one alone.
@@ -88,9 +73,8 @@ def write_synthetic(
             "Give larger numbers, e.g. --videos 48 --frames 240 --seed 0.",
         )
     parameters = {"generator": GENERATOR, "videos": videos, "frames": frames, "seed": seed}
-    finished = _claim(root, parameters)
-    if finished is not None:
-        return _tree(root, finished)
+    if _claim(root, parameters):
+        return
     counts: Counter[str] = Counter()
     oracle: dict[Task, list[VideoPredictions]] = {task: [] for task in Task}
     clips = cast(videos, frames, seed)
@@ -112,8 +96,7 @@ def write_synthetic(
         done += clip.frames
         progress(done, total)
     for task, predictions in oracle.items():
-        _oracle_path(root, task).parent.mkdir(exist_ok=True)
-        write_predictions(_oracle_path(root, task), task, predictions)
+        write_predictions(root / "oracle" / f"{task.value}.csv", task, predictions)
     (root / "README.txt").write_text(_README, encoding="ascii")
     note: Note = {
         "synthetic": True,
@@ -122,17 +105,15 @@ def write_synthetic(
     }
     _write_json(root / SYNTHETIC_MARKER, note)
     (root / _BEGUN).unlink(missing_ok=True)
-    return _tree(root, note)
 
 
-def _claim(root: Path, parameters: dict[str, int]) -> Note | None:
-    """The note of a finished tree; None if it is still to be made, with its begin noted."""
+def _claim(root: Path, parameters: dict[str, int]) -> bool:
+    """Whether the tree is finished; notes that it is begun if it is not."""
     for name in (SYNTHETIC_MARKER, _BEGUN):
         path = root / name
         if path.is_file():
-            note = _read_note(path)
-            _check_parameters(root, note["parameters"], parameters)
-            return note if name == SYNTHETIC_MARKER else None
+            _check_parameters(root, _read_note(path)["parameters"], parameters)
+            return name == SYNTHETIC_MARKER
     # All that a run leaves that is killed at its very start.
     leftover = f".{_BEGUN}{_UNFINISHED}"
     if root.is_file() or (root.is_dir() and any(p.name != leftover for p in root.iterdir())):
@@ -143,7 +124,7 @@ def _claim(root: Path, parameters: dict[str, int]) -> Note | None:
         )
     root.mkdir(parents=True, exist_ok=True)
     _write_json(root / _BEGUN, {"synthetic": True, "parameters": parameters})
-    return None
+    return False
 
 
 def _read_note(path: Path) -> Note:
@@ -231,17 +212,3 @@ def _write_json(path: Path, value: Note) -> None:
     temporary = path.with_name(f".{path.name}{_UNFINISHED}")
     temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
     temporary.replace(path)
-
-
-def _oracle_path(root: Path, task: Task) -> Path:
-    return root / "oracle" / f"{task.value}.csv"
-
-
-def _tree(root: Path, note: Note) -> SyntheticTree:
-    return SyntheticTree(
-        root=root,
-        image_roots=tuple(root / name for name in IMAGE_ROOTS),
-        annotations=root / "annotations",
-        oracle={task: _oracle_path(root, task) for task in Task},
-        counts=note.get("counts", {}),
-    )
