@@ -32,9 +32,9 @@ def draw_steps(
     x_text: Callable[[float], str],
     y_text: Callable[[float], str],
 ) -> Text:
-    """A chart of curves (one has a point at least) with the bounds of its axes and a legend.
+    """A chart with the bounds of its axes and a legend; at least one curve has a point.
 
-    The width is that of all in columns, the height that of the curves alone in lines.
+    `width` is that of everything, in columns; `height` that of the curves alone, in lines.
     """
     values = [y for curve in curves for _, y in curve.points]
     low, high = min(values), max(values)

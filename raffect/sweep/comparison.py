@@ -27,9 +27,9 @@ _MOST_MARKS = 7
 
 @dataclass(frozen=True)
 class Step:
-    """The best score, results taken over included, when so many of a sweep's trials had ended.
+    """A sweep's best score after so many of its own trials (failed ones too) and device seconds.
 
-    Failed trials count too, as does their device time.
+    Results taken over from other sweeps count for `best` only; None before there is a score.
     """
 
     trials: int

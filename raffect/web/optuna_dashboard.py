@@ -44,7 +44,7 @@ def serve(
 
     Args:
         sweep: The one sweep to show; all, also those that begin meanwhile, by default.
-        port: The port; 0 for any that is free.
+        port: 0 for any that is free.
         on_ready: Called with the address.
         on_trouble: Called when the store stops answering, and when the browser wants to change
             something.
