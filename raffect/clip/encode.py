@@ -73,11 +73,8 @@ def encode_folder(
 ) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
     """Frames `(crops,)`, ascending from 1, and features `(crops, dim)` of a folder of crops.
 
-    Args:
-        encoder: The encoder, in evaluation mode; it is moved to the settings' device.
-        folder: Where the crops are, directly.
-        skipped: Takes `name: why` for each file that is no crop or does not decode.
-        config: Settings; the same as those of `extract` give the same numbers.
+    The encoder is moved to the settings' device; the settings of `extract` give the same numbers.
+    `skipped` takes `name: why` for each file that is no crop or does not decode.
 
     Raises:
         NotThereError: There is no such folder.

@@ -30,15 +30,7 @@ LOGIT_SCALE = 100.0
 
 
 class EncoderDescription(TypedDict):
-    """All of an encoder but its weights, as config.json holds it.
-
-    Attributes:
-        encoder: EncoderConfig as JSON.
-        head: Kind of the head.
-        dim: Width of a feature.
-        classes: Names of the expressions, in the order of the logits.
-        preprocessing: Preprocessing as JSON.
-    """
+    """All of an encoder but its weights, as config.json holds it; `classes` in logit order."""
 
     encoder: Mapping[str, object]
     head: HeadKind
@@ -71,13 +63,7 @@ class ExpressionHead(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """An open_clip image tower with an expression head, and the preprocessing it expects.
-
-    Args:
-        config: Its settings.
-        tower: The image tower.
-        head: `linear`, or `prompt` for a head that starts from the class names.
-    """
+    """An open_clip image tower with an expression head, and the preprocessing it expects."""
 
     def __init__(self, config: EncoderConfig, tower: Tower, head: HeadKind = "linear") -> None:
         super().__init__()

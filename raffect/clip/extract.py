@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,6 @@ from raffect.store.layout import FRAMES
 from raffect.store.stage import StagePart
 from raffect.training.device import choose_device
 
-Progress = Callable[[int, int], None]
-
 
 def extract(
     store: Store,
@@ -47,13 +45,8 @@ def extract(
     Interrupted and given again, it keeps the files that verify and makes the rest; given again
     when finished, it does nothing.
 
-    Args:
-        store: The store, with a dataset and the encoder; the features go there.
-        encoder: Name of the encoder.
-        name: Name of the features.
-        config: All settings.
-        workers: Encoders at most, a GPU each where the cluster has any.
-        context: How it is run; `progress` counts crops.
+    At most `workers` encoders run, with a GPU each where the cluster has any; the context's
+    `progress` counts crops.
 
     Raises:
         NotThereError: The store has no dataset or no such encoder.
@@ -61,11 +54,8 @@ def extract(
         SettingsError: run.device is cuda, and this machine has no GPU.
     """
     dataset = read_manifest(store, DATASET)
-    encoder_manifest = read_manifest(store, encoder_folder(encoder))
-    sources = {
-        DATASET: dataset.digest(),
-        encoder_folder(encoder): encoder_manifest.digest(),
-    }
+    model = encoder_folder(encoder)
+    sources = {DATASET: dataset.digest(), model: read_manifest(store, model).digest()}
     plan = {"encoder": encoder, **config.canonical()}
     check_gpus(config.run.device, 1, context.address)
     stage = Stage(store, features_folder(name), "features", plan, sources, context.overwrite)

@@ -38,21 +38,14 @@ from raffect.training.loop import NotFiniteError
 from raffect.training.ray_workers import train_on_workers
 from raffect.training.reduce import Reducer
 
-OnEpoch = Callable[[FinetuneEpoch], None]
-
 
 @dataclass(frozen=True)
 class FinetuneRun:
     """All that the workers of a run need.
 
-    Attributes:
-        config: All settings.
-        workers: How many there are.
-        description: Of the encoder to tune.
-        weights: Of that encoder, as a safetensors file.
-        class_counts: Labelled training frames per class, `(8,)`.
-        train: Training frames of each worker, equally many.
-        validation: Validation frames of each worker.
+    `description` and `weights` (a safetensors file) are of the encoder to tune; `class_counts`
+    `(8,)` of the training frames; `train` and `validation` hold each worker's frames, those of
+    `train` equally many.
     """
 
     config: FinetuneConfig
@@ -113,7 +106,7 @@ def finetune(
     name: str,
     config: FinetuneConfig,
     workers: int = 1,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: Callable[[FinetuneEpoch], None] | None = None,
     context: Context = Context(),
 ) -> Manifest:
     """Tune an encoder on the EXPR training frames; the best epoch on EXPR validation is kept.
@@ -121,13 +114,7 @@ def finetune(
     Interrupted and given again, it goes on after the last finished epoch; given again when
     finished, it does nothing.
 
-    Args:
-        store: The store, with a dataset; the encoder goes there.
-        name: Name of the encoder.
-        config: All settings.
-        workers: Workers of Ray Train, a GPU each where the cluster has as many.
-        on_epoch: Called with the record of each new epoch.
-        context: How it is run.
+    Each of the Ray Train workers has a GPU where the cluster has as many.
 
     Raises:
         NotThereError: The store has no dataset, or the pretrained weights can't be had.
@@ -197,11 +184,7 @@ def finetune(
 def _write_encoder(
     stage: Stage, run: FinetuneRun, finetuner: Finetuner
 ) -> tuple[list[StagePart], FinetuneEpoch, int]:
-    """Write the best epoch's encoder and the run's figures.
-
-    Returns:
-        The files, the best epoch, and the number of epochs.
-    """
+    """Write the best epoch's encoder: its files, that epoch, and the number of epochs."""
     best = finetuner.best
     assert best is not None
     metrics = {

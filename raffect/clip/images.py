@@ -23,12 +23,9 @@ _RESAMPLING = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What an encoder's weights expect of an image.
+    """What an encoder's weights expect of an image; crops of another size are resized.
 
-    Attributes:
-        height, width: Size in pixels.
-        mean, std: Per channel (red, green, blue), of values in [0, 1].
-        interpolation: How crops of another size are resized.
+    `mean` and `std` are per channel (red, green, blue), of values in [0, 1].
     """
 
     height: int

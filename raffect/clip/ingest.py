@@ -93,13 +93,8 @@ def read_frames(
 ) -> list[WorkerFrames]:
     """The crops that are wanted, divided among the workers.
 
-    Args:
-        store: The store with the dataset.
-        wanted: Labels by video.
-        preprocessing: What the encoder expects.
-        workers: How many workers.
-        seed: Shuffle the crops, and give all workers equally many by leaving out the last few;
-            None keeps their order and all of them.
+    With a seed the crops are shuffled, and all workers get equally many: the last few are left
+    out. Without one, order and number stay.
 
     Raises:
         DataError: There are fewer crops than workers.
@@ -121,7 +116,8 @@ def read_frames(
             "at least one crop per worker",
             "Check the images given to `raffect prepare` (`raffect check`).",
         )
-    bounds = _bounds(rows, workers, equal=seed is not None)
+    used = rows if seed is None else rows // workers * workers
+    bounds = [used * worker // workers for worker in range(workers + 1)]
     parts = crops.split_at_indices(bounds[1:])[:workers]
     decode = partial(_decode, preprocessing=preprocessing)
     # On a single core the worker and the task that decodes for it share it.
@@ -135,12 +131,6 @@ def read_frames(
         )
         for part, start, stop in zip(parts, bounds, bounds[1:], strict=False)
     ]
-
-
-def _bounds(rows: int, workers: int, equal: bool) -> list[int]:
-    if equal:
-        return [rows // workers * worker for worker in range(workers + 1)]
-    return [rows * worker // workers for worker in range(workers + 1)]
 
 
 def _select(batch: dict[str, Any], store: Store, wanted: Any) -> Iterator[pa.Table]:

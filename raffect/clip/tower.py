@@ -27,11 +27,8 @@ _SHOWN = 12
 class Tower:
     """An image tower as open_clip built it.
 
-    Attributes:
-        visual: Images `(batch, 3, height, width)`, normalised, to features `(batch, dim)`.
-        dim: Width of a feature.
-        preprocessing: What the tower's weights expect of an image.
-        clip: The whole model with its text tower, which only a prompt-initialised head needs.
+    `visual` maps normalised images `(batch, 3, height, width)` to features `(batch, dim)`; `clip`
+    is the whole model with its text tower, which only a prompt-initialised head needs.
     """
 
     visual: nn.Module

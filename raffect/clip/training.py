@@ -36,15 +36,10 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FinetuneEpoch(TypedDict):
-    """The record of an epoch, as metrics.json holds it.
+    """The record of an epoch (from 1), as metrics.json holds it.
 
-    Attributes:
-        epoch: 1-based.
-        loss: Mean over the epoch's frames.
-        macro_f1: Of the averaged weights on validation.
-        parts: F1 per expression.
-        lr: Learning rate of the head at the epoch's last step.
-        seconds: Wall time, training and validation.
+    `loss` is the mean over the epoch's frames, `macro_f1` and `parts` (F1 per expression) are of
+    the averaged weights on validation, `lr` is the head's at the last step.
     """
 
     epoch: int
@@ -58,21 +53,9 @@ class FinetuneEpoch(TypedDict):
 class Finetuner:
     """One worker of a fine-tuning run.
 
-    The averaged weights (EMA) are validated, and those of the best epoch kept.
-
-    Args:
-        encoder: The encoder to tune.
-        config: All settings.
-        class_counts: Labelled training frames per class, `(8,)`.
-        steps: Batches per epoch; with the epochs it is the schedule's length.
-        device: Where to compute.
-        reducer: The other workers of the run; none by default.
-
-    Attributes:
-        epoch: Finished epochs.
-        history: Records of all finished epochs, also after `restore`.
-        best: The epoch with the best macro F1 on validation so far, the first of equals.
-        best_weights: Its averaged weights, without adapters.
+    The averaged weights (EMA) are validated. `best` is the epoch with the best macro F1 so far,
+    the first of equals; `best_weights` are its averaged weights, with the adapters merged.
+    `class_counts` `(8,)` are labelled training frames per class, `steps` batches per epoch.
     """
 
     def __init__(
@@ -135,7 +118,9 @@ class Finetuner:
         return record
 
     def _train(self, batches: Iterable[Batch]) -> float:
-        config, seed = self.config, self._epoch_seed()
+        config = self.config
+        entropy = (config.run.seed, self.epoch, self.reducer.rank)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         # Dropout and augmentation start anew each epoch: a resumed run repeats the same ones.
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -159,10 +144,6 @@ class Finetuner:
             )
         summed = self.reducer.sum_in_place(totals)
         return float(summed[0] / summed[1].clamp(min=1))
-
-    def _epoch_seed(self) -> int:
-        entropy = (self.config.run.seed, self.epoch, self.reducer.rank)
-        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     @torch.inference_mode()
     def _validate(self, batches: Iterable[Batch]) -> dict[str, float]:

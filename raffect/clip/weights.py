@@ -62,10 +62,22 @@ def explained(config: EncoderConfig, weights: str | Path | None) -> Iterator[Non
     except Exception as error:
         if isinstance(weights, Path):
             raise _bad_file(config, weights, error) from error
-        if weights is not None and _is_download(error):
-            raise _no_download(config, error) from error
+        why = _short(first_line(error))
+        is_download = isinstance(error, OSError) or "Failed to download" in str(error)
+        if weights is not None and is_download:
+            raise NotThereError(
+                f"The weights {config.pretrained!r} of {config.model} can't be downloaded, "
+                f"and are not in the cache: {why}",
+                "a network that reaches huggingface.co, weights in its cache, or a local file",
+                "Connect and give the command again; or fetch the file elsewhere: "
+                "--pretrained FILE.",
+            ) from error
         if config.image_size is not None:
-            raise _bad_size(config, error) from error
+            raise SettingsError(
+                f"{config.model} can't be built for images of {config.image_size} pixels: {why}",
+                "a size that the architecture's patches divide",
+                "Leave encoder.image_size out, or give a multiple of the patch size.",
+            ) from error
         raise
 
 
@@ -105,10 +117,8 @@ def _reachable(endpoint: str) -> bool:
     request = urllib.request.Request(endpoint, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S).close()
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, urllib.error.HTTPError)
     return True
 
 
@@ -121,28 +131,6 @@ def _bad_file(config: EncoderConfig, path: Path, error: Exception) -> SettingsEr
         f"The weights file {path} {what}: {_short(detail)}",
         "a safetensors file or a PyTorch checkpoint (weights only) of the same architecture",
         "Give the --model that the weights belong to, or another file.",
-    )
-
-
-def _is_download(error: BaseException) -> bool:
-    return isinstance(error, OSError) or "Failed to download" in str(error)
-
-
-def _no_download(config: EncoderConfig, error: Exception) -> NotThereError:
-    return NotThereError(
-        f"The weights {config.pretrained!r} of {config.model} can't be downloaded, "
-        f"and are not in the cache: {_short(first_line(error))}",
-        "a network that reaches huggingface.co, weights in its cache, or a local file",
-        "Connect and give the command again; or fetch the file elsewhere: --pretrained FILE.",
-    )
-
-
-def _bad_size(config: EncoderConfig, error: Exception) -> SettingsError:
-    return SettingsError(
-        f"{config.model} can't be built for images of {config.image_size} pixels: "
-        f"{_short(first_line(error))}",
-        "a size that the architecture's patches divide",
-        "Leave encoder.image_size out, or give a multiple of the patch size.",
     )
 
 

@@ -23,8 +23,8 @@ from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
 from raffect.sweep.records import TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
 from raffect.temporal.epochs import EpochResult
+from raffect.temporal.inference import measure_latency
 from raffect.temporal.model import TemporalModel, count_parameters
-from raffect.temporal.prediction import measure_latency
 from raffect.temporal.training import ResidentData, Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.device import choose_device, free_memory

@@ -25,8 +25,8 @@ from raffect.sweep.records import TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
 from raffect.sweep.trial import SweepTrial, TrialHome, facts_of
 from raffect.temporal.epochs import EpochResult
+from raffect.temporal.inference import measure_latency
 from raffect.temporal.model import TemporalModel, count_parameters
-from raffect.temporal.prediction import measure_latency
 from raffect.temporal.training import Trainer, is_done
 from raffect.training.checkpoints import CheckpointFolder, Saveable
 from raffect.training.device import choose_device

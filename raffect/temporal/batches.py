@@ -40,12 +40,8 @@ class Batch:
 class DeviceTimelines:
     """Timelines and the features they point into, on the device.
 
-    On the CPU nothing is copied: arrays in Ray's object store serve all workers of a node.
-
-    Args:
-        features: `(rows, features)` float16; an array, or a tensor already on the device.
-        timelines: The timelines.
-        device: Where batches are wanted.
+    On the CPU nothing is copied: arrays in Ray's object store serve all workers of a node. The
+    features `(rows, features)` are float16, in an array or in a tensor already on the device.
     """
 
     def __init__(

@@ -35,13 +35,8 @@ class Lineage(TypedDict):
 class TaskData:
     """Everything that training a model of a task needs; plain arrays, zero-copy through Ray.
 
-    Attributes:
-        task: The main task.
-        features: `(rows, features)` float16, of the videos below only.
-        train: Videos of the task's train split, with its labels and those of auxiliary tasks.
-        validation: Videos of the task's validation split, with its labels.
-        digest: Of the sources.
-        lineage: What a model trained on it is made from, for its record.
+    `features` `(rows, features)` float16 are of the videos of both splits only; `train` has the
+    labels of auxiliary tasks as well; `digest` is that of the sources.
     """
 
     task: Task
@@ -60,12 +55,6 @@ def load_task_data(
     Auxiliary labels are those of the auxiliary task's own train split: a video may be in another
     split there, and its labels must not leak into training.
 
-    Args:
-        store: The store.
-        features: Name of the features.
-        task: The main task.
-        auxiliary: Tasks whose labels are wanted as well.
-
     Raises:
         NotThereError: There are no such features, or a split of the task has no valid frame.
         ConflictError: The features were made from another dataset.
@@ -74,11 +63,11 @@ def load_task_data(
     manifest = read_manifest(store, features_folder(features))
     labels = load_labels(store, task)
     videos = {split: _videos_of(store, task, labels, split) for split in Split}
-    others = {other: load_labels(store, other) for other in auxiliary if other is not task}
     train_labels = {task: labels}
-    for other, theirs in others.items():
-        kept = {name: of for name, of in theirs.items() if of.split is Split.TRAIN}
-        train_labels[other] = kept
+    for other in auxiliary:
+        if other is not task:
+            theirs = load_labels(store, other).items()
+            train_labels[other] = {name: of for name, of in theirs if of.split is Split.TRAIN}
     array, crops = read_features(
         store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]}
     )
@@ -134,12 +123,9 @@ def load_sources(store: Store, features: str) -> dict[str, str]:
 def read_features(
     store: Store, features: str, videos: Collection[str]
 ) -> tuple[NDArray[np.float16], Crops]:
-    """Features of some videos, in one array, and where each crop's row is.
+    """Features of some videos `(rows, features)` float16, and where each crop's row is.
 
     One file is in memory at a time beside the array.
-
-    Returns:
-        `(rows, features)` float16, and per video with crops its 1-based frames and their rows.
     """
     folder = features_folder(features)
     manifest = read_manifest(store, folder)

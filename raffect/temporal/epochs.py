@@ -10,15 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch: its mean training loss, then the score on validation.
+    """One epoch (from 1): its mean training loss, then the challenge's score on validation.
 
-    Attributes:
-        epoch: 1-based.
-        loss: Mean loss of the epoch's steps.
-        score: The challenge's score on validation.
-        parts: What the score is the mean of.
-        seconds: Wall time, training and validation.
-        lr: Learning rate of the epoch's last step.
+    The score is the mean of `parts`; `seconds` include validation; `lr` is the last step's.
     """
 
     epoch: int

@@ -1,41 +1,43 @@
-"""A trained model with all that predicting with it needs, read from the store."""
+"""Trained models of the store, and predictions: every frame of every video, overlaps averaged.
+
+Training validates with this module, so that predicting again gives the very same numbers.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
+from torch import Tensor
 
 from raffect.affwild2.predictions import VideoPredictions
-from raffect.affwild2.tasks import Split
+from raffect.affwild2.tasks import SPECS, Split
 from raffect.config import Device, TemporalConfig
 from raffect.errors import ConflictError, NotThereError
 from raffect.settings import build
 from raffect.store import Manifest, Store, features_folder, read_manifest
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
+from raffect.temporal.batches import DeviceTimelines
 from raffect.temporal.data import Lineage, load_sources, load_split, read_features
-from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel
-from raffect.temporal.prediction import predict
-from raffect.temporal.timelines import build_timelines
-from raffect.training.device import choose_device
+from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
+from raffect.temporal.segments import index_segments
+from raffect.temporal.timelines import Timelines, build_timelines
+from raffect.training.device import autocast, choose_device
+from raffect.training.reduce import LOCAL, Reducer
+
+BATCH = 32
+"""Segments per step; fixed, as results depend on it in their last bits."""
 
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model that can predict.
-
-    Attributes:
-        config: The settings that it was trained with.
-        model: On the device that computes.
-        metrics: What training measured.
-        manifest: Of the model's folder; None for a sweep's trial.
-        feature_dim: Width of the features that it takes.
-        lineage: What it was made from.
-    """
+    """A model on the device that computes, and its record; a sweep's trial has no manifest."""
 
     config: TemporalConfig
     model: TemporalModel
@@ -51,12 +53,7 @@ class ModelBundle:
 
 
 def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBundle:
-    """The model of a `models/NAME` or `sweeps/NAME/trials/N` folder.
-
-    Args:
-        store: The store.
-        folder: The folder.
-        device: Where to compute; need not be where it was trained.
+    """The model of a `models/NAME` or `sweeps/NAME/trials/N` folder, wherever it was trained.
 
     Raises:
         NotThereError: The folder holds no whole model.
@@ -106,10 +103,7 @@ def predict_videos(
 ) -> list[VideoPredictions]:
     """Predictions of videos of the dataset, annotated or not, e.g. those of a test set.
 
-    Args:
-        store: The store of the features.
-        bundle: The model.
-        lengths: Per video the last frame that is wanted; longer where there are later crops.
+    `lengths` has the last frame that is wanted per video; later crops lengthen it.
 
     Raises:
         NotThereError: The store lacks the features, or they have no crop of some of the videos.
@@ -159,14 +153,75 @@ def predict_features(
 ) -> NDArray[np.float64]:
     """Predictions `(length, outputs)` of all frames of one video.
 
-    Args:
-        bundle: The model.
-        features: One per crop, `(crops, features)`.
-        frames: 1-based frame of each crop, `(crops,)`.
-        length: Frames of the video, at least the last crop's.
+    `features` `(crops, features)` and 1-based `frames` `(crops,)` are those of its crops; the
+    length is at least the last crop's frame.
     """
     assert features.shape == (len(frames), bundle.feature_dim)
     rows = np.arange(len(frames), dtype=np.int64)
     timelines = build_timelines(["video"], {"video": (frames, rows)}, {}, min_length=length)
     stored = np.ascontiguousarray(features, dtype=np.float16)
     return predict(bundle.model, bundle.config, stored, timelines)[0].astype(np.float64)
+
+
+def predict(
+    model: TemporalModel,
+    config: TemporalConfig,
+    features: NDArray[np.float16] | Tensor,
+    timelines: Timelines,
+    reducer: Reducer = LOCAL,
+) -> list[NDArray[np.float32]]:
+    """Predictions of the main task per video `(frames, outputs)`: VA values, or probabilities.
+
+    Computed where the model lies; the timelines point into `features` `(rows, features)`.
+    """
+    device = next(model.parameters()).device
+    resident = DeviceTimelines(features, timelines, device)
+    return timelines.split(predict_resident(model, config, resident, reducer))
+
+
+@torch.inference_mode()
+def predict_resident(
+    model: TemporalModel,
+    config: TemporalConfig,
+    resident: DeviceTimelines,
+    reducer: Reducer = LOCAL,
+) -> NDArray[np.float32]:
+    """Predictions `(frames, outputs)` of all frames of timelines that lie on the device."""
+    was_training = model.training
+    model.eval()
+    segments = index_segments(resident.timelines, config.segments)
+    width = SPECS[config.task].outputs
+    # The last column counts segments per frame. In float64 the order of overlapping segments does
+    # not change the mean after rounding to float32.
+    shape = (resident.timelines.frames, width + 1)
+    sums = torch.zeros(shape, dtype=torch.float64, device=resident.device)
+    steps = range(0, len(segments), BATCH)
+    for first in steps[reducer.rank :: reducer.size]:
+        batch = resident.gather(segments.take(slice(first, first + BATCH)))
+        with autocast(config.run, resident.device):
+            outputs = model(batch.x, batch.present, batch.real)[config.task]
+        values = activate(config.task, outputs).double()
+        counted = torch.ones_like(values[..., :1])
+        if batch.real is not None:
+            counted = batch.real[..., None].double()
+        rows = torch.cat([values * counted, counted], dim=-1)
+        sums.index_add_(0, batch.frames.flatten(), rows.flatten(0, 1))
+    model.train(was_training)
+    sums = reducer.sum_in_place(sums)
+    means: NDArray[np.float32] = (sums[:, :-1] / sums[:, -1:]).float().cpu().numpy()
+    return means
+
+
+def measure_latency(model: TemporalModel, config: TemporalConfig, frames: int = 3000) -> float:
+    """Milliseconds per 1,000 frames, the best of three runs over one video with its features."""
+    device = next(model.parameters()).device
+    features = np.zeros((frames, model.feature_dim), dtype=np.float16)
+    rows = np.arange(frames)
+    timelines = build_timelines(["latency"], {"latency": (rows + 1, rows)}, {})
+    resident = DeviceTimelines(features, timelines, device)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        predict_resident(model, config, resident)
+        times.append(time.perf_counter() - began)
+    return min(times) * 1e6 / frames

@@ -156,13 +156,7 @@ def task_loss(task: Task, config: LossConfig, labels: FrameLabels) -> TaskLoss:
 
 
 class WeightedLosses(nn.Module):
-    """The sum of the tasks' losses, each times its weight.
-
-    Args:
-        losses: Loss per task.
-        weights: Weight per task; the main task's is 1.
-        reducer: Sums over workers, once per step.
-    """
+    """The sum of the tasks' losses, each times its weight, which is 1 for the main task."""
 
     def __init__(
         self, losses: Mapping[Task, TaskLoss], weights: Mapping[Task, float], reducer: Reducer

@@ -26,13 +26,7 @@ from raffect.temporal.data import Lineage
 
 
 class ModelDescription(TypedDict):
-    """All of a model but its weights, as config.json holds it.
-
-    Attributes:
-        config: TemporalConfig as JSON.
-        feature_dim: Width of the features that it takes.
-        lineage: What it was made from.
-    """
+    """All of a model but its weights, as config.json holds it."""
 
     config: Mapping[str, object]
     feature_dim: int
@@ -42,17 +36,8 @@ class ModelDescription(TypedDict):
 class ModelMetrics(TypedDict):
     """What training measured, as metrics.json holds it.
 
-    Attributes:
-        task: The main task.
-        metric: Name of its score.
-        selection: How the epoch was chosen.
-        score: Of that epoch on validation.
-        parts: What the score is the mean of.
-        best_epoch: That epoch, 1-based.
-        epochs: Epochs in all.
-        parameters: Number of trained values.
-        data: Digest of the data.
-        history: EpochResult of each epoch as JSON.
+    `score`, the mean of `parts`, is that of the best epoch (from 1) on validation; `selection`
+    says how it was chosen. `data` is the data's digest; `history` holds EpochResults as JSON.
     """
 
     task: str
@@ -109,12 +94,7 @@ def model_tasks(config: TemporalConfig) -> tuple[Task, ...]:
 
 
 class TemporalModel(nn.Module):
-    """Outputs per frame for the main task and the auxiliary tasks in use.
-
-    Args:
-        config: Settings, checked by `check_model`.
-        feature_dim: Width of the frame features.
-    """
+    """Outputs per frame for the main task and the auxiliary tasks in use."""
 
     def __init__(self, config: TemporalConfig, feature_dim: int) -> None:
         super().__init__()
@@ -250,14 +230,9 @@ class TCN(nn.Module):
         )
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Features over time.
+        """`(batch, inputs, frames)`, zero where padded, to `(batch, outputs, frames)`.
 
-        Args:
-            x: `(batch, inputs, frames)`, zero where padded.
-            padding: `(batch, 1, frames)` bool, True where padded; None: nowhere.
-
-        Returns:
-            `(batch, outputs, frames)`.
+        `padding` is `(batch, 1, frames)` bool, True where padded; None: nowhere.
         """
         for block in self.blocks:
             x = block(x, padding)

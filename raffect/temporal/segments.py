@@ -17,13 +17,7 @@ from raffect.temporal.timelines import Timelines
 
 
 def segment_starts(length: int, window: int, stride: int) -> NDArray[np.int64]:
-    """First frames (0-based) of the segments of a video, as few as cover it at this stride.
-
-    Args:
-        length: Frames of the video, at least 1.
-        window: Frames per segment.
-        stride: Frames from one segment to the next, at most `window`.
-    """
+    """First frames (0-based) of the segments of a video, as few as cover it at this stride."""
     assert length >= 1
     assert 1 <= stride <= window
     last = max(0, length - window)

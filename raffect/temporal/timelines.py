@@ -74,10 +74,7 @@ def fill_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Feature row used at each of `length` frames, and whether the frame has its own crop.
 
-    Args:
-        frames: 1-based frames that have a crop, `(crops,)`, in any order.
-        rows: Their feature rows, `(crops,)`.
-        length: Frames of the timeline.
+    `frames` `(crops,)` are the 1-based ones that have a crop, in any order; `rows` are theirs.
     """
     own = np.full(length, NO_ROW, dtype=np.int64)
     own[frames - 1] = rows
@@ -95,13 +92,10 @@ def build_timelines(
     labels: Mapping[Task, Mapping[str, VideoLabels]],
     min_length: int = 0,
 ) -> Timelines:
-    """Timelines of the videos.
+    """Timelines of the videos, in their order, of at least `min_length` frames each.
 
-    Args:
-        videos: Names, in the wanted order.
-        crops: Per video with crops, its 1-based frames and their feature rows.
-        labels: Per task, the labels of some of the videos; frames of the others are invalid.
-        min_length: Frames that each timeline has at least.
+    `crops` has 1-based frames and feature rows per video with crops; frames of videos that have no
+    labels of a task are invalid there.
     """
     none = np.empty(0, dtype=np.int64)
     lengths, rows, present = [], [], []

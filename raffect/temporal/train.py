@@ -36,14 +36,8 @@ def train(
     The number of workers is no part of the settings: losses and gradients do not depend on it
     (reduce.py), so a run may continue on more or fewer.
 
-    Args:
-        store: The store.
-        config: Settings of the model.
-        features: Name of the features.
-        name: Name of the model.
-        workers: Processes that train it together; more than one are started by Ray.
-        on_epoch: Called with each new epoch's result and the number of epochs in all.
-        context: How it is run; the cluster is used with several workers only.
+    Ray starts the workers, and the context's cluster is used, only where there are several.
+    `on_epoch` is called with each new epoch's result and the number of epochs in all.
 
     Raises:
         SettingsError: Settings that do not go together.
@@ -64,7 +58,11 @@ def train(
     except NotFiniteError as error:
         # Nothing is worth continuing: the same name is free for other settings.
         store.delete(folder)
-        raise _diverged(store, folder, error) from error
+        raise RaffectError(
+            f"Training {store.where(folder)} diverged: {error}",
+            "settings with which the loss stays finite",
+            "Lower optimiser.lr, or set optimiser.clip_norm (e.g. --set optimiser.clip_norm=1).",
+        ) from error
     manifest = stage.finish(parts, counts, notes={"workers": workers})
     CheckpointFolder(store, f"{folder}/{CHECKPOINT}").clear()
     return manifest
@@ -112,11 +110,3 @@ def _write_model(stage: Stage, trainer: Trainer) -> tuple[list[StagePart], Count
     }
     files = trainer.model_files()
     return [stage.write_part(name, data) for name, data in files.items()], counts
-
-
-def _diverged(store: Store, folder: str, error: NotFiniteError) -> RaffectError:
-    return RaffectError(
-        f"Training {store.where(folder)} diverged: {error}",
-        "settings with which the loss stays finite",
-        "Lower optimiser.lr, or set optimiser.clip_norm (e.g. --set optimiser.clip_norm=1).",
-    )

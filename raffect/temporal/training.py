@@ -20,6 +20,7 @@ from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
+from raffect.temporal.inference import predict_resident
 from raffect.temporal.losses import WeightedLosses, task_loss
 from raffect.temporal.model import (
     ModelDescription,
@@ -29,7 +30,6 @@ from raffect.temporal.model import (
     check_model,
     model_tasks,
 )
-from raffect.temporal.prediction import predict_resident
 from raffect.temporal.segments import index_segments
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
 from raffect.training.device import autocast, choose_device, seeded
@@ -43,12 +43,7 @@ _CHECK_EVERY = 50
 
 
 class ResidentData:
-    """A task's data on a device; trials that share a process share it.
-
-    Args:
-        data: The task's data.
-        device: Where trials compute.
-    """
+    """A task's data on a device; trials that share a process share it."""
 
     def __init__(self, data: TaskData, device: torch.device) -> None:
         self.data = data
@@ -62,19 +57,9 @@ class Trainer:
     """Trains one model, epoch by epoch, and keeps the weights of the best.
 
     The numbers follow from settings, data and number of workers alone: on the CPU they are the
-    same to the bit whatever the process did before.
-
-    Args:
-        config: Settings.
-        data: The data, or the data that already lies on the device.
-        reducer: The other workers of the run; none by default.
-        device: Where to compute; by default what the settings say.
-
-    Attributes:
-        epoch: Finished epochs.
-        history: Results of all finished epochs, also after `restore`.
-        best: The epoch with the best score so far, the first of equals.
-        parameter_count: Number of trained values.
+    same to the bit whatever the process did before. It computes where resident data lies, else on
+    `device`, by default that of the settings. `best` is the epoch with the best score so far, the
+    first of equals.
 
     Raises:
         SettingsError: Settings that do not go together, or a GPU that is not there.
@@ -152,7 +137,8 @@ class Trainer:
         self.history.append(epoch)
         if self.best is None or epoch.score > self.best.score:
             self.best = epoch
-            self._best_weights = _copy(self.model.state_dict())
+            state = self.model.state_dict()
+            self._best_weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
         return epoch
 
     def _train_epoch(self) -> float:
@@ -295,15 +281,11 @@ def _numbers(config: TemporalConfig) -> TemporalConfig:
     return override(config, {"optimiser.accumulation": 1})
 
 
-def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of the weights in host memory."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
-
-
-Forward = Callable[[Batch], dict[Task, Tensor]]
-
-
-def backward(forward: Forward, losses: WeightedLosses, micro_batches: Sequence[Batch]) -> Tensor:
+def backward(
+    forward: Callable[[Batch], dict[Task, Tensor]],
+    losses: WeightedLosses,
+    micro_batches: Sequence[Batch],
+) -> Tensor:
     """Leave the gradient of a batch's loss on the model; returns the loss.
 
     A loss is a function f of sums S over all frames (losses.py), not a mean over micro-batches:
@@ -311,12 +293,8 @@ def backward(forward: Forward, losses: WeightedLosses, micro_batches: Sequence[B
     Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): first without a graph
     for S, then each with its own graph, into which f'(S) is backpropagated. The random state is
     put back for the second pass, so that dropout masks are the same. Memory is that of the
-    largest micro-batch, at the price of one more forward pass.
-
-    Args:
-        forward: The model's outputs of a micro-batch.
-        losses: The losses, which sum over the workers; these pass equally many micro-batches.
-        micro_batches: Disjoint parts of the batch.
+    largest micro-batch, at the price of one more forward pass. All workers pass equally many
+    micro-batches, disjoint parts of the batch.
     """
     if len(micro_batches) == 1:
         (only,) = micro_batches
@@ -342,12 +320,9 @@ def backward(forward: Forward, losses: WeightedLosses, micro_batches: Sequence[B
 
 
 def _random_state(device: torch.device) -> Tensor:
-    state: Tensor
     if device.type == "cuda":
-        state = torch.cuda.get_rng_state(device)
-    else:
-        state = torch.random.get_rng_state()
-    return state
+        return torch.cuda.get_rng_state(device)
+    return torch.random.get_rng_state()
 
 
 def _set_random_state(device: torch.device, state: Tensor) -> None:

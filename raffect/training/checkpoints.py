@@ -31,11 +31,7 @@ class CheckpointFolder:
     """Checkpoints below one folder of the store, `epoch-00003/` and so on; the newest is kept.
 
     The marker with the files' hashes is written last, and the older checkpoint is deleted after
-    that: at every moment one whole checkpoint is there.
-
-    Args:
-        store: The store.
-        folder: The folder; nothing else may lie in it.
+    that: at every moment one whole checkpoint is there. Nothing else may lie in the folder.
     """
 
     def __init__(self, store: Store, folder: str) -> None:

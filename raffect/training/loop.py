@@ -42,12 +42,8 @@ def run_epochs(
 ) -> None:
     """Train to the last epoch from the newest checkpoint, writing one after each epoch.
 
-    Args:
-        trainer: The model in training.
-        checkpoints: Where to continue from, and to leave checkpoints.
-        on_epoch: Called with each new epoch's record once its checkpoint is written.
-        is_lead: Whether this worker writes the checkpoints and reports the epochs; one does.
-        before_save: Called before each checkpoint.
+    Only the lead of several workers writes checkpoints and calls `on_epoch`, which gets each new
+    epoch's record once its checkpoint is written.
     """
     checkpoints.restore_latest(trainer)
     while not trainer.done:

@@ -12,7 +12,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import OptimiserConfig
 from raffect.errors import SettingsError
 from raffect.temporal.epochs import EpochResult
-from raffect.temporal.prediction import predict
+from raffect.temporal.inference import predict
 from raffect.temporal.training import (
     ResidentData,
     Trainer,

@@ -4,9 +4,9 @@ from torch import nn
 
 from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.tasks import Split, Task
-from raffect.temporal import prediction
+from raffect.temporal import inference
+from raffect.temporal.inference import measure_latency, predict
 from raffect.temporal.model import TemporalModel
-from raffect.temporal.prediction import measure_latency, predict
 from raffect.temporal.segments import segment_starts
 from raffect.temporal.timelines import build_timelines
 from tests.temporal.builders import DIM, small_config
@@ -65,7 +65,7 @@ def test_the_batch_size_does_not_matter(monkeypatch):
     timelines = make_timelines((70, 5, 44))
     features = np.random.default_rng(0).normal(size=(119, DIM)).astype(np.float16)
     before = predict(model, config, features, timelines)
-    monkeypatch.setattr(prediction, "BATCH", 1)
+    monkeypatch.setattr(inference, "BATCH", 1)
     for a, b in zip(before, predict(model, config, features, timelines), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
