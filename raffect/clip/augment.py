@@ -44,10 +44,9 @@ def _crop_and_flip(images: Tensor, config: AugmentConfig, generator: torch.Gener
     grid = functional.affine_grid(
         matrix.to(images.device), list(images.shape), align_corners=False
     )
-    sampled: Tensor = functional.grid_sample(
+    return functional.grid_sample(
         images, grid.to(images.dtype), padding_mode="border", align_corners=False
     )
-    return sampled
 
 
 def _shift_colours(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:

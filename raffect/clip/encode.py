@@ -51,13 +51,12 @@ def _ahead(
     config: ExtractConfig,
 ) -> Iterator[NDArray[np.uint8]]:
     """Decoded batches in order, at most `decoders` + 1 of them in memory."""
-    waiting: deque[Future[NDArray[np.uint8]]] = deque()
-    for batch in itertools.islice(batches, config.decoders + 1):
-        waiting.append(pool.submit(decode, batch))
+    submitted: Iterator[Future[NDArray[np.uint8]]]
+    submitted = (pool.submit(decode, batch) for batch in batches)
+    waiting = deque(itertools.islice(submitted, config.decoders + 1))
     while waiting:
         pixels = waiting.popleft().result()
-        for batch in itertools.islice(batches, 1):
-            waiting.append(pool.submit(decode, batch))
+        waiting.extend(itertools.islice(submitted, 1))
         yield pixels
 
 

@@ -63,10 +63,8 @@ class FinetuneRun:
 
     def frames(self) -> dict[str, int]:
         """Crops used, by split."""
-        return {
-            "train": sum(own.rows for own in self.train),
-            "validation": sum(own.rows for own in self.validation),
-        }
+        splits = {"train": self.train, "validation": self.validation}
+        return {split: sum(own.rows for own in parts) for split, parts in splits.items()}
 
 
 class WorkerFinetuner(Finetuner):
@@ -106,7 +104,7 @@ def finetune(
     name: str,
     config: FinetuneConfig,
     workers: int = 1,
-    on_epoch: Callable[[FinetuneEpoch], None] | None = None,
+    on_epoch: Callable[[FinetuneEpoch], object] = lambda record: None,
     context: Context = Context(),
 ) -> Manifest:
     """Tune an encoder on the EXPR training frames; the best epoch on EXPR validation is kept.
@@ -160,7 +158,7 @@ def finetune(
             share,
             checkpoints,
             partial(_write_encoder, stage, run),
-            on_epoch or (lambda record: None),
+            on_epoch,
             leaves_cores=True,
         )
     except NotFiniteError as error:

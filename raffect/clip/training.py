@@ -186,14 +186,10 @@ class Finetuner:
 
 
 def expression_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
-    """Mean over the batch of each frame's weighted cross entropy.
+    """Mean of the weighted cross entropy of logits `(batch, 8)` to class indices `(batch,)`.
 
-    Args:
-        logits: `(batch, 8)`.
-        labels: Class indices `(batch,)`.
-        weights: Per class, `(8,)`. Torch's own weighting divides by the batch's sum of weights,
-            so that the mean of two workers' losses would not be the loss of both batches.
-        smoothing: Share of the target that is spread over all classes.
+    The weights `(8,)` are applied here, because torch's own weighting divides by the batch's sum
+    of weights: the mean of two workers' losses would not be the loss of both batches.
     """
     losses = functional.cross_entropy(
         logits.float(), labels, reduction="none", label_smoothing=smoothing

@@ -25,6 +25,7 @@ from raffect.temporal.timelines import FrameLabels
 from raffect.training.optim import class_weights
 from raffect.training.reduce import Reducer
 
+PerTask = Mapping[Task, Tensor]
 _NEVER_ZERO = 1e-12
 
 
@@ -169,21 +170,11 @@ class WeightedLosses(nn.Module):
         self._ordered = list(losses.items())
         self._sizes: list[int] = []
 
-    def forward(
-        self,
-        outputs: Mapping[Task, Tensor],
-        values: Mapping[Task, Tensor],
-        known: Mapping[Task, Tensor],
-    ) -> Tensor:
+    def forward(self, outputs: PerTask, values: PerTask, known: PerTask) -> Tensor:
         """The loss of the global batch, the same on every worker."""
         return self.value(self.reducer.sum(self.statistics(outputs, values, known)))
 
-    def statistics(
-        self,
-        outputs: Mapping[Task, Tensor],
-        values: Mapping[Task, Tensor],
-        known: Mapping[Task, Tensor],
-    ) -> Tensor:
+    def statistics(self, outputs: PerTask, values: PerTask, known: PerTask) -> Tensor:
         """The sums of all tasks one after the other, of this worker's frames."""
         own = [
             loss.statistics(outputs[task], values[task], known[task])
@@ -194,10 +185,6 @@ class WeightedLosses(nn.Module):
 
     def value(self, statistics: Tensor) -> Tensor:
         """The loss of the frames that the sums belong to."""
-        terms = [
-            self.weights[task] * loss.value(part)
-            for (task, loss), part in zip(
-                self._ordered, torch.split(statistics, self._sizes), strict=True
-            )
-        ]
+        parts = zip(self._ordered, torch.split(statistics, self._sizes), strict=True)
+        terms = [self.weights[task] * loss.value(part) for (task, loss), part in parts]
         return torch.stack(terms).sum()

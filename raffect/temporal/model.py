@@ -116,13 +116,8 @@ class TemporalModel(nn.Module):
     ) -> dict[Task, Tensor]:
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
-        Args:
-            x: `(B, T, D)`.
-            present: `(B, T)` bool, frames with a crop of their own.
-            real: `(B, T)` bool, frames that are not padding; None: all.
-
-        Returns:
-            Per task, `(B, T, O)`.
+        `x` is `(B, T, D)`, `present` (frames with a crop of their own) and `real` (not padding;
+        None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`.
         """
         padding = None if real is None else ~real
         x = x + (~present)[..., None] * self.missing

@@ -18,7 +18,7 @@ from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.loop import NotFiniteError, run_epochs
 
-OnEpoch = Callable[[EpochResult, int], None]
+OnEpoch = Callable[[EpochResult, int], object]
 Counts = dict[str, float]
 
 
@@ -28,7 +28,7 @@ def train(
     features: str,
     name: str,
     workers: int = 1,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: OnEpoch = lambda result, epochs: None,
     context: Context = Context(),
 ) -> Manifest:
     """Train a model into `models/NAME`; continue where an interrupted run stopped.
@@ -73,14 +73,13 @@ def _train(
     config: TemporalConfig,
     data: TaskData,
     workers: int,
-    on_epoch: OnEpoch | None,
+    on_epoch: OnEpoch,
     context: Context,
 ) -> tuple[list[StagePart], Counts]:
     checkpoints = CheckpointFolder(stage.store, f"{stage.folder}/{CHECKPOINT}")
 
     def tell(result: EpochResult) -> None:
-        if on_epoch is not None:
-            on_epoch(result, config.optimiser.epochs)
+        on_epoch(result, config.optimiser.epochs)
 
     if workers == 1:
         trainer = Trainer(config, data)

@@ -58,13 +58,10 @@ def class_weights(
 ) -> NDArray[np.float64]:
     """Weights `count ** -power` per class: power 0 is none, 1 the inverse class frequency.
 
-    Args:
-        counts: Training frames per class, `(classes,)`.
-        power: From 0 to 1.
-        over_frames: What the weights' mean of 1 is over. Frames: for a loss that is the plain mean
-            of weighted terms, whose size then does not depend on the power; a class without
-            frames weighs 0. Classes: for one that is divided by the weights' sum, where it only
-            scales label smoothing; a class without frames weighs as much as one with a single.
+    `counts` `(classes,)` are training frames. The weights' mean is 1. Over frames: for a loss that
+    is the plain mean of weighted terms, whose size then does not depend on the power; a class
+    without frames weighs 0. Else over classes: for a loss divided by the weights' sum, where it
+    only scales label smoothing; a class without frames weighs as much as one with a single.
     """
     weights = np.maximum(np.asarray(counts, np.float64), 1.0) ** -power
     if not over_frames:

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -78,26 +79,20 @@ def train_on_workers(
     on_epoch: Callable[[Record], object],
     leaves_cores: bool = False,
 ) -> Delivered:
-    """Train one model on several workers, to the last epoch.
+    """Train one model on several workers, each with its share of the cluster, to the last epoch.
 
     May be called in a driver or in a trial, when Ray is connected. When `on_epoch` raises, or on
     Ctrl-C, the workers are stopped at once; the checkpoints stay, up to the last epoch told.
 
     Args:
         make_trainer: Makes a worker's trainer from the data; must be picklable.
-        data: The data, or a reference to it in Ray's object store, where the workers of a node
-            share it.
-        workers: How many.
-        share: What each takes of the cluster.
-        checkpoints: Where to continue from, and to leave checkpoints.
-        deliver: Called with the trainer on rank 0 after the last epoch; must be picklable.
+        data: The data, or a reference to it in Ray's object store; a node's workers share it.
+        deliver: Gets the trainer of rank 0 after the last epoch, and its answer is returned; must
+            be picklable.
         on_epoch: Called in this thread with the record of each new epoch on rank 0.
         leaves_cores: Place the workers on as few nodes as can be, as GPUs of one node talk faster:
             tasks that feed them need whole cores, and spread workers could leave none on any node.
             Otherwise CPU workers are spread: two would share a core beside an idle node.
-
-    Returns:
-        What `deliver` returned.
 
     Raises:
         NotFiniteError: Training diverged.
@@ -171,19 +166,17 @@ def _abort(queue: Any, thread: threading.Thread) -> None:
     if controller is None:
         return
     try:
-        ray.get(controller.abort.remote(), timeout=_STOP_S)
+        # A controller that has ended is as it should be.
+        with suppress(ray.exceptions.RayActorError):
+            ray.get(controller.abort.remote(), timeout=_STOP_S)
     except ray.exceptions.GetTimeoutError:
         ray.kill(controller)
-    except ray.exceptions.RayActorError:
-        # It has ended, as it should.
-        pass
     thread.join(_STOP_S)
 
 
 def _explained(error: BaseException) -> BaseException:
     """What a worker met, where a user or a trial can do something about it; else Ray's error."""
-    failures = getattr(error, "worker_failures", {})
-    for cause in (error, *failures.values()):
+    for cause in (error, *getattr(error, "worker_failures", {}).values()):
         found: BaseException | None = find_user_error(cause)
         if found is None and isinstance(getattr(cause, "cause", cause), torch.OutOfMemoryError):
             found = torch.OutOfMemoryError(str(cause))

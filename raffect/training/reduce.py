@@ -16,12 +16,7 @@ from torch import Tensor, nn
 
 
 class Reducer:
-    """One process: every sum is already whole.
-
-    Attributes:
-        rank: Which worker this is, from 0.
-        size: How many workers there are.
-    """
+    """One process, the worker of rank 0 of 1: every sum is already whole."""
 
     rank: int = 0
     size: int = 1
