@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
@@ -142,9 +142,7 @@ def _grid(trials: Sequence[TrialRow], searched: Sequence[str]) -> Grid | None:
 
 
 def _slices(
-    trials: Sequence[TrialRow],
-    searched: Sequence[str],
-    distributions: Mapping[int, Distributions],
+    trials: Sequence[TrialRow], searched: Sequence[str], distributions: Mapping[int, Distributions]
 ) -> tuple[Slice, ...]:
     """Scores against each parameter that had more than one value in the scored trials."""
     found = []
@@ -180,11 +178,7 @@ def _parts(view: SweepView) -> tuple[ScorePart, ...]:
 
 
 def failures(trials: Sequence[TrialRow]) -> tuple[Failure, ...]:
-    """Failed and refused trials by the kind of their reason, the most frequent first.
-
-    Args:
-        trials: By number.
-    """
+    """Failed and refused trials by the kind of their reason, the most frequent first."""
     failed: dict[str, list[TrialRow]] = {}
     for trial in trials:
         if trial.state == "FAIL" or (trial.reason and trial.score is None):
@@ -200,13 +194,7 @@ def failures(trials: Sequence[TrialRow]) -> tuple[Failure, ...]:
 
 
 def cost_of(rows: Sequence[TrialRow], budget: int, hours: float) -> Cost:
-    """The cost of a sweep.
-
-    Args:
-        rows: Its trials.
-        budget: Epochs of a full trial.
-        hours: Of all runs of the command together.
-    """
+    """The cost of a sweep; `budget` and `hours` as in Cost."""
     own = [row for row in rows if row.origin is None]
     pruned = [row for row in own if row.state == "PRUNED" and 0 < row.epochs < budget]
     by_state = {state: [row for row in own if row.state == state] for state in STATES}
@@ -250,9 +238,7 @@ def by_end(rows: Sequence[TrialRow]) -> tuple[EndedTrial, ...]:
 def _lineage(store: Store, sources: Mapping[str, str]) -> tuple[Ancestor, ...]:
     """All ancestors, the dataset first; each says whether the store still holds the same.
 
-    Args:
-        store: The store.
-        sources: Folders that the sweep was made from, with the digests of their manifests.
+    `sources` are the folders that the sweep was made from, with the digests of their manifests.
     """
     found: dict[str, Ancestor] = {}
     waiting = deque(sources.items())
@@ -261,12 +247,13 @@ def _lineage(store: Store, sources: Mapping[str, str]) -> tuple[Ancestor, ...]:
         if folder in found:
             continue
         manifest = _manifest(store, folder)
-        state: Literal["same", "changed", "gone"] = "gone"
-        if manifest is not None:
-            state = "same" if manifest.digest() == digest else "changed"
-            waiting += manifest.sources.items()
-        created = manifest.created if manifest is not None and state == "same" else ""
-        found[folder] = Ancestor(folder, digest, created, state)
+        if manifest is None:
+            found[folder] = Ancestor(folder, digest, "", "gone")
+            continue
+        same = manifest.digest() == digest
+        created = manifest.created if same else ""
+        found[folder] = Ancestor(folder, digest, created, "same" if same else "changed")
+        waiting += manifest.sources.items()
 
     def place(ancestor: Ancestor) -> tuple[int, str]:
         group = ancestor.folder.split("/")[0]
@@ -278,9 +265,8 @@ def _lineage(store: Store, sources: Mapping[str, str]) -> tuple[Ancestor, ...]:
 def _is_synthetic(store: Store) -> bool:
     """Whether the store's dataset says that it is synthetic."""
     manifest = _manifest(store, DATASET)
-    if manifest is None:
-        return False
-    return any(bool(place.get("synthetic")) for place in (manifest.notes, manifest.counts))
+    places = (manifest.notes, manifest.counts) if manifest else ()
+    return any(place.get("synthetic") for place in places)
 
 
 def _manifest(store: Store, folder: str) -> Manifest | None:

@@ -24,11 +24,7 @@ def next_commands(
 ) -> tuple[Command, ...]:
     """Predict, evaluate and retrain with the best trial; extend the sweep; its tables.
 
-    Args:
-        view: The sweep.
-        store: URI of the store.
-        features: Name of the features.
-        own_space: The space is not the task's default.
+    `own_space` says that the space is not the task's default.
     """
     name, where = shlex.quote(view.name), _where(store)
     unnamed = own_space and view.space is None

@@ -27,13 +27,10 @@ class ScorePart:
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares of the parameters' importance, largest first, or why there are none.
+    """Shares of the parameters' importance, largest first, or why they are `missing`.
 
-    Attributes:
-        shares: Parameter and its share; the shares sum to 1.
-        trials: Number of trials that were compared.
-        target: Number of the best of them that the importance tells apart from the rest.
-        missing: Why there are no shares; empty when there are.
+    The shares sum to 1. Of the `trials` that were compared, the importance tells the best `target`
+    apart from the rest.
     """
 
     shares: tuple[tuple[str, float], ...] = ()
@@ -44,11 +41,9 @@ class Importance:
 
 @dataclass(frozen=True)
 class Grid:
-    """Best score of each pair of two integer parameters.
+    """Best score and number of the scored trials of each pair of two integer parameters.
 
-    Attributes:
-        scores: `scores[row][column]` of `y_values[row]`, `x_values[column]`; None if untried.
-        counts: Number of scored trials of each pair.
+    Both are `[row][column]` of `y_values[row]`, `x_values[column]`; an untried score is None.
     """
 
     x_name: str
@@ -80,11 +75,9 @@ class Slice:
 
 @dataclass(frozen=True)
 class Failure:
-    """Trials that failed for one kind of reason, or that a limit refused.
+    """Trials that failed for one kind of reason (e.g. `nan`), or that a limit refused.
 
-    Attributes:
-        kind: Of reason, e.g. `nan`.
-        example: The rest of the first trial's reason.
+    `example` is the rest of the first trial's reason.
     """
 
     kind: str
@@ -96,10 +89,8 @@ class Failure:
 class Ancestor:
     """Something in the store that the sweep was made from.
 
-    Attributes:
-        digest: Of its manifest when it was used.
-        created: When it was finished; empty if unknown.
-        state: Whether the store still holds the very same.
+    `digest` is of its manifest when it was used, `state` whether the store still holds the very
+    same; `created`, when it was finished, is empty if unknown.
     """
 
     folder: str
@@ -118,12 +109,7 @@ class Command:
 
 @dataclass(frozen=True)
 class StateCost:
-    """What the trials of one state took.
-
-    Attributes:
-        seconds: Of their epochs.
-        device_seconds: The same, times their devices.
-    """
+    """What the trials of one state took; `device_seconds` are seconds times their devices."""
 
     state: str
     trials: int
@@ -142,7 +128,6 @@ class Cost:
         budget: Epochs of a full trial.
         saved_epochs: Epochs that the pruned trials did not run.
         saved_device_seconds: What they would have taken at each trial's own pace.
-        taken_over: Trials that another sweep paid for.
     """
 
     states: tuple[StateCost, ...]
@@ -172,9 +157,7 @@ class Cost:
 class EndedTrial:
     """A trial in the order in which trials ended.
 
-    Attributes:
-        device_seconds: Of this trial and of all that ended before it.
-        best: The best score among these.
+    `device_seconds` are of this trial and all that ended before it, `best` is their best score.
     """
 
     number: int
@@ -234,17 +217,14 @@ class ReportData:
     """All numbers of the report of one sweep.
 
     Attributes:
-        view: The sweep's leaderboard.
         store: URI of the store.
-        synthetic: The dataset is a synthetic one.
         baseline: Score of the trivial prediction; None if unknown.
         reachable: Best reachable score, known of synthetic data only.
         trials: By number; a page may draw fewer than there are.
         best_so_far: By trial number the best score of the trials up to it.
         searched: Names of the searched parameters, in the order in which they were asked for.
         by_end: The ended trials, in the order in which they ended.
-        validation: What the best model predicts on validation.
-        not_validated: Why that is unknown; empty when it is known.
+        not_validated: Why `validation` is unknown; empty when it is known.
     """
 
     view: SweepView
@@ -330,11 +310,7 @@ def scored(trials: Iterable[TrialRow]) -> list[tuple[TrialRow, float]]:
 
 
 def best_so_far(trials: Iterable[TrialRow]) -> dict[int, float]:
-    """By trial number the best score until then; trials before the first score are left out.
-
-    Args:
-        trials: In the order in which they are to count.
-    """
+    """By trial number the best score until then; trials before the first score are left out."""
     best: float | None = None
     found = {}
     for trial in trials:

@@ -44,12 +44,8 @@ def importance(
     """The share of each searched parameter in telling the best trials from all others.
 
     Pruned trials count with the score that they had: they were stopped for being worse than others
-    at the same epoch, and without them good trials would be compared with good ones alone.
-
-    Args:
-        trials: The sweep's trials.
-        distributions: The study's own distributions by trial number; guessed from the values
-            where they are missing.
+    at the same epoch, and without them good trials would be compared with good ones alone. The
+    study's distributions, by trial number, are guessed from the values where they are missing.
     """
     usable = [(trial, score) for trial, score in scored(trials) if trial.params]
     count = len(usable)

@@ -36,11 +36,8 @@ def write_report(
 ) -> str:
     """Write the report of one sweep; returns where it is.
 
-    Args:
-        store: The store with the sweep.
-        sweep: The sweep's name.
-        out: A local file; None is `report.html` in the sweep's folder of the store.
-        tables: A local folder for the numbers as CSV files, those of all trials.
+    Without a local file `out` it is `report.html` in the sweep's folder of the store. `tables` is
+    a local folder for the numbers of all trials as CSV files.
 
     Raises:
         NotThereError: The store holds no such sweep.
@@ -71,12 +68,8 @@ def write_overview(
 ) -> Path:
     """Write one page for several sweeps on synthetic data; returns the file.
 
-    Args:
-        store: The store with the sweeps.
-        sweeps: Their names, in the order of the page.
-        out: A local file.
-        reachable: Best reachable score by task, which no store knows.
-        notes: Lines to show at the top.
+    `reachable` is the best reachable score by task, which no store knows; `notes` are shown at
+    the top.
 
     Raises:
         NotThereError: The store holds no such sweep.
@@ -150,12 +143,7 @@ def _write(out: Path, text: str) -> Path:
 
 
 def make_environment(folder: Path, **filters: Callable[..., object]) -> Environment:
-    """Jinja with a folder's templates: every value is escaped, a missing one is an error.
-
-    Args:
-        folder: The templates.
-        **filters: Filters beside those that all pages have.
-    """
+    """Jinja with a folder's templates: every value is escaped, a missing one is an error."""
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -178,7 +166,10 @@ def make_environment(folder: Path, **filters: Callable[..., object]) -> Environm
 @cache
 def _environment() -> Environment:
     environment = make_environment(
-        _HERE, percent=_percent, json=_script_json, day=lambda created: created[:10]
+        _HERE,
+        percent=lambda score: f"{100 * min(max(score, 0.0), 1.0):.2f}",
+        json=_script_json,
+        day=lambda created: created[:10],
     )
     macros = environment.get_template("macros.html").module
     names = ("legend", "bullet", "figure", "trial_table", "csv", "plot", "small")
@@ -191,11 +182,6 @@ def _plotly() -> str:
     """Plotly's library, gzipped from five megabytes to less than two, without a time stamp."""
     source: str = get_plotlyjs()
     return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode()
-
-
-def _percent(score: float) -> str:
-    """Where a score lies on a scale from 0 to 1, in percent of its width."""
-    return f"{100 * min(max(score, 0.0), 1.0):.2f}"
 
 
 def _script_json(value: object) -> Markup:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.report.data import Cost, ReportData
 from raffect.report.figures.all import Drawing, draw
-from raffect.report.tables import ENDING, Cell
+from raffect.report.tables import Cell
 from raffect.report.tables_of_sweep import for_page
 from raffect.store.layout import DATASET, ENCODERS, FEATURES
 from raffect.sweep.attributes import FINISHED, STATE_NAMES
@@ -24,17 +24,7 @@ _DIFFERS = 5e-4
 
 @dataclass(frozen=True)
 class TaskWords:
-    """What depends on the task.
-
-    Attributes:
-        title: The task.
-        parts: What the score is the mean of.
-        baseline: What the trivial prediction is.
-        confusion_title: Title of the figure of what was predicted for what.
-        confusion_caption: How to read it.
-        video_score: The score of a single video.
-        video_figure: How to read the figures over time.
-    """
+    """What depends on the task; the score is the mean of `parts`."""
 
     title: str
     parts: str
@@ -90,7 +80,6 @@ class SweepSections:
         data: All numbers.
         drawn: Those of them that the figures show.
         names: Short names of the searched parameters.
-        drawing: The figures.
     """
 
     id: str
@@ -109,22 +98,20 @@ class SweepSections:
         """The numbers behind the figures, as the page's script reads them."""
         return {name: table.by_column() for name, table in self.drawing.tables.items()}
 
-    def csv_name(self, table: str) -> str:
-        """Name of the file in which the page saves a table."""
-        return f"{self.data.name}-{table}{ENDING}"
-
     @property
     def facts(self) -> list[tuple[str, str, str]]:
         """Label, short text and full text of the header's facts."""
-        data, facts = self.data, []
-        for group, label in ((FEATURES, "Features"), (ENCODERS, "Encoder")):
-            for ancestor in data.lineage:
-                folder, _, name = ancestor.folder.partition("/")
-                if folder == group:
-                    facts.append((label, name, ancestor.folder))
-        dataset = [a.digest for a in data.lineage if a.folder == DATASET]
-        facts += [("Dataset", digest[:12], digest) for digest in dataset]
-        return [*facts, ("Store", data.store, data.store)]
+        lineage, store = self.data.lineage, self.data.store
+        return [
+            *(
+                (label, ancestor.folder.removeprefix(group), ancestor.folder)
+                for group, label in ((f"{FEATURES}/", "Features"), (f"{ENCODERS}/", "Encoder"))
+                for ancestor in lineage
+                if ancestor.folder.startswith(group)
+            ),
+            *(("Dataset", a.digest[:12], a.digest) for a in lineage if a.folder == DATASET),
+            ("Store", store, store),
+        ]
 
     @property
     def score(self) -> float | None:
@@ -140,11 +127,6 @@ class SweepSections:
     def gained(self) -> str:
         """Share of the way from the baseline to the best reachable score."""
         return "–" if self.data.gained is None else f"{self.data.gained:.0%}"
-
-    @property
-    def baseline_note(self) -> str:
-        """What the trivial prediction is."""
-        return "not recorded" if self.data.baseline is None else self.words.baseline
 
     @property
     def recipe_note(self) -> str:
@@ -253,11 +235,6 @@ class SweepSections:
         )
 
     @property
-    def parts_title(self) -> str:
-        """Title of the parts' figure."""
-        return f"What the best score is made of: {self.words.parts}"
-
-    @property
     def parts_caption(self) -> str:
         """Whose parts they are."""
         best = self.data.best
@@ -306,12 +283,7 @@ class SweepSections:
 
 
 def describe(data: ReportData, identity: str) -> SweepSections:
-    """The words and figures of one sweep.
-
-    Args:
-        data: Its numbers.
-        identity: Its element's id, unique on the page.
-    """
+    """The words and figures of one sweep; `identity` is its element's id."""
     drawn = for_page(data)
     return SweepSections(identity, data, drawn, short_names(data.searched), draw(drawn))
 

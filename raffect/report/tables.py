@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Cell = str | int | float | bool | None
-ENDING = ".csv"
 Ranges = list[list[int]]
 """Runs of rows, `[start, stop]` each."""
 Columns = Mapping[str, str | Sequence[str | None]]
@@ -24,13 +22,7 @@ None is a row of gaps."""
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns and their rows.
-
-    Attributes:
-        name: Of the file, without its ending.
-        columns: Names, all different.
-        rows: Cells; None is an empty field.
-    """
+    """Columns with different names, and their rows; a cell that is None is an empty field."""
 
     name: str
     columns: tuple[str, ...]
@@ -39,7 +31,7 @@ class Table:
     @property
     def file(self) -> str:
         """Name of the CSV file."""
-        return f"{self.name}{ENDING}"
+        return f"{self.name}.csv"
 
     def column(self, name: str) -> list[Cell]:
         """The cells of one column."""
@@ -55,13 +47,19 @@ class Table:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows([_field(cell) for cell in row] for row in self.rows)
+        writer.writerows(
+            [str(cell).lower() if isinstance(cell, bool) else cell for cell in row]
+            for row in self.rows
+        )
         return out.getvalue()
 
 
 def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     """A table of plain cells: numbers that are not finite become empty fields."""
-    plain = tuple(tuple(_plain(cell) for cell in row) for row in rows)
+    plain = tuple(
+        tuple(None if isinstance(c, float) and not math.isfinite(c) else c for c in row)
+        for row in rows
+    )
     assert all(len(row) == len(columns) for row in plain), name
     return Table(name, tuple(columns), plain)
 
@@ -69,18 +67,6 @@ def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> 
 def rounded(value: float | None, digits: int) -> float | None:
     """A number in few characters: a page holds many thousands. None if it is not finite."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
-
-
-def _plain(cell: Cell) -> Cell:
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
-    return cell
-
-
-def _field(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
 def ranges(indices: Iterable[int]) -> Ranges:
@@ -99,15 +85,11 @@ def from_table(
 ) -> dict[str, object]:
     """What a trace holds in place of its numbers.
 
-    Args:
-        source: The table.
-        columns: Columns of it.
-        rows: Rows of it.
-        gaps: Leave a gap in the line between one run of rows and the next.
+    With `gaps` the line has a gap between one run of rows and the next.
     """
-    named = itertools.chain.from_iterable(
-        [of] if isinstance(of, str) else of for of in columns.values()
-    )
-    assert {name for name in named if name is not None} <= set(source.columns)
+    for of in columns.values():
+        assert (
+            {of} <= {*source.columns} if isinstance(of, str) else {*of} <= {*source.columns, None}
+        )
     reference: dict[str, object] = {"table": source.name, "columns": columns, "rows": rows}
     return reference | ({"gaps": True} if gaps else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from raffect.report.data import Grid, ReportData
@@ -18,10 +18,6 @@ BEST = 200
 """The best trials, which are always drawn."""
 PREFIX = "param."
 """Prefix of the searched parameters' columns, which keeps them apart from all others."""
-_TRIAL = (
-    "trial", "state", "score", "best_so_far", "best_epoch", "epochs", "seconds", "device_seconds",
-    "parameters", "latency_ms", "finished", "origin", "pareto", "tied", "violations", "reason",
-)  # fmt: skip
 
 
 def tables_of(data: ReportData) -> dict[str, Table]:
@@ -31,13 +27,39 @@ def tables_of(data: ReportData) -> dict[str, Table]:
         _summary(data),
         _trials(data),
         _epochs(data),
-        _by_end(data),
-        _seeds(data),
+        table(
+            "device-time",
+            ("trial", "state", "score", "device_seconds_so_far", "best_so_far"),
+            [
+                (t.number, t.state, t.score, rounded(t.device_seconds, 3), t.best)
+                for t in data.by_end
+            ],
+        ),
+        table(
+            "seeds",
+            ("trial", "seed", "score"),
+            [(t.number, *pair) for t in data.trials for pair in sorted(t.seeds.items())],
+        ),
         table("importance", ("parameter", "share"), data.importance.shares),
         *([_grid(data.grid)] if data.grid else []),
-        _parts(data),
-        _failures(data),
-        _cost(data),
+        table(
+            "parts",
+            ("part", "score", "baseline"),
+            [(part.name, part.score, part.baseline) for part in data.parts],
+        ),
+        table(
+            "failures",
+            ("trial", "reason"),
+            [(number, of.kind) for of in data.failures for number in of.numbers],
+        ),
+        table(
+            "cost",
+            ("state", "trials", "epochs", "seconds", "device_seconds"),
+            [
+                (c.state, c.trials, c.epochs, rounded(c.seconds, 3), rounded(c.device_seconds, 3))
+                for c in data.cost.states
+            ],
+        ),
         *([validation.confusion, validation.per_video, validation.curves] if validation else []),
     ]
     return {one.name: one for one in found if one.rows}
@@ -101,73 +123,47 @@ def _summary(data: ReportData) -> Table:
 
 
 def _trials(data: ReportData) -> Table:
-    columns = (*_TRIAL, *(f"{PREFIX}{name}" for name in data.searched))
-    rows = [
-        [
-            trial.number,
-            trial.state,
-            trial.score,
-            data.best_so_far.get(trial.number),
-            trial.best_epoch,
-            trial.epochs,
-            rounded(trial.seconds, 3),
-            rounded(trial.device_seconds, 3),
-            trial.parameters,
-            trial.latency_ms,
-            trial.finished,
-            trial.origin,
-            trial.pareto,
-            trial.tied,
-            "; ".join(f"{name} by {by:g}" for name, by in trial.violations.items()) or None,
-            trial.reason,
-            *(
-                _parameter(trial.params[name]) if name in trial.params else None
-                for name in data.searched
-            ),
-        ]
+    rows: list[dict[str, Cell]] = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "score": trial.score,
+            "best_so_far": data.best_so_far.get(trial.number),
+            "best_epoch": trial.best_epoch,
+            "epochs": trial.epochs,
+            "seconds": rounded(trial.seconds, 3),
+            "device_seconds": rounded(trial.device_seconds, 3),
+            "parameters": trial.parameters,
+            "latency_ms": trial.latency_ms,
+            "finished": trial.finished,
+            "origin": trial.origin,
+            "pareto": trial.pareto,
+            "tied": trial.tied,
+            "violations": "; ".join(f"{name} by {by:g}" for name, by in trial.violations.items())
+            or None,
+            "reason": trial.reason,
+            **{f"{PREFIX}{name}": _parameter(trial.params, name) for name in data.searched},
+        }
         for trial in data.trials
     ]
-    return table("trials", columns, rows)
+    return table("trials", list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
 
-def _parameter(value: object) -> Cell:
-    """Numbers as they are, all else as text."""
+def _parameter(params: Mapping[str, object], name: str) -> Cell:
+    """Numbers as they are, all else as text; None where the trial does not use it."""
+    value = params.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    return short_value(value)
+    return short_value(value) if name in params else None
 
 
 def _epochs(data: ReportData) -> Table:
     rows = [
-        (
-            trial.number,
-            epoch.epoch,
-            rounded(epoch.score, 6),
-            rounded(epoch.loss, 6),
-            rounded(epoch.seconds, 3),
-        )
+        (trial.number, e.epoch, rounded(e.score, 6), rounded(e.loss, 6), rounded(e.seconds, 3))
         for trial in data.trials
-        for epoch in trial.curve
+        for e in trial.curve
     ]
     return table("epochs", ("trial", "epoch", "score", "loss", "seconds"), rows)
-
-
-def _by_end(data: ReportData) -> Table:
-    columns = ("trial", "state", "score", "device_seconds_so_far", "best_so_far")
-    rows = [
-        (trial.number, trial.state, trial.score, rounded(trial.device_seconds, 3), trial.best)
-        for trial in data.by_end
-    ]
-    return table("device-time", columns, rows)
-
-
-def _seeds(data: ReportData) -> Table:
-    rows = [
-        (trial.number, seed, score)
-        for trial in data.trials
-        for seed, score in sorted(trial.seeds.items())
-    ]
-    return table("seeds", ("trial", "seed", "score"), rows)
 
 
 def _grid(grid: Grid) -> Table:
@@ -178,21 +174,3 @@ def _grid(grid: Grid) -> Table:
         if grid.counts[row][column]
     ]
     return table("grid", (grid.x_name, grid.y_name, "best_score", "trials"), rows)
-
-
-def _parts(data: ReportData) -> Table:
-    rows = [(part.name, part.score, part.baseline) for part in data.parts]
-    return table("parts", ("part", "score", "baseline"), rows)
-
-
-def _failures(data: ReportData) -> Table:
-    rows = [(number, failure.kind) for failure in data.failures for number in failure.numbers]
-    return table("failures", ("trial", "reason"), rows)
-
-
-def _cost(data: ReportData) -> Table:
-    rows = [
-        (of.state, of.trials, of.epochs, rounded(of.seconds, 3), rounded(of.device_seconds, 3))
-        for of in data.cost.states
-    ]
-    return table("cost", ("state", "trials", "epochs", "seconds", "device_seconds"), rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,12 +77,7 @@ def from_json(tree: object) -> Validation:
     Raises:
         ValueError: It is something else.
     """
-    return _adapter().validate_python(tree)
-
-
-@cache
-def _adapter() -> TypeAdapter[Validation]:
-    return TypeAdapter(Validation)
+    return TypeAdapter(Validation).validate_python(tree)
 
 
 def _predict(store: Store, task: Task, row: TrialRow) -> Validation:
@@ -103,13 +97,7 @@ def validation_of(
     predictions: Mapping[str, VideoPredictions],
     labels: Mapping[str, VideoLabels],
 ) -> Validation:
-    """What predictions are worth.
-
-    Args:
-        task: The task.
-        model: Whose predictions these are.
-        predictions: By video, of every frame from the first on.
-        labels: By video.
+    """What a model's predictions of every frame, by video, are worth.
 
     Raises:
         DataError: A valid frame has no prediction, or no frame is valid.

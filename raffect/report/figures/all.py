@@ -28,12 +28,9 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """The figures of one sweep.
+    """The figures of one sweep, and why one is missing, by key.
 
     Attributes:
-        tables: The numbers, by name.
-        missing: Why a figure or section is absent, by its key.
-        figures: Plotly figures by key.
         slices: Parameter and the key of its figure, without the weights of the loss.
         losses: The same for the weights of the loss.
         pairs: Two weights of the loss and the key of their figure.
@@ -56,11 +53,7 @@ class Drawing:
 
 
 def draw(data: ReportData) -> Drawing:
-    """All figures of one sweep.
-
-    Args:
-        data: Its numbers, no more than a page can draw (tables_of_sweep.for_page).
-    """
+    """All figures of one sweep, of no more than a page can draw (tables_of_sweep.for_page)."""
     drawing = Drawing(tables_of(data), _missing(data))
     _draw_trials(drawing, data)
     _draw_parameters(drawing, data)
@@ -103,10 +96,8 @@ def _draw_parameters(drawing: Drawing, data: ReportData) -> None:
         drawing.pairs.append((a.name, b.name, key))
         figures[key] = parameters.pair_plot(data, a, b, table, names)
     for index, objective in enumerate(data.view.objectives[1:]):
-        key = f"trade-off-{index}"
-        figure = parameters.trade_off(data, table, objective)
-        if figure is not None:
-            drawing.trade_offs.append((objective, key))
+        if (figure := parameters.trade_off(data, table, objective)) is not None:
+            drawing.trade_offs.append((objective, key := f"trade-off-{index}"))
             figures[key] = figure
 
 

@@ -44,23 +44,16 @@ def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
         )
     ]
     floors = [part for part in rows if part.baseline is not None]
-    if floors:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "trivial baseline",
-                "x": [part.baseline for part in floors],
-                "y": [safe(part.name) for part in floors],
-                "marker": {
-                    **INK,
-                    "symbol": "line-ns-open",
-                    "size": 16,
-                    "line": {**INK, "width": 2.5},
-                },
-                "hovertemplate": "%{y}: %{x:.4f}<extra>trivial baseline</extra>",
-            }
-        )
+    mark: Props = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "trivial baseline",
+        "x": [part.baseline for part in floors],
+        "y": [safe(part.name) for part in floors],
+        "marker": {**INK, "symbol": "line-ns-open", "size": 16, "line": {**INK, "width": 2.5}},
+        "hovertemplate": "%{y}: %{x:.4f}<extra>trivial baseline</extra>",
+    }
+    traces += [mark] if floors else []
     low = min([0.0, *(part.score for part in rows)])
     xaxis = {"range": [low * 1.15, 1.0], "nticks": 6}
     shape = bar_layout(len(rows), "score", xaxis, legend=True, showlegend=bool(floors))
@@ -68,12 +61,7 @@ def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
 
 
 def confusion(task: Task, table: Table) -> Figure:
-    """What was predicted for what, drawn as fits the task.
-
-    Args:
-        task: The task.
-        table: The table `confusion` (validation.confusion_of).
-    """
+    """What was predicted for what, from the table of validation.confusion_of."""
     draw = {Task.EXPR: _expressions, Task.AU: _action_units, Task.VA: _valence_arousal}
     return draw[task](table)
 
@@ -148,10 +136,8 @@ def _valence_arousal(table: Table) -> Figure:
     square: Props = {"range": [-1, 1], "tickvals": [-1, -0.5, 0, 0.5, 1], "showgrid": False}
     # The second one shares its y axis with the first, and has no labels of its own.
     unlabelled: Props = {"showticklabels": False, "title": {"text": ""}}
-    sides: tuple[tuple[str, list[float], Props], ...] = (
-        ("", [0, 0.47], {}),
-        ("2", [0.53, 1], unlabelled),
-    )
+    sides: list[tuple[str, list[float], Props]]
+    sides = [("", [0, 0.47], {}), ("2", [0.53, 1], unlabelled)]
     for name, (suffix, domain, more) in zip(SPECS[Task.VA].columns, sides, strict=True):
         own = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         traces += [{**_density(table, name), **own}, {**_diagonal(), **own}]
@@ -203,15 +189,8 @@ def _diagonal() -> Props:
 
 
 def over_time(task: Task, curves: Table, shown: ChosenVideo) -> Figure:
-    """True and predicted values of one video, frame by frame.
-
-    Args:
-        task: The task.
-        curves: The table `videos-over-time`.
-        shown: The video.
-    """
-    videos = curves.column("video")
-    rows = [i for i, video in enumerate(videos) if video == shown.video]
+    """True and predicted values of one video, from the table `videos-over-time`."""
+    rows = [i for i, video in enumerate(curves.column("video")) if video == shown.video]
     return _lines(curves, rows) if task is Task.VA else _bands(task, curves, rows)
 
 

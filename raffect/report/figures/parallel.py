@@ -30,12 +30,7 @@ Places = Mapping[str, Mapping[int, float]]
 
 
 def parallel(data: ReportData, names: dict[str, str]) -> Figure | None:
-    """A line per trial through its parameters' values; None where fewer than two ever varied.
-
-    Args:
-        data: The numbers of the page.
-        names: Short names of the parameters.
-    """
+    """A line per trial through its parameters' values; None where fewer than two ever varied."""
     # The most important parameter on top.
     order = {name: place for place, (name, _) in enumerate(data.importance.shares)}
     axes = sorted(data.slices, key=lambda axis: order.get(axis.name, len(order)))[:_MOST_AXES]

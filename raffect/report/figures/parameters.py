@@ -41,12 +41,7 @@ _OBJECTIVES = {
 
 
 def importance_bars(importance: Importance, names: dict[str, str]) -> Figure:
-    """Shares of importance, the largest on top.
-
-    Args:
-        importance: The shares.
-        names: Short names of the parameters.
-    """
+    """Shares of importance, the largest on top, by the parameters' short names."""
     rows = list(reversed(importance.shares))
     trace = bars(
         [safe(names[name]) for name, _ in rows],
@@ -98,14 +93,7 @@ def depth_map(grid: Grid) -> Figure:
 
 
 def slice_plot(data: ReportData, found: Slice, table: Table, height: int) -> Figure:
-    """Scores against one parameter; the best trial has a ring.
-
-    Args:
-        data: The sweep.
-        found: The parameter.
-        table: The table `trials`.
-        height: In pixels.
-    """
+    """Scores against one parameter, from the table `trials`; the best trial has a ring."""
     column = f"{PREFIX}{found.name}"
     columns = {"x": column, "y": "score", "customdata": ["trial", column]}
     numbers = set(found.numbers)
@@ -129,7 +117,6 @@ def slice_plot(data: ReportData, found: Slice, table: Table, height: int) -> Fig
 
 
 def _value_axis(found: Slice) -> Props:
-    """The axis of one parameter's values."""
     if found.axis == "log":
         return {"type": "log", **_decades(found.values)}
     if found.axis == "category":
@@ -160,22 +147,13 @@ def loss_pairs(data: ReportData) -> list[tuple[Slice, Slice]]:
     shares = dict(data.importance.shares)
     losses = [found for found in data.slices if found.name.startswith(LOSSES)]
     losses.sort(key=lambda own: -shares.get(own.name, 0.0))
-    pairs = [
-        (a, b) for a, b in combinations(losses, 2) if len(set(a.numbers) & set(b.numbers)) > 1
-    ]
-    return pairs[:_MOST_PAIRS]
+    pairs = combinations(losses, 2)
+    shared = [(a, b) for a, b in pairs if len({*a.numbers} & {*b.numbers}) > 1]
+    return shared[:_MOST_PAIRS]
 
 
 def pair_plot(data: ReportData, a: Slice, b: Slice, table: Table, names: dict[str, str]) -> Figure:
-    """The trials by two parameters, coloured by score.
-
-    Args:
-        data: The sweep.
-        a: The parameter of the x axis.
-        b: The parameter of the y axis.
-        table: The table `trials`.
-        names: Short names of the parameters.
-    """
+    """The table `trials` by two parameters, a on the x axis and b on y, coloured by score."""
     both = set(a.numbers) & set(b.numbers)
     rows = [i for i, trial in enumerate(data.trials) if trial.number in both]
     scores = sorted(score for trial, score in scored(data.trials) if trial.number in both)
@@ -199,31 +177,20 @@ def pair_plot(data: ReportData, a: Slice, b: Slice, table: Table, names: dict[st
         ring = {"symbol": "circle-open", "size": 14, "color": colour("best")}
         ring["line"] = {"width": 2.5}
         traces.append(scatter("markers", table, place, best, marker=ring, hoverinfo="skip"))
-    shape = layout(
-        PAIR_HEIGHT,
-        safe(names[a.name]),
-        safe(names[b.name]),
-        xaxis=_value_axis(a),
-        yaxis=_value_axis(b),
-    )
+    titles = safe(names[a.name]), safe(names[b.name])
+    shape = layout(PAIR_HEIGHT, *titles, xaxis=_value_axis(a), yaxis=_value_axis(b))
     return {"data": traces, "layout": shape}
 
 
 def trade_off(data: ReportData, table: Table, objective: str) -> Figure | None:
-    """Score against another objective, with the Pareto front; None where no trial has both.
+    """Score against another objective, from the table `trials`, with the Pareto front.
 
-    Args:
-        data: The sweep.
-        table: The table `trials`.
-        objective: The other one.
+    None where no trial has both.
     """
     column, title = _OBJECTIVES[objective]
     values = table.column(column)
-    rows = [
-        i
-        for i, trial in enumerate(data.trials)
-        if trial.score is not None and values[i] is not None
-    ]
+    pairs = zip(data.trials, values, strict=True)
+    rows = [i for i, (t, own) in enumerate(pairs) if t.score is not None and own is not None]
     if not rows:
         return None
     front = [i for i in rows if data.trials[i].pareto]
@@ -231,13 +198,12 @@ def trade_off(data: ReportData, table: Table, objective: str) -> Figure | None:
     place = {"x": column, "y": "score"}
     traces = []
 
-    def add(name: str, own: list[int], look: Props) -> None:
+    def add(name: str, own: list[int], marker: Props) -> None:
+        columns = {**place, "customdata": ["trial"]}
         told = "<b>trial %{customdata[0]}</b><br>score %{y:.4f}<br>%{x:.4~s}<extra></extra>"
+        look = {"name": name, "marker": marker, "hovertemplate": told}
         if own:
-            columns = {**place, "customdata": ["trial"]}
-            traces.append(
-                scatter("markers", table, columns, own, name=name, marker=look, hovertemplate=told)
-            )
+            traces.append(scatter("markers", table, columns, own, **look))
 
     add("other trials", others, {"size": 7, "color": colour("pruned")})
     # With a third objective the front is no line in the plane of two.
@@ -249,11 +215,6 @@ def trade_off(data: ReportData, table: Table, objective: str) -> Figure | None:
             scatter("lines", table, place, by_cost, line=line, hoverinfo="skip", showlegend=False)
         )
     add("Pareto front", front, BEST_MARKER)
-    shape = layout(
-        340,
-        title,
-        "score",
-        xaxis={"rangemode": "tozero", "nticks": 6, "exponentformat": "SI"},
-        legend=True,
-    )
+    xaxis = {"rangemode": "tozero", "nticks": 6, "exponentformat": "SI"}
+    shape = layout(340, title, "score", xaxis=xaxis, legend=True)
     return {"data": traces, "layout": shape}

@@ -69,11 +69,7 @@ def colour(name: str) -> str:
 
 
 def colour_scale(name: str) -> list[list[float | str]]:
-    """A Plotly colour scale from the palette.
-
-    Args:
-        name: `heat` for cells with text, `band` for those without, `scale` for lines and markers.
-    """
+    """`heat` for cells with text, `band` for those without, `scale` for lines and markers."""
     steps = sorted(key for key in LIGHT if key.startswith(f"{name}-") and key[-1].isdigit())
     return [[index / (len(steps) - 1), colour(step)] for index, step in enumerate(steps)]
 
@@ -98,11 +94,8 @@ _STATE_SYMBOLS = {
     "RUNNING": "triangle-up",
     "WAITING": "square-open",
 }
-BEST_MARKER: Props = {
-    "size": 11,
-    "color": colour("best"),
-    "line": {"width": 2, "color": colour("halo")},
-}
+_HALO = {"width": 2, "color": colour("halo")}
+BEST_MARKER: Props = {"size": 11, "color": colour("best"), "line": _HALO}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _LEGEND: Props = {
     "orientation": "h",
@@ -166,14 +159,7 @@ def layout(
 ) -> Props:
     """The layout that all figures share: no frame, horizontal grid lines only.
 
-    Args:
-        height: In pixels.
-        x_title: Of the x axis; may be empty.
-        y_title: Of the y axis; may be empty.
-        xaxis: Changes to the x axis.
-        yaxis: Changes to the y axis.
-        legend: Whether there is a legend above the plot.
-        **more: Further properties, or other values of those set here.
+    The axes are changed by `xaxis` and `yaxis`, and all else that is set here by `more`.
     """
     return {
         "height": height,

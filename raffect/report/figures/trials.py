@@ -32,12 +32,7 @@ _TICK_STEPS = (
 
 
 def history(data: ReportData, table: Table) -> Figure:
-    """All trials' scores in the order of their numbers, and the best so far as a step.
-
-    Args:
-        data: The sweep.
-        table: The table `trials`.
-    """
+    """All trials' scores by number, from the table `trials`, and the best so far as a step."""
     best = [i for i, trial in enumerate(data.trials) if trial.number in data.best_so_far]
     traces = [_steps(table, "trial", best)] if best else []
     for state in data.states:
@@ -51,19 +46,11 @@ def history(data: ReportData, table: Table) -> Figure:
             traces.append(_markers(table, columns, scored, state, 8, hovertemplate=told))
         if unscored and state in ("FAIL", "PRUNED"):
             # At the bottom, on an axis of their own, where they can't be taken for low scores.
-            traces.append(
-                _markers(
-                    table,
-                    {"x": "trial", "text": "reason"},
-                    unscored,
-                    state,
-                    8,
-                    y=[0.02] * len(unscored),
-                    yaxis="y2",
-                    showlegend=not scored,
-                    hovertemplate="<b>trial %{x}</b><br>%{text}<extra></extra>",
-                )
-            )
+            columns = {"x": "trial", "text": "reason"}
+            told = "<b>trial %{x}</b><br>%{text}<extra></extra>"
+            place = {"y": [0.02] * len(unscored), "yaxis": "y2", "showlegend": not scored}
+            look = {**place, "hovertemplate": told}
+            traces.append(_markers(table, columns, unscored, state, 8, **look))
     bottom = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     shape = layout(
         _HEIGHT, "trial number", "score", xaxis={"tickformat": ",d"}, legend=True, yaxis2=bottom
@@ -72,19 +59,12 @@ def history(data: ReportData, table: Table) -> Figure:
 
 
 def device_time(data: ReportData, table: Table) -> Figure:
-    """The scores in the order in which trials ended, by the device time spent until then.
-
-    Args:
-        data: The sweep.
-        table: The table `device-time`.
-    """
+    """The table `device-time`: scores by the device time spent until each trial's end."""
     at = "device_seconds_so_far"
     best = [i for i, one in enumerate(data.by_end) if one.best is not None]
     traces = [_steps(table, at, best)] if best else []
     for state in data.states:
-        own = [
-            i for i, one in enumerate(data.by_end) if one.state == state and one.score is not None
-        ]
+        own = [i for i, t in enumerate(data.by_end) if t.state == state and t.score is not None]
         if own:
             columns = {"x": at, "y": "score", "customdata": ["trial"]}
             told = "<b>trial %{customdata[0]}</b><br>score %{y:.4f}<br>after %{x:.3~s} s"
@@ -110,12 +90,7 @@ def _steps(table: Table, at: str, rows: Sequence[int]) -> Props:
 
 
 def _markers(
-    table: Table,
-    columns: Columns,
-    rows: Sequence[int],
-    state: str,
-    size: int,
-    **more: object,
+    table: Table, columns: Columns, rows: Sequence[int], state: str, size: int, **more: object
 ) -> Props:
     """Trials of one state."""
     look = {"name": STATE_NAMES[state], "marker": marker(state, size)}
@@ -123,12 +98,7 @@ def _markers(
 
 
 def curves(data: ReportData, table: Table) -> Figure:
-    """Score by epoch of every trial; pruned ones end early, in an open circle.
-
-    Args:
-        data: The sweep.
-        table: The table `epochs`.
-    """
+    """The table `epochs`: every trial's score; pruned ones end early, in an open circle."""
     rows, start = {}, 0
     for trial in data.trials:
         if trial.curve:
@@ -143,17 +113,14 @@ def curves(data: ReportData, table: Table) -> Figure:
     ends = [rows[trial.number][-1] for trial in others if trial.state == "PRUNED"]
     quiet = {"hoverinfo": "skip", "showlegend": False}
     if ends:
-        columns = {"x": "epoch", "y": "score"}
-        traces.append(
-            scatter("markers", table, columns, ends, marker=marker("PRUNED", 5), **quiet)
-        )
+        look = {"marker": marker("PRUNED", 5), **quiet}
+        traces.append(scatter("markers", table, {"x": "epoch", "y": "score"}, ends, **look))
     best = data.best
     if best is not None and best.number in rows:
         traces.append(_best_curve(best, table, rows[best.number]))
         if best.best_epoch is not None:
-            place = {"x": [best.best_epoch], "y": [best.score]}
-            look = {"type": "scatter", "mode": "markers", "marker": BEST_MARKER}
-            traces.append({**look, **place, **quiet})
+            point = {"type": "scatter", "mode": "markers", "marker": BEST_MARKER}
+            traces.append({**point, "x": [best.best_epoch], "y": [best.score], **quiet})
     last = max(trial.epochs for trial in data.trials)
     room = max(0.25, 0.03 * last)
     # Left to itself, Plotly puts ticks between few epochs.
