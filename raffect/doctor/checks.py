@@ -86,12 +86,7 @@ def check_server_clock(skew: float) -> Finding:
 def check_variables(
     here: Mapping[str, str], driver: Mapping[str, str] | None = None
 ) -> list[Finding]:
-    """Check the variables that decide how S3 is reached; no finding if none is set.
-
-    Args:
-        here: Names and values on the driver, or on a node.
-        driver: For a node: those of the driver.
-    """
+    """Check the variables that decide how S3 is reached, if any; a node's against the driver's."""
     if driver is not None:
         return [_compare(here, driver)]
     odd = [f"{k}={v}" for k, v in here.items() if "CHECKSUM" in k and v != "when_required"]
@@ -136,13 +131,9 @@ def estimate_object_store(machine: Machine) -> int:
 def check_object_store(
     capacity: int, features: Features | None, free_disk: int, running: bool
 ) -> Finding:
-    """Compare a node's object store with the features.
+    """Compare a node's object store with the features of a sweep to come.
 
-    Args:
-        capacity: Bytes.
-        features: Those of a sweep to come; None where there are none yet.
-        free_disk: Free bytes where Ray spills.
-        running: Whether the object store exists, rather than being what Ray would make.
+    `capacity` and `free_disk`, where Ray spills, are bytes. Not `running`: Ray has yet to make it.
     """
     name = "object store"
     text = size_text(capacity) if running else f"{size_text(capacity)} if Ray starts now"
@@ -168,13 +159,11 @@ def check_object_store(
 def check_shared_memory(shared: int, capacity: int) -> Finding:
     """Check that the object store fits into /dev/shm; else Ray keeps it on the disk."""
     text = f"{size_text(shared)} for an object store of {size_text(capacity)}"
-    if shared < capacity:
-        text += ": Ray keeps it on the disk instead, which is slow"
-        step = (
-            "Give the container more: docker run --shm-size; on Kubernetes an emptyDir in memory."
-        )
-        return warned("/dev/shm", text, step)
-    return passed("/dev/shm", text)
+    if shared >= capacity:
+        return passed("/dev/shm", text)
+    text += ": Ray keeps it on the disk instead, which is slow"
+    step = "Give the container more: docker run --shm-size; on Kubernetes an emptyDir in memory."
+    return warned("/dev/shm", text, step)
 
 
 def check_gpus(gpus: Gpus, counted: float | None) -> list[Finding]:

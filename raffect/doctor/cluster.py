@@ -60,11 +60,7 @@ def ask_for_access(address: str, seconds: float, as_stranger: bool = False) -> A
 
 @dataclass(frozen=True)
 class Node:
-    """A live node as Ray counts it: the object store in bytes.
-
-    Attributes:
-        session: Folder of Ray's session there, where it also spills.
-    """
+    """A live node as Ray counts it; `session` is Ray's folder there, where it also spills."""
 
     identity: str
     name: str
@@ -75,12 +71,9 @@ class Node:
 
 
 class Cluster:
-    """A cluster that this process has joined, with an actor on each node.
+    """A cluster that this process has joined, with an actor on each node, by its identity.
 
-    Attributes:
-        nodes: The live ones, the head first.
-        lost: The reason of each death that was not meant to be, by the node's name.
-        actors: Handles by the node's identity, once started.
+    `nodes` are the live ones, the head first; `lost` the reasons of unmeant deaths by node's name.
     """
 
     def __init__(self) -> None:
@@ -137,11 +130,7 @@ class Cluster:
 
 @contextmanager
 def joined(address: str) -> Iterator[Cluster]:
-    """The cluster at an address, for the time of a block.
-
-    Raises:
-        RaffectError: It can't be joined.
-    """
+    """The cluster at an address, for the time of a block; a RaffectError if it can't be joined."""
     connect(address)
     cluster = Cluster()
     try:

@@ -37,10 +37,8 @@ _SLACK_S = 5.0
 class Examination:
     """What all places are examined with; `code` and `driver` are the driver's.
 
-    Attributes:
-        folder: The examination's own in the store.
-        features: Those that a sweep would use; None where there are none.
-        driver: None where the driver's machine did not answer.
+    `folder` is the examination's own in the store, `features` those that a sweep would use, and
+    `driver` is None where its machine did not answer.
     """
 
     store: Store
@@ -70,12 +68,8 @@ def examine(
 ) -> list[Finding]:
     """Check this machine, or the driver, the cluster and each of its nodes.
 
-    Args:
-        address: A cluster's; None means RAY_ADDRESS, else this machine alone.
-        store: URI; None means RAFFECT_STORE, else the default.
-        features: Name of the features of a sweep to come; None: the largest in the store.
-        timeouts: Limits of all calls that may hang.
-        tell: Called with the place that is being examined.
+    Without an address: RAY_ADDRESS, else this machine alone; without the features of a sweep to
+    come: the largest in the store. `tell` is called with the place that is being examined.
 
     Raises:
         SettingsError: The address is a job server's, or the store's URI is invalid.
@@ -125,11 +119,8 @@ def look(
 ) -> Seen:
     """Look around in this process; called on the driver and, by Ray, on each node.
 
-    Args:
-        store: Used as a sweep uses it, see `visit_store` for `folder`, `who` and `note`.
-        temporary: Where Ray spills.
-        timeouts: Limits of all calls that may hang.
-        with_gpus: Whether to ask torch, which takes a while.
+    See `visit_store` for `folder`, `who` and `note`. `temporary` is where Ray spills; asking torch
+    for GPUs takes a while.
     """
     # First: opening a store sets defaults that the machine's variables then show.
     visit = within(timeouts.store, visit_store, store.uri, folder, who, note)
@@ -177,9 +168,7 @@ def _check_driver(exam: Examination, seen: Seen) -> list[Finding]:
 
 def _check_disks(machine: Machine) -> list[Finding]:
     names = ("temp disk", "store disk")
-    return [
-        checks.check_disk(disk, name) for disk, name in zip(machine.disks, names, strict=False)
-    ]
+    return list(map(checks.check_disk, machine.disks, names))
 
 
 def _check_memory(

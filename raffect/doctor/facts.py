@@ -17,12 +17,9 @@ class Disk:
 
 @dataclass(frozen=True)
 class Token:
-    """Where a process finds Ray's token (a variable or a file), never the token itself.
+    """Where a process finds Ray's token, never the token itself.
 
-    Attributes:
-        mode: RAY_AUTH_MODE, empty where it is not set.
-        source: The variable's name or the file's path; empty where there is no token.
-        permissions: Mode bits of the file.
+    `mode` is RAY_AUTH_MODE, `source` a variable's name or a file's path; empty where not set.
     """
 
     mode: str
@@ -35,14 +32,10 @@ class Token:
 class Machine:
     """What a process on a machine may use; sizes in bytes.
 
-    Attributes:
-        cores: Logical cores of the machine.
-        usable: Cores that this process gets, by its affinity and its container's quota.
-        memory: Free memory within the container's limit.
-        shared: Size of /dev/shm.
-        open_files: Limit per process, after Ray has raised what it may raise.
-        threads: OMP_NUM_THREADS, empty where it is not set.
-        variables: Environment variables that decide how S3 is reached; no credentials.
+    Of the logical `cores` it gets `usable`, by its affinity and its container's quota. `memory` is
+    free within the container's limit, `shared` the size of /dev/shm, `open_files` the limit after
+    Ray has raised it, `threads` OMP_NUM_THREADS or empty. `variables` decide how S3 is reached and
+    hold no credentials.
     """
 
     cores: int
@@ -68,13 +61,10 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """What torch and the system say of GPUs.
+    """What torch and the system say of GPUs; `problem`: why torch sees none, in its own words.
 
-    Attributes:
-        built_for: The CUDA (or HIP) version that torch was built for; empty: CPUs only.
-        driver: The newest CUDA version that the driver supports; empty if it did not say.
-        present: GPUs that the system shows, whether torch sees them or not.
-        problem: Why torch sees none, in torch's own words.
+    `built_for` is the CUDA (or HIP) version of torch, empty if for CPUs only; `driver` the newest
+    CUDA version that the driver supports. The system shows `present` GPUs, seen by torch or not.
     """
 
     torch: str = ""
@@ -99,10 +89,8 @@ class StoreAction:
 class StoreVisit:
     """How the store behaved from one place.
 
-    Attributes:
-        actions: In order, up to the first that failed, and `delete` if anything was written.
-        saw_note: Whether the driver's note was there; None where none was left.
-        skew: Seconds that the store's server is ahead of this machine; None for a folder.
+    `actions` end with the first that failed, and `delete` if anything was written; `saw_note` is
+    None where the driver left none. The server is `skew` seconds ahead; None for a folder.
     """
 
     actions: tuple[StoreAction, ...]
@@ -128,11 +116,9 @@ class Offset:
 
 @dataclass(frozen=True)
 class Access:
-    """A cluster's answer to a request for its versions.
+    """A cluster's answer to a request for its versions, or the `text` that it said instead.
 
-    Attributes:
-        answer: `open`, `refused` (it wants a token that was not given) or `silent`.
-        text: What it said instead.
+    `answer` is `open`, `refused` (it wants a token that was not given) or `silent`.
     """
 
     answer: str

@@ -28,13 +28,9 @@ def new_folder() -> str:
 
 
 def visit_store(uri: str, folder: str, who: str, note: str | None = None) -> StoreVisit:
-    """Write, read, list, create twice and delete; and look for the driver's note.
+    """Write, read, list, create twice and delete below `folder/who`; look for the driver's note.
 
-    Args:
-        uri: The store.
-        folder: The examination's own in the store.
-        who: This place's own name below the folder.
-        note: Text that the driver left in the folder; None: it left none.
+    The folder is the examination's own; `note` is what the driver left there, None if nothing.
     """
     store = Store(uri)
     with left_as_found(store, folder):
@@ -66,9 +62,8 @@ def left_note(uri: str, folder: str) -> Iterator[str]:
 def left_as_found(store: Store, folder: str) -> Iterator[None]:
     """Remove the folders of a local store that a block has made and left empty."""
     target = Path(store.path(folder))
-    missing = [
-        place for place in (target, *target.parents) if store.is_local and not place.exists()
-    ]
+    places = (target, *target.parents) if store.is_local else ()
+    missing = [place for place in places if not place.exists()]
     try:
         yield
     finally:
@@ -163,7 +158,7 @@ def _create_twice(store: Store, key: str) -> str | None:
 
 def _timed(action: str, do: Callable[[], str | None]) -> StoreAction:
     began = time.perf_counter()
-    problem, next_step = None, ""
+    next_step = ""
     try:
         problem = do()
     except RaffectError as error:

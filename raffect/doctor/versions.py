@@ -28,12 +28,7 @@ _INSTALL = "Install raffect there as on the driver: pip install --constraint con
 
 @dataclass(frozen=True)
 class Expected:
-    """What should be installed.
-
-    Attributes:
-        requirements: raffect's dependencies; empty where they are not known.
-        pins: The versions that raffect is tested with; empty without a constraints.txt.
-    """
+    """What should be installed: dependencies, and the tested `pins`; empty where not known."""
 
     python: SpecifierSet
     requirements: tuple[Requirement, ...]

@@ -46,12 +46,7 @@ _NOT_VALIDATED = "The best model's predictions were not asked for."
 
 
 def collect(store: Store, sweep: str) -> ReportData:
-    """The numbers of one sweep's report.
-
-    Raises:
-        NotThereError: The store holds no such sweep.
-        StoreError: The store can't be read.
-    """
+    """The numbers of one sweep's report; a NotThereError if the store holds no such sweep."""
     view = load_sweep(store, sweep)
     plan = read_plan(store, sweep)
     sources = plan.get("sources", {}) if view.manifest is None else view.manifest.sources
@@ -79,14 +74,8 @@ def assemble(
 ) -> ReportData:
     """The numbers of a report from a leaderboard; reads nothing.
 
-    Args:
-        view: The leaderboard.
-        store: URI of the store, for the commands.
-        distributions: The study's distributions by trial number; guessed where missing.
-        ancestors: What the sweep was made from.
-        synthetic: The dataset is a synthetic one.
-        validation: What the best model predicts, or why that is unknown.
-        own_space: The space is not the task's default, as that is now.
+    `distributions`, by trial number, are guessed where missing; `validation` may say why it is
+    unknown; `own_space`: the space is not the task's default, as that is now.
     """
     trials = tuple(sorted(view.rows, key=lambda row: row.number))
     searched = tuple(dict.fromkeys(name for trial in trials for name in trial.params))

@@ -122,12 +122,9 @@ class StateCost:
 class Cost:
     """What the sweep took, and what pruning saved.
 
-    Attributes:
-        states: Of each state that occurs; without trials that another sweep paid for.
-        hours: Of all runs of the command together; 0 if unknown.
-        budget: Epochs of a full trial.
-        saved_epochs: Epochs that the pruned trials did not run.
-        saved_device_seconds: What they would have taken at each trial's own pace.
+    `states` leave out trials that another sweep paid for. `hours` are of all runs of the command
+    together, 0 if unknown; `budget` are the epochs of a full trial. What pruned trials did not run
+    would have taken `saved_device_seconds` at each trial's own pace.
     """
 
     states: tuple[StateCost, ...]
@@ -169,13 +166,10 @@ class EndedTrial:
 
 @dataclass(frozen=True)
 class ChosenVideo:
-    """A video whose curves are shown, and why.
+    """A video whose curves are shown, and why: best, median or worst.
 
-    Attributes:
-        why: best, median or worst.
-        score: Of this video alone (validation.video_score).
-        frames: Valid frames.
-        step: Only every so many frames are shown.
+    `score` is of this video alone (validation.video_score), `frames` are the valid ones; only
+    every `step` frames are shown.
     """
 
     why: str
@@ -187,18 +181,11 @@ class ChosenVideo:
 
 @dataclass(frozen=True)
 class Validation:
-    """What the best trial's model predicts on validation.
+    """What the best trial's model, `SWEEP:NUMBER`, predicts on validation.
 
-    Attributes:
-        model: `SWEEP:NUMBER`.
-        score: Of these predictions; that of the leaderboard but for the device's rounding.
-        interval: Percentile bootstrap over videos, 95 %.
-        frames: Valid frames.
-        videos: Videos with a valid frame.
-        confusion: What was predicted for what (validation.confusion_of).
-        per_video: Each video's own score.
-        curves: True and predicted values over time of the videos that are shown.
-        shown: Which these are.
+    The score is that of the leaderboard but for the device's rounding, its 95 % interval a
+    percentile bootstrap over videos. Only valid frames count, and videos that have one.
+    `confusion`: see validation.confusion_of; `curves` are over time, of the videos in `shown`.
     """
 
     model: str
@@ -214,17 +201,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All numbers of the report of one sweep.
+    """All numbers of the report of one sweep; `store` is a URI.
 
-    Attributes:
-        store: URI of the store.
-        baseline: Score of the trivial prediction; None if unknown.
-        reachable: Best reachable score, known of synthetic data only.
-        trials: By number; a page may draw fewer than there are.
-        best_so_far: By trial number the best score of the trials up to it.
-        searched: Names of the searched parameters, in the order in which they were asked for.
-        by_end: The ended trials, in the order in which they ended.
-        not_validated: Why `validation` is unknown; empty when it is known.
+    `baseline` is the score of the trivial prediction, `reachable` the best, known of synthetic
+    data only. `trials` are by number (a page may draw fewer), `searched` parameters in the order
+    in which they were asked for. `not_validated` says why `validation` is unknown.
     """
 
     view: SweepView

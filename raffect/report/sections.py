@@ -73,13 +73,10 @@ _WHY = {"best": "Best", "median": "In the middle", "worst": "Worst"}
 
 @dataclass(frozen=True)
 class SweepSections:
-    """What the template of one sweep shows beside the numbers.
+    """What the template of one sweep shows beside the numbers in `data`.
 
-    Attributes:
-        id: Of its element, unique on the page.
-        data: All numbers.
-        drawn: Those of them that the figures show.
-        names: Short names of the searched parameters.
+    `id` is of its element, unique on the page; the figures show the numbers in `drawn`; `names`
+    are short ones of the searched parameters.
     """
 
     id: str
@@ -307,7 +304,6 @@ def cost_sentences(cost: Cost) -> list[str]:
             f"{duration(cost.saved_device_seconds)} of devices."
         )
     if cost.taken_over:
-        sentences.append(
-            f"{cost.taken_over} results were taken over from other sweeps at no cost."
-        )
+        taken = f"{cost.taken_over} results were taken over from other sweeps"
+        sentences.append(f"{taken} at no cost.")
     return sentences

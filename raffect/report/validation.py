@@ -72,11 +72,7 @@ def _read_kept(store: Store, key: str, identity: Mapping[str, object]) -> Valida
 
 
 def from_json(tree: object) -> Validation:
-    """What `dataclasses.asdict` made of a Validation.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """What `dataclasses.asdict` made of a Validation; a ValueError of anything else."""
     return TypeAdapter(Validation).validate_python(tree)
 
 
@@ -99,8 +95,7 @@ def validation_of(
 ) -> Validation:
     """What a model's predictions of every frame, by video, are worth.
 
-    Raises:
-        DataError: A valid frame has no prediction, or no frame is valid.
+    A DataError if a valid frame has no prediction, or no frame is valid.
     """
     found = evaluate(task, predictions, labels)
     videos = {name: of for name, of in labels.items() if of.valid.any()}
@@ -111,6 +106,7 @@ def validation_of(
         for name, of in videos.items()
     }
     scores = {name: video_score(task, *pair) for name, pair in pairs.items()}
+    per_video = [(name, len(true), scores[name]) for name, (_, true) in pairs.items()]
     shown = choose_videos(scores, videos)
     return Validation(
         model=model,
@@ -118,16 +114,8 @@ def validation_of(
         interval=found.interval,
         frames=found.frames,
         videos=found.videos,
-        confusion=confusion_of(
-            task,
-            np.concatenate([p for p, _ in pairs.values()]),
-            np.concatenate([y for _, y in pairs.values()]),
-        ),
-        per_video=table(
-            "videos",
-            ("video", "frames", "score"),
-            [(name, len(pairs[name][1]), scores[name]) for name in pairs],
-        ),
+        confusion=confusion_of(task, *map(np.concatenate, zip(*pairs.values(), strict=True))),
+        per_video=table("videos", ("video", "frames", "score"), per_video),
         curves=_curves(task, predictions, videos, shown),
         shown=shown,
     )
@@ -138,11 +126,7 @@ def video_score(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> 
 
     The challenge counts a class that occurs nowhere as 0, which no video of few classes could
     make up for: here the mean is over the classes or units that were seen or predicted in it.
-
-    Args:
-        task: The task.
-        predictions: `(frames, outputs)`.
-        labels: `(frames, label_width)`, valid frames only.
+    Predictions `(frames, outputs)` and labels `(frames, label_width)` are of valid frames only.
     """
     if task is Task.VA:
         return score(task, predictions, labels).value
@@ -212,12 +196,7 @@ def confusion_of(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) ->
 
     EXPR: all pairs of expressions, with the share of the frames of the true one. AU: true and
     false positives and negatives of each unit. VA: pairs of bins of both, with the share of the
-    frames in the true one's bin; a bin is named by its middle.
-
-    Args:
-        task: The task.
-        predictions: `(frames, outputs)`.
-        labels: `(frames, label_width)`, valid frames only.
+    frames in the true one's bin; a bin is named by its middle. Arrays as in `video_score`.
     """
     count = {Task.VA: _valence_arousal, Task.EXPR: _expressions, Task.AU: _action_units}
     return count[task](predictions, labels)

@@ -35,17 +35,11 @@ Entry = Mapping[str, Any]
 
 @dataclass
 class _Source:
-    """One sweep's journal, as far as it is read.
+    """One sweep's journal, as far as it is read: so many entries, in `objects` by then.
 
-    Attributes:
-        objects: Names of the journal's objects when it was read last.
-        first: The journal's first entry, by which a journal that was begun anew is recognised.
-        read: Number of its entries that were read.
-        changed: When it was seen to have changed.
-        created: Number of studies that it has had.
-        names: Name of each of its studies by the journal's own number.
-        studies: Number of each study in the common log, by the journal's own.
-        trials: The same of each trial.
+    By its `first` entry a journal that was begun anew is recognised. It has `created` so many
+    studies. By the journal's own numbers: `names` of its studies, and the numbers of `studies` and
+    `trials` in the common log.
     """
 
     name: str
@@ -75,7 +69,6 @@ class GatheredJournal(BaseJournalBackend):
         refresh_s: Least time between two looks at the store: optuna-dashboard asks for a page
             several times a second, and each look costs a request per sweep on object storage.
         on_trouble: Called when the store does not answer; what is known is shown meanwhile.
-
     """
 
     def __init__(
@@ -203,8 +196,7 @@ class GatheredJournal(BaseJournalBackend):
         source.created += 1
         self._studies += 1
         # In a copy of a sweep's folder the study has the old name; no sweep's name has a slash.
-        unique = name if name == source.name else f"{source.name}/{name}"
-        return {**entry, "study_name": unique}
+        return {**entry, "study_name": name if name == source.name else f"{source.name}/{name}"}
 
 
 def read_only() -> ConflictError:

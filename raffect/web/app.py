@@ -57,12 +57,10 @@ OnBug = Callable[[str], None]
 def make_app(
     store: Store, hosts: Sequence[str] = ("*",), on_bug: OnBug = lambda trace: None
 ) -> Starlette:
-    """The application.
+    """The application; `on_bug` is called with the traceback of each bug.
 
-    Args:
-        hosts: Names by which a browser may ask; any other is refused, so that no foreign page can
-            have its own name point here and read what this one shows.
-        on_bug: Called with the traceback of each bug.
+    A browser may ask by the names in `hosts` only, so that no foreign page can have its own name
+    point here and read what this one shows.
     """
     pages = _Pages(LiveSweeps(store))
     errors = (HTTPException, NotThereError, StoreError, Exception)

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -37,15 +38,11 @@ are missing and nobody holds it. `writing`: it could not be read yet."""
 
 @dataclass(frozen=True)
 class LiveSweep:
-    """A sweep as it was at the last look.
+    """A sweep as it was at the last look; `view` is None as long as it could not be read.
 
-    Attributes:
-        view: Its leaderboard; None as long as it could not be read.
-        job: The Ray job of the command that runs it.
-        host: Where that command runs.
-        trouble: Why this is not the newest state.
-        study: Changes whenever its study or its scores under further seeds change.
-        version: Changes whenever anything of this changes.
+    `job` and `host` are of the command that runs it; `trouble` says why this is not the newest
+    state. `study` changes whenever its study or its scores under further seeds do, `version`
+    whenever anything of this does.
     """
 
     name: str
@@ -62,11 +59,8 @@ class LiveSweep:
 class _Memory:
     """What is kept of a sweep from one look to the next; times by the clock of LiveSweeps.
 
-    Attributes:
-        files: Names of its files, by which a change is noticed.
-        renewed: When the text of its lease was seen first.
-        changed: When its files were seen to have changed.
-        cost: Least time until it is read again.
+    A change is noticed by the names in `files`, and was seen at `changed`; the text of `lease` was
+    first seen at `renewed`. `cost` is the least time until it is read again.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,18 +84,12 @@ class LiveSweeps:
         self._memories: dict[str, _Memory] = {}
 
     def all(self) -> list[LiveSweep]:
-        """All sweeps, the last changed first; those in which nothing happens are read rarely.
-
-        Raises:
-            StoreError: The store can't be read.
-        """
+        """All sweeps, the last changed first; those in which nothing happens are read rarely."""
         found = []
         for name in self.store.names(SWEEPS):
-            try:
+            # Deleted meanwhile, or something else that lies there.
+            with suppress(NotThereError):
                 found.append(self.look(name, idle_s=IDLE_REFRESH_S))
-            except NotThereError:
-                # Deleted meanwhile, or something else that lies there.
-                continue
 
         def recency(sweep: LiveSweep) -> tuple[bool, str]:
             changed = sweep.view.changed if sweep.view else None
@@ -110,10 +98,7 @@ class LiveSweeps:
         return sorted(found, key=recency, reverse=True)
 
     def look(self, name: str, idle_s: float = 0.0) -> LiveSweep:
-        """A sweep as it is now.
-
-        Args:
-            idle_s: Longest time between two looks while nothing happens in it.
+        """A sweep as it is now; looks may be `idle_s` apart while nothing happens in it.
 
         Raises:
             NotThereError: There is no such sweep.

@@ -142,16 +142,10 @@ def rate_of(rows: Sequence[TrialRow]) -> float | None:
 
 @dataclass(frozen=True)
 class Chart:
-    """Scores over the trials' numbers, as paths of an SVG.
+    """Scores over the trials' numbers up to `last`, as paths of an SVG; marks by state.
 
     The box is stretched to the room that there is: lines keep their width, and a mark is a line
-    of length 0 with round ends.
-
-    Attributes:
-        marks: A path for each state that has marks.
-        best: The path of the best score so far.
-        grid: Heights of the grid lines; `labels` are their scores, from the top.
-        last: The highest number.
+    of length 0 with round ends. `grid` are heights of lines, `labels` their scores, from the top.
     """
 
     marks: dict[str, str]
