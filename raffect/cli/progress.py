@@ -29,11 +29,11 @@ class SweepTable:
     """Shows a sweep while it runs, under a title such as `VA sweep 'va'`; a context manager."""
 
     def __init__(self, screen: Screen, title: str) -> None:
-        from raffect.sweep.progress import LiveSweep
+        from raffect.sweep.progress import RunningSweep
 
         self._screen = screen
         self._title = title
-        self._sweep = LiveSweep()
+        self._sweep = RunningSweep()
         self._told = 0.0
         self._best: float | None = None
         self._spinner = Spinner("dots")

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,7 +23,7 @@ from raffect.jobs.submission import BOARD_VARIABLE, JOB_VARIABLE, LIVE, MARK
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import REPORT
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.progress import STATES, Glance, LiveSweep, Standing, SweepProgress
+from raffect.sweep.progress import STATES, Glance, RunningSweep, Standing, SweepProgress
 from raffect.text import first_line
 
 EVERY_S = 5.0
@@ -61,9 +60,6 @@ class SweepPublisher:
     """Publishes a sweep while a block runs, and its last state at the end of it.
 
     Args:
-        store: The sweep's store.
-        sweep: Its name.
-        task: Its task.
         on_note: Told, once for each place, that it can't be kept current.
         every_s: Seconds between two publications.
         places: Opens the places; called when the sweep first has news, with Ray connected.
@@ -84,7 +80,7 @@ class SweepPublisher:
         self._on_note = on_note
         self._every_s = every_s
         self._open = places
-        self._live = LiveSweep()
+        self._live = RunningSweep()
         self._found: Standing | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -94,12 +90,7 @@ class SweepPublisher:
     def __enter__(self) -> SweepPublisher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._thread is None:
             return
         with self._lock:
@@ -116,8 +107,7 @@ class SweepPublisher:
     def publish_finished(self, connect: Callable[[], None]) -> None:
         """Publish a sweep that needed no trial more, so that a job which found it so shows it.
 
-        Args:
-            connect: Connects to Ray, which such a sweep had no need of.
+        `connect` connects to Ray, which such a sweep had no need of.
         """
         if self._thread is not None or find_job(os.environ) is None:
             return
@@ -149,13 +139,10 @@ class SweepPublisher:
         except Exception as error:
             self._note("Ray's dashboard", error)
             return
-        ended = False
-        while True:
+        self._publish(places)
+        while not self._ended.wait(self._every_s):
             self._publish(places)
-            if ended:
-                return
-            # Once more after the end: the last state.
-            ended = self._ended.wait(self._every_s)
+        self._publish(places)
 
     def _publish(self, places: list[Place]) -> None:
         with self._lock:
@@ -187,15 +174,7 @@ def find_job(environment: Mapping[str, str]) -> str | None:
 
 
 class JobCard:
-    """Keeps the job's metadata current.
-
-    Args:
-        job: Ray's id of the job.
-        store: URI of the sweep's store.
-        sweep: The sweep.
-        task: Its task.
-        environment: Where the address of raffect's own page is named; the process's by default.
-    """
+    """Keeps the job's metadata current; the environment names the address of raffect's page."""
 
     name = "the job in Ray's dashboard"
 
@@ -217,11 +196,7 @@ class JobCard:
         self._shown: dict[str, str] = {}
 
     def show(self, standing: Standing, glance: Glance | None) -> None:
-        """Write what has changed.
-
-        Raises:
-            LookupError: The cluster knows no such job.
-        """
+        """Write what has changed; LookupError when the cluster knows no such job."""
         news = {**describe(standing), **self._links}
         live = "" if glance is None else glance.to_json()
         if 0 < len(live) <= _LONGEST_LIVE:
@@ -311,12 +286,7 @@ _OWN = {"raffect_top_score": "rank", "raffect_trials": "state"}
 
 
 class Gauges:
-    """Sets the metrics of a sweep.
-
-    Args:
-        sweep: Its name.
-        task: Its task.
-    """
+    """Sets the metrics of a sweep."""
 
     name = "the metrics"
 

@@ -15,8 +15,6 @@ STORAGE = "storage"
 LIMIT = "limit"
 EXCEPTION = "exception"
 _LONGEST = 300
-_HOST_MEMORY = "running low on memory"
-"""How Ray's memory monitor words the end of a process that it killed."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -38,7 +36,8 @@ def reason_of(error: BaseException) -> str:
 
 def reason_of_loss(message: str) -> str:
     """The reason for a trial whose process ended, from what the engine says of it."""
-    kind = OUT_OF_MEMORY if _HOST_MEMORY in message else LOST_ACTOR
+    # So Ray's memory monitor words the end of a process that it killed.
+    kind = OUT_OF_MEMORY if "running low on memory" in message else LOST_ACTOR
     return _reason(kind, message)
 
 

@@ -28,13 +28,8 @@ class Standing:
 
     Attributes:
         states: Its own trials that ended by state, and those that run.
-        target: Trials that were asked for.
         best: The best score, results taken over from other sweeps included.
-        best_trial: Its trial.
-        best_params: What the space chose for it.
         top: The best scores by rank.
-        hours: Of all runs of the command.
-        device_hours: The same of its devices.
         rate: Trials that ended per hour of this run.
         epoch_seconds: Time of an epoch of late; None before the first whole one.
         left: Trials that this run left unfinished; the next one continues them.
@@ -55,16 +50,10 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepProgress(Standing):
-    """What happened in a sweep, and how it stands then.
+    """What happened to a trial (a RunningTrial's fields), and how its sweep stands then.
 
     Attributes:
-        event: A trial began, finished an epoch, or ended.
-        trial: Its number.
-        epoch: Its finished epochs.
-        epochs: A trial's full budget.
-        score: Its best score so far.
         state: RUNNING, or how it ended.
-        reason: Why it failed.
         finished: Trials that ended, in all drivers' runs.
         seconds: Of this run of the command.
         note: What was done to save the trial.
@@ -111,10 +100,7 @@ class RunningTrial:
 class Glance:
     """A running sweep as a screen shows it.
 
-    Attributes:
-        last: What happened last.
-        running: Trials that run, in the order of their start, not more than a screen holds.
-        more: Further ones that run.
+    `running` are in the order of their start, as many as a screen holds; `more` run besides.
     """
 
     last: SweepProgress
@@ -135,11 +121,7 @@ class Glance:
 
     @staticmethod
     def from_json(text: str) -> Glance:
-        """What `to_json` wrote.
-
-        Raises:
-            ValueError: It is something else, e.g. of another version.
-        """
+        """What `to_json` wrote; ValueError when it is something else, e.g. of another version."""
         return _adapter().validate_json(text)
 
 
@@ -148,12 +130,8 @@ def _adapter() -> TypeAdapter[Glance]:
     return TypeAdapter(Glance)
 
 
-class LiveSweep:
-    """Keeps current what a running sweep tells event by event.
-
-    Args:
-        clock: Seconds.
-    """
+class RunningSweep:
+    """The state of a running sweep, put together from its events; the clock is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -164,8 +142,14 @@ class LiveSweep:
         self._epochs: deque[float] = deque(maxlen=_EPOCHS)
 
     def add(self, progress: SweepProgress) -> None:
-        """Take in what happened."""
-        self._time(progress)
+        """Take in what happened, and how long epochs took."""
+        now = self._clock()
+        # The first epoch also waits for a process: it starts the clock only.
+        known = self._reached.pop(progress.trial, None)
+        if progress.event == "epoch":
+            self._reached[progress.trial] = (progress.epoch, now)
+        if known is not None and progress.epoch > known[0] and progress.state != "FAIL":
+            self._epochs.append((now - known[1]) / (progress.epoch - known[0]))
         self._last = progress
         if progress.event == "finished":
             self._running.pop(progress.trial, None)
@@ -173,15 +157,6 @@ class LiveSweep:
             self._running[progress.trial] = RunningTrial(
                 progress.trial, progress.epoch, progress.epochs, progress.score
             )
-
-    def _time(self, progress: SweepProgress) -> None:
-        """Note how long epochs took; the first also waits for a process, and is left out."""
-        now = self._clock()
-        known = self._reached.pop(progress.trial, None)
-        if progress.event == "epoch":
-            self._reached[progress.trial] = (progress.epoch, now)
-        if known is not None and progress.epoch > known[0] and progress.state != "FAIL":
-            self._epochs.append((now - known[1]) / (progress.epoch - known[0]))
 
     def end(self) -> None:
         """The command ends: what runs now is for the next one to continue."""

@@ -1,7 +1,4 @@
-"""A trial on its way: what its process tells, and the row that all readers of a sweep read.
-
-Between the two lies what the study keeps of it (attributes.py).
-"""
+"""A trial: what its process reports to the study, and the row that readers get back from it."""
 
 from __future__ import annotations
 
@@ -39,17 +36,8 @@ _TUNE_KEY = "told"
 class TrialFacts:
     """What a trial's process knows beside its epochs; None where it is not known (yet).
 
-    Attributes:
-        host: Where it runs.
-        device: What it trains on.
-        parameters: Trained values of its model.
-        latency_ms: Milliseconds that its model takes per 1,000 frames.
-        devices: Devices (GPUs, or slots of a cluster without) that it takes.
-        workers: Processes that train its model together.
-        accumulation: Parts in which it takes each batch, since it was out of memory.
-        note: What was done to save it.
-        files: Files of its model, once that is written.
-        margins: By how much its model misses each limit (Limits.margins).
+    Names and units are the study's (attributes.py). `workers` train the model together, `note`
+    says what was done to save the trial, and `margins` are Limits.margins.
     """
 
     host: str | None = None
@@ -77,9 +65,6 @@ class TrialReport:
 
     Attributes:
         history: All of its epochs, also those that were told before.
-        facts: What else is known.
-        done: It has used its budget, or can't go on.
-        failure: Why it can't go on.
         refusal: Which limit its model is beyond; it is then not trained.
     """
 
@@ -91,7 +76,7 @@ class TrialReport:
 
     @property
     def epoch(self) -> int:
-        """Its finished epochs."""
+        """Finished epochs."""
         return self.history[-1].epoch if self.history else 0
 
     @property
@@ -133,28 +118,22 @@ class TrialJson(TypedDict):
 class TrialRow:
     """One trial of a sweep, as it is in the study.
 
+    What attributes.py names is not explained again.
+
     Attributes:
-        number: Its number; 0 is the recipe.
-        state: How it ended, if it has.
         score: That of its best epoch on validation so far; None when it failed.
-        epochs: Epochs it ran.
-        seconds: Time of those epochs.
+        seconds: Time of its epochs.
         params: What the space chose, by dotted key.
-        reason: Why it failed, or was refused by a limit.
         model: `SWEEP:NUMBER` when it left a model; that of the sweep that trained it.
         best_epoch: 1-based epoch of the score.
-        curve: Its epochs.
-        parameters: Trained values of its model.
         attributes: What else is recorded: host, device, seed, config_hash, latency_ms, ...
         objectives: Value of each objective of the sweep, once the trial ended well.
         pareto: No other trial is better in one objective and as good in the others.
-        devices: Devices (GPUs, or slots of a cluster without) that it took; may be a fraction.
-        origin: `SWEEP:NUMBER` when the result was taken over from another sweep.
+        devices: May be a fraction.
         violations: By how much it misses each limit; empty when it meets them.
         finished: When it ended, ISO 8601; None while it runs.
         seeds: Scores of its configuration under other seeds, by seed (`raffect retrain`).
         tied: Its score is within the spread over seeds of the best trial's.
-        files: Files of its model, as the sweep's manifest lists them.
     """
 
     number: int
@@ -186,10 +165,7 @@ class TrialRow:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may be the best: it ended with a score and a model, within the limits.
-
-        A result taken over from another sweep counts like one run here.
-        """
+        """Whether it may be the best, run here or taken over: a score, a model, no violation."""
         has_score = self.score is not None and math.isfinite(self.score)
         return self.model is not None and has_score and not self.violations
 

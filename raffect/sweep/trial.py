@@ -35,12 +35,9 @@ class TrialHome:
     """Where the trials of a sweep leave what they make, and when.
 
     Attributes:
-        store: The store.
-        sweep: The sweep.
         rungs: Epochs after which the study may prune: the model is written before, so that a
             trial that is told PRUNED has one.
         checkpoint_seconds: Least time between two checkpoints.
-        limits: Constraints on the trials' models.
         devices: Devices that a trial takes, to be recorded.
     """
 
@@ -60,11 +57,7 @@ class TrialHome:
         return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}")
 
     def write_model(self, number: int, trainer: Trainer) -> tuple[FileEntry, ...]:
-        """Write the trial's model; the metrics, which say what it is, last.
-
-        Returns:
-            Its files, for the sweep's manifest.
-        """
+        """Write the trial's model, the metrics last; its files are for the sweep's manifest."""
         entries = []
         below = sweep_folder(self.sweep)
         for name, data in trainer.model_files().items():
@@ -89,7 +82,6 @@ class SweepTrial(tune.Trainable):
         Args:
             config: Number, settings and slot of the trial.
             data: A reference to the TaskData, which all processes of a node share.
-            home: Where trials leave what they make.
         """
         self._slot = int(config["slot"])
         self._data = data[0]
@@ -143,7 +135,12 @@ class SweepTrial(tune.Trainable):
         except Exception as error:
             reason = reason_of(error)
             if kind_of(reason) != OUT_OF_MEMORY or self._config.optimiser.accumulation > 1:
-                return self._failed(reason)
+                facts = TrialFacts(
+                    host=platform.node(), accumulation=self._accumulation, note=self._note
+                )
+                history = tuple(self._epochs())
+                self._trainer = None
+                return TrialReport(history, facts, failure=reason)
         # The traceback keeps GPU tensors alive: free them outside of the except block.
         self.cleanup()
         self._halve()
@@ -162,7 +159,11 @@ class SweepTrial(tune.Trainable):
             if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
                 return TrialReport(facts=self._facts(self._trainer), refusal=why)
             if self._trainer.epoch:
-                return self._resume(self._trainer)
+                # The checkpoint's last epoch before the next one: the driver that asked for it
+                # may have died before it got the result, and the study has to judge each rung.
+                if self._trainer.epoch in self._home.rungs:
+                    self._files = self._home.write_model(self._number, self._trainer)
+                return self._result(self._trainer)
         trainer = self._trainer
         # Not again when only the store failed: the study has to judge each rung.
         if not trainer.done and not self._trained:
@@ -186,16 +187,6 @@ class SweepTrial(tune.Trainable):
         trainer = Trainer(self._config, resident)
         self._home.checkpoints(self._number).restore_latest(trainer)
         return trainer
-
-    def _resume(self, trainer: Trainer) -> TrialReport:
-        """Report the checkpoint's last epoch before the next one.
-
-        The driver that asked for it may have died before it got the result, and the study has to
-        judge each rung.
-        """
-        if trainer.epoch in self._home.rungs:
-            self._files = self._home.write_model(self._number, trainer)
-        return self._result(trainer)
 
     def _result(self, trainer: Trainer) -> TrialReport:
         return TrialReport(tuple(trainer.history), self._facts(trainer), trainer.done)
@@ -221,13 +212,8 @@ class SweepTrial(tune.Trainable):
         """Parts of a batch, to be recorded where it was halved to save the trial."""
         return None if self._note is None else self._config.optimiser.accumulation
 
-    def _failed(self, reason: str) -> TrialReport:
-        trainer, self._trainer = self._trainer, None
-        return self._failure(reason, trainer.history if trainer is not None else [])
-
-    def _failure(self, reason: str, history: Sequence[EpochResult]) -> TrialReport:
-        facts = TrialFacts(host=platform.node(), accumulation=self._accumulation, note=self._note)
-        return TrialReport(tuple(history), facts, failure=reason)
+    def _epochs(self) -> Sequence[EpochResult]:
+        return self._trainer.history if self._trainer is not None else ()
 
 
 def facts_of(

@@ -82,10 +82,7 @@ class StopTrialError(Exception):
 class TrialCheckpoints(CheckpointFolder):
     """Checkpoints that also leave the trial's model where the study may judge it.
 
-    Args:
-        home: The sweep's trials.
-        number: The trial.
-        gate: The Gate's actor.
+    `gate` is the Gate's actor.
     """
 
     def __init__(self, home: TrialHome, number: int, gate: Any) -> None:
@@ -129,20 +126,22 @@ class TrialCheckpoints(CheckpointFolder):
 class SweepTrialOnWorkers(SweepTrial):
     """Hands out the inner run's epochs one by one."""
 
+    _thread: threading.Thread | None
+    _history: list[EpochResult]
+    _results: queue.Queue[EpochResult]
+    _error: BaseException | None
+    _stopping: bool
+
     def setup(  # type: ignore[override]  # tune.with_parameters passes the last three
         self, config: Mapping[str, Any], data: Sequence[Any], home: TrialHome, workers: int
     ) -> None:
         """Take the first trial; `workers` train each trial's model."""
         self._workers = workers
-        self._thread: threading.Thread | None = None
         super().setup(config, data, home)
 
     def _take(self, config: Mapping[str, Any]) -> None:
         super()._take(config)
-        self._results: queue.Queue[EpochResult] = queue.Queue()
-        self._history: list[EpochResult] = []
-        self._error: BaseException | None = None
-        self._stopping = False
+        self._forget_run()
         self._margins: Mapping[str, float] = {}
 
     def cleanup(self) -> None:
@@ -166,7 +165,11 @@ class SweepTrialOnWorkers(SweepTrial):
         if not self._history:
             self._history = ray.get(self._gate.history.remote())
         self._history.append(result)
-        return self._result_of(self._history)
+        done = is_done(self._config.optimiser, self._history)
+        if done and self._thread is not None:
+            self._thread.join()
+        facts = self._with_own(ray.get(self._gate.facts.remote()))
+        return TrialReport(tuple(self._history), facts, done)
 
     def _refused(self) -> TrialReport | None:
         """The result of a model that is beyond a limit, found by one that nobody trains."""
@@ -225,15 +228,8 @@ class SweepTrialOnWorkers(SweepTrial):
                         self._forget_run()
                     raise error from None
 
-    def _result_of(self, history: Sequence[EpochResult]) -> TrialReport:
-        done = is_done(self._config.optimiser, history)
-        if done and self._thread is not None:
-            self._thread.join()
-        facts = self._with_own(ray.get(self._gate.facts.remote()))
-        return TrialReport(tuple(history), facts, done)
-
-    def _failed(self, reason: str) -> TrialReport:
-        return self._failure(reason, self._history)
+    def _epochs(self) -> Sequence[EpochResult]:
+        return self._history
 
     def _halve(self) -> None:
         super()._halve()

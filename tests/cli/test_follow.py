@@ -16,7 +16,7 @@ from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
 from raffect.jobs.client import Job, JobServer
 from raffect.jobs.submission import LIVE
-from raffect.sweep.progress import LiveSweep
+from raffect.sweep.progress import RunningSweep
 from tests.jobs.studies import progress
 
 
@@ -77,7 +77,7 @@ def events() -> list[Any]:
 
 
 def test_a_sweep_looks_as_it_does_on_this_machine(terminal: Screen) -> None:
-    table, watch = SweepTable(Screen(quiet=True), "tune va"), LiveSweep()
+    table, watch = SweepTable(Screen(quiet=True), "tune va"), RunningSweep()
     for event in events():
         table.update(event)
         watch.add(event)

@@ -13,7 +13,7 @@ from raffect.jobs import publish
 from raffect.jobs.publish import Place, SweepPublisher, describe, find_job, links, without_login
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.progress import STATES, Glance, LiveSweep, Standing
+from raffect.sweep.progress import STATES, Glance, RunningSweep, Standing
 from tests.jobs.studies import Sweep, progress
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
@@ -53,7 +53,7 @@ def wait(for_what: Callable[[], bool], seconds: float = 10.0) -> bool:
     return for_what()
 
 
-def standing(live: LiveSweep) -> Standing:
+def standing(live: RunningSweep) -> Standing:
     found = live.standing()
     assert found is not None
     return found
@@ -61,7 +61,7 @@ def standing(live: LiveSweep) -> Standing:
 
 def test_a_live_sweep_knows_states_and_the_time_of_epochs() -> None:
     now = [0.0]
-    live = LiveSweep(clock=lambda: now[0])
+    live = RunningSweep(clock=lambda: now[0])
     live.add(progress(trial=0))
     now[0] = 50.0
     live.add(progress(event="epoch", trial=0, epoch=1, score=0.1))
@@ -80,7 +80,7 @@ def test_a_live_sweep_knows_states_and_the_time_of_epochs() -> None:
 
 def test_a_failed_trial_s_last_epoch_says_nothing_about_time() -> None:
     now = [0.0]
-    live = LiveSweep(clock=lambda: now[0])
+    live = RunningSweep(clock=lambda: now[0])
     live.add(progress(event="epoch", epoch=1, score=0.1))
     now[0] = 500.0
     live.add(progress(event="finished", epoch=2, state="FAIL"))
@@ -88,7 +88,7 @@ def test_a_failed_trial_s_last_epoch_says_nothing_about_time() -> None:
 
 
 def test_what_runs_when_the_command_ends_is_left_to_be_continued() -> None:
-    live = LiveSweep()
+    live = RunningSweep()
     live.add(progress(states={"COMPLETE": 3, "RUNNING": 2}))
     live.end()
     assert standing(live).states["RUNNING"] == 0

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from raffect.sweep.progress import Glance, LiveSweep
+from raffect.sweep.progress import Glance, RunningSweep
 from tests.jobs.studies import progress
 
 
 def test_nothing_is_seen_before_anything_has_happened() -> None:
-    assert LiveSweep().glance() is None
+    assert RunningSweep().glance() is None
 
 
 def test_running_trials_are_those_that_began_and_have_not_ended() -> None:
-    watch = LiveSweep()
+    watch = RunningSweep()
     watch.add(progress(trial=0))
     watch.add(progress(trial=1))
     watch.add(progress(event="epoch", trial=0, epoch=2, score=0.5))
@@ -27,7 +27,7 @@ def test_running_trials_are_those_that_began_and_have_not_ended() -> None:
 
 
 def test_a_screen_holds_eight_of_them() -> None:
-    watch = LiveSweep()
+    watch = RunningSweep()
     for trial in range(20):
         watch.add(progress(trial=trial))
     glance = watch.glance()
@@ -37,7 +37,7 @@ def test_a_screen_holds_eight_of_them() -> None:
 
 
 def test_a_glance_comes_through_as_text() -> None:
-    watch = LiveSweep()
+    watch = RunningSweep()
     params = {"optimiser.lr": 1.5e-4, "model.tcn.depth": 3, "loss": "ccc", "channels": [16, 16]}
     for trial in range(9):
         watch.add(
@@ -50,7 +50,7 @@ def test_a_glance_comes_through_as_text() -> None:
 
 
 def test_messages_stay_where_they_are() -> None:
-    watch = LiveSweep()
+    watch = RunningSweep()
     watch.add(progress(event="finished", state="FAIL", reason="exception: secret", note="secret"))
     glance = watch.glance()
     assert glance is not None
