@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-_HOUR = 3600.0
-
 
 @dataclass
 class Budget:
@@ -16,12 +14,11 @@ class Budget:
     A device is a GPU; where a trial has none, its slot.
 
     Attributes:
-        hours: Most hours of all runs together; None: no limit.
-        device_hours: Most device hours of all trials together; None: no limit.
+        hours: Most of all runs together; None: no limit.
+        device_hours: Most of all trials together; None: no limit.
         before: Seconds of earlier runs.
-        devices: Devices of one trial; several may share one.
-        device_seconds: Device seconds of trials that ended, in all runs.
-        clock: Seconds from any moment on.
+        devices: Of one trial; several may share one.
+        device_seconds: Of trials that ended, in all runs.
     """
 
     hours: float | None = None
@@ -61,9 +58,8 @@ class Budget:
     @property
     def exhausted(self) -> str | None:
         """What is used up, for people; None as long as trials may begin."""
-        return exhausted(
-            self.hours, self.device_hours, self.seconds / _HOUR, self.all_device_seconds / _HOUR
-        )
+        spent, device_spent = self.seconds / 3600, self.all_device_seconds / 3600
+        return exhausted(self.hours, self.device_hours, spent, device_spent)
 
 
 def exhausted(

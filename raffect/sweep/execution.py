@@ -16,7 +16,6 @@ from ray import tune
 from ray.tune.execution import class_cache
 
 from raffect import engine
-from raffect.context import OnNote
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
@@ -27,7 +26,6 @@ from raffect.temporal.data import TaskData
 
 _ASK_EVERY_S = 2.0
 """Least seconds between two looks at what the cluster holds."""
-Room = Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,6 @@ class Execution:
     """How many trials run at a time, and what each takes of the cluster.
 
     Attributes:
-        concurrent: Trials at a time.
-        cpus: Cores of a trial.
         gpus: GPUs of a trial; several may share one.
         workers: Processes that train a trial's model together, beside the trial's own.
         devices: GPUs that a trial takes in all; without GPUs its slots.
@@ -52,11 +48,7 @@ class Execution:
 
 
 def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
-    """Fit trials to the cluster.
-
-    Args:
-        settings: The sweep's settings.
-        is_local: The cluster is this machine and won't grow.
+    """Fit trials to the cluster; one that is local is this machine and won't grow.
 
     Raises:
         SettingsError: Trials want GPUs that are not there and never will be.
@@ -64,8 +56,7 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     cpus, gpus = engine.count_cpus(), engine.count_gpus()
     if settings.workers_per_trial > 1:
         return _plan_workers(settings, cpus, gpus, is_local)
-    wanted = settings.gpus_per_trial
-    per_trial = wanted if wanted is not None else min(1.0, gpus)
+    per_trial = min(1.0, gpus) if settings.gpus_per_trial is None else settings.gpus_per_trial
     if per_trial > gpus and is_local:
         raise SettingsError(
             f"Each trial wants {per_trial:g} GPUs; this machine has {gpus:g}.",
@@ -85,10 +76,10 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
 
 
 def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: bool) -> Execution:
-    """Trials that only wait for workers of their own.
+    """Trials that take next to nothing, and wait for workers of their own.
 
-    The trial takes next to nothing, and no more trials run than have room for all their workers:
-    otherwise trials hold what the workers of others wait for, and none goes on.
+    No more trials run than have room for all their workers: otherwise trials hold what the
+    workers of others wait for, and none goes on.
     """
     if settings.gpus_per_trial:
         raise SettingsError(
@@ -105,67 +96,36 @@ def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: b
 
 
 def fitting(settings: SweepSettings, cpus: float, gpus: float, per_trial: float) -> int:
-    """How many trials fit at a time.
-
-    Args:
-        settings: The sweep's settings.
-        cpus: Cores.
-        gpus: GPUs.
-        per_trial: GPUs of a trial in one process.
-    """
-    if settings.workers_per_trial > 1:
-        workers = settings.workers_per_trial
-        fitting = math.floor((cpus - 0.1) / (workers * engine.cpus_per_worker(workers, cpus)))
-        if gpus >= workers:
-            fitting = min(fitting, math.floor(gpus / workers))
-        return max(0, fitting)
+    """How many trials fit at a time; `per_trial` are the GPUs of a trial in one process."""
+    workers = settings.workers_per_trial
+    if workers > 1:
+        found = math.floor((cpus - 0.1) / (workers * engine.cpus_per_worker(workers, cpus)))
+        by_gpu = math.floor(gpus / workers) if gpus >= workers else found
+        return max(0, min(found, by_gpu))
     by_gpu = math.floor(gpus / per_trial + 1e-9) if per_trial else math.floor(cpus)
     return min(by_gpu, math.floor(cpus))
 
 
-class GrowingRoom:
-    """As many trials as the nodes hold that are there, at least one, asked now and then.
+def room_for(settings: SweepSettings, execution: Execution) -> Callable[[], int]:
+    """How many trials may run at a time: a number, or what the cluster holds at each moment.
 
     One trial is always asked for, so that a cluster that begins without nodes for it sees what it
     has to start. For more than one at a time on a cluster that grows, the user gives
     `--concurrent`: all of these are asked for at once.
     """
-
-    def __init__(self, settings: SweepSettings, per_trial: float, first: int) -> None:
-        self._settings = settings
-        self._per_trial = per_trial
-        self._room = first
-        self._asked = time.monotonic()
-
-    def __call__(self) -> int:
-        """The number now."""
-        if time.monotonic() - self._asked > _ASK_EVERY_S:
-            cpus, gpus = engine.count_cpus(), engine.count_gpus()
-            self._room = max(1, fitting(self._settings, cpus, gpus, self._per_trial))
-            self._asked = time.monotonic()
-        return self._room
-
-
-def room_for(settings: SweepSettings, execution: Execution) -> Room:
-    """How many trials may run at a time: a number, or what the cluster holds at each moment."""
     if not execution.grows:
         return lambda: execution.concurrent
     per_trial = execution.gpus if execution.workers == 1 else 0.0
-    return GrowingRoom(settings, per_trial, execution.concurrent)
+    room, asked = execution.concurrent, time.monotonic()
 
+    def room_now() -> int:
+        nonlocal room, asked
+        if time.monotonic() - asked > _ASK_EVERY_S:
+            room = max(1, fitting(settings, engine.count_cpus(), engine.count_gpus(), per_trial))
+            asked = time.monotonic()
+        return room
 
-def tell_waiting(on_note: OnNote, execution: Execution, device: str) -> None:
-    """Say that not even one trial has room on the nodes that are there.
-
-    Args:
-        on_note: Told so.
-        execution: What a trial takes.
-        device: run.device of the base configuration.
-    """
-    if execution.workers == 1:
-        engine.tell_waiting(on_note, 1, execution.cpus, execution.gpus)
-    else:
-        engine.share_of(execution.workers, device, on_note)
+    return room_now
 
 
 def execute(
@@ -173,20 +133,13 @@ def execute(
     data: TaskData,
     home: TrialHome,
     execution: Execution,
-    room: Room,
+    room: Callable[[], int],
     callbacks: Sequence[tune.Callback] = (),
 ) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
-    Tune keeps nothing that is needed afterwards: its folder is temporary.
-
-    Args:
-        ledger: Gives the trials, and takes what they report.
-        data: The task's data.
-        home: Where trials leave what they make.
-        execution: What a trial takes.
-        room: How many trials may run at a time, now.
-        callbacks: Trackers (trackers.py).
+    Tune keeps nothing that is needed afterwards: its folder is temporary. `room` is how many
+    trials may run at a time, now; the callbacks are trackers (trackers.py).
     """
     searcher = StudySearcher(ledger, room)
     # In a list, so that the engine does not resolve it: each trial decides what to do with it.

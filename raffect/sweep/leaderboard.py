@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Any, TypedDict
@@ -47,22 +48,19 @@ class SweepView:
     """A sweep as it is now.
 
     Attributes:
-        name: Its name.
-        task: Its task.
         rows: Trials, best first: those with a final score, then the rest by number.
         config: The base configuration, as JSON.
         counts: Number of trials by state, without those taken over from other sweeps.
         target: Trials that were asked for, the same.
-        baseline: Score of the trivial prediction.
         manifest: None as long as trials are missing.
-        objectives: What is searched for; the score comes first.
+        objectives: The score comes first.
         settings: What else the sweep's name is bound to: sampler, pruning, seed, constraints.
         ranges: The searched ranges by parameter, for people.
-        hours: Hours of all runs of the command together.
-        device_hours: Hours of devices that its trials' epochs took.
+        hours: Of all runs of the command together.
+        device_hours: What its trials' epochs took.
         changed: When a trial last ended, ISO 8601; None before.
         ended: Why it ended before all trials were run.
-        space: The space, as it was named; None if it is not known.
+        space: As it was named; None if it is not known.
     """
 
     name: str
@@ -119,7 +117,6 @@ def load_sweep(store: Store, name: str) -> SweepView:
     """
     plan = read_plan(store, name)["config"]
     study = open_study(store, name)
-    trials = study.get_trials(deepcopy=False)
     attributes = study.user_attrs
     bound = plan.get("sweep", {})
     objectives: tuple[Objective, ...] = tuple(bound.get("objectives", ("score",)))
@@ -127,7 +124,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
     seeds = read_seeds(store, name)
     rows = [
         read_row(name, trial, objectives, seeds.get(trial.number), trial.number in front)
-        for trial in trials
+        for trial in study.get_trials(deepcopy=False)
     ]
     own = [row for row in rows if row.origin is None]
     folder = sweep_folder(name)
@@ -152,10 +149,9 @@ def load_sweep(store: Store, name: str) -> SweepView:
 
 
 def mark_ties(rows: list[TrialRow]) -> list[TrialRow]:
-    """Mark the trials whose score is within the spread over seeds of the best trial's.
+    """Mark the trials whose score is within the spread of the best trial's over its seeds.
 
-    The spread is the sample standard deviation of the best trial's scores under several seeds;
-    without these no trial is marked.
+    That is the sample standard deviation; without several seeds no trial is marked.
     """
     best = best_of(rows)
     if best is None or best.score is None or len(best.seeds) < 2:
@@ -171,21 +167,16 @@ def list_sweeps(store: Store) -> list[SweepView]:
     """All sweeps of a store, by name."""
     views = []
     for name in store.names(SWEEPS):
-        try:
+        # A sweep may have been planned, and killed before its study had its first entry.
+        with suppress(NotThereError):
             views.append(load_sweep(store, name))
-        except NotThereError:
-            # A folder that was planned, and killed before the study had its first entry.
-            continue
     return views
 
 
 def find_trial(store: Store, name: str) -> tuple[str, TrialRow]:
     """A trial with a model, as users name it: `SWEEP` or `SWEEP:best` for the best one, `SWEEP:7`.
 
-    Each may have `sweeps/` before it.
-
-    Returns:
-        The sweep's name, and the trial.
+    Each may have `sweeps/` before it. The sweep's name comes with the trial.
 
     Raises:
         NotThereError: There is no such sweep, or no model of that trial.
@@ -214,14 +205,9 @@ def model_folder_of(row: TrialRow) -> str:
     return trial_folder(sweep, int(number))
 
 
-def seed_key(sweep: str, number: int, seed: int) -> str:
-    """The store's key of the score of a trial's configuration under another seed."""
-    return f"{sweep_folder(sweep)}/{SEEDS}/{number:05d}/{seed}.json"
-
-
 def write_seed(store: Store, sweep: str, number: int, seed: int, score: float) -> None:
     """Keep the score of a trial's configuration under another seed."""
-    store.write_json(seed_key(sweep, number, seed), {"score": score})
+    store.write_json(f"{sweep_folder(sweep)}/{SEEDS}/{number:05d}/{seed}.json", {"score": score})
 
 
 def read_seeds(store: Store, sweep: str) -> dict[int, dict[int, float]]:

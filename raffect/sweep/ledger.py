@@ -32,12 +32,9 @@ class Ledger:
     """The trials of this driver's run, and what is known from earlier runs and other sweeps.
 
     Attributes:
-        study: Where everything is written.
         epochs: A trial's full budget.
-        budget: What may be spent, and what was.
         max_failures: Failures of this run after which no trial is begun any more; None: so many
             that no trial may ever succeed.
-        on_update: Called after each event.
         top: The best trials so far in their order, at most TOP.
         states: Number of trials by how they ended, in all drivers' runs.
         error: What ended the sweep from within a callback, e.g. a store that is down; Tune logs
@@ -81,11 +78,6 @@ class Ledger:
         return otherwise
 
     @property
-    def must_wait(self) -> bool:
-        """Whether the running trials decide if there is a next one."""
-        return self.gave_up and bool(self.live)
-
-    @property
     def gave_up(self) -> bool:
         """Whether too many trials of this run failed."""
         if self.max_failures is None:
@@ -98,12 +90,11 @@ class Ledger:
             assignment = self.study.next(self._note_bad)
             if assignment is not None:
                 self.live[key] = assignment
-                self._update("started", assignment.number, assignment.recorded, None, "RUNNING")
+                self._update("started", assignment.number, assignment.recorded, None)
                 return assignment
         return None
 
     def _note_bad(self, reason: str) -> None:
-        """A trial failed before it began."""
         self.reasons.append(reason)
         self.states["FAIL"] += 1
         self.ended += 1
@@ -125,7 +116,7 @@ class Ledger:
         elif not self.study.report(number, told.history, told.facts):
             if told.epoch > self._told.get(number, assignment.recorded):
                 self._told[number] = told.epoch
-                self._update("epoch", number, told.epoch, told.score, "RUNNING")
+                self._update("epoch", number, told.epoch, told.score)
             return False
         self.succeeded += told.score is not None
         self._settle(key, told)
@@ -135,11 +126,7 @@ class Ledger:
         """The engine has given a trial up; it is taken back as long as it lost few processes.
 
         Tune itself replaces only processes that were at an epoch, none that it had lent to the
-        trial and that was dead by then.
-
-        Args:
-            key: The engine's key.
-            reasons: Why it lost each of its processes.
+        trial and that was dead by then. The reasons are one for each lost process.
         """
         if key not in self.live:
             return
@@ -165,8 +152,7 @@ class Ledger:
         if row.is_candidate:
             insort(self.top, row, key=rank)
             del self.top[TOP:]
-        note = row.attributes.get("note")
-        self._update("finished", row.number, told.epoch, told.score, row.state, row.reason, note)
+        self._update("finished", row.number, told.epoch, told.score, row)
 
     def _update(
         self,
@@ -174,10 +160,9 @@ class Ledger:
         trial: int,
         epoch: int,
         score: float | None,
-        state: str,
-        reason: str | None = None,
-        note: str | None = None,
+        row: TrialRow | None = None,
     ) -> None:
+        """Tell of a running trial, or of the row of one that ended."""
         if self.on_update is None:
             return
         seconds = self.budget.run_seconds
@@ -189,8 +174,8 @@ class Ledger:
                 epoch=epoch,
                 epochs=self.epochs,
                 score=score,
-                state=state,
-                reason=reason,
+                state="RUNNING" if row is None else row.state,
+                reason=None if row is None else row.reason,
                 finished=sum(self.states.values()),
                 target=self.study.target,
                 best=None if best is None else best.score,
@@ -202,6 +187,6 @@ class Ledger:
                 hours=self.budget.seconds / 3600,
                 rate=3600 * self.ended / seconds if seconds else 0.0,
                 device_hours=self.budget.all_device_seconds / 3600,
-                note=note,
+                note=None if row is None else row.attributes.get("note"),
             )
         )

@@ -4,8 +4,6 @@ Tune's own OptunaSearch is not used. It records pruned trials as COMPLETE with t
 of their budget, leaves a trial with a NaN RUNNING for ever, and a restored run repeats trials that
 were in flight. Patching that means its private members; the public interfaces of both libraries
 need the few lines below.
-
-All three are pickled by Tune into a folder that nobody reads: their state is left out of that.
 """
 
 from __future__ import annotations
@@ -26,13 +24,15 @@ from raffect.sweep.ledger import Ledger
 from raffect.sweep.records import TrialReport
 
 
-class StudySearcher(Searcher):
-    """Asks the study for trials, and settles those that end.
+class _Stateless:
+    """Tune pickles all three into a folder that nobody reads: their state is left out of that."""
 
-    Args:
-        ledger: The sweep's ledger.
-        room: How many trials may run at a time, now.
-    """
+    def __getstate__(self) -> dict[str, object]:
+        return {}
+
+
+class StudySearcher(_Stateless, Searcher):
+    """Asks the study for trials, as many as there is room for now, and settles those that end."""
 
     def __init__(self, ledger: Ledger, room: Callable[[], int]) -> None:
         super().__init__()
@@ -44,26 +44,18 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait, or FINISHED."""
-        if self.ledger.must_wait and self.ledger.error is None:
+        ledger = self.ledger
+        if len(ledger.live) >= self._room() and ledger.error is None:
             return None
-        if len(self.ledger.live) >= self._room() and self.ledger.error is None:
-            return None
-        assignment = self.ledger.guard(lambda: self.ledger.begin(trial_id), None)
+        assignment = ledger.guard(lambda: ledger.begin(trial_id), None)
         if assignment is None:
-            # A trial that runs may still be given back.
-            waits = self.ledger.live and self.ledger.error is None
-            return None if waits else Searcher.FINISHED
-        return {
-            "number": assignment.number,
-            "settings": assignment.config.canonical(),
-            "slot": self._take_slot(trial_id),
-        }
-
-    def _take_slot(self, trial_id: str) -> int:
-        """The first that no running trial has; an actor keeps that of its first trial."""
+            # A trial that runs may still be given back, or decide whether there is a next one.
+            return None if ledger.live and ledger.error is None else Searcher.FINISHED
+        # The first slot that no running trial has; an actor keeps that of its first trial.
         taken = set(self._slots.values())
-        self._slots[trial_id] = next(slot for slot in count() if slot not in taken)
-        return self._slots[trial_id]
+        slot = self._slots[trial_id] = next(slot for slot in count() if slot not in taken)
+        settings = assignment.config.canonical()
+        return {"number": assignment.number, "settings": settings, "slot": slot}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has recorded it."""
@@ -86,16 +78,9 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the study has everything."""
 
-    def __getstate__(self) -> dict[str, object]:
-        return {}
 
-
-class StudyScheduler(FIFOScheduler):
-    """Records each result and stops the trials that the study prunes.
-
-    Args:
-        searcher: The sweep's searcher.
-    """
+class StudyScheduler(_Stateless, FIFOScheduler):
+    """Records each result and stops the trials that the study prunes."""
 
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -120,16 +105,9 @@ class StudyScheduler(FIFOScheduler):
         if kind_of(reason) == OUT_OF_MEMORY:
             trial.set_config({**trial.config, ACCUMULATION: 2})  # type: ignore[no-untyped-call]
 
-    def __getstate__(self) -> dict[str, object]:
-        return {}
 
-
-class StudyStopper(Stopper):
-    """Ends the engine's run after an error in a callback; the engine's clock for the study.
-
-    Args:
-        searcher: The sweep's searcher.
-    """
+class StudyStopper(_Stateless, Stopper):
+    """Ends the engine's run after an error in a callback; the engine's clock for the study."""
 
     def __init__(self, searcher: StudySearcher) -> None:
         self._searcher = searcher
@@ -143,9 +121,6 @@ class StudyStopper(Stopper):
         ledger = self._searcher.ledger
         ledger.guard(ledger.study.catch_up, None)
         return ledger.error is not None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {}
 
 
 def _reason(trial: Trial) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -82,11 +83,8 @@ class SweepSettings(Config):
         first = self.first_rung(epochs)
         if self.pruner == "median":
             return tuple(range(first, epochs, first))
-        rungs = []
-        while first < epochs:
-            rungs.append(first)
-            first *= self.reduction_factor
-        return tuple(rungs)
+        growing = (first * self.reduction_factor**power for power in count())
+        return tuple(takewhile(lambda rung: rung < epochs, growing))
 
     def first_rung(self, epochs: int) -> int:
         """Epochs before the first comparison.
@@ -108,12 +106,7 @@ class SweepSettings(Config):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model may be at most; None: no limit.
-
-    Attributes:
-        parameters: Trained values.
-        latency_ms: Milliseconds per 1,000 frames on the trial's device.
-    """
+    """Most trained values, and milliseconds per 1,000 frames on the trial's device; None: any."""
 
     parameters: int | None = None
     latency_ms: float | None = None
@@ -124,10 +117,7 @@ class Limits:
         return cls(settings.max_params, settings.max_latency_ms)
 
     def margins(self, parameters: int, latency_ms: float | None) -> dict[str, float]:
-        """By how much each limit is missed, in its own unit; zero or less where it is met.
-
-        That is Optuna's convention for constraints.
-        """
+        """By how much each limit is missed, in its own unit; met is zero or less, as in Optuna."""
         found: dict[str, float] = {}
         if self.parameters is not None:
             found[PARAMETERS] = float(parameters - self.parameters)

@@ -76,7 +76,6 @@ class Overlap:
     """What one sweep brought to another.
 
     Attributes:
-        sweep: The sweep that was begun with.
         results: Trials taken over as results.
         points: Trials of which only the parameters are tried.
         comparable: Its trials may count as results.
@@ -137,9 +136,10 @@ class Assignment:
 
 
 @dataclass
-class _Recorded:
+class _Running:
     """What the study has of a running trial: to ask Optuna copies all its epochs, each time."""
 
+    trial: Trial
     epochs: int
     best: float
     attributes: dict[str, Any]
@@ -149,12 +149,7 @@ class _Recorded:
 class SweepStudy:
     """The driver's hold on the study. One driver at a time: the newest wins (see journal.py).
 
-    Args:
-        store: The sweep's store.
-        name: The sweep.
-        space: The search space.
-        base: Settings that the space changes; `optimiser.epochs` is a trial's full budget.
-        settings: The sweep's settings, with `trials` set.
+    `optimiser.epochs` of the base is a trial's full budget; the settings have `trials` set.
     """
 
     def __init__(
@@ -172,8 +167,7 @@ class SweepStudy:
         self._rungs = settings.rungs(base.optimiser.epochs)
         self._journal = journal_of(store, name)
         self._journal.compact()
-        self._live: dict[int, Trial] = {}
-        self._recorded: dict[int, _Recorded] = {}
+        self._live: dict[int, _Running] = {}
         self._run = uuid.uuid4().hex[:8]
         self.clock: Callable[[], float] = lambda: 0.0
         """Seconds of this run, recorded whenever a trial ends."""
@@ -193,11 +187,10 @@ class SweepStudy:
             own = [trial for trial in trials if ORIGIN not in trial.user_attrs]
             self.target = max(settings.trials, len(own))
             self._study.set_user_attr(TARGET, self.target)
-            spent: dict[str, float] = self._study.user_attrs.get(SPENT, {})
-        self._spent = spent
-        self._unasked = self.target - len(own)
+            self._spent: dict[str, float] = self._study.user_attrs.get(SPENT, {})
         self._interrupted = [trial.number for trial in own if trial.state == TrialState.RUNNING]
-        self._unasked += sum(trial.state == TrialState.WAITING for trial in own)
+        waiting = sum(trial.state == TrialState.WAITING for trial in own)
+        self._unasked = self.target - len(own) + waiting
 
     @contextmanager
     def _writing(self) -> Iterator[Batch]:
@@ -229,8 +222,7 @@ class SweepStudy:
         with self._writing():
             if self._trials():
                 return
-            own_first = beginning.results[:1] and beginning.results[0].user_attrs[RECIPE]
-            early = beginning.results[: int(bool(own_first))]
+            early = [trial for trial in beginning.results[:1] if trial.user_attrs[RECIPE]]
             self._study.add_trials(early)
             for params, attributes in beginning.points[: self.target]:
                 self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
@@ -269,29 +261,21 @@ class SweepStudy:
     def next(self, on_bad: Callable[[str], None] = lambda reason: None) -> Assignment | None:
         """The next trial: one that a dead driver left, else a new one; None when there is none.
 
-        Args:
-            on_bad: Called with the reason when a trial's parameters make no valid configuration;
-                the trial is FAIL then, and the result None, although there may be others.
+        When a trial's parameters make no valid configuration, `on_bad` is called with the reason;
+        the trial is FAIL then, and the result None, although there may be others.
         """
         if not self.remaining:
             return None
         with self._writing():
-            if not self._interrupted:
+            if self._interrupted:
+                trial = Trial(self._study, self._id(self._interrupted.pop(0)))
+                trial.set_user_attr("continued", trial.user_attrs.get("continued", 0) + 1)
+            else:
                 self._unasked -= 1
-                return self._assign(self._study.ask(), on_bad)
-            trial = Trial(self._study, self._id(self._interrupted.pop(0)))
-            known = trial.user_attrs
-            trial.set_user_attr("continued", known.get("continued", 0) + 1)
-            scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
-            return self._assign(trial, on_bad, len(scores), max(scores, default=float("-inf")))
+                trial = self._study.ask()
+            return self._assign(trial, on_bad)
 
-    def _assign(
-        self,
-        trial: Trial,
-        on_bad: Callable[[str], None],
-        recorded: int = 0,
-        best: float = float("-inf"),
-    ) -> Assignment | None:
+    def _assign(self, trial: Trial, on_bad: Callable[[str], None]) -> Assignment | None:
         try:
             config = self._space.configure(trial, self._base)
             parts = trial.user_attrs.get(ACCUMULATION, config.optimiser.accumulation)
@@ -305,9 +289,11 @@ class SweepStudy:
             return None
         trial.set_user_attr("config_hash", config.digest())
         trial.set_user_attr("seed", config.run.seed)
-        self._live[trial.number] = trial
-        self._recorded[trial.number] = _Recorded(recorded, best, trial.user_attrs)
-        return Assignment(trial.number, config, recorded)
+        known = trial.user_attrs
+        scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
+        best = max(scores, default=float("-inf"))
+        self._live[trial.number] = _Running(trial, len(scores), best, known)
+        return Assignment(trial.number, config, len(scores))
 
     def report(
         self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()
@@ -318,18 +304,12 @@ class SweepStudy:
         trial would leave. Record, rung and verdict are written as one: a kill in between can't
         separate them. Epochs between rungs decide nothing, and the trial tells its history again:
         they may wait for the next decision of any trial, at most for PATIENCE_S (see `catch_up`).
-
-        Args:
-            number: The trial.
-            history: Its epochs; known ones are not repeated.
-            facts: What else is known of it.
         """
-        trial = self._live[number]
-        before = self._recorded[number].epochs
+        before = self._live[number].epochs
         with self._writing() as batch:
-            self._record(trial, history, facts)
-            now = self._recorded[number].epochs
-            if now > before and len(self._objectives) == 1 and trial.should_prune():
+            running = self._record(number, history, facts)
+            now = running.epochs
+            if now > before and len(self._objectives) == 1 and running.trial.should_prune():
                 self._end(number, TrialState.PRUNED)
                 return True
             batch.may_wait = not any(before < rung <= now for rung in self._rungs)
@@ -344,21 +324,16 @@ class SweepStudy:
     ) -> None:
         """Record a trial that used its full budget."""
         with self._writing():
-            self._record(self._live[number], history, facts)
-            recorded = self._recorded[number]
-            rest = [float(recorded.attributes[_VALUES[of]]) for of in self._objectives[1:]]
-            self._end(number, TrialState.COMPLETE, [recorded.best, *rest])
+            running = self._record(number, history, facts)
+            rest = [float(running.attributes[_VALUES[of]]) for of in self._objectives[1:]]
+            self._end(number, TrialState.COMPLETE, [running.best, *rest])
 
     def refuse(self, number: int, reason: str, facts: TrialFacts) -> None:
         """Record a trial whose model is beyond a limit: pruned before its first epoch.
 
         The margins among the facts are what samplers learn from.
         """
-        with self._writing():
-            trial = self._live[number]
-            self._record(trial, (), facts)
-            trial.set_user_attr(REASON, reason)
-            self._end(number, TrialState.PRUNED)
+        self.fail(number, reason, (), facts, TrialState.PRUNED)
 
     def fail(
         self,
@@ -366,48 +341,47 @@ class SweepStudy:
         reason: str,
         history: Sequence[EpochResult] = (),
         facts: TrialFacts = TrialFacts(),
+        state: TrialState = TrialState.FAIL,
     ) -> None:
         """Record a trial that can't go on, with the reason."""
         with self._writing():
-            trial = self._live[number]
-            self._record(trial, history, facts)
-            trial.set_user_attr(REASON, reason)
-            self._end(number, TrialState.FAIL)
+            self._record(number, history, facts).trial.set_user_attr(REASON, reason)
+            self._end(number, state)
 
     def take_back(self, number: int) -> None:
         """Take back a trial whose process is gone; `next` gives it again, to be continued."""
         self._live.pop(number)
-        self._recorded.pop(number)
         self._interrupted.append(number)
 
-    def _record(self, trial: Trial, history: Sequence[EpochResult], facts: TrialFacts) -> None:
-        """Add what is new."""
-        recorded = self._recorded[trial.number]
+    def _record(self, number: int, history: Sequence[EpochResult], facts: TrialFacts) -> _Running:
+        """Add what is new; known epochs are not repeated."""
+        running = self._live[number]
+        trial = running.trial
         for key, value in facts.attributes().items():
-            if recorded.attributes.get(key) != value:
-                recorded.attributes[key] = value
+            if running.attributes.get(key) != value:
+                running.attributes[key] = value
                 trial.set_user_attr(key, value)
-        if facts.margins != recorded.margins:
-            recorded.margins = facts.margins
+        if facts.margins != running.margins:
+            running.margins = facts.margins
             known = trial.constraints
             for name, margin in facts.margins.items():
                 if name not in known:
                     trial.set_constraint(name, margin)
         for epoch in history:
-            if epoch.epoch > recorded.epochs:
-                recorded.epochs = epoch.epoch
-                recorded.best = max(recorded.best, epoch.score)
+            if epoch.epoch > running.epochs:
+                running.epochs = epoch.epoch
+                running.best = max(running.best, epoch.score)
                 trial.set_user_attr(f"{EPOCH}{epoch.epoch:03d}", asdict(epoch))
                 if len(self._objectives) == 1:
                     # Optuna keeps no intermediate values of several objectives.
-                    trial.report(recorded.best, epoch.epoch)
+                    trial.report(running.best, epoch.epoch)
+        return running
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         self._study.tell(number, values, state)
         spent = {**self._spent, self._run: round(self.clock(), 3)}
         self._study.set_user_attr(SPENT, spent)
         self._live.pop(number, None)
-        self._recorded.pop(number, None)
 
     def close(self) -> None:
         """Leave one segment behind."""

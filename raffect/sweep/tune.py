@@ -19,14 +19,14 @@ from raffect.store.lease import held
 from raffect.store.stage import StagePart
 from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, RECIPE, SPACE, WARM
 from raffect.sweep.budget import Budget, exhausted
-from raffect.sweep.execution import execute, plan_execution, room_for, tell_waiting
+from raffect.sweep.execution import execute, plan_execution, room_for
 from raffect.sweep.failures import summarise
-from raffect.sweep.leaderboard import Baseline, SweepView, load_sweep
+from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.plan import make_plan
 from raffect.sweep.points import Recipe, derive_points, derive_recipe
 from raffect.sweep.quiet import quiet
-from raffect.sweep.records import TrialRow, best_of
+from raffect.sweep.records import best_of
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.study import Beginning, SweepStudy
@@ -56,15 +56,10 @@ def tune(
     numbers may not change.
 
     Args:
-        store: The store.
-        task: The task.
-        features: Name of the features.
-        name: Name of the sweep.
-        settings: The sweep's settings.
         base: Settings that the space changes, and trial 0; the recipe by default.
         on_update: Called when a trial begins, finishes an epoch, or ends.
-        context: How it is run; `on_note` also hears of another command that may still be at the
-            sweep, and of a tracker that does not work.
+        context: Its `on_note` also hears of another command that may still be at the sweep, and
+            of a tracker that does not work.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
@@ -99,13 +94,17 @@ def tune(
             target = Target(plan, sources, space, base, first, settings)
             begun = beginning(store, name, target, points)
             study.begin(begun)
-            for line in (line for overlap in begun.overlaps for line in overlap.describe()):
-                context.on_note(line)
+            for overlap in begun.overlaps:
+                for line in overlap.describe():
+                    context.on_note(line)
         check_warm_start(study, settings.warm_start)
         if study.remaining:
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
             check_auxiliary(data)
-            study.describe({BASELINE: baseline(store, task), SPACE: space.name})
+            labels = load_labels(store, task)
+            trivial = trivial_score(task, labels, labels)
+            floor = {"score": trivial.value, "parts": trivial.parts}
+            study.describe({BASELINE: floor, SPACE: space.name})
             spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
             budget = Budget(
                 settings.max_hours,
@@ -124,9 +123,11 @@ def tune(
                 Limits.of(settings),
                 execution.devices,
             )
-            room = room_for(settings, execution)
-            tell_waiting(context.on_note, execution, base.run.device)
-            execute(ledger, data, home, execution, room, trackers)
+            if execution.workers == 1:
+                engine.tell_waiting(context.on_note, 1, execution.cpus, execution.gpus)
+            else:
+                engine.share_of(execution.workers, base.run.device, context.on_note)
+            execute(ledger, data, home, execution, room_for(settings, execution), trackers)
             check_ended(ledger, name)
         return finish(stage, study, name)
 
@@ -140,12 +141,7 @@ def is_enough(view: SweepView, settings: SweepSettings) -> bool:
 
 
 def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe]) -> Beginning:
-    """The first trials of a new sweep: the recipe, known-good points, what other sweeps bring.
-
-    Raises:
-        NotThereError: The store holds no sweep that is named to begin with.
-        SettingsError: It is this very one, or named twice.
-    """
+    """The first trials of a new sweep: the recipe, known-good points, what other sweeps bring."""
     wanted = target.settings.warm_start
     if name in wanted:
         raise SettingsError(
@@ -154,15 +150,14 @@ def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe])
             "Give the same command without --warm-start: it continues.",
         )
     warm = warm_start(store, wanted, target)
-    known = Beginning()
+    first = target.first.params
+    begun = Beginning(results=warm.results, overlaps=warm.overlaps)
     if not any(trial.user_attrs[RECIPE] for trial in warm.results):
-        known.points.append((target.first.params, {RECIPE: True}))
-    known.points += [
-        (point.params, {"point": target.space.name})
-        for point in points
-        if point.params != target.first.params
-    ]
-    return Beginning([*known.points, *warm.points], warm.results, warm.overlaps)
+        begun.points.append((first, {RECIPE: True}))
+    own = {"point": target.space.name}
+    begun.points += [(point.params, own) for point in points if point.params != first]
+    begun.points += warm.points
+    return begun
 
 
 def auxiliary_tasks(base: TemporalConfig, first: Recipe) -> list[Task]:
@@ -174,11 +169,7 @@ def auxiliary_tasks(base: TemporalConfig, first: Recipe) -> list[Task]:
 
 
 def check_auxiliary(data: TaskData) -> None:
-    """Refuse to search the weight of a loss without labels.
-
-    Raises:
-        NotThereError: An auxiliary task has no valid frame in training.
-    """
+    """Refuse to search the weight of a loss without a valid frame in training."""
     missing = [task.value for task, of in data.train.labels.items() if not of.valid.any()]
     if missing:
         raise NotThereError(
@@ -189,19 +180,8 @@ def check_auxiliary(data: TaskData) -> None:
         )
 
 
-def baseline(store: Store, task: Task) -> Baseline:
-    """The trivial prediction's score, for readers of the leaderboard."""
-    labels = load_labels(store, task)
-    found = trivial_score(task, labels, labels)
-    return {"score": found.value, "parts": found.parts}
-
-
 def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
-    """Refuse to begin again with other sweeps than those that this one began with.
-
-    Raises:
-        SettingsError: A sweep is named that this one did not begin with.
-    """
+    """Refuse to begin again with other sweeps than those that this one began with."""
     had = [overlap["sweep"] for overlap in study.facts.get(WARM, ())]
     if set(wanted) - set(had):
         raise SettingsError(
@@ -213,28 +193,19 @@ def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:
 
 
 def check_ended(ledger: Ledger, name: str) -> None:
-    """Raise what ended the trials early; record a spent budget.
-
-    Raises:
-        RaffectError: Too many trials of this run failed.
-        KeyboardInterrupt: The user stopped it; running trials are left to be continued.
-    """
+    """Raise what ended the trials early; record a spent budget."""
     if ledger.error is not None:
         raise ledger.error
     if ledger.gave_up:
         raise too_many_failed(name, ledger.reasons, ledger.max_failures, ledger.succeeded)
     if ledger.live or (ledger.study.remaining and not ledger.budget.exhausted):
-        # Tune catches SIGINT and ends in order, without an error.
+        # The user stopped it: Tune catches SIGINT and ends in order, without an error.
         raise KeyboardInterrupt
     ledger.study.describe({ENDED: ledger.budget.exhausted})
 
 
 def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
-    """Make the sweep exist: checkpoints away, the study in one object, the manifest last.
-
-    Raises:
-        RaffectError: There is no model in it.
-    """
+    """Make the sweep exist: checkpoints away, the study in one object, the manifest last."""
     rows = [row for row in study.rows() if row.state in FINISHED]
     own = [row for row in rows if row.origin is None]
     failures = {str(row.number): row.reason for row in own if row.reason is not None}
@@ -246,8 +217,13 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
         stage.store.delete(folder)
     study.close()
     best = best_of(rows)
+    # The models' digests are those of when they were written.
+    entries = [build(FileEntry, entry) for row in own for entry in row.files]
+    for key in stage.store.files(f"{stage.folder}/{STUDY}"):
+        inside_sweep = key.removeprefix(f"{stage.folder}/")
+        entries.append(FileEntry.of(inside_sweep, stage.store.read_bytes(key)))
     stage.finish(
-        [*_models(own), *_study_files(stage)],
+        [StagePart(entry=entry) for entry in entries],
         counts={
             "trials": len(own),
             "states": dict(Counter(row.state for row in own)),
@@ -258,30 +234,10 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
     return load_sweep(stage.store, name)
 
 
-def _models(rows: Sequence[TrialRow]) -> list[StagePart]:
-    """Files of the trials' models, with the digests of when they were written."""
-    return [StagePart(entry=build(FileEntry, entry)) for row in rows for entry in row.files]
-
-
-def _study_files(stage: Stage) -> list[StagePart]:
-    parts = []
-    for key in stage.store.files(f"{stage.folder}/{STUDY}"):
-        name = key.removeprefix(f"{stage.folder}/")
-        parts.append(StagePart(entry=FileEntry.of(name, stage.store.read_bytes(key))))
-    return parts
-
-
 def too_many_failed(
     name: str, reasons: list[str], allowed: int | None = None, succeeded: int = 0
 ) -> RaffectError:
-    """What to tell the user when trials fail.
-
-    Args:
-        name: The sweep.
-        reasons: Of the failed trials.
-        allowed: What the user set as too many.
-        succeeded: Trials that did not fail.
-    """
+    """What to tell the user when trials fail; `allowed` is what they set as too many."""
     which = f"{len(reasons)} trials" if succeeded else f"All {len(reasons)} trials"
     fewer = f"; fewer than {allowed} failures (--max-failures)" if allowed else ""
     again = "; or give the command again: it goes on with other trials" if succeeded else ""
