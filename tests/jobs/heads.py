@@ -70,7 +70,8 @@ class Head:
             "runtime_env": {"env_vars": environment},
             "metadata": metadata,
         }
-        ask(f"{self.dashboard}/api/jobs/", order)
+        # Its job agent starts after the dashboard: until then the answer is 500.
+        wait(lambda: ask(f"{self.dashboard}/api/jobs/", order), 60)
 
     def job(self, job: str) -> Any:
         """What the dashboard knows of it."""
