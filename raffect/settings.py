@@ -23,6 +23,8 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Depth = Annotated[int, Field(ge=0, le=64)]
 
+_ADDED: dict[str, Any] = {"added": True}
+
 
 class Config(BaseModel):
     """Base of all settings: unknown keys are refused, values can't change."""
@@ -33,9 +35,29 @@ class Config(BaseModel):
         """The settings as JSON types, the same for equal settings."""
         return self.model_dump(mode="json")
 
+    def identity(self) -> dict[str, Any]:
+        """The canonical settings by which a plan recognises work that was begun before.
+
+        Settings that came later (`added`) are left out at their default, so that what an earlier
+        version made with the same settings is still found to be the same.
+        """
+        found = self.canonical()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Config):
+                found[name] = value.identity()
+            elif field.json_schema_extra == _ADDED and value == field.default:
+                del found[name]
+        return found
+
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return hash_json(self.canonical())
+        """SHA-256 of the identity's canonical JSON."""
+        return hash_json(self.identity())
+
+
+def added(default: Any, **constraints: Any) -> Any:
+    """A field that settings of version 0.1 did not have (see `Config.identity`)."""
+    return Field(default, json_schema_extra=_ADDED, **constraints)
 
 
 C = TypeVar("C", bound=Config)

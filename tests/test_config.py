@@ -7,7 +7,16 @@ import pytest
 from raffect.affwild2.tasks import Task
 from raffect.config import FinetuneConfig, TCNConfig, TemporalConfig, recipe
 from raffect.errors import SettingsError
-from raffect.settings import build, flatten, hash_json, override, parse_assignments, read_yaml
+from raffect.settings import (
+    Config,
+    added,
+    build,
+    flatten,
+    hash_json,
+    override,
+    parse_assignments,
+    read_yaml,
+)
 
 
 @pytest.mark.parametrize(("task", "epochs"), [(Task.VA, 40), (Task.EXPR, 10), (Task.AU, 30)])
@@ -98,3 +107,28 @@ def test_a_settings_file_is_a_yaml_mapping(tmp_path, content: str | None):
 def test_settings_can_not_change():
     with pytest.raises(ValueError, match="frozen"):
         recipe(Task.VA).model.tcn.depth = 5
+
+
+def test_a_later_setting_at_its_default_does_not_change_the_identity():
+    class OldInner(Config):
+        a: int = 1
+
+    class Old(Config):
+        inner: OldInner = OldInner()
+        b: int = 2
+
+    class NewInner(OldInner):
+        later: str | None = added(None)
+
+    class New(Config):
+        inner: NewInner = NewInner()
+        b: int = 2
+        extra: int = added(3, ge=1)
+
+    assert New().identity() == Old().canonical() == {"inner": {"a": 1}, "b": 2}
+    assert New().digest() == Old().digest()
+    assert New().canonical()["extra"] == 3
+    assert New(extra=4).identity()["extra"] == 4
+    assert New(inner=NewInner(later="x")).digest() != Old().digest()
+    with pytest.raises(SettingsError, match="extra"):
+        build(New, {"extra": 0})

@@ -56,7 +56,7 @@ def extract(
     dataset = read_manifest(store, DATASET)
     model = encoder_folder(encoder)
     sources = {DATASET: dataset.digest(), model: read_manifest(store, model).digest()}
-    plan = {"encoder": encoder, **config.canonical()}
+    plan = {"encoder": encoder, **config.identity()}
     check_gpus(config.run.device, 1, context.address)
     stage = Stage(store, features_folder(name), "features", plan, sources, context.overwrite)
     if stage.finished is not None:

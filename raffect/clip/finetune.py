@@ -130,7 +130,7 @@ def finetune(
         chosen = choose_frames(load_labels(store, Task.EXPR), config.frame_stride)
         encoder = build_encoder(config.encoder, config.head, config.run.seed)
     check_gpus(config.run.device, workers, context.address)
-    plan = {**config.canonical(), "workers": workers}
+    plan = {**config.identity(), "workers": workers}
     stage = Stage(store, folder, "encoder", plan, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished

@@ -53,7 +53,7 @@ def make_plan(
     return {
         "task": task.value,
         "features": features,
-        "base": base.canonical(),
+        "base": base.identity(),
         "space": {"ranges": first.describe(), "code": space.code},
         "sweep": settings.binding(),
     }

@@ -100,7 +100,7 @@ class SweepSettings(Config):
             "sampler", "seed", "min_epochs", "reduction_factor", "objectives", "max_params",
             "max_latency_ms",
         )  # fmt: skip
-        bound = {name: value for name, value in self.canonical().items() if name in kept}
+        bound = {name: value for name, value in self.identity().items() if name in kept}
         return {**bound, "pruning": self.pruner}
 
 

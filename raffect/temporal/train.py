@@ -47,7 +47,7 @@ def train(
     """
     check_model(config)
     sources = load_sources(store, features)
-    settings = {"features": features, **config.canonical()}
+    settings = {"features": features, **config.identity()}
     folder = model_folder(name)
     stage = Stage(store, folder, "model", settings, sources, context.overwrite)
     if stage.finished is not None:
