@@ -5,14 +5,16 @@ Without torch, because Ray Data's decoding tasks import it in processes of their
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from raffect.affwild2.pixels import UnreadableImageError, read_image
+
+__all__ = ["Preprocessing", "UnreadableImageError", "decode", "decode_batch"]
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -35,21 +37,14 @@ class Preprocessing:
     interpolation: str = "bicubic"
 
 
-class UnreadableImageError(ValueError):
-    """Bytes that can't be decoded as an image."""
-
-
 def decode(jpeg: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Pixels `(height, width, 3)` of an encoded crop, resized as open_clip resizes.
 
     Raises:
-        UnreadableImageError: The bytes can't be decoded.
+        UnreadableImageError: It can't be used (see `read_image`).
     """
     size = (preprocessing.width, preprocessing.height)
-    try:
-        image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UnreadableImageError(str(error)) from error
+    image = read_image(jpeg)
     if image.size != size:
         image = image.resize(size, _RESAMPLING[preprocessing.interpolation])
     return np.asarray(image)

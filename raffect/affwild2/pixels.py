@@ -1,0 +1,131 @@
+"""The one reader of encoded crops: what `prepare` keeps is what an encoder can see.
+
+Without torch, because Ray Data's tasks import it in processes of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from raffect.text import first_line
+
+FORMATS = "JPEG, PNG, WebP or BMP"
+MAX_PIXELS = 2**25
+"""A frame of 8K video is 7680 x 4320, just below; a decoded one takes 130 MB."""
+_READERS: dict[str, tuple[type[ImageFile], bytes]] = {
+    "JPEG": (JpegImageFile, b"\xff\xd8\xff"),
+    "PNG": (PngImageFile, b"\x89PNG\r\n\x1a\n"),
+    "WebP": (WebPImageFile, b"RIFF....WEBP"),
+    "BMP": (BmpImageFile, b"BM"),
+}
+_OTHERS = (
+    (b"GIF8", "a GIF image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
+    (b"....ftyphei", "a HEIC image"),
+    (b"....ftypmif1", "a HEIF image"),
+    (b"....ftypavi", "an AVIF image"),
+    (b"....ftyp", "an MP4 video"),
+    (b"....jP  ", "a JPEG 2000 image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"....JXL ", "a JPEG XL image"),
+)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation (Exif 2.3, tag 0x0112)."""
+_WARNINGS = threading.Lock()
+
+
+class UnreadableImageError(ValueError):
+    """Bytes that are no image which can be used; the message says why in a few words."""
+
+
+def read_image(data: bytes) -> Image.Image:
+    """The upright 8-bit RGB image of an encoded crop, recognised by its content.
+
+    16-bit values are scaled to 8 bits; of an animation it is the first frame. Transparency is
+    dropped, as open_clip's `convert("RGB")` drops it: encoders were trained on such pixels.
+
+    Raises:
+        UnreadableImageError: It is of another format, damaged, or larger than `MAX_PIXELS`,
+            which its header says before anything is decoded.
+    """
+    name = next((name for name, (_, mark) in _READERS.items() if _begins(data, mark)), None)
+    if name is None:
+        known = next((what for mark, what in _OTHERS if _begins(data, mark)), None)
+        what = known or ("an unknown format" if data else "an empty file")
+        raise UnreadableImageError(f"{what}, not a {FORMATS} image")
+    try:
+        with _no_warnings():
+            image = _READERS[name][0](io.BytesIO(data))
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImageError(
+                f"{width} x {height} pixels, more than the {MAX_PIXELS:,} of an 8K frame"
+            )
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        upright = _to_rgb(image)
+        return upright if turn is None else upright.transpose(turn)
+    except UnreadableImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged data.
+        detail = first_line(error, 80)
+        short = re.search("truncated|unpack", detail, re.IGNORECASE)
+        why = "truncated" if short else f"damaged: {detail}"
+        raise UnreadableImageError(f"{name} image, {why}") from None
+
+
+def _begins(data: bytes, mark: bytes) -> bool:
+    """Whether data begins with a mark, in which a dot stands for any byte."""
+    return len(data) >= len(mark) and all(
+        want in (got, ord(".")) for got, want in zip(data, mark, strict=False)
+    )
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Pillow warns of odd EXIF on the screen; Python's filters are the whole process's."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        with _no_warnings():
+            return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # A damaged EXIF says nothing about the pixels.
+        return None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow clips values above 255 instead of scaling them.
+        values = np.asarray(image, np.float32) / 257
+        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    # Pillow would convert, and warn of what is dropped.
+    image.info.pop("transparency", None)
+    return image.convert("RGB")
