@@ -84,7 +84,7 @@ def read_image(data: bytes) -> Image.Image:
                 f"{width} x {height} pixels, more than the {MAX_PIXELS:,} of an 8K frame"
             )
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        turn = _turn(image)
         upright = _to_rgb(image)
         return upright if turn is None else upright.transpose(turn)
     except UnreadableImageError:
@@ -113,11 +113,11 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _orientation(image: Image.Image) -> object:
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         with _no_warnings():
-            return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # A damaged EXIF says nothing about the pixels.
+            return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
+    except Exception:  # There is none; and a damaged EXIF says nothing about the pixels.
         return None
 
 
