@@ -96,3 +96,28 @@ def listed(items: Sequence[str], most: int = 5) -> str:
     """The first items, and how many more there are."""
     more = [f"and {len(items) - most} more"] if len(items) > most else []
     return ", ".join([*items[:most], *more])
+
+
+def printable(text: str) -> str:
+    """A name from a file system as every terminal and every UTF-8 file can hold it.
+
+    Line ends and other control characters are escaped, and so are the bytes of a name that is not
+    UTF-8 (Python reads them as lone surrogates, PEP 383).
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters: a longer one loses its middle."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"

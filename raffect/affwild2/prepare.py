@@ -6,6 +6,7 @@ Workers read the raw folders: on a cluster these must be mounted under the same 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def prepare(
     with_crops = {video.video for video in crops.videos}
     annotated = {name for videos in labels.values() for name in videos}
     notes = {
-        "misplaced": [{"kind": str(p.kind), "path": p.path} for p in crops.problems],
+        "misplaced": [asdict(problem) for problem in crops.problems],
         "unreadable": dict(sorted(unreadable.items())),
         "annotated_without_crops": sorted(annotated - with_crops),
         "crops_without_annotations": sorted(with_crops - annotated),

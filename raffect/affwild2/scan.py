@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Sequence
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raffect.affwild2.tasks import crop_name
+from raffect.affwild2.naming import (
+    FIRST_FRAME,
+    CropNames,
+    Entry,
+    EntryKind,
+    Problem,
+    ProblemKind,
+    is_system,
+    read_folder,
+    refuse_frame_zero,
+)
+from raffect.affwild2.tasks import name_fault
 from raffect.errors import DataError
+from raffect.text import printable
 
 LAYOUT = "DIR/VIDEO/00001.jpg, frames counted from 1, one folder per video"
 SYNTHETIC_MARKER = "synthetic.json"
 """File at the root of a synthetic tree, written last; real data has none."""
 _NEXT_STEP = "Give --images the folder that the videos' folders lie in, once for each batch."
-_CROP = re.compile(r"([0-9]{5,})\.jpg")
-
-
-class ProblemKind(StrEnum):
-    """Why something below a root of crops was left out."""
-
-    OUTSIDE = "a file outside a video's folder"
-    INSIDE = "a folder inside a video's folder"
-    NO_FILE = "neither a file nor a folder"
-    NAME = "not the name of a crop (00001.jpg)"
-    FRAME_ZERO = "frame 0, where frames count from 1"
-    TWICE = "a crop that another folder also has"
-    EMPTY = "a video's folder without crops"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that was left out; its path starts with the root's name."""
-
-    kind: ProblemKind
-    path: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +43,7 @@ class VideoCrops:
         frames: 1-based frames, ascending, `(crops,)`.
         sizes: Size of each file in bytes, `(crops,)`.
         origins: Index of each crop's folder in `folders`, `(crops,)`.
+        names: How the files are called, for each folder; the dataset's own names by default.
     """
 
     video: str
@@ -59,6 +51,7 @@ class VideoCrops:
     frames: NDArray[np.int32]
     sizes: NDArray[np.int64]
     origins: NDArray[np.uint8]
+    names: tuple[CropNames, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -67,15 +60,24 @@ class VideoCrops:
 
     def path(self, index: int) -> Path:
         """The file of a crop by its index (not its frame)."""
-        return self.folders[int(self.origins[index])] / crop_name(int(self.frames[index]))
+        origin = int(self.origins[index])
+        names = self.names[origin] if self.names else CropNames()
+        return self.folders[origin] / names.of(int(self.frames[index]))
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """All crops, by video in order of names, and everything that is not a crop."""
+    """All crops, by video in order of names, and everything that is not a crop.
+
+    Attributes:
+        lost: By video, how many files look like crops and are none that can be used.
+        first_frame: Number of the first frame in the files' names.
+    """
 
     videos: tuple[VideoCrops, ...]
     problems: tuple[Problem, ...]
+    lost: Mapping[str, int]
+    first_frame: int = FIRST_FRAME
 
     @property
     def crops(self) -> int:
@@ -99,31 +101,59 @@ def is_synthetic(folder: Path) -> bool:
     )
 
 
-def scan(roots: Sequence[Path]) -> Scan:
+def scan(roots: Sequence[Path], first_frame: int = FIRST_FRAME) -> Scan:
     """List the crops below one or more roots without opening them.
 
     Hidden files are ignored. Anything misplaced becomes a problem in the result, neither fatal nor
     silent. A crop that lies in two roots is taken from the one named first.
 
+    Args:
+        first_frame: Number of the first frame in the files' names: 1, or 0 for crops that were
+            written by other tools; frames in the result count from 1 all the same.
+
     Raises:
-        DataError: A root is missing or is no folder, or there is no crop at all.
+        DataError: A root is missing or is no folder, a folder can't be listed, there is no crop at
+            all, or there is one of frame 0 where frames count from 1.
     """
     found: dict[str, VideoCrops] = {}
     problems: list[Problem] = []
+    lost: Counter[str] = Counter()
     for root in roots:
         check_root(root, "image", LAYOUT, _NEXT_STEP)
+    closed: list[str] = []
     for root in dict.fromkeys(root.resolve() for root in roots):
-        for entry in _list(root):
-            place = f"{root.name}/{entry.name}"
-            if not entry.is_dir():
-                kind = ProblemKind.OUTSIDE if entry.is_file() else ProblemKind.NO_FILE
-                problems.append(Problem(kind, place))
+        stray: dict[ProblemKind, list[str]] = defaultdict(list)
+        for entry in _list(root, closed):
+            kind = _stray(entry)
+            if kind is not None:
+                stray[kind].append(entry.name)
                 continue
-            crops = _scan_video(entry, place, problems)
-            if crops is not None and entry.name in found:
-                crops = _merge(found[entry.name], crops, place, problems)
-            if crops is not None:
-                found[entry.name] = crops
+            place = root / entry.name
+            crops = read_folder(_list(place, closed), f"{root.name}/{entry.name}", first_frame)
+            problems += crops.problems
+            lost[entry.name] += crops.lost
+            if len(crops.frames):
+                video = VideoCrops(
+                    entry.name,
+                    (place,),
+                    crops.frames,
+                    crops.sizes,
+                    np.zeros(len(crops.frames), np.uint8),
+                    (crops.names,),
+                )
+                before = found.get(entry.name)
+                found[entry.name] = _merge(before, video, root, problems) if before else video
+        problems += [
+            Problem(kind, printable(f"{root.name}/{names[0]}"), len(names))
+            for kind, names in stray.items()
+        ]
+    if closed:
+        raise DataError(
+            "\n".join([f"{len(closed):,} image folders can't be listed:", *closed[:10]]),
+            "folders that may be read",
+            "Check the folders' permissions and give the command again.",
+        )
+    refuse_frame_zero(problems, len(lost))
     if not found:
         names = ", ".join(str(root) for root in roots) or "no folder at all"
         shown = "\n".join(f"  {problem.path}: {problem.kind}" for problem in problems[:5])
@@ -134,7 +164,8 @@ def scan(roots: Sequence[Path]) -> Scan:
             LAYOUT,
             _NEXT_STEP,
         )
-    return Scan(tuple(found[name] for name in sorted(found)), tuple(problems))
+    videos = tuple(found[name] for name in sorted(found))
+    return Scan(videos, tuple(problems), +lost, first_frame)
 
 
 def check_root(root: Path, what: str, allowed: str, next_step: str) -> None:
@@ -144,65 +175,50 @@ def check_root(root: Path, what: str, allowed: str, next_step: str) -> None:
         raise DataError(f"The {what} folder {root} {state}.", allowed, next_step)
 
 
-def _list(folder: Path) -> list[os.DirEntry[str]]:
+def list_folder(folder: Path) -> list[Entry]:
+    """What lies in a folder, by name, without what is hidden; nothing is opened.
+
+    Raises:
+        OSError: The folder can't be listed.
+    """
+    with os.scandir(folder) as entries:
+        return sorted(_look_at(entry) for entry in entries if not is_system(entry.name))
+
+
+def _look_at(entry: os.DirEntry[str]) -> Entry:
     try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        found = entry.stat()
+    except OSError:  # A link to nothing or to itself, or a file that was deleted meanwhile.
+        return Entry(entry.name, EntryKind.BROKEN)
+    if stat.S_ISDIR(found.st_mode):
+        return Entry(entry.name, EntryKind.FOLDER)
+    regular = stat.S_ISREG(found.st_mode)
+    return Entry(entry.name, EntryKind.FILE if regular else EntryKind.OTHER, found.st_size)
+
+
+def _list(folder: Path, closed: list[str]) -> list[Entry]:
+    try:
+        return list_folder(folder)
     except OSError as error:
-        raise DataError(
-            f"The image folder {folder} can't be listed: {error.strerror}.",
-            "folders that may be read",
-            "Check the folder's permissions and give the command again.",
-        ) from None
-    return sorted(visible, key=lambda entry: entry.name)
+        closed.append(f"  {folder}: {error.strerror}")
+        return []
 
 
-def _scan_video(
-    folder: os.DirEntry[str], place: str, problems: list[Problem]
-) -> VideoCrops | None:
-    frames, sizes = [], []
-    entries = _list(Path(folder.path))
-    for entry in entries:
-        kind = _misplaced(entry)
-        if kind is not None:
-            problems.append(Problem(kind, f"{place}/{entry.name}"))
-            continue
-        frames.append(int(entry.name[:-4]))
-        sizes.append(entry.stat().st_size)
-    if not entries:
-        problems.append(Problem(ProblemKind.EMPTY, place))
-    if not frames:
-        return None
-    # As text, "100000" sorts before "99999".
-    order = np.argsort(frames)
-    return VideoCrops(
-        video=folder.name,
-        folders=(Path(folder.path),),
-        frames=np.array(frames, dtype=np.int32)[order],
-        sizes=np.array(sizes, dtype=np.int64)[order],
-        origins=np.zeros(len(frames), dtype=np.uint8),
-    )
+def _stray(entry: Entry) -> ProblemKind | None:
+    """Why an entry of a root is no video's folder; None if it is one."""
+    if entry.kind is EntryKind.FOLDER:
+        return ProblemKind.VIDEO_NAME if name_fault(entry.name) else None
+    if entry.kind is EntryKind.BROKEN:
+        return ProblemKind.BROKEN
+    return ProblemKind.OUTSIDE if entry.kind is EntryKind.FILE else ProblemKind.NO_FILE
 
 
-def _misplaced(entry: os.DirEntry[str]) -> ProblemKind | None:
-    """Why an entry of a video's folder is not a crop; None if it is."""
-    if not entry.is_file():
-        return ProblemKind.INSIDE if entry.is_dir() else ProblemKind.NO_FILE
-    match = _CROP.fullmatch(entry.name)
-    if match is None or len(match[1]) > 9:
-        return ProblemKind.NAME
-    frame = int(match[1])
-    if frame == 0:
-        return ProblemKind.FRAME_ZERO
-    # "000001.jpg" would be a second file for the frame of "00001.jpg".
-    return None if entry.name == crop_name(frame) else ProblemKind.NAME
-
-
-def _merge(one: VideoCrops, other: VideoCrops, place: str, problems: list[Problem]) -> VideoCrops:
+def _merge(one: VideoCrops, other: VideoCrops, root: Path, problems: list[Problem]) -> VideoCrops:
     """The crops of a video that lies in two roots."""
     twice = np.isin(other.frames, one.frames)
-    for frame in other.frames[twice]:
-        problems.append(Problem(ProblemKind.TWICE, f"{place}/{crop_name(int(frame))}"))
+    if twice.any():
+        first = other.path(int(np.argmax(twice))).relative_to(root.parent)
+        problems.append(Problem(ProblemKind.TWICE, printable(str(first)), int(twice.sum())))
     origins = other.origins[~twice] + np.uint8(len(one.folders))
     frames = np.concatenate([one.frames, other.frames[~twice]])
     order = np.argsort(frames)
@@ -212,4 +228,5 @@ def _merge(one: VideoCrops, other: VideoCrops, place: str, problems: list[Proble
         frames=frames[order],
         sizes=np.concatenate([one.sizes, other.sizes[~twice]])[order],
         origins=np.concatenate([one.origins, origins])[order],
+        names=one.names + other.names,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -144,6 +145,21 @@ def source_of(video: str) -> str:
         if video.endswith(suffix) and len(video) > len(suffix):
             return video[: -len(suffix)]
     return video
+
+
+def name_fault(video: str) -> str | None:
+    """Why a video can't be called so; None if it can.
+
+    Its name stands in Parquet and JSON, which are UTF-8, and in predictions files: lines with
+    commas between values, without quoting, whose names are read without the space around them.
+    """
+    if any(unicodedata.category(character) == "Cs" for character in video):
+        return "it is not UTF-8"
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in video):
+        return "it has a line end or another control character"
+    if "," in video:
+        return "it has a comma"
+    return "it begins or ends with a space" if video != video.strip() else None
 
 
 def crop_name(frame: int) -> str:

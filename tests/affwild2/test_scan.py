@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raffect.affwild2.scan import ProblemKind, scan
+from raffect.affwild2.naming import ProblemKind
+from raffect.affwild2.scan import scan
 from raffect.errors import DataError
 from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree
 
@@ -36,19 +37,19 @@ def test_lists_all_that_is_misplaced_and_nothing_else(tmp_path: Path) -> None:
     (tree.root() / "99" / "00003.jpg").symlink_to(tmp_path / "nowhere")
     one, two = QUIRKY_ROOTS
     found = scan([tree.root(name) for name in QUIRKY_ROOTS])
-    assert {(problem.kind, problem.path) for problem in found.problems} == {
-        (ProblemKind.OUTSIDE, f"{one}/readme.txt"),
-        (ProblemKind.FRAME_ZERO, f"{one}/454/00000.jpg"),
-        (ProblemKind.NAME, f"{one}/454/1.jpg"),
-        (ProblemKind.NAME, f"{one}/454/00009.png"),
-        (ProblemKind.NAME, f"{one}/99/000002.jpg"),
-        (ProblemKind.NAME, f"{one}/99/00002.JPG"),
-        (ProblemKind.NO_FILE, f"{one}/99/00003.jpg"),
-        (ProblemKind.INSIDE, f"{one}/454/sub"),
-        (ProblemKind.EMPTY, f"{one}/empty"),
-        (ProblemKind.TWICE, f"{two}/454/00002.jpg"),
+    assert {(problem.kind, problem.path, problem.count) for problem in found.problems} == {
+        (ProblemKind.OUTSIDE, f"{one}/readme.txt", 1),
+        (ProblemKind.SAME, f"{one}/454/1.jpg", 1),
+        (ProblemKind.NAME, f"{one}/454/00009.gif", 1),
+        (ProblemKind.SAME, f"{one}/99/000002.jpg", 2),
+        (ProblemKind.BROKEN, f"{one}/99/00003.jpg", 1),
+        (ProblemKind.INSIDE, f"{one}/454/sub", 1),
+        (ProblemKind.EMPTY, f"{one}/empty", 1),
+        (ProblemKind.TWICE, f"{two}/454/00002.jpg", 1),
     }
-    assert len(found.problems) == 10
+    assert len(found.problems) == 8
+    # Frame 2, of which two files are called otherwise than the dataset's, and the dangling link.
+    assert found.lost == {"99": 2}
 
 
 def test_a_crop_in_two_roots_is_that_of_the_first(tmp_path: Path) -> None:

@@ -1,0 +1,258 @@
+"""How crops are named: which file of a video's folder is which frame, and which is none.
+
+Names are read where they are unambiguous: any padding or none, upper or lower case, `.jpg`,
+`.jpeg`, `.png`, `.webp` or `.bmp` (the content decides the format), and any prefix that all crops
+of a folder share. What could mean two things is left out and said. Pure, on listed entries, so
+that a bucket's listing is read like a folder's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.affwild2.tasks import crop_name
+from raffect.errors import DataError
+from raffect.text import printable
+
+CROPS = "crops named by their frame, counted from 1: 00001.jpg, frame_00001.png, ..."
+FIRST_FRAME = 1
+LAST_FRAME = 10_000_000
+"""92 hours at 30 frames a second; larger numbers are dates or times."""
+MOST_BYTES = 64 * 2**20
+"""No crop is larger: an 8K frame without compression, twice over, would not be."""
+TENTH = 10
+"""What concerns a tenth of a video's crops or more is no stray file."""
+_CROP = re.compile(r"((?:.*[^0-9])?)([0-9]+)(\.(?:jpe?g|png|webp|bmp))", re.IGNORECASE | re.DOTALL)
+_IMAGE = re.compile(r".*\.(?:jpe?g|png|webp|bmp)", re.IGNORECASE | re.DOTALL)
+_NO_PREFIX = re.compile(r"(?:.*[0-9])?[.,]|[-+]", re.DOTALL)
+_SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx"})
+
+
+class EntryKind(StrEnum):
+    """What an entry of a folder is, links followed."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    OTHER = "other"
+    BROKEN = "broken"
+
+
+class Entry(NamedTuple):
+    """An entry of a folder: its name, what it is, and its size in bytes."""
+
+    name: str
+    kind: EntryKind = EntryKind.FILE
+    size: int = 0
+
+
+class ProblemKind(StrEnum):
+    """Why something below a root of crops was left out."""
+
+    OUTSIDE = "a file outside a video's folder"
+    INSIDE = "a folder inside a video's folder"
+    NO_FILE = "neither a file nor a folder"
+    BROKEN = "a link that leads nowhere"
+    VIDEO_NAME = "a video's name that is not UTF-8, or has a comma or a line end"
+    NAME = "not the name of a crop (00001.jpg)"
+    PREFIX = "a prefix that the folder's other crops do not have"
+    TOO_FAR = f"a number above {LAST_FRAME:,}: no frame, rather a date or a time"
+    TOO_LARGE = f"a file above {MOST_BYTES >> 20} MiB: no crop"
+    FRAME_ZERO = "frame 0, where frames count from 1"
+    SAME = "a second file for a frame"
+    TWICE = "a crop that another folder also has"
+    EMPTY = "a video's folder without crops"
+
+
+_NOT_FILES = {
+    EntryKind.FOLDER: ProblemKind.INSIDE,
+    EntryKind.OTHER: ProblemKind.NO_FILE,
+    EntryKind.BROKEN: ProblemKind.BROKEN,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What was left out of one folder for one reason.
+
+    Attributes:
+        path: The first one, printable; begins with the root's name.
+        count: How many there are.
+    """
+
+    kind: ProblemKind
+    path: str
+    count: int = 1
+
+
+class CropName(NamedTuple):
+    """A name in its parts: `frame_`, `00001`, `.jpg`."""
+
+    prefix: str
+    digits: str
+    ending: str
+
+
+@dataclass(frozen=True)
+class CropNames:
+    """The names of a folder's files by frame: a pattern, and those that do not follow it.
+
+    Millions of names would take more memory than all else that is known of the crops.
+    """
+
+    prefix: str = ""
+    width: int = 5
+    ending: str = ".jpg"
+    first_frame: int = FIRST_FRAME
+    others: Mapping[int, str] = field(default_factory=dict)
+
+    def of(self, frame: int) -> str:
+        """The name of the file of a 1-based frame."""
+        number = frame - FIRST_FRAME + self.first_frame
+        follows = f"{self.prefix}{number:0{self.width}d}{self.ending}"
+        return self.others.get(frame, follows)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderCrops:
+    """The crops of a folder.
+
+    Attributes:
+        frames: 1-based frames, ascending, `(crops,)`.
+        sizes: Size of each file in bytes, `(crops,)`.
+        names: Their files' names.
+        problems: What was left out.
+        lost: How many of those are images by their names, without another file for their frame.
+    """
+
+    frames: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    names: CropNames
+    problems: tuple[Problem, ...]
+    lost: int
+
+
+def read_name(name: str) -> CropName | None:
+    """The parts of a crop's name; None if it has no frame's number before its ending."""
+    match = _CROP.fullmatch(name)
+    # "1.04.jpg" is a time, not frame 4, and "-1.jpg" a number below 0.
+    return CropName(*match.groups()) if match and not _NO_PREFIX.fullmatch(match[1]) else None
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder is an operating system's own (`.DS_Store`, `._00001.jpg`)."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def read_folder(
+    entries: Iterable[Entry], place: str, first_frame: int = FIRST_FRAME
+) -> FolderCrops:
+    """The crops among the entries of one video's folder.
+
+    Strays beside at least nine tenths that share a prefix are left out; with fewer it can't be
+    known which files are meant, and none is taken. Of several files for a frame the one with the
+    dataset's own name (00001.jpg) is taken, or none.
+
+    Args:
+        place: The folder in the paths of problems.
+        first_frame: Number of the first frame in the files' names, 0 or 1.
+    """
+    left: dict[ProblemKind, list[str]] = defaultdict(list)
+    lost = 0
+    named: list[tuple[CropName, Entry]] = []
+    visible = sorted(entry for entry in entries if not is_system(entry.name))
+    for entry in visible:
+        name = read_name(entry.name)
+        kind = _refused(entry, name)
+        if kind is None and name is not None:
+            named.append((name, entry))
+        elif kind is not None:
+            left[kind].append(entry.name)
+            lost += _IMAGE.fullmatch(entry.name) is not None
+    if not visible:
+        left[ProblemKind.EMPTY].append("")
+    found: dict[int, list[tuple[CropName, Entry]]] = defaultdict(list)
+    prefix = _shared_prefix([name for name, _ in named])
+    for name, entry in named:
+        number = int(name.digits)
+        if name.prefix.casefold() != prefix:
+            left[ProblemKind.PREFIX].append(entry.name)
+            lost += 1
+        elif number < first_frame:
+            left[ProblemKind.FRAME_ZERO].append(entry.name)
+        else:
+            found[number - first_frame + FIRST_FRAME].append((name, entry))
+    for frame, files in list(found.items()):
+        if len(files) > 1:
+            own = [file for file in files if file[1].name == crop_name(int(file[0].digits))]
+            left[ProblemKind.SAME] += [e.name for _, e in files if not own or e is not own[0][1]]
+            found[frame] = own
+            if not own:
+                del found[frame]
+                lost += 1
+    frames = sorted(found)
+    problems = [
+        Problem(kind, printable(f"{place}/{names[0]}".removesuffix("/")), len(names))
+        for kind, names in left.items()
+    ]
+    return FolderCrops(
+        np.array(frames, np.int32),
+        np.array([found[frame][0][1].size for frame in frames], np.int64),
+        _names({frame: found[frame][0][0] for frame in frames}, first_frame),
+        tuple(problems),
+        lost,
+    )
+
+
+def _refused(entry: Entry, name: CropName | None) -> ProblemKind | None:
+    """Why an entry is no crop whatever lies beside it."""
+    if entry.kind is not EntryKind.FILE:
+        return _NOT_FILES[entry.kind]
+    if name is None:
+        return ProblemKind.NAME
+    if int(name.digits) > LAST_FRAME:
+        return ProblemKind.TOO_FAR
+    return ProblemKind.TOO_LARGE if entry.size > MOST_BYTES else None
+
+
+def _shared_prefix(names: Sequence[CropName]) -> str | None:
+    """The prefix of more than nine tenths of the names, whatever its case."""
+    if not names:
+        return None
+    [(prefix, count)] = Counter(name.prefix.casefold() for name in names).most_common(1)
+    return prefix if (len(names) - count) * TENTH <= len(names) else None
+
+
+def _names(names: Mapping[int, CropName], first_frame: int) -> CropNames:
+    """The names by frame, those that follow a pattern as the pattern."""
+    if not names:
+        return CropNames(first_frame=first_frame)
+    # A pattern's padding shows in its lowest number.
+    one = names[min(names)]
+    pattern = CropNames(one.prefix, len(one.digits), one.ending, first_frame)
+    whole = {frame: "".join(name) for frame, name in names.items()}
+    others = {frame: name for frame, name in whole.items() if name != pattern.of(frame)}
+    return CropNames(one.prefix, len(one.digits), one.ending, first_frame, others)
+
+
+def refuse_frame_zero(problems: Iterable[Problem], videos: int) -> None:
+    """Raise DataError if crops count from 0, and frames are taken to count from 1.
+
+    Joined as they are, every crop would belong to the line of the frame before it.
+    """
+    zero = [problem for problem in problems if problem.kind is ProblemKind.FRAME_ZERO]
+    if zero:
+        raise DataError(
+            f"{zero[0].path} is a crop of frame 0, and frames count from 1"
+            f" ({len(zero):,} of {videos:,} videos have such a crop).",
+            CROPS,
+            "If these crops count from 0 in every video, give --first-frame 0: crop 0 is then the"
+            " first frame. If the file is a stray one, remove it.",
+        )
