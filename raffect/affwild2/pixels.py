@@ -25,6 +25,8 @@ from raffect.text import first_line
 FORMATS = "JPEG, PNG, WebP or BMP"
 MAX_PIXELS = 2**25
 """A frame of 8K video is 7680 x 4320, just below; a decoded one takes 130 MB."""
+MAX_ASPECT = 32
+"""No face is so long, and scaled to an encoder's height such a strip would fill the memory."""
 _READERS: dict[str, tuple[type[ImageFile], bytes]] = {
     "JPEG": (JpegImageFile, b"\xff\xd8\xff"),
     "PNG": (PngImageFile, b"\x89PNG\r\n\x1a\n"),
@@ -67,8 +69,8 @@ def read_image(data: bytes) -> Image.Image:
     dropped, as open_clip's `convert("RGB")` drops it: encoders were trained on such pixels.
 
     Raises:
-        UnreadableImageError: It is of another format, damaged, or larger than `MAX_PIXELS`,
-            which its header says before anything is decoded.
+        UnreadableImageError: It is of another format, damaged, or too large or too long
+            (`MAX_PIXELS`, `MAX_ASPECT`), which its header says before anything is decoded.
     """
     name = next((name for name, (_, mark) in _READERS.items() if _begins(data, mark)), None)
     if name is None:
@@ -82,6 +84,10 @@ def read_image(data: bytes) -> Image.Image:
         if width * height > MAX_PIXELS:
             raise UnreadableImageError(
                 f"{width} x {height} pixels, more than the {MAX_PIXELS:,} of an 8K frame"
+            )
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise UnreadableImageError(
+                f"{width} x {height} pixels, one side over {MAX_ASPECT} times the other"
             )
         image.load()
         turn = _turn(image)

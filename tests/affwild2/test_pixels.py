@@ -152,6 +152,7 @@ def bomb(width: int, height: int) -> bytes:
         (b"BM\0", "BMP image, "),
         (bomb(20_000, 20_000), "20000 x 20000 pixels, more than the 33,554,432"),
         (bomb(2**31 - 1, 2**31 - 1), "pixels, more than"),
+        (bomb(1, 33), "1 x 33 pixels, one side over 32 times the other"),
         (bomb(0, 5), "PNG image, "),
         (encoded(Image.new("L", (7000, 5000)), "JPEG"), "7000 x 5000 pixels"),
     ],

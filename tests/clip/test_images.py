@@ -4,8 +4,7 @@ import io
 
 import numpy as np
 import pytest
-import torch
-from open_clip.transform import image_transform
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from raffect.clip.images import Preprocessing, UnreadableImageError, decode, decode_batch
@@ -16,13 +15,27 @@ def preprocessing(size: int) -> Preprocessing:
     return Preprocessing(size, size, (0.0,) * 3, (1.0,) * 3)
 
 
-@pytest.mark.parametrize("size", [64, 112, 224])
-def test_pixels_are_those_of_open_clips_own_preprocessing(size: int):
-    data = crop(3, np.random.default_rng(0))
-    theirs = image_transform(size, is_train=False, mean=(0.0,) * 3, std=(1.0,) * 3)
-    expected = theirs(Image.open(io.BytesIO(data)))
-    ours = torch.tensor(decode(data, preprocessing(size))).permute(2, 0, 1) / 255
-    torch.testing.assert_close(ours, expected)
+@pytest.mark.parametrize("mode", ["squash", "shortest", "longest"])
+@pytest.mark.parametrize("size", [64, 224, (96, 64), (64, 96)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "random"])
+def test_pixels_are_those_of_open_clips_own_preprocessing(mode, size, interpolation):
+    zero, one = (0.0,) * 3, (1.0,) * 3
+    theirs = image_transform_v2(
+        PreprocessCfg(size, "RGB", zero, one, interpolation, mode), is_train=False
+    )
+    height, width = (size, size) if isinstance(size, int) else size
+    seen = Preprocessing(height, width, zero, one, interpolation, mode)
+    rng = np.random.default_rng(0)
+    for shape in ((112, 112), (64, 63), (53, 37), (113, 225), (224, 224), (301, 100), (100, 333)):
+        image = Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+        buffer = io.BytesIO()
+        image.save(buffer, "BMP")
+        expected = (theirs(image) * 255).round().permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(decode(buffer.getvalue(), seen), expected)
+
+
+def test_a_description_of_before_squashes():
+    assert Preprocessing(64, 64, (0.0,) * 3, (1.0,) * 3, "bicubic").resize_mode == "squash"
 
 
 def test_a_grey_image_has_three_channels():
