@@ -25,7 +25,7 @@ _CHECKSUMS = {
 # Not urllib's parser: it would cut a folder's name off at its first `?` or `#`.
 _URI = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):(?://([^/]*))?(.*)", re.DOTALL)
 # s3fs cuts a key off where this begins, so that all keys of such a store would be one object.
-_VERSION = "?versionId="
+VERSION = "?versionId="
 CONNECT_TIMEOUT_S = 5
 _FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
 
@@ -39,8 +39,8 @@ class Location:
     root: str
 
 
-def locate(uri: str) -> Location:
-    """Parse a store's URI; SettingsError if it is no folder and no `s3://bucket/prefix`."""
+def locate(uri: str, option: str = "--store") -> Location:
+    """Parse the URI that an option gave; SettingsError if it is no folder and no `s3://bucket/prefix`."""
     parts = _URI.match(uri)
     scheme = parts[1].lower() if parts else ""
     if parts and scheme == "s3":
@@ -49,12 +49,12 @@ def locate(uri: str) -> Location:
             raise SettingsError(
                 f"{uri!r} names no bucket.",
                 "s3://bucket/prefix, credentials in the environment",
-                "Give the bucket, e.g. --store s3://my-bucket/raffect.",
+                f"Give the bucket, e.g. {option} s3://my-bucket/raffect.",
             )
-        if _VERSION in prefix:
+        if VERSION in prefix:
             raise SettingsError(
                 f"{uri!r} names a version of an object.",
-                f"s3://bucket/prefix, without {_VERSION}",
+                f"s3://bucket/prefix, without {VERSION}",
                 "Leave it out, or give another prefix.",
             )
         root = f"{bucket}{prefix}".rstrip("/")
@@ -63,9 +63,9 @@ def locate(uri: str) -> Location:
         path = str(Path(parts[3] if parts else uri).expanduser().absolute())
         return Location(path, "file", path)
     raise SettingsError(
-        f"A store can't be of the kind {scheme!r}: {uri!r}.",
+        f"{option} can't be of the kind {scheme!r}: {uri!r}.",
         "a folder, or s3://bucket/prefix",
-        "Give one of them with --store or RAFFECT_STORE.",
+        f"Give one of them with {option}.",
     )
 
 

@@ -1,0 +1,216 @@
+"""Raw trees: folders that a user names and raffect only reads, on a disk or in a bucket."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from raffect.errors import DataError, StoreError
+from raffect.store.filesystem import VERSION, locate
+from raffect.store.store import Store
+from raffect.store.translate import translated
+
+READERS = 8
+"""Threads that list or read at a time: a bucket answers one request after 10 to 100 ms."""
+# One slash is what pathlib leaves of two: no folder's name, but a slip to be told of.
+_IS_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|(s3|file):", re.IGNORECASE)
+
+
+class EntryKind(StrEnum):
+    """What an entry of a folder is, links followed."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    OTHER = "other"
+    """A pipe, a device: nothing that can be read to its end."""
+    BROKEN = "broken"
+    """A link to nothing or to itself, or a file that was deleted meanwhile."""
+
+
+class Entry(NamedTuple):
+    """An entry of a folder: its name, what it is, and its size in bytes."""
+
+    name: str
+    kind: EntryKind = EntryKind.FILE
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class RawFolder:
+    """A folder of raw files; equal where they lie at the same place, however it was typed.
+
+    It can be pickled as a store can: credentials come from the environment of the reader.
+
+    Attributes:
+        uri: Its real path, or `s3://bucket/prefix`.
+        typed: How the user named it, for messages.
+        option: The option that named it.
+    """
+
+    uri: str
+    typed: str = field(compare=False)
+    option: str = field(compare=False)
+    _root: Store = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, typed: str | Path, option: str) -> RawFolder:
+        """The folder that a user typed as a path or a URI; sends no request.
+
+        Raises:
+            SettingsError: A URI of another kind, or one that names no bucket.
+        """
+        shown = str(typed)
+        if _IS_URI.match(shown):
+            location = locate(shown, option)
+            if location.scheme == "s3":
+                # s3fs lists no prefix that begins with a slash, as `$BUCKET/` + `/crops` makes it.
+                uri = re.sub("^(s3://[^/]+)/+", r"\1/", location.uri)
+                return cls(uri, shown, option, Store(uri))
+            shown = location.root
+        # pathlib's resolve() raises a RuntimeError for a link that leads to itself.
+        real = os.path.realpath(Path(shown).expanduser())
+        return cls(real, shown, option, Store(real))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine (or mounted there)."""
+        return self._root.is_local
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def parent(self) -> RawFolder | None:
+        """The folder that it lies in; a bucket lies in none."""
+        if self.is_local:
+            # As it was typed: a link's target lies elsewhere.
+            return RawFolder.of(Path(self.typed).expanduser().absolute().parent, self.option)
+        above = self.uri.rpartition("/")[0]
+        return None if above == "s3:/" else RawFolder.of(above, self.option)
+
+    def __truediv__(self, name: str) -> RawFolder:
+        """The folder of that name directly below; it shares this one's connections."""
+        typed = f"{self.typed.rstrip('/')}/{name}"
+        return RawFolder(f"{self.uri.rstrip('/')}/{name}", typed, self.option, self._root)
+
+    def entries(self) -> list[Entry]:
+        """What lies directly below, by name; hidden files are not left out.
+
+        In a bucket an object whose name is that of a prefix, too, is there twice: once as a file.
+
+        Raises:
+            FileNotFoundError: There is no such folder; in a bucket also where it is empty.
+            NotADirectoryError: It is a file.
+            DataError, StoreError: It can't be listed.
+        """
+        found = self._list_folder() if self.is_local else self._list_prefix()
+        return sorted(found, key=lambda entry: (entry.name, entry.kind))
+
+    def _list_folder(self) -> list[Entry]:
+        try:
+            with os.scandir(self.uri) as entries:
+                return [_look_at(entry) for entry in entries]
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise DataError(
+                f"The folder {self.typed} can't be listed: {error.strerror}.",
+                "folders that may be read",
+                "Check the folder's permissions and give the command again.",
+            ) from None
+
+    def _list_prefix(self) -> list[Entry]:
+        path = self.uri.removeprefix("s3://")
+        with self._translated():
+            found = self._root.filesystem.ls(path, detail=True)
+        entries = []
+        for info in found:
+            name, is_folder = str(info["name"]), info["type"] == "directory"
+            if name == path and not is_folder:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.typed)
+            name = name[len(path) + 1 :]
+            if is_folder:
+                entries.append(Entry(name, EntryKind.FOLDER))
+            elif name:  # An object named like the prefix itself is what consoles make of a folder.
+                kind = EntryKind.BROKEN if VERSION in name else EntryKind.FILE
+                entries.append(Entry(name, kind, int(info["size"])))
+        return entries
+
+    def trouble(self) -> str | None:
+        """Why it is no folder that can be listed, as the end of a sentence; None if it is one."""
+        if self.is_local:
+            if (path := Path(self.uri)).is_dir():
+                return None
+            return "is a file" if path.exists() else "does not exist"
+        try:
+            self.entries()
+        except FileNotFoundError:
+            return "does not exist, or nothing lies below it"
+        except NotADirectoryError:
+            return "is a single object"
+        return None
+
+    def has_file(self, name: str) -> bool:
+        """Whether a file of that name lies below; where access is refused, there is none."""
+        if self.is_local:
+            return Path(self.uri, name).is_file()
+        try:
+            with self._translated():
+                info = self._root.filesystem.info(f"{self.uri.removeprefix('s3://')}/{name}")
+        except (FileNotFoundError, StoreError):
+            return False
+        return bool(info["type"] == "file")
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of a file directly below, in one request.
+
+        Raises:
+            FileNotFoundError: It is not there (any more).
+            OSError: It can't be read, or (EFBIG) has more bytes than the limit.
+            StoreError: The bucket can't be reached.
+        """
+        path = f"{self.uri}/{name}"
+        if self.is_local:
+            with Path(path).open("rb") as file:
+                data = file.read(limit + 1)
+        else:
+            data = self._get(path.removeprefix("s3://"), limit + 1)
+        if len(data) > limit:
+            raise OSError(errno.EFBIG, f"more than {limit:,} bytes", path)
+        return data
+
+    def _get(self, path: str, most: int) -> bytes:
+        with self._translated():
+            try:
+                # Without a range s3fs asks for the size first.
+                data: bytes = self._root.filesystem.cat_file(path, start=0, end=most)
+                return data
+            except OSError as error:
+                # No range lies within an empty object.
+                if "(InvalidRange)" not in str(error.__cause__):
+                    raise
+                return b""
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self.typed, self.option)
+
+
+def _look_at(entry: os.DirEntry[str]) -> Entry:
+    try:
+        found = entry.stat()
+    except OSError:
+        return Entry(entry.name, EntryKind.BROKEN)
+    if stat.S_ISDIR(found.st_mode):
+        return Entry(entry.name, EntryKind.FOLDER)
+    if not stat.S_ISREG(found.st_mode):
+        return Entry(entry.name, EntryKind.OTHER)
+    return Entry(entry.name, EntryKind.FILE, found.st_size)
