@@ -8,20 +8,19 @@ import torch
 from torch import nn
 
 from raffect.config import FinetuneConfig
+from raffect.training.optim import is_decayed
 
 _BLOCK = re.compile(r"\.(?:resblocks|blocks|stages|layers)\.(\d+)\.|\.layer(\d)\.")
 _STEM = re.compile(
     r"^visual\.(?:trunk\.)?(?:conv\d|bn\d|ln_pre|class_embedding|positional_embedding|stem"
     r"|patch_embed|cls_token|pos_embed|norm_pre)(?:\.|$)"
 )
-_UNDECAYED = ("class_embedding", "positional_embedding", "cls_token", "pos_embed")
 
 
 def make_optimiser(model: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
     """AdamW in groups: a layer's rate falls by `layer_decay` per layer below the head.
 
-    Biases, norms and position embeddings are not decayed (as in BEiT, Bao et al. 2021, and
-    open_clip). A group's `scale` multiplies the rate of the schedule.
+    A group's `scale` multiplies the rate of the schedule; `is_decayed` says what is decayed.
     """
     depths = {name: depth_of(name) for name, _ in model.named_parameters()}
     top = max((depth for depth in depths.values() if depth is not None), default=0) + 1
@@ -31,8 +30,7 @@ def make_optimiser(model: nn.Module, config: FinetuneConfig) -> torch.optim.Adam
         if parameter.requires_grad:
             depth = depths[name]
             below = 0 if depth is None else top - depth
-            decayed = parameter.ndim > 1 and not name.endswith(_UNDECAYED)
-            groups.setdefault((below, decayed), []).append(parameter)
+            groups.setdefault((below, is_decayed(name, parameter)), []).append(parameter)
     settings = [
         {
             "params": parameters,

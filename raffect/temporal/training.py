@@ -34,7 +34,12 @@ from raffect.temporal.segments import index_segments
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
 from raffect.training.device import autocast, choose_device, seeded
 from raffect.training.loop import NotFiniteError
-from raffect.training.optim import learning_rate, load_optimiser_tensors, optimiser_tensors
+from raffect.training.optim import (
+    decay_groups,
+    learning_rate,
+    load_optimiser_tensors,
+    optimiser_tensors,
+)
 from raffect.training.reduce import LOCAL, Reducer
 
 _INITIALISE, _SHUFFLE, _DROPOUT = range(3)
@@ -93,9 +98,8 @@ class Trainer:
         self._wrapped = reducer.wrap(self.model)
         self._losses = self._make_losses()
         settings = config.optimiser
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        groups = decay_groups(self.model, settings.weight_decay)
+        self._optimiser = torch.optim.AdamW(groups, lr=settings.lr)
         self._best_weights: dict[str, Tensor] = {}
 
     def _make_losses(self) -> WeightedLosses:

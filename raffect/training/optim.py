@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+
+_UNDECAYED = re.compile(
+    r"(?:class_embedding|cls_token|reg_token|dist_token|positional_embedding|pos_embed"
+    r"|relative_position_bias_table|logit_scale|head_scale|parametrizations\.\w+\.original0)$"
+)
+"""Embeddings, gains and biases that have several axes, by their names in open_clip, timm and torch.
+
+`original0` is the gain of a weight-normed kernel.
+"""
 
 
 class Schedule(Protocol):
@@ -51,6 +62,29 @@ def update_average(mean: nn.Module, model: nn.Module, decay: float, step: int) -
     torch._foreach_lerp_(into, of, weight)
     for target, source in zip(mean.buffers(), model.buffers(), strict=True):
         target.copy_(source)
+
+
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether AdamW's weight decay acts on a parameter: on matrices and convolution kernels only.
+
+    Norms, biases, slopes, gains and embeddings are not decayed (as in BEiT, Bao et al. 2021, and
+    open_clip): they are few, and near 0 they switch off what they belong to. The direction of a
+    weight-normed kernel is: the function does not depend on its length, but each step is at right
+    angles to it and lengthens it, so that without decay its steps turn it less and less
+    (van Laarhoven, "L2 Regularization versus Batch and Weight Normalization", 2017).
+    """
+    return parameter.ndim > 1 and _UNDECAYED.search(name) is None
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """All parameters for AdamW, in a group that is decayed and one that is not (`is_decayed`)."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups[is_decayed(name, parameter)].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
 
 
 def class_weights(

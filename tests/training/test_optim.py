@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from raffect.affwild2.tasks import Task
 from raffect.clip.optimiser import make_optimiser
-from raffect.config import FinetuneConfig, OptimiserConfig
+from raffect.config import FinetuneConfig, OptimiserConfig, recipe
+from raffect.temporal.model import TemporalModel
 from raffect.training.optim import (
     class_weights,
+    decay_groups,
     learning_rate,
     load_optimiser_tensors,
     optimiser_tensors,
@@ -115,3 +118,50 @@ def test_the_optimisers_state_goes_there_and_back():
     one_step(first, a)
     one_step(second, b)
     assert torch.equal(first.weight, second.weight)
+
+
+def test_of_the_temporal_model_only_matrices_and_kernels_are_decayed():
+    """By module, apart from the rule: 44 matrices and kernels of the recipe's 136 tensors."""
+    with torch.device("meta"):
+        model = TemporalModel(recipe(Task.VA), 512)
+    decayed, kept = (group["params"] for group in decay_groups(model, 0.1))
+    assert len(decayed) + len(kept) == len(list(model.parameters())) == 136
+    expected = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            expected |= {f"{name}.in_proj_weight", f"{name}.out_proj.weight"}
+        elif "parametrizations" in dict(module.named_children()):
+            expected.add(f"{name}.parametrizations.weight.original1")
+        elif isinstance(module, nn.Linear | nn.Conv1d):
+            expected.add(f"{name}.weight")
+    names = {id(value): name for name, value in model.named_parameters()}
+    assert {names[id(value)] for value in decayed} == expected
+    assert len(expected) == 44
+    undecayed = {names[id(value)] for value in kept}
+    assert "missing" in undecayed
+    gains = {name for name in undecayed if name.endswith("parametrizations.weight.original0")}
+    assert len(gains) == 6
+
+
+def test_without_a_gradient_only_matrices_shrink():
+    model = nn.Sequential(nn.Linear(3, 2), nn.PReLU(), nn.LayerNorm(2))
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for value in model.parameters():
+        value.grad = torch.zeros_like(value)
+    torch.optim.AdamW(decay_groups(model, 0.5), lr=0.1).step()
+    shrunk = {n for n, value in model.named_parameters() if not torch.equal(value, before[n])}
+    assert shrunk == {"0.weight"}
+    torch.testing.assert_close(model[0].weight, before["0.weight"] * 0.95)
+
+
+def test_a_state_saved_when_all_was_decayed_is_put_back_by_name():
+    """Checkpoints of 0.1 are of one group, in the model's order."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2))
+    old = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    model(torch.ones(1, 3)).square().sum().backward()
+    old.step()
+    new = torch.optim.AdamW(decay_groups(model, 0.1), lr=0.1)
+    load_optimiser_tensors(model, new, optimiser_tensors(model, old))
+    for value in model.parameters():
+        assert torch.equal(new.state[value]["exp_avg"], old.state[value]["exp_avg"])
+    assert [group["weight_decay"] for group in new.param_groups] == [0.1, 0.0]

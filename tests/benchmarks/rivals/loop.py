@@ -14,7 +14,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.temporal.losses import ValenceArousalLoss
 from raffect.temporal.model import TemporalModel, activate
-from raffect.training.optim import learning_rate
+from raffect.training.optim import decay_groups, learning_rate
 
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
 
@@ -39,9 +39,7 @@ def train(
     """
     loss_of = ValenceArousalLoss(config.losses)
     settings = config.optimiser
-    optimiser = torch.optim.AdamW(
-        model.parameters(), settings.lr, weight_decay=settings.weight_decay
-    )
+    optimiser = torch.optim.AdamW(decay_groups(model, settings.weight_decay), settings.lr)
     step = 0
     for _ in range(settings.epochs):
         model.train()
