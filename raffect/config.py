@@ -146,7 +146,7 @@ class OptimiserConfig(Config):
     epochs: Count = 40
     batch_size: Count = 32
     lr: Positive = 3e-5
-    weight_decay: NonNegative = 1e-5
+    weight_decay: NonNegative = Field(1e-5, description="of matrices and kernels only")
     warmup_epochs: NonNegative = 1.0
     clip_norm: float | None = Field(None, gt=0.0, description="none: gradients are not clipped")
     accumulation: int = Field(1, ge=1, le=64, description="parts of a batch; same gradient")

@@ -35,6 +35,7 @@ from raffect.store.manifest import has_manifest
 from raffect.store.stage import StagePart
 from raffect.training.checkpoints import CheckpointFolder, json_bytes, pack_state, tensor_bytes
 from raffect.training.loop import NotFiniteError
+from raffect.training.optim import describe_absent
 from raffect.training.ray_workers import train_on_workers
 from raffect.training.reduce import Reducer
 
@@ -136,6 +137,9 @@ def finetune(
         return stage.finished
     assert encoder is not None
     assert chosen is not None
+    class_counts = chosen.class_counts()
+    for line in describe_absent(class_counts):
+        context.on_note(line)
     connect(context.address)
     share = share_of(workers, config.run.device, context.on_note)
     seen = encoder.preprocessing
@@ -144,7 +148,7 @@ def finetune(
         workers=workers,
         description=encoder.describe(),
         weights=tensor_bytes(encoder.state_dict()),
-        class_counts=chosen.class_counts(),
+        class_counts=class_counts,
         train=read_frames(store, chosen.train, seen, workers, config.run.seed),
         validation=read_frames(store, chosen.validation, seen, workers, None),
     )

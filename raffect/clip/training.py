@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import log_softmax
 
 from raffect.affwild2.scores import f1
 from raffect.clip.augment import augment
@@ -189,9 +189,11 @@ def expression_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: 
     """Mean of the weighted cross entropy of logits `(batch, 8)` to class indices `(batch,)`.
 
     The weights `(8,)` are applied here, because torch's own weighting divides by the batch's sum
-    of weights: the mean of two workers' losses would not be the loss of both batches.
+    of weights: the mean of two workers' losses would not be the loss of both batches. Labels are
+    smoothed over the classes that have a weight.
     """
-    losses = functional.cross_entropy(
-        logits.float(), labels, reduction="none", label_smoothing=smoothing
-    )
-    return (weights[labels] * losses).mean()
+    log_p = log_softmax(logits.float(), dim=-1)
+    present = (weights > 0).float()
+    smooth = (log_p * present).sum(dim=-1) / present.sum()
+    mixed = (1 - smoothing) * log_p.gather(1, labels[:, None])[:, 0] + smoothing * smooth
+    return -(weights[labels] * mixed).mean()

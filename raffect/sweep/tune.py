@@ -11,7 +11,7 @@ from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, recipe
 from raffect.context import Context
-from raffect.errors import NotThereError, RaffectError, SettingsError
+from raffect.errors import RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
@@ -33,7 +33,8 @@ from raffect.sweep.study import Beginning, SweepStudy
 from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
-from raffect.temporal.data import TaskData, load_sources, load_task_data
+from raffect.temporal.data import load_sources, load_task_data
+from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model
 
 _AUXILIARY = "losses.auxiliary."
@@ -100,7 +101,8 @@ def tune(
         check_warm_start(study, settings.warm_start)
         if study.remaining:
             data = load_task_data(store, features, task, auxiliary_tasks(base, first))
-            check_auxiliary(data)
+            for line in describe_gaps(data.train.labels):
+                context.on_note(line)
             labels = load_labels(store, task)
             trivial = trivial_score(task, labels, labels)
             floor = {"score": trivial.value, "parts": trivial.parts}
@@ -166,18 +168,6 @@ def auxiliary_tasks(base: TemporalConfig, first: Recipe) -> list[Task]:
         Task(name.removeprefix(_AUXILIARY)) for name in first.params if name.startswith(_AUXILIARY)
     }
     return sorted({*auxiliary_weights(base), *searched} - {base.task})
-
-
-def check_auxiliary(data: TaskData) -> None:
-    """Refuse to search the weight of a loss without a valid frame in training."""
-    missing = [task.value for task, of in data.train.labels.items() if not of.valid.any()]
-    if missing:
-        raise NotThereError(
-            f"There are no training labels of {', '.join(missing)} for the videos of "
-            f"{data.task.value}.",
-            "auxiliary losses of tasks with labels",
-            "Use a space without these losses, e.g. --space tune_spaces.va.",
-        )
 
 
 def check_warm_start(study: SweepStudy, wanted: Sequence[str]) -> None:

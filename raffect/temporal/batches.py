@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raffect.affwild2.tasks import SPECS, Task
+from raffect.affwild2.tasks import Task
 from raffect.temporal.segments import Segments
-from raffect.temporal.timelines import NO_ROW, Timelines
+from raffect.temporal.timelines import NO_ROW, Timelines, trainable
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,6 @@ class DeviceTimelines:
         if self._any_without_row:
             x.masked_fill_((row == NO_ROW)[:, None], 0.0)
         return x.view(*frames.shape, -1)
-
-
-def trainable(
-    task: Task, values: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Which labels `(frames, label_width)` may be trained on.
-
-    A frame's known AUs are used even where another is unknown (the score drops such frames).
-    """
-    if task is Task.AU:
-        return np.asarray(values != SPECS[task].invalid)
-    return np.repeat(valid[:, None], values.shape[1], axis=1)
 
 
 def to_device(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from raffect.errors import ConflictError, NotThereError, StoreError
 from raffect.settings import hash_json
 from raffect.store import DATASET, Store, features_folder, read_manifest
 from raffect.store.features import to_array
-from raffect.temporal.timelines import Timelines, build_timelines
+from raffect.temporal.timelines import Timelines, build_timelines, trainable
 
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Per video with crops, its 1-based frames and their feature rows."""
@@ -56,7 +56,8 @@ def load_task_data(
     split there, and its labels must not leak into training.
 
     Raises:
-        NotThereError: There are no such features, or a split of the task has no valid frame.
+        NotThereError: There are no such features, the task has no label to train on or no valid
+            frame in validation, or an auxiliary task has no label of the training videos.
         ConflictError: The features were made from another dataset.
     """
     sources = load_sources(store, features)
@@ -68,6 +69,7 @@ def load_task_data(
         if other is not task:
             theirs = load_labels(store, other).items()
             train_labels[other] = {name: of for name, of in theirs if of.split is Split.TRAIN}
+    _check_auxiliary(task, videos[Split.TRAIN], train_labels)
     array, crops = read_features(
         store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]}
     )
@@ -179,9 +181,37 @@ def _videos_of(
     store: Store, task: Task, labels: Mapping[str, VideoLabels], split: Split
 ) -> list[str]:
     videos = [name for name, of in labels.items() if of.split is split]
-    if not any(labels[name].valid.any() for name in videos):
+    # Labels of single AUs are trained on; the score wants whole frames.
+    usable = _can_train if split is Split.TRAIN else _can_score
+    if not any(usable(task, labels[name]) for name in videos):
         raise _no_annotations(store, task, split)
     return videos
+
+
+def _can_train(task: Task, labels: VideoLabels) -> bool:
+    return bool(trainable(task, labels.values, labels.valid).any())
+
+
+def _can_score(task: Task, labels: VideoLabels) -> bool:
+    return bool(labels.valid.any())
+
+
+def _check_auxiliary(
+    task: Task, videos: Sequence[str], labels: Mapping[Task, Mapping[str, VideoLabels]]
+) -> None:
+    """Refuse the loss of a task of which no training video has a label: it would be 0."""
+    missing = [
+        other.value
+        for other, of in labels.items()
+        if not any(_can_train(other, of[name]) for name in videos if name in of)
+    ]
+    if missing:
+        raise NotThereError(
+            f"There are no training labels of {', '.join(missing)} for the videos of {task}.",
+            "auxiliary losses of tasks with labels",
+            f"Leave losses.auxiliary of {', '.join(missing)} at 0; with `tune`, use a space that"
+            f" does not search it, e.g. --space tune_spaces.{task}.",
+        )
 
 
 def _no_annotations(store: Store, task: Task, split: Split) -> NotThereError:

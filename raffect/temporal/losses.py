@@ -20,9 +20,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig
-from raffect.temporal.batches import trainable
-from raffect.temporal.timelines import FrameLabels
-from raffect.training.optim import class_weights
+from raffect.temporal.timelines import FrameLabels, trainable
+from raffect.training.optim import class_weights, describe_absent
 from raffect.training.reduce import Reducer
 
 PerTask = Mapping[Task, Tensor]
@@ -85,7 +84,8 @@ class ExpressionLoss(TaskLoss):
     """Cross entropy with class weights, label smoothing and focal modulation.
 
     Without the focal factor (1 - p_true)^gamma (Lin et al., 2017) it is PyTorch's cross entropy
-    with `weight` and `label_smoothing`. Class weights are those of optim.py.
+    with `weight` and `label_smoothing`, where every class has a training frame. Class weights are
+    those of optim.py; labels are smoothed over the classes that have one.
     """
 
     def __init__(self, config: LossConfig, counts: NDArray[Any]) -> None:
@@ -93,6 +93,7 @@ class ExpressionLoss(TaskLoss):
         weight = class_weights(counts, config.class_weight_power, over_frames=False)
         self.weight: Tensor
         self.register_buffer("weight", torch.from_numpy(weight))
+        self.present = max(1, int((weight > 0).sum()))
         self.smoothing = config.label_smoothing
         self.gamma = config.focal_gamma
 
@@ -103,7 +104,7 @@ class ExpressionLoss(TaskLoss):
         log_p = log_softmax(outputs.double().flatten(0, -2), dim=-1)
         log_p_true = log_p.gather(1, true[:, None])[:, 0]
         weight = self.weight[true]
-        smooth = -(log_p * self.weight).mean(dim=-1)
+        smooth = -(log_p * self.weight).sum(dim=-1) / self.present
         loss = (1 - self.smoothing) * weight * -log_p_true + self.smoothing * smooth
         if self.gamma:
             # Clamped, or the power's slope at 0 would be infinite for gamma below 1.
@@ -119,15 +120,18 @@ class ExpressionLoss(TaskLoss):
 class ActionUnitLoss(TaskLoss):
     """Mean binary cross entropy over known labels.
 
-    Positives of an AU weigh (negatives / positives)^power, counted in the training labels.
+    Positives of an AU weigh (negatives / positives)^power, counted in the training labels, and 1
+    where either is absent: there is nothing to balance.
     """
 
     def __init__(self, config: LossConfig, positives: NDArray[Any], known: NDArray[Any]) -> None:
         super().__init__()
-        active = np.maximum(np.asarray(positives, np.float64), 1.0)
-        passive = np.maximum(np.asarray(known, np.float64) - positives, 1.0)
+        active = np.asarray(positives, np.float64)
+        passive = np.asarray(known, np.float64) - active
+        both = (active > 0) & (passive > 0)
+        ratio = np.divide(passive, active, out=np.ones_like(active), where=both)
         self.weight: Tensor
-        weight = (passive / active) ** config.positive_weight_power
+        weight = ratio**config.positive_weight_power
         self.register_buffer("weight", torch.from_numpy(weight))
 
     def statistics(self, outputs: Tensor, values: Tensor, known: Tensor) -> Tensor:
@@ -148,12 +152,39 @@ def task_loss(task: Task, config: LossConfig, labels: FrameLabels) -> TaskLoss:
     """The loss of a task; its class weights come from the training labels."""
     if task is Task.VA:
         return ValenceArousalLoss(config)
-    known = trainable(task, labels.values, labels.valid)
     if task is Task.EXPR:
-        classes = labels.values[labels.valid, 0].astype(np.int64)
-        return ExpressionLoss(config, np.bincount(classes, minlength=SPECS[task].outputs))
-    positives = ((labels.values == 1) & known).sum(axis=0)
-    return ActionUnitLoss(config, positives, known.sum(axis=0))
+        return ExpressionLoss(config, _count_classes(labels))
+    return ActionUnitLoss(config, *_count_units(labels))
+
+
+def _count_classes(labels: FrameLabels) -> NDArray[np.int64]:
+    """Valid frames per expression, `(8,)`."""
+    classes = labels.values[labels.valid, 0].astype(np.int64)
+    return np.bincount(classes, minlength=SPECS[Task.EXPR].outputs)
+
+
+def _count_units(labels: FrameLabels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per AU `(12,)`, frames in which it is active, and in which it is known."""
+    known = trainable(Task.AU, labels.values, labels.valid)
+    return ((labels.values == 1) & known).sum(axis=0), known.sum(axis=0)
+
+
+def describe_gaps(labels: Mapping[Task, FrameLabels]) -> list[str]:
+    """Expressions and AUs of which the training labels have nothing to learn, for people."""
+    found = describe_absent(_count_classes(labels[Task.EXPR])) if Task.EXPR in labels else []
+    if Task.AU not in labels:
+        return found
+    positives, known = _count_units(labels[Task.AU])
+    gaps = {
+        "has a label of {}: it is not trained.": known == 0,
+        "has {} active: the model learns that it never is.": (known > 0) & (positives == 0),
+        "has {} inactive: the model learns that it always is.": (known > 0) & (positives == known),
+    }
+    for what, where in gaps.items():
+        if where.any():
+            units = [SPECS[Task.AU].columns[unit] for unit in np.flatnonzero(where)]
+            found.append(f"No training frame {what.format(', '.join(units))}")
+    return found
 
 
 class WeightedLosses(nn.Module):

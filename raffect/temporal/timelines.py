@@ -69,6 +69,18 @@ class Timelines:
         return np.split(values, self.offsets[1:-1]) if self.videos else []
 
 
+def trainable(
+    task: Task, values: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which labels `(frames, label_width)` may be trained on.
+
+    A frame's known AUs are used even where another is unknown (the score drops such frames).
+    """
+    if task is Task.AU:
+        return np.asarray(values != SPECS[task].invalid)
+    return np.repeat(valid[:, None], values.shape[1], axis=1)
+
+
 def fill_rows(
     frames: NDArray[np.integer], rows: NDArray[np.integer], length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

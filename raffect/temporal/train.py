@@ -13,6 +13,7 @@ from raffect.store.layout import CHECKPOINT
 from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
+from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
@@ -53,6 +54,9 @@ def train(
     if stage.finished is not None:
         return stage.finished
     data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
+    gaps = describe_gaps(data.train.labels)
+    for line in gaps:
+        context.on_note(line)
     try:
         parts, counts = _train(stage, config, data, workers, on_epoch, context)
     except NotFiniteError as error:
@@ -63,7 +67,8 @@ def train(
             "settings with which the loss stays finite",
             "Lower optimiser.lr, or set optimiser.clip_norm (e.g. --set optimiser.clip_norm=1).",
         ) from error
-    manifest = stage.finish(parts, counts, notes={"workers": workers})
+    notes = {"workers": workers, **({"absent": gaps} if gaps else {})}
+    manifest = stage.finish(parts, counts, notes=notes)
     CheckpointFolder(store, f"{folder}/{CHECKPOINT}").clear()
     return manifest
 

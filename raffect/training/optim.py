@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from raffect.affwild2.tasks import SPECS, Task
 
 _UNDECAYED = re.compile(
     r"(?:class_embedding|cls_token|reg_token|dist_token|positional_embedding|pos_embed"
     r"|relative_position_bias_table|logit_scale|head_scale|parametrizations\.\w+\.original0)$"
 )
-"""Embeddings, gains and biases that have several axes, by their names in open_clip, timm and torch.
+"""Embeddings, gains, biases that have several axes, by their names in open_clip, timm, torch.
 
 `original0` is the gain of a weight-normed kernel.
 """
@@ -92,17 +93,28 @@ def class_weights(
 ) -> NDArray[np.float64]:
     """Weights `count ** -power` per class: power 0 is none, 1 the inverse class frequency.
 
-    `counts` `(classes,)` are training frames. The weights' mean is 1. Over frames: for a loss that
-    is the plain mean of weighted terms, whose size then does not depend on the power; a class
-    without frames weighs 0. Else over classes: for a loss divided by the weights' sum, where it
-    only scales label smoothing; a class without frames weighs as much as one with a single.
+    `counts` `(classes,)` are training frames; a class without any weighs 0, and no label is
+    smoothed towards it: else the optimum would put most on the class of which nothing is known.
+    The mean over the classes that are there is 1, or over frames, for a loss that is the plain
+    mean of weighted terms: its size then does not depend on the power.
     """
-    weights = np.maximum(np.asarray(counts, np.float64), 1.0) ** -power
-    if not over_frames:
-        return np.asarray(weights / weights.mean())
-    weights = np.where(counts > 0, weights, 0.0)
-    mean = float((weights * counts).sum() / max(1, counts.sum()))
-    return np.asarray(weights / (mean or 1.0))
+    present = np.asarray(counts) > 0
+    weights = np.where(present, np.maximum(np.asarray(counts, np.float64), 1.0) ** -power, 0.0)
+    total = (weights * counts).sum() if over_frames else weights.sum()
+    number = counts.sum() if over_frames else present.sum()
+    return np.asarray(weights * number / (total or 1.0))
+
+
+def describe_absent(counts: NDArray[np.integer]) -> list[str]:
+    """Which expressions have no training frame, for people; nothing where all have some."""
+    names = SPECS[Task.EXPR].columns
+    absent = [name for name, count in zip(names, counts, strict=True) if not count]
+    if not absent:
+        return []
+    return [
+        f"No training frame is labelled {', '.join(absent)}: the loss leaves it out, and the model"
+        " will not learn it."
+    ]
 
 
 def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

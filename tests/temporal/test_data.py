@@ -65,6 +65,33 @@ def test_auxiliary_labels_never_come_from_another_split(store):
     assert set(data.validation.labels) == {Task.VA}
 
 
+def test_an_auxiliary_task_without_labels_of_the_training_videos_is_refused(store):
+    videos = small_videos()
+    for video in videos:
+        if video.name.startswith("train"):
+            del video.labels[Task.EXPR]
+            unknown = video.labels[Task.AU]
+            unknown.values[:] = -1
+            unknown.valid[:] = False
+    fill(store, videos)
+    with pytest.raises(NotThereError, match=r"labels of expr, au for the videos of va"):
+        load_task_data(store, "clip", Task.VA, (Task.EXPR, Task.AU))
+    load_task_data(store, "clip", Task.VA)
+
+
+def test_action_units_that_are_known_in_part_can_be_trained_on(store):
+    """No frame of training has all twelve; the score's split has to."""
+    videos = small_videos()
+    for video in videos:
+        if video.name.startswith("train"):
+            video.labels[Task.AU].values[:, 7] = -1
+            video.labels[Task.AU].valid[:] = False
+    fill(store, videos)
+    data = load_task_data(store, "clip", Task.AU)
+    assert not data.train.labels[Task.AU].valid.any()
+    assert (data.train.labels[Task.AU].values[:, 0] >= 0).any()
+
+
 def test_a_video_without_any_crop_is_predicted_all_the_same(store):
     videos = small_videos()
     blind = make_video("validation-blind", Split.VALIDATION, 12, 5)

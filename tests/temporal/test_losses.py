@@ -15,6 +15,7 @@ from raffect.temporal.losses import (
     ExpressionLoss,
     ValenceArousalLoss,
     WeightedLosses,
+    describe_gaps,
     task_loss,
 )
 from raffect.temporal.timelines import FrameLabels
@@ -64,7 +65,7 @@ def expr():
     return outputs, torch.where(known, values, -1.0), known
 
 
-COUNTS = np.array([100, 50, 20, 5, 1, 0, 70, 300])
+COUNTS = np.array([100, 50, 20, 5, 1, 3, 70, 300])
 
 
 @pytest.mark.parametrize(("power", "smoothing"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.2), (1.0, 0.3)])
@@ -89,6 +90,26 @@ def test_expression_loss_agrees_with_torch(expr, power, smoothing):
     assert float(scaled) == pytest.approx(float(expected))
     ours = loss_of(ExpressionLoss(config, COUNTS), *expr)
     assert float(ours) == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize(("power", "smoothing"), [(0.0, 0.1), (0.5, 0.1), (1.0, 0.3)])
+def test_nothing_is_smoothed_towards_a_class_without_a_training_frame(expr, power, smoothing):
+    """The label of a frame is shared among the seven classes that are there, in plain NumPy."""
+    counts = np.array([100, 50, 20, 5, 1, 0, 70, 300])
+    outputs, values, known = expr
+    known = known & (values != 5)
+    x = outputs[known[..., 0]].double().numpy()
+    true = values[known].long().numpy()
+    weight = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0)
+    log_p = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    target = (1 - smoothing) * np.eye(8)[true] + smoothing * (counts > 0) / 7
+    expected = -(target * weight * log_p).sum() / weight[true].sum()
+    config = LossConfig(class_weight_power=power, label_smoothing=smoothing)
+    ours = loss_of(ExpressionLoss(config, counts), outputs, values, known)
+    assert float(ours) == pytest.approx(expected, abs=1e-12)
+    rest = outputs.clone().requires_grad_()
+    loss_of(ExpressionLoss(config, counts), rest, values, known).backward()
+    assert (rest.grad[..., 5] >= 0).all()
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -186,7 +207,7 @@ def test_class_weights_come_from_the_valid_labels():
     labels = FrameLabels(values, values[:, 0] >= 0)
     loss = task_loss(Task.EXPR, LossConfig(class_weight_power=1.0), labels)
     assert float(loss.weight[3] / loss.weight[0]) == pytest.approx(3.0)
-    assert float(loss.weight.mean()) == pytest.approx(1.0)
+    assert loss.weight.tolist() == pytest.approx([0.5, 0, 0, 1.5, 0, 0, 0, 0])
 
 
 def test_positive_weights_count_each_known_unit():
@@ -196,6 +217,41 @@ def test_positive_weights_count_each_known_unit():
     labels = FrameLabels(values, (values != -1).all(axis=1))
     loss = task_loss(Task.AU, LossConfig(positive_weight_power=1.0), labels)
     assert loss.weight[:2].tolist() == [3.0, 4.0]
+
+
+def test_an_action_unit_that_is_always_the_same_has_a_plain_loss():
+    """Nothing is there to balance: neither 10,000 / 1 nor 1 / 10,000 of frames that are not."""
+    values = np.random.default_rng(0).integers(2, size=(10_000, 12)).astype(np.float32)
+    values[:, 3], values[:, 4], values[:, 5] = 0, 1, -1
+    labels = FrameLabels(values, np.zeros(len(values), bool))
+    loss = task_loss(Task.AU, LossConfig(positive_weight_power=1.0), labels)
+    assert loss.weight[3:6].tolist() == [1, 1, 1]
+    outputs = torch.zeros(1, len(values), 12, requires_grad=True)
+    known = torch.from_numpy(values != -1)[None]
+    loss_of(loss, outputs, torch.from_numpy(values)[None], known).backward()
+    assert not outputs.grad[..., 5].any()
+    assert float(outputs.grad[..., 3].sum()) == pytest.approx(0.5 / 11, rel=1e-3)
+
+
+def test_labels_that_are_absent_from_training_are_named():
+    classes = np.array([[0], [1], [2], [3], [4], [-1]], np.float32)
+    units = np.array([[0] * 12, [1] * 12], np.float32)
+    units[:, 0], units[:, 1], units[:, 2], units[0, 3] = -1, 0, 1, -1
+    found = describe_gaps(
+        {
+            Task.VA: FrameLabels(np.zeros((2, 2), np.float32), np.ones(2, bool)),
+            Task.EXPR: FrameLabels(classes, classes[:, 0] >= 0),
+            Task.AU: FrameLabels(units, np.zeros(2, bool)),
+        }
+    )
+    assert [line.partition(":")[0] for line in found] == [
+        "No training frame is labelled Sadness, Surprise, Other",
+        "No training frame has a label of AU1",
+        "No training frame has AU2 active",
+        "No training frame has AU4, AU6 inactive",
+    ]
+    full = FrameLabels(np.arange(8, dtype=np.float32)[:, None], np.ones(8, bool))
+    assert describe_gaps({Task.EXPR: full}) == []
 
 
 def test_weighted_losses_add_up(va, expr):

@@ -12,7 +12,7 @@ from raffect.settings import override
 from raffect.store import read_manifest
 from raffect.temporal.inference import load_bundle, predict_features, predict_split
 from raffect.temporal.train import train
-from tests.temporal.builders import DIM, small_config, small_videos, write_features
+from tests.temporal.builders import DIM, fill, small_config, small_videos, write_features
 
 
 class InterruptedHereError(Exception):
@@ -62,6 +62,22 @@ def test_the_model_is_whole_and_nothing_else_is_left(small_store):
     assert set(manifest.sources) == {"dataset", "features/clip"}
     kept = {key.removeprefix("models/m/") for key in small_store.files("models/m")}
     assert kept == {*(e.name for e in manifest.files), "manifest.json", "plan.json"}
+
+
+def test_a_class_without_a_training_frame_is_said_once_and_kept_on_record(store):
+    videos = small_videos()
+    for video in videos:
+        own = video.labels[Task.EXPR]
+        own.values[(own.values == 7) & video.name.startswith("train")] = 0
+    fill(store, videos)
+    said = []
+    for _ in range(2):
+        context = Context(on_note=said.append)
+        manifest = train(store, small_config(Task.EXPR), "clip", "m", context=context)
+    assert said == manifest.notes["absent"]
+    assert len(said) == 1
+    assert said[0].startswith("No training frame is labelled Other:")
+    assert "absent" not in train(store, small_config(Task.VA), "clip", "va").notes
 
 
 def test_given_again_after_it_finished_it_does_nothing(small_store):

@@ -74,9 +74,10 @@ def test_an_absent_class_weighs_nothing():
     assert weights.tolist() == pytest.approx([2 / 3, 0, 2])
 
 
-def test_over_classes_the_mean_weight_is_one_and_an_absent_class_counts_as_one_frame():
+def test_over_classes_the_mean_weight_of_those_that_are_there_is_one():
     weights = class_weights(np.array([4, 0, 1]), 0.5, over_frames=False)
-    assert weights.tolist() == pytest.approx([0.6, 1.2, 1.2])
+    assert weights.tolist() == pytest.approx([2 / 3, 0, 4 / 3])
+    assert class_weights(np.array([4, 0, 1]), 0.0, over_frames=False).tolist() == [1, 0, 1]
 
 
 def test_the_average_is_that_of_its_definition():
