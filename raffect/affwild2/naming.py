@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from raffect.affwild2.pixels import MAX_PIXELS
 from raffect.affwild2.tasks import crop_name
 from raffect.errors import DataError
 from raffect.text import printable
@@ -26,8 +27,8 @@ CROPS = "crops named by their frame, counted from 1: 00001.jpg, frame_00001.png,
 FIRST_FRAME = 1
 LAST_FRAME = 10_000_000
 """92 hours at 30 frames a second; larger numbers are dates or times."""
-MOST_BYTES = 64 * 2**20
-"""No crop is larger: an 8K frame without compression, twice over, would not be."""
+MOST_BYTES = 4 * MAX_PIXELS
+"""The largest image that is read, without compression and with an alpha channel."""
 TENTH = 10
 """What concerns a tenth of a video's crops or more is no stray file."""
 _CROP = re.compile(r"((?:.*[^0-9])?)([0-9]+)(\.(?:jpe?g|png|webp|bmp))", re.IGNORECASE | re.DOTALL)
@@ -60,14 +61,14 @@ class ProblemKind(StrEnum):
     INSIDE = "a folder inside a video's folder"
     NO_FILE = "neither a file nor a folder"
     BROKEN = "a link that leads nowhere"
-    VIDEO_NAME = "a video's name that is not UTF-8, or has a comma or a line end"
+    VIDEO_NAME = "a video's name with a comma, a line end or no UTF-8"
     NAME = "not the name of a crop (00001.jpg)"
     PREFIX = "a prefix that the folder's other crops do not have"
-    TOO_FAR = f"a number above {LAST_FRAME:,}: no frame, rather a date or a time"
+    TOO_FAR = f"a number above {LAST_FRAME:,}: a date or a time, no frame"
     TOO_LARGE = f"a file above {MOST_BYTES >> 20} MiB: no crop"
     FRAME_ZERO = "frame 0, where frames count from 1"
     SAME = "a second file for a frame"
-    TWICE = "a crop that another folder also has"
+    TWICE = "a crop that an earlier root has, too: that one is used"
     EMPTY = "a video's folder without crops"
 
 

@@ -1,12 +1,15 @@
 """Shards of crops: how videos are distributed over files, and what one file holds.
 
 Columns: video and source (dictionary strings), frame (int32, 1-based), jpeg (binary, the original
-file); sorted by (video, frame). A video is never split over files.
+file, also where it is PNG, WebP or BMP); sorted by (video, frame). A video is never split over
+files.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +18,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
+from raffect.affwild2.naming import MOST_BYTES
+from raffect.affwild2.pixels import UnreadableImageError, read_image
 from raffect.affwild2.scan import VideoCrops
-from raffect.affwild2.tasks import image_location, source_of
+from raffect.affwild2.tasks import crop_name, image_location, source_of
 from raffect.errors import DataError
 from raffect.store import Manifest, Stage
 from raffect.store.layout import FRAMES
 from raffect.store.stage import StagePart
+from raffect.text import printable, size_text
 
 ROWS_PER_GROUP = 1000
 """Row group size: about 4 MB of crops."""
@@ -83,8 +88,10 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
         for index, frame in enumerate(video.frames.tolist()):
             try:
                 jpegs.append(read_crop(video.path(index)))
-            except UnreadableError as error:
-                unreadable[image_location(video.video, frame)] = str(error)
+            except UnreadableImageError as error:
+                file = printable(video.path(index).name)
+                told = "" if file == crop_name(frame) else f"{file}: "
+                unreadable[image_location(video.video, frame)] = f"{told}{error}"
                 continue
             videos.append(video.video)
             frames.append(frame)
@@ -112,19 +119,20 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
     return stage.write_part(shard.name, sink.getvalue(), facts)
 
 
-class UnreadableError(Exception):
-    """A crop does not decode or can't be read; the message says why."""
-
-
 def read_crop(path: Path) -> bytes:
     """The content of a crop that decodes in full.
 
     Raises:
-        UnreadableError: It does not.
+        UnreadableImageError: It does not, or is no file that a crop could be.
         DataError: It does not exist, although the scan found it.
     """
     try:
-        data = path.read_bytes()
+        # Opened otherwise, a FIFO that has taken the crop's place would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableImageError("it is no regular file")
+            data = file.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{path} was found by the scan and is not there for the worker that reads it.",
@@ -133,12 +141,8 @@ def read_crop(path: Path) -> bytes:
             "again: it continues.",
         ) from None
     except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from None
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            image.load()
-    except UnidentifiedImageError:
-        raise UnreadableError("not a JPEG image") from None
-    except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged data.
-        raise UnreadableError(f"{type(error).__name__}: {error}") from None
+        raise UnreadableImageError(error.strerror or str(error)) from None
+    if len(data) > MOST_BYTES:
+        raise UnreadableImageError(f"a file above {size_text(MOST_BYTES)}")
+    read_image(data)
     return data

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from raffect.affwild2.naming import MOST_BYTES
+from raffect.affwild2.pixels import UnreadableImageError
 from raffect.affwild2.scan import VideoCrops, scan
-from raffect.affwild2.shards import (
-    UnreadableError,
-    plan_shards,
-    read_crop,
-    write_shard,
-)
+from raffect.affwild2.shards import plan_shards, read_crop, write_shard
 from raffect.errors import DataError
 from raffect.store import DATASET, Stage, Store
 from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree
@@ -99,19 +98,45 @@ def test_a_crop_that_is_cut_anywhere_is_unreadable(tmp_path: Path, kept: float) 
     data = jpeg()
     path = tmp_path / "00001.jpg"
     path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableImageError):
         read_crop(path)
     path.write_bytes(data)
     assert read_crop(path) == data
 
 
-def test_other_formats_and_folders_are_unreadable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_the_content_decides_the_format_and_is_kept_as_it_was(tmp_path: Path, form: str) -> None:
     path = tmp_path / "00001.jpg"
-    Image.new("RGB", (8, 8)).save(path, "PNG")
-    with pytest.raises(UnreadableError, match="not a JPEG"):
+    Image.linear_gradient("L").save(path, form)
+    assert read_crop(path) == path.read_bytes()
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UnreadableImageError):
         read_crop(path)
-    with pytest.raises(UnreadableError, match="directory"):
+
+
+def test_what_is_no_image_is_not_waited_for_nor_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "00001.jpg"
+    Image.new("RGB", (8, 8)).save(path, "GIF")
+    with pytest.raises(UnreadableImageError, match="GIF"):
+        read_crop(path)
+    with pytest.raises(UnreadableImageError, match="directory"):
         read_crop(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableImageError, match="no regular file"):
+        read_crop(tmp_path / "pipe")
+    os.truncate(path, 10 * 2**30)
+    tracemalloc.start()
+    with pytest.raises(UnreadableImageError, match="above 128 MiB"):
+        read_crop(path)
+    assert tracemalloc.get_traced_memory()[1] < 1.1 * MOST_BYTES
+    tracemalloc.stop()
+
+
+def test_a_bomb_costs_its_crop_and_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "00001.jpg"
+    Image.new("L", (14000, 14000), 90).save(path, quality=5)
+    with pytest.raises(UnreadableImageError, match="14000 x 14000"):
+        read_crop(path)
 
 
 def test_a_crop_that_a_worker_does_not_see_is_an_error(tmp_path: Path, store: Store) -> None:
