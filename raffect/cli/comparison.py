@@ -51,6 +51,9 @@ def ago(when: str | None, now: datetime) -> str:
 def show_comparison(screen: Screen, views: Sequence[SweepView], comparison: Comparison) -> None:
     """Print sweeps side by side; curves are drawn on a terminal, and are a table anywhere."""
     show_sweeps(screen, views)
+    for view in views:
+        if view.recipe:
+            screen.say(f"[dim]{view.name}: {escape(view.against_recipe)}[/]")
     for remark in comparison.remarks:
         screen.say(f"[yellow]{remark}[/]")
     _show_marks(screen, comparison, comparison.by_trials, "trials", str)

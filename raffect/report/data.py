@@ -271,11 +271,6 @@ class ReportData:
         return sum(trial.seconds for trial in self.own)
 
     @property
-    def recipe_trial(self) -> TrialRow | None:
-        """The trial with the base settings, by default those of the published recipe."""
-        return next((trial for trial in self.trials if trial.recipe), None)
-
-    @property
     def gained(self) -> float | None:
         """Share of the way from the baseline (0) to the best reachable score (1)."""
         best = self.best

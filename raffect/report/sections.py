@@ -127,9 +127,9 @@ class SweepSections:
 
     @property
     def recipe_note(self) -> str:
-        """Where the trial with the base settings stands; empty without a score."""
-        trial = self.data.recipe_trial
-        if trial is None or trial.model is None or trial.score is None:
+        """Where the trial with the base settings stands; empty without a score of it in full."""
+        trial = self.data.view.recipe
+        if trial is None or trial.full_score is None:
             return ""
         rank = [row.number for row in self.data.view.rows].index(trial.number) + 1
         return f"trial {trial.number}, the settings that the sweep began with; rank {rank}"

@@ -16,7 +16,7 @@ from raffect.store.layout import SEEDS, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
 from raffect.sweep.attributes import BASELINE, ENDED, SPACE, SPENT, TARGET
 from raffect.sweep.plan import read_plan
-from raffect.sweep.records import TOP, TrialRow, best_of, may_be_best, rank, read_row
+from raffect.sweep.records import TOP, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
 from raffect.sweep.study import open_study
 
@@ -39,6 +39,7 @@ class SweepJson(TypedDict):
     trials: Mapping[str, int]
     target: int
     best: float | None
+    recipe: float | None
     device_hours: float
     changed: str | None
 
@@ -88,6 +89,7 @@ class SweepView:
             "trials": self.counts,
             "target": self.target,
             "best": self.best.score if self.best else None,
+            "recipe": self.recipe.full_score if self.recipe else None,
             "device_hours": self.device_hours,
             "changed": self.changed,
         }
@@ -98,9 +100,35 @@ class SweepView:
         return best_of(self.rows)
 
     @property
-    def may_be_best(self) -> TrialRow | None:
-        """The running trial whose score so far is above the best one's, if there is one."""
-        return may_be_best(self.rows)
+    def recipe(self) -> TrialRow | None:
+        """The trial with the base settings; a complete one if there are several."""
+        found = [row for row in self.rows if row.recipe]
+        return min(found, key=lambda row: (row.full_score is None, row.number), default=None)
+
+    @property
+    def against_recipe(self) -> str:
+        """The best score against that of the whole recipe, or why they do not compare."""
+        recipe, best = self.recipe, self.best
+        if recipe is None:
+            return ""
+        which, full = f"the recipe (trial {recipe.number})", recipe.full_score
+        if full is not None and best is not None and best.score is not None:
+            if best.number == recipe.number and recipe.state == "COMPLETE":
+                return f"Best so far is {which}: {full:.4f}."
+            gain = f"{best.score - full:+.4f}"
+            return f"Best {best.score:.4f} against {full:.4f} of {which}: {gain}."
+        budget = self.config["optimiser"]["epochs"]
+        reason = (recipe.reason or "").rstrip(".")
+        why = {
+            "RUNNING": f"is at epoch {recipe.epochs} of {budget}",
+            "WAITING": "has not begun",
+            "FAIL": f"failed: {reason}",
+            "PRUNED": f"was stopped at {recipe.epochs} of {budget} epochs; `raffect retrain "
+            f"{self.name}:{recipe.number} --seeds 1` trains it in full",
+        }
+        if reason and recipe.state == "PRUNED":
+            why["PRUNED"] = f"was refused: {reason}"
+        return f"No comparison: {which} {why.get(recipe.state, 'has no score')}."
 
     @property
     def top(self) -> tuple[float, ...]:

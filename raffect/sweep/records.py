@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -19,6 +20,7 @@ from raffect.sweep.attributes import (
     LATENCY,
     ORIGIN,
     PARAMETERS,
+    POINT,
     REASON,
     RECIPE,
     SCORED,
@@ -175,6 +177,13 @@ class TrialRow:
         return bool(self.attributes.get(RECIPE))
 
     @property
+    def full_score(self) -> float | None:
+        """Its score after its full budget: its own, or where it was pruned `raffect retrain`'s."""
+        if self.state == "COMPLETE":
+            return self.score
+        return self.seeds.get(self.attributes.get("seed", -1)) if self.model else None
+
+    @property
     def latency_ms(self) -> float | None:
         """Of its model, per 1,000 frames; only complete trials are measured without a limit."""
         found: float | None = self.attributes.get(LATENCY, self.objectives.get("latency"))
@@ -246,6 +255,17 @@ def read_row(
     )
 
 
+def is_compared_with(attributes: Mapping[str, Any]) -> bool:
+    """Whether tables compare other trials with this one: then it is never pruned.
+
+    That are the recipe and the space's own known-good points. A configuration of another sweep
+    is tried as any other: it has its full score there.
+    """
+    point = attributes.get(POINT)
+    known_good = point is not None and not re.fullmatch(r".+:\d+", point)
+    return bool(attributes.get(RECIPE)) or known_good
+
+
 def rank(row: TrialRow) -> tuple[int, float, int]:
     """Key by which rows are sorted: those with a final score, the best first, then the rest."""
     if row.model is None or row.score is None or math.isnan(row.score):
@@ -258,14 +278,3 @@ def best_of(rows: Iterable[TrialRow]) -> TrialRow | None:
     first = min(rows, key=rank, default=None)
     return first if first is not None and first.is_candidate else None
 
-
-def may_be_best(rows: Sequence[TrialRow]) -> TrialRow | None:
-    """The running trial whose score so far is above that of the best one, if there is one."""
-    best = best_of(rows)
-    running = (
-        (row.score, -row.number, row)
-        for row in rows
-        if row.state == "RUNNING" and row.score is not None and not row.violations
-    )
-    score, _, row = max(running, key=lambda found: found[:2], default=(-math.inf, 0, None))
-    return row if best is None or best.score is None or score > best.score else None

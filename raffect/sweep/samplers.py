@@ -28,6 +28,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from raffect.settings import hash_json
 from raffect.sweep.quiet import quiet
 from raffect.sweep.settings import SweepSettings
 
@@ -42,19 +43,24 @@ _BEST = 50
 """Best trials that are always seen, by each objective; TPE's better part has at most 25."""
 
 
-def make_sampler(settings: SweepSettings, rows: int, storage: BaseStorage) -> BaseSampler:
+def make_sampler(
+    settings: SweepSettings, rows: int, storage: BaseStorage, warm: Sequence[str] = ()
+) -> BaseSampler:
     """The sampler of a study that has so many `rows`; `settings.trials` is set.
 
-    A driver that follows another one must not repeat its random numbers.
+    A driver that follows another one must not repeat its random numbers, nor may a study those of
+    the sweeps that it began with, `warm`.
     """
-    sampler = plain_sampler(settings, rows)
+    sampler = plain_sampler(settings, rows, warm)
     most = _SEEN.get(settings.sampler)
     return sampler if most is None else ThinningSampler(sampler, storage, most)
 
 
-def plain_sampler(settings: SweepSettings, rows: int) -> BaseSampler:
+def plain_sampler(settings: SweepSettings, rows: int, warm: Sequence[str] = ()) -> BaseSampler:
     """Optuna's own sampler, which sees all trials."""
     seed = settings.seed + rows
+    if warm:
+        seed = int(hash_json([seed, *warm])[:8], 16)
     trials = settings.trials or _STARTUP[1]
     startup = min(_STARTUP[1], max(_STARTUP[0], trials // 3))
     with quiet():

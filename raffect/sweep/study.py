@@ -37,7 +37,7 @@ from raffect.sweep.failures import reason_of
 from raffect.sweep.journal import PATIENCE_S, Batch, StoreJournal
 from raffect.sweep.plan import no_sweep
 from raffect.sweep.quiet import quiet
-from raffect.sweep.records import TrialFacts, TrialRow, read_row
+from raffect.sweep.records import TrialFacts, TrialRow, is_compared_with, read_row
 from raffect.sweep.samplers import make_pruner, make_sampler
 from raffect.sweep.settings import DIRECTIONS, Objective, SweepSettings
 from raffect.sweep.space import Space
@@ -163,6 +163,7 @@ class SweepStudy:
         assert settings.trials is not None
         self._space = space
         self._base = base
+        self._settings = settings
         self._objectives = settings.objectives
         self._rungs = settings.rungs(base.optimiser.epochs)
         self._journal = journal_of(store, name)
@@ -183,7 +184,8 @@ class SweepStudy:
             trials = self._trials()
             if not trials:
                 self._study.set_metric_names(list(self._objectives))
-            self._study.sampler = make_sampler(settings, len(trials), self._storage)
+            warm = [str(overlap["sweep"]) for overlap in self._study.user_attrs.get(WARM, ())]
+            self._study.sampler = make_sampler(settings, len(trials), self._storage, warm)
             own = [trial for trial in trials if ORIGIN not in trial.user_attrs]
             self.target = max(settings.trials, len(own))
             self._study.set_user_attr(TARGET, self.target)
@@ -229,6 +231,8 @@ class SweepStudy:
             self._study.add_trials(beginning.results[len(early) :])
             warm = [asdict(overlap) for overlap in beginning.overlaps]
             self._study.set_user_attr(WARM, warm)
+            names = [overlap.sweep for overlap in beginning.overlaps]
+            self._study.sampler = make_sampler(self._settings, 0, self._storage, names)
 
     @property
     def seconds_before(self) -> float:
@@ -304,14 +308,19 @@ class SweepStudy:
         trial would leave. Record, rung and verdict are written as one: a kill in between can't
         separate them. Epochs between rungs decide nothing, and the trial tells its history again:
         they may wait for the next decision of any trial, at most for PATIENCE_S (see `catch_up`).
+        A trial that others are compared with (records.is_compared_with) always goes on; its epochs
+        count where others are judged.
         """
         before = self._live[number].epochs
         with self._writing() as batch:
             running = self._record(number, history, facts)
             now = running.epochs
-            if now > before and len(self._objectives) == 1 and running.trial.should_prune():
-                self._end(number, TrialState.PRUNED)
-                return True
+            if now > before and len(self._objectives) == 1:
+                # Asked of each trial: successive halving notes a trial's values as it is asked.
+                worse = running.trial.should_prune()
+                if worse and not is_compared_with(running.attributes):
+                    self._end(number, TrialState.PRUNED)
+                    return True
             batch.may_wait = not any(before < rung <= now for rung in self._rungs)
         return False
 

@@ -17,7 +17,7 @@ from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import StagePart
-from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, RECIPE, SPACE, WARM
+from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, POINT, RECIPE, SPACE, WARM
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import execute, plan_execution, room_for
 from raffect.sweep.failures import summarise
@@ -92,8 +92,8 @@ def tune(
     with held(store, f"{stage.folder}/{LEASE}", context.on_note), quiet():
         study = SweepStudy(store, name, space, base, settings)
         if study.is_new:
-            target = Target(plan, sources, space, base, first, settings)
-            begun = beginning(store, name, target, points)
+            target = Target(plan, sources, space, base, first, settings, points)
+            begun = beginning(store, name, target)
             study.begin(begun)
             for overlap in begun.overlaps:
                 for line in overlap.describe():
@@ -142,7 +142,7 @@ def is_enough(view: SweepView, settings: SweepSettings) -> bool:
     return ended >= settings.trials or spent is not None
 
 
-def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe]) -> Beginning:
+def beginning(store: Store, name: str, target: Target) -> Beginning:
     """The first trials of a new sweep: the recipe, known-good points, what other sweeps bring."""
     wanted = target.settings.warm_start
     if name in wanted:
@@ -152,12 +152,14 @@ def beginning(store: Store, name: str, target: Target, points: Sequence[Recipe])
             "Give the same command without --warm-start: it continues.",
         )
     warm = warm_start(store, wanted, target)
-    first = target.first.params
     begun = Beginning(results=warm.results, overlaps=warm.overlaps)
-    if not any(trial.user_attrs[RECIPE] for trial in warm.results):
-        begun.points.append((first, {RECIPE: True}))
-    own = {"point": target.space.name}
-    begun.points += [(point.params, own) for point in points if point.params != first]
+    known = [trial.params for trial in warm.results]
+    for params in target.kept:
+        if params not in known:
+            known.append(params)
+            is_first = params == target.first.params
+            why = {RECIPE: True} if is_first else {POINT: target.space.name}
+            begun.points.append((params, why))
     begun.points += warm.points
     return begun
 

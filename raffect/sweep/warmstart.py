@@ -19,7 +19,7 @@ from raffect.config import TemporalConfig
 from raffect.errors import SettingsError
 from raffect.settings import build, flatten, hash_json, override
 from raffect.store import Store
-from raffect.sweep.attributes import FILES, ORIGIN, RECIPE, SCORED
+from raffect.sweep.attributes import FILES, ORIGIN, POINT, RECIPE, SCORED
 from raffect.sweep.plan import PlanFile, SweepPlan, read_plan
 from raffect.sweep.points import Recipe, derive_point, nearest_point
 from raffect.sweep.settings import Limits, SweepSettings
@@ -34,7 +34,8 @@ _RUNG = "completed_rung_"
 
 @dataclass(frozen=True)
 class Target:
-    """The sweep that begins; `first` is its recipe, and `settings.trials` is set."""
+    """The sweep that begins: `first` is its recipe, `points` are its space's known-good ones, and
+    `settings.trials` is set."""
 
     plan: SweepPlan
     sources: Mapping[str, str]
@@ -42,6 +43,12 @@ class Target:
     base: TemporalConfig
     first: Recipe
     settings: SweepSettings
+    points: Sequence[Recipe] = ()
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """Parameters of the trials that others are compared with."""
+        return [self.first.params, *(point.params for point in self.points)]
 
 
 def warm_start(store: Store, names: Sequence[str], target: Target) -> Beginning:
@@ -80,11 +87,14 @@ def _add(
         if config is None or key in seen:
             continue
         taken = _as_result(name, trial, config, target, plan) if comparable else None
+        if taken is not None and taken.params in target.kept and trial.state.name == "PRUNED":
+            # Others are compared with it: this sweep runs it to the end.
+            continue
         if taken is not None:
             found.results.append(taken)
             results += 1
         elif points < share and (params := _as_point(config, target)):
-            found.points.append((params, {"point": f"{name}:{trial.number}"}))
+            found.points.append((params, {POINT: f"{name}:{trial.number}"}))
             points += 1
         else:
             continue

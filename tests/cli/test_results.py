@@ -104,6 +104,7 @@ def test_the_list_for_scripts(filled: Store, capsys: pytest.CaptureFixture[str])
         "trials": {"COMPLETE": 3, "FAIL": 1},
         "target": 4,
         "best": 0.3,
+        "recipe": None,
         "device_hours": pytest.approx(4 / 60),
     }
 

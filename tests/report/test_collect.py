@@ -54,7 +54,7 @@ def test_counts_and_time():
 
 
 def test_the_recipe_is_found():
-    recipe = numbers().recipe_trial
+    recipe = numbers().view.recipe
     assert recipe is not None
     assert recipe.number == 0
 

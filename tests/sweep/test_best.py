@@ -24,7 +24,7 @@ from raffect.sweep.ledger import Ledger
 from raffect.sweep.plan import make_plan
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.progress import SweepProgress
-from raffect.sweep.records import TrialFacts, TrialReport, best_of, may_be_best
+from raffect.sweep.records import TrialFacts, TrialReport, best_of
 from raffect.sweep.retrain import plan_retraining
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.study import Beginning, SweepStudy
@@ -135,16 +135,12 @@ def test_a_result_taken_over_is_the_best_everywhere(
     assert "best 0.8000 (trial 1)" in console.export_text()
 
 
-def test_a_trial_may_be_best_while_it_runs() -> None:
+def test_only_a_trial_that_ended_well_within_the_limits_is_the_best() -> None:
     done = views.row(0, "COMPLETE", [0.5])
     ahead = views.row(1, "RUNNING", [0.3, 0.6])
-    behind = views.row(2, "RUNNING", [0.4])
     over = views.row(3, "COMPLETE", [0.9], violations={"parameters": 3.0})
     failed = views.row(4, "FAIL", [0.9], score=None)
-    assert best_of([over, behind, ahead, done, failed]) == done
-    assert may_be_best([over, behind, ahead, done, failed]) == ahead
-    assert may_be_best([done, behind]) is None
-    assert may_be_best([behind]) == behind
+    assert best_of([over, ahead, done, failed]) == done
     assert best_of([over]) is None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import Beginning, SweepStudy
 from raffect.temporal.epochs import EpochResult
+from tests.report import views
 from tests.sweep import tiny
 
 
@@ -91,3 +93,35 @@ def test_a_sweep_in_s3_reads_the_same(s3_store: Store) -> None:
     assert [(row.number, row.state, row.score) for row in view.rows] == [(0, "COMPLETE", 0.5)]
     _, again = begin(s3_store, "s", 2)
     assert again.remaining == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "expected"),
+    [
+        ("COMPLETE", None, "Best 0.7000 against 0.6000 of the recipe (trial 0): +0.1000."),
+        ("PRUNED", None, "No comparison: the recipe (trial 0) was stopped at 3 of 10 epochs; "
+         "`raffect retrain s:0 --seeds 1` trains it in full."),
+        ("PRUNED", "limit: 9 parameters", "No comparison: the recipe (trial 0) was refused: "
+         "limit: 9 parameters."),
+        ("FAIL", "nan: The loss is nan.", "No comparison: the recipe (trial 0) failed: "
+         "nan: The loss is nan."),
+        ("RUNNING", None, "No comparison: the recipe (trial 0) is at epoch 3 of 10."),
+        ("WAITING", None, "No comparison: the recipe (trial 0) has not begun."),
+    ],
+)  # fmt: skip
+def test_the_best_is_compared_with_the_whole_recipe_or_it_is_told_why_not(
+    state: str, reason: str | None, expected: str
+) -> None:
+    recipe = views.row(0, state, [0.1, 0.2, 0.6], reason=reason, recipe=True)
+    view = views.view([recipe, views.row(1, scores=[0.7])], task=Task.EXPR)
+    assert view.against_recipe == expected
+    assert view.to_json()["recipe"] == (0.6 if state == "COMPLETE" else None)
+
+
+def test_a_recipe_that_was_pruned_counts_once_it_was_trained_again_in_full() -> None:
+    """By its own seed: another one is another draw."""
+    recipe = views.row(0, "PRUNED", [0.1, 0.2], recipe=True)
+    for seeds, expected in (({1: 0.4}, "No comparison"), ({0: 0.5}, "Best 0.7000 against 0.5000")):
+        again = replace(recipe, seeds=seeds, attributes={"recipe": True, "seed": 0})
+        view = views.view([again, views.row(1, scores=[0.7])])
+        assert view.against_recipe.startswith(expected)

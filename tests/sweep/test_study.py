@@ -13,12 +13,13 @@ from optuna.samplers import RandomSampler, TPESampler
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store
 from raffect.sweep import journal
+from raffect.sweep.points import derive_recipe
 from raffect.sweep.samplers import plain_sampler
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Assignment, SweepStudy, open_study
+from raffect.sweep.study import Assignment, Beginning, SweepStudy, open_study
 from tests.sweep import tiny
-from tests.sweep.drivers import epochs, open_driver, rows
+from tests.sweep.drivers import SPACE, epochs, open_driver, rows
 
 
 class Asha:
@@ -75,17 +76,54 @@ def test_pruning_is_asynchronous_successive_halving_also_across_drivers(
         elif study.report(number, history):
             ends[number] = ("PRUNED", len(curve))
         if len(curve) < 12:
-            stops = oracle.stops(len(curve), max(curve))
+            # The recipe, the worst of all here, is met as any other, and goes on.
+            stops = oracle.stops(len(curve), max(curve)) and number > 0
             assert stops == (ends.get(number, ("",))[0] == "PRUNED"), (number, len(curve))
         running = [one for one in running if one.number not in ends]
     found = rows(store)
     assert {row.number: (row.state, row.epochs) for row in found} == ends
     assert len(found) == 40
     assert {row.state for row in found} == {"COMPLETE", "PRUNED"}
+    assert ends[0] == ("COMPLETE", 12)
     for row in found:
         assert row.score == max(curves[row.number])
         assert row.best_epoch == int(np.argmax(curves[row.number])) + 1
         assert [epoch.score for epoch in row.curve] == curves[row.number]
+
+
+@pytest.mark.parametrize("pruning", ["asha", "hyperband", "median"])
+def test_what_tables_compare_with_is_never_pruned_and_counts_for_the_others(
+    store: Store, pruning: str
+) -> None:
+    """The recipe and a known-good point, both worst; a point of another sweep is no such one."""
+    base = tiny.base(optimiser__epochs=12)
+    settings = SweepSettings(trials=16, pruning=pruning, min_epochs=1, sampler="random")  # type: ignore[arg-type]
+    worth = dict.fromkeys(range(3), 0.0) | {number: number / 100 for number in range(3, 16)}
+
+    def run(place: Store, *kept: Any) -> dict[int, tuple[str, int]]:
+        study = SweepStudy(place, "s", SPACE, base, settings)
+        good, other = {"optimiser.lr": 2e-3}, {"optimiser.lr": 3e-3}
+        first = derive_recipe(SPACE, base).params
+        points = [(first, kept[0]), ({**first, **good}, kept[1]), ({**first, **other}, kept[2])]
+        study.begin(Beginning(points))
+        given = [study.next() for _ in worth]
+        assert all(given)
+        # The best first: those after them meet values that are better than theirs.
+        for number in sorted(worth, reverse=True):
+            for end in range(1, 12):
+                if study.report(number, epochs(*[worth[number]] * end)):
+                    break
+            else:
+                study.complete(number, epochs(*[worth[number]] * 12))
+        found = open_study(place, "s").get_trials(deepcopy=False)
+        return {t.number: (t.state.name, len(t.intermediate_values)) for t in found}
+
+    ends = run(store, {"recipe": True}, {"point": "my/space.py"}, {"point": "old:7"})
+    assert ends[0] == ends[1] == ("COMPLETE", 12)
+    assert ends[2][0] == "PRUNED"
+    plain = run(Store(f"{store.uri}-plain"), {"recipe": False}, {}, {"point": "old:7"})
+    assert plain[0][0] == plain[1][0] == "PRUNED"
+    assert {n: plain[n] for n in range(2, 16)} == {n: ends[n] for n in range(2, 16)}
 
 
 def test_no_pruning_means_none(store: Store) -> None:
@@ -148,12 +186,12 @@ def test_only_epochs_that_decide_nothing_wait_and_no_longer_than_others(
     study = open_driver(store, 3, tiny.base(optimiser__epochs=9), min_epochs=3, pruning="asha")
 
     def written() -> list[int]:
-        return [row.epochs for row in rows(store)]
+        return [row.epochs for row in rows(store)][1:]
 
-    study.next()
-    study.next()
-    study.report(0, epochs(0.1))
-    study.report(1, epochs(0.3, 0.2))
+    for _ in range(3):
+        study.next()
+    study.report(1, epochs(0.1))
+    study.report(2, epochs(0.3, 0.2))
     assert written() == [0, 0]
     now[0] = 0.9
     study.catch_up()
@@ -161,15 +199,15 @@ def test_only_epochs_that_decide_nothing_wait_and_no_longer_than_others(
     now[0] = 1.0
     study.catch_up()
     assert written() == [1, 2]
-    study.report(0, epochs(0.1, 0.2))
-    assert not study.report(1, epochs(0.3, 0.2, 0.2))
+    study.report(1, epochs(0.1, 0.2))
+    assert not study.report(2, epochs(0.3, 0.2, 0.2))
     assert written() == [2, 3], "a rung is written at once, with all that waited"
-    study.report(1, epochs(0.3, 0.2, 0.2, 0.2))
-    assert study.report(0, epochs(0.1, 0.2, 0.1))
+    study.report(2, epochs(0.3, 0.2, 0.2, 0.2))
+    assert study.report(1, epochs(0.1, 0.2, 0.1))
     assert written() == [3, 4], "as is an end"
-    study.report(1, epochs(0.3, 0.2, 0.2, 0.2, 0.1))
+    study.report(2, epochs(0.3, 0.2, 0.2, 0.2, 0.1))
     now[0] = 2.5
-    study.report(1, epochs(0.3, 0.2, 0.2, 0.2, 0.1, 0.4))
+    study.report(2, epochs(0.3, 0.2, 0.2, 0.2, 0.1, 0.4))
     assert written() == [3, 6]
 
 
