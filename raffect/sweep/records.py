@@ -277,4 +277,3 @@ def best_of(rows: Iterable[TrialRow]) -> TrialRow | None:
     """The best trial of a sweep; None as long as no trial left a model within the limits."""
     first = min(rows, key=rank, default=None)
     return first if first is not None and first.is_candidate else None
-
