@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from raffect.affwild2.tasks import Task
+from raffect.errors import SettingsError
 from raffect.settings import Config, Count, Depth, NonNegative, Positive, Rate, Share
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -172,3 +173,18 @@ RECIPE_EPOCHS = {Task.VA: 40, Task.EXPR: 10, Task.AU: 30}
 def recipe(task: Task) -> TemporalConfig:
     """The published recipe for a task (epochs per task as in the ABAW6 paper)."""
     return TemporalConfig(task=task, optimiser=OptimiserConfig(epochs=RECIPE_EPOCHS[task]))
+
+
+def check_task(config: TemporalConfig, task: Task, where: str) -> None:
+    """Refuse settings of another task than that of the command or the space that they came from.
+
+    Raises:
+        SettingsError: They are of another task.
+    """
+    if config.task is not task:
+        raise SettingsError(
+            f"{where} is for the task {task}; its settings say task = {config.task}.",
+            f"task = {task}, or none: the command names the task",
+            f"Take `task` out of --set, --config or the space; or, for a model of {config.task},"
+            f" give `raffect train {config.task}` or `raffect tune {config.task}`.",
+        )

@@ -27,9 +27,9 @@ _ADDED: dict[str, Any] = {"added": True}
 
 
 class Config(BaseModel):
-    """Base of all settings: unknown keys are refused, values can't change."""
+    """Base of all settings: unknown keys and infinite values are refused, values can't change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
     def canonical(self) -> dict[str, Any]:
         """The settings as JSON types, the same for equal settings."""
@@ -96,7 +96,7 @@ def build(cls: type[C], tree: Mapping[str, Any]) -> C:
         raise SettingsError(
             "These settings are wrong:\n" + "\n".join(_describe(error)),
             "the keys that `--help` of the command names and the README's table explains",
-            "Correct the `--set` options or the file and give the command again.",
+            "Correct the options or the file and give the command again.",
         ) from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from raffect.affwild2.tasks import Task
@@ -17,6 +19,7 @@ from raffect.settings import (
     parse_assignments,
     read_yaml,
 )
+from raffect.sweep.settings import SweepSettings
 
 
 @pytest.mark.parametrize(("task", "epochs"), [(Task.VA, 40), (Task.EXPR, 10), (Task.AU, 30)])
@@ -53,6 +56,23 @@ def test_all_mistakes_are_listed_at_once():
     message = str(caught.value)
     for key in ("model.tcn.dept", "optimiser.lr", "model.tcn.dropout", "losses.va"):
         assert key in message
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "1e999", "inf", "1.0e+999", "NaN"])
+def test_settings_are_finite(text: str, tmp_path):
+    keys = ("optimiser.lr", "optimiser.clip_norm", "losses.auxiliary.au")
+    with pytest.raises(SettingsError) as caught:
+        override(recipe(Task.VA), parse_assignments([f"{key}={text}" for key in keys]))
+    assert str(caught.value).count("should be a finite number") == len(keys)
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"lr: {text}\nweight_decay: {text}\n")
+    with pytest.raises(SettingsError) as caught:
+        override(FinetuneConfig(), read_yaml(file))
+    assert str(caught.value).count("should be a finite number") == 2
+    infinite = {"max_hours": math.inf, "max_latency_ms": math.nan, "checkpoint_seconds": text}
+    with pytest.raises(SettingsError) as caught:
+        build(SweepSettings, infinite)
+    assert all(f"  {key} = " in str(caught.value) for key in infinite)
 
 
 def test_a_plain_value_has_no_parts():

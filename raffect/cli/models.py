@@ -20,7 +20,7 @@ from raffect.cli.options import (
     TaskArgument,
     WorkersOption,
     begin,
-    settings,
+    temporal_settings,
 )
 from raffect.cli.screen import Screen
 
@@ -46,13 +46,12 @@ def train(
 ) -> None:
     """Train one temporal model, by the recipe unless told otherwise."""
     from raffect.affwild2.tasks import parse_task
-    from raffect.config import recipe
     from raffect.context import Context
     from raffect.store import model_folder
     from raffect.temporal.train import train as run
 
     chosen_task = parse_task(task)
-    chosen = settings(recipe(chosen_task), config, changes)
+    chosen = temporal_settings("train", chosen_task, config, changes)
     target, screen = begin(store, quiet)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
 

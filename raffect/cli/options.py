@@ -15,6 +15,8 @@ from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
 
 if TYPE_CHECKING:
+    from raffect.affwild2.tasks import Task
+    from raffect.config import TemporalConfig
     from raffect.store import Store
 
 StoreOption = Annotated[
@@ -101,3 +103,22 @@ def settings(
     """
     tree = flatten(read_yaml(file)) if file is not None else {}
     return override(base, {**tree, **(options or {}), **parse_assignments(changes or [])})
+
+
+def temporal_settings(
+    command: str,
+    task: Task,
+    file: Path | None,
+    changes: list[str] | None,
+    options: Mapping[str, object] | None = None,
+) -> TemporalConfig:
+    """The recipe of the task that a command's argument names, with the user's changes.
+
+    Raises:
+        SettingsError: As `settings`; or they are of another task.
+    """
+    from raffect.config import check_task, recipe
+
+    chosen = settings(recipe(task), file, changes, options)
+    check_task(chosen, task, f"`raffect {command} {task}`")
+    return chosen

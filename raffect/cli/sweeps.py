@@ -20,7 +20,7 @@ from raffect.cli.options import (
     StoreOption,
     TaskArgument,
     begin,
-    settings,
+    temporal_settings,
 )
 from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
 
@@ -130,7 +130,6 @@ def tune(
     """Search the best model of a task (Ray Tune, Optuna); given again, it continues."""
     from raffect.affwild2.tasks import parse_task
     from raffect.cli.progress import SweepTable
-    from raffect.config import recipe
     from raffect.context import Context
     from raffect.engine import connect
     from raffect.jobs.publish import SweepPublisher
@@ -139,7 +138,7 @@ def tune(
 
     chosen = parse_task(task)
     options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
-    base = settings(recipe(chosen), config, changes, options)
+    base = temporal_settings("tune", chosen, config, changes, options)
     called = name or chosen.value
     wanted: dict[str, Any] = {
         "trials": trials,

@@ -16,6 +16,7 @@ from raffect.store import Store, model_folder
 from raffect.store.layout import CONFIG, METRICS, check_name
 from raffect.sweep.leaderboard import find_trial, model_folder_of, write_seed
 from raffect.sweep.records import TrialRow
+from raffect.temporal.data import check_lineage
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.train import train
 
@@ -59,11 +60,13 @@ def plan_retraining(store: Store, name: str) -> Retraining:
     """What to train again for a trial as users name it (leaderboard.find_trial).
 
     Raises:
-        NotThereError: There is no such sweep, or no model of that trial.
+        NotThereError: There is no such sweep, or no model of that trial, or no such features.
+        ConflictError: The features are not those of the trial: its seeds would not compare.
     """
     sweep, row = find_trial(store, name)
     described = store.read_json(f"{model_folder_of(row)}/{CONFIG}")
     config = build(TemporalConfig, described["config"])
+    check_lineage(store, described["lineage"])
     return Retraining(row, described["lineage"]["features"], config, sweep)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from raffect.config import TemporalConfig
+from raffect.config import TemporalConfig, check_task
 from raffect.errors import SettingsError
 from raffect.settings import override
 
@@ -44,7 +44,7 @@ class Space:
         """The configuration of a trial, which is asked for its parameters on the way.
 
         Raises:
-            SettingsError: The space's values make no valid configuration.
+            SettingsError: The space's values make no valid configuration of the base's task.
         """
         changes = self.function(trial)
         if not isinstance(changes, Mapping):
@@ -53,7 +53,9 @@ class Space:
                 "a dictionary of dotted keys and values, e.g. {'model.tcn.depth': 3}",
                 "Correct the space.",
             )
-        return override(base, changes)
+        config = override(base, changes)
+        check_task(config, base.task, f"This use of the space {self.name}")
+        return config
 
 
 def load_space(reference: str) -> Space:

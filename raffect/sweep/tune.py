@@ -9,7 +9,7 @@ from raffect import engine
 from raffect.affwild2.baseline import trivial_score
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
-from raffect.config import TemporalConfig, recipe
+from raffect.config import TemporalConfig, check_task, recipe
 from raffect.context import Context
 from raffect.errors import RaffectError, SettingsError
 from raffect.settings import build, override
@@ -35,7 +35,7 @@ from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.data import load_sources, load_task_data
 from raffect.temporal.losses import describe_gaps
-from raffect.temporal.model import auxiliary_weights, check_model
+from raffect.temporal.model import auxiliary_weights, check_model, describe_idle
 
 _AUXILIARY = "losses.auxiliary."
 
@@ -74,7 +74,7 @@ def tune(
     space = load_space(settings.space or f"tune_spaces.{task.value}")
     settings = override(settings, {"trials": settings.trials or space.trials})
     base = override(base, {"optimiser.epochs": settings.max_epochs or base.optimiser.epochs})
-    assert base.task is task
+    check_task(base, task, f"The sweep {name!r}")
     check_model(base)
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
@@ -100,8 +100,10 @@ def tune(
                     context.on_note(line)
         check_warm_start(study, settings.warm_start)
         if study.remaining:
-            data = load_task_data(store, features, task, auxiliary_tasks(base, first))
-            for line in describe_gaps(data.train.labels):
+            auxiliary = auxiliary_tasks(base, first)
+            data = load_task_data(store, features, task, auxiliary)
+            idle = describe_idle(base, {task, *auxiliary}, first.params)
+            for line in idle + describe_gaps(data.train.labels):
                 context.on_note(line)
             labels = load_labels(store, task)
             trivial = trivial_score(task, labels, labels)

@@ -122,6 +122,23 @@ def load_sources(store: Store, features: str) -> dict[str, str]:
     return {DATASET: dataset, features_folder(features): manifest.digest()}
 
 
+def check_lineage(store: Store, lineage: Lineage) -> None:
+    """Refuse features that were made again since a model was trained on them.
+
+    Raises:
+        NotThereError: There are no such features.
+        ConflictError: Others have their name now, or the dataset is another.
+    """
+    features = lineage["features"]
+    trained_on = lineage["sources"][features_folder(features)]
+    if load_sources(store, features)[features_folder(features)] != trained_on:
+        raise ConflictError(
+            f"The features {features!r} are not those that this model was trained on.",
+            f"features with the digest {trained_on[:12]}",
+            "Train a model on the features as they are now, or extract the former ones again.",
+        )
+
+
 def read_features(
     store: Store, features: str, videos: Collection[str]
 ) -> tuple[NDArray[np.float16], Crops]:

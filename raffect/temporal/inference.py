@@ -19,12 +19,12 @@ from torch import Tensor
 from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.tasks import SPECS, Split
 from raffect.config import Device, TemporalConfig
-from raffect.errors import ConflictError, NotThereError
+from raffect.errors import NotThereError
 from raffect.settings import build
-from raffect.store import Manifest, Store, features_folder, read_manifest
+from raffect.store import Manifest, Store, read_manifest
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
 from raffect.temporal.batches import DeviceTimelines
-from raffect.temporal.data import Lineage, load_sources, load_split, read_features
+from raffect.temporal.data import Lineage, check_lineage, load_split, read_features
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
 from raffect.temporal.segments import index_segments
 from raffect.temporal.timelines import Timelines, build_timelines
@@ -91,7 +91,7 @@ def predict_split(store: Store, bundle: ModelBundle, split: Split) -> list[Video
         NotThereError: The store lacks the features that the model was trained on, or the labels.
         ConflictError: Other features have their name now.
     """
-    _check_features(store, bundle)
+    check_lineage(store, bundle.lineage)
     features, timelines = load_split(store, bundle.features, bundle.config.task, split)
     predictions = predict(bundle.model, bundle.config, features, timelines)
     pairs = zip(timelines.videos, predictions, strict=True)
@@ -109,7 +109,7 @@ def predict_videos(
         NotThereError: The store lacks the features, or they have no crop of some of the videos.
         ConflictError: Other features have their name now.
     """
-    _check_features(store, bundle)
+    check_lineage(store, bundle.lineage)
     features, crops = read_features(store, bundle.features, lengths)
     missing = sorted(set(lengths) - set(crops))
     if missing:
@@ -127,17 +127,6 @@ def predict_videos(
             _of_video(video, predict_features(bundle, features[rows], frames, length))
         )
     return predictions
-
-
-def _check_features(store: Store, bundle: ModelBundle) -> None:
-    folder = features_folder(bundle.features)
-    trained_on = bundle.lineage["sources"][folder]
-    if load_sources(store, bundle.features)[folder] != trained_on:
-        raise ConflictError(
-            f"The features {bundle.features!r} are not those that this model was trained on.",
-            f"features with the digest {trained_on[:12]}",
-            "Train a model on the features as they are now, or extract the former ones again.",
-        )
 
 
 def _of_video(video: str, values: NDArray[np.floating]) -> VideoPredictions:

@@ -11,7 +11,7 @@ The TCN and its padding mask have frames last, as torch's convolutions want them
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypedDict
 
 import torch
@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.parametrizations import weight_norm
 
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.config import ModelConfig, TCNConfig, TemporalConfig
+from raffect.config import LossConfig, ModelConfig, TCNConfig, TemporalConfig
 from raffect.errors import SettingsError
 from raffect.temporal.data import Lineage
 
@@ -91,6 +91,35 @@ def auxiliary_weights(config: TemporalConfig) -> dict[Task, float]:
 def model_tasks(config: TemporalConfig) -> tuple[Task, ...]:
     """Tasks that the model has a head for, the main one first."""
     return (config.task, *auxiliary_weights(config))
+
+
+_LOSS_SETTINGS = {
+    Task.VA: ("valence_share", "mse_share"),
+    Task.EXPR: ("class_weight_power", "label_smoothing", "focal_gamma"),
+    Task.AU: ("positive_weight_power",),
+}
+
+
+def describe_idle(
+    config: TemporalConfig, tasks: Collection[Task], searched: Collection[str] = ()
+) -> list[str]:
+    """Settings of losses that a model trained on these tasks does not have, for people.
+
+    They are told where they are `searched` (dotted keys) or not at their default.
+    """
+    losses, default = config.losses, LossConfig()
+    found = []
+    for task in sorted(set(Task) - set(tasks)):
+        names = [
+            f"losses.{name}"
+            for name in _LOSS_SETTINGS[task]
+            if f"losses.{name}" in searched or getattr(losses, name) != getattr(default, name)
+        ]
+        if names:
+            found.append(
+                f"{', '.join(names)}: nothing depends on it here, as no loss of {task} is used."
+            )
+    return found
 
 
 class TemporalModel(nn.Module):

@@ -14,7 +14,7 @@ from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.losses import describe_gaps
-from raffect.temporal.model import auxiliary_weights, check_model
+from raffect.temporal.model import auxiliary_weights, check_model, describe_idle, model_tasks
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.loop import NotFiniteError, run_epochs
@@ -55,7 +55,7 @@ def train(
         return stage.finished
     data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
     gaps = describe_gaps(data.train.labels)
-    for line in gaps:
+    for line in describe_idle(config, model_tasks(config)) + gaps:
         context.on_note(line)
     try:
         parts, counts = _train(stage, config, data, workers, on_epoch, context)

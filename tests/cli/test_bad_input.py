@@ -104,6 +104,29 @@ def test_an_unknown_task(tell, tmp_path: Path, command: tuple[str, ...]):
     assert "va, expr, au" in told.message
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+@pytest.mark.parametrize("way", ["--set", "--config"])
+def test_settings_of_another_task(tell, tmp_path: Path, command: str, way: str):
+    file = tmp_path / "settings.yaml"
+    file.write_text("task: au\n")
+    what = "task=au" if way == "--set" else file
+    told = tell(command, "va", way, what, "--store", tmp_path / "store")
+    assert told.code == 2
+    words = " ".join(told.message.split())
+    assert f"`raffect {command} va` is for the task va; its settings say task = au." in words
+    assert f"`raffect {command} au`" in words
+    assert not (tmp_path / "store").exists()
+
+
+def test_infinite_options_of_a_sweep(tell, tmp_path: Path):
+    options = ("--max-hours", "inf", "--max-latency-ms", "nan", "--gpus-per-trial", "inf")
+    told = tell("tune", "va", *options, "--store", tmp_path / "store")
+    assert told.code == 2
+    for key in ("max_hours", "max_latency_ms", "gpus_per_trial"):
+        assert key in told.message
+    assert "finite" in told.message
+
+
 @pytest.mark.parametrize("command", [("train", "va"), ("tune", "va")])
 def test_bad_settings_are_all_listed(tell, tmp_path: Path, command: tuple[str, ...]):
     told = tell(

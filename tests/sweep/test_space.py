@@ -156,3 +156,16 @@ def test_a_base_can_be_moved_inside() -> None:
     derive_recipe(space, override(recipe(Task.VA), {"model.tcn.depth": 0}))
     with pytest.raises(SettingsError, match=r"model\.tcn\.depth = 9"):
         derive_recipe(space, override(recipe(Task.VA), {"model.tcn.depth": 9}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "au"}, r"space test is for the task va; its settings say task = au"),
+        ({"optimiser.lr": float("inf")}, r"optimiser\.lr = Infinity: .* finite"),
+        ({"optimiser.lr": float("nan")}, r"optimiser\.lr = NaN: "),
+    ],
+)
+def test_a_space_keeps_to_its_task_and_to_finite_values(changes, message) -> None:
+    with pytest.raises(SettingsError, match=message):
+        derive_recipe(spaced(lambda trial: changes), tiny.base())

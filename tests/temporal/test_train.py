@@ -167,6 +167,20 @@ def test_features_that_were_replaced_since_are_refused(small_store):
         predict_split(small_store, bundle, Split.VALIDATION)
 
 
+def test_settings_that_nothing_depends_on_are_said(small_store):
+    said = []
+    config = small_config(Task.VA, losses__focal_gamma=2, losses__positive_weight_power=0.5)
+    train(small_store, config, "clip", "m", context=Context(on_note=said.append))
+    assert said == [
+        "losses.positive_weight_power: nothing depends on it here, as no loss of au is used.",
+        "losses.focal_gamma: nothing depends on it here, as no loss of expr is used.",
+    ]
+    said.clear()
+    helped = override(config, {"losses.auxiliary.expr": 0.1, "losses.auxiliary.au": 0.1})
+    train(small_store, helped, "clip", "helped", context=Context(on_note=said.append))
+    assert said == []
+
+
 def test_features_of_a_folder_give_the_predictions_of_the_split(small_store):
     train(small_store, small_config(Task.EXPR), "clip", "m")
     bundle = load_bundle(small_store, "models/m")
