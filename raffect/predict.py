@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from raffect.affwild2.naming import FIRST_FRAME
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
+from raffect.context import Progress, ignore
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
 from raffect.store.layout import MODELS, SWEEPS
 from raffect.store.manifest import has_manifest
+from raffect.store.raw import RawFolder
 from raffect.store.stage import has_plan
 from raffect.temporal.inference import (
     ModelBundle,
@@ -36,17 +39,21 @@ def predict_to_file(
     store: Store,
     model: str,
     out: Path,
-    frames: Path | None = None,
+    frames: str | Path | None = None,
     split: str | None = None,
     example: Path | None = None,
+    first_frame: int = FIRST_FRAME,
+    progress: Progress = ignore,
 ) -> Predicted:
     """Predict a split, a folder of crops, or what an example file names, into a predictions file.
 
     Args:
         model: `models/NAME`, `sweeps/SWEEP[:TRIAL]` (leaderboard.find_trial), or either without
             its folder.
-        frames: A folder of crops `00001.jpg` ... of one video.
+        frames: A folder of crops `00001.jpg` ... of one video, or `s3://bucket/prefix`.
         example: The organisers' example file: its videos, e.g. those of the test set.
+        first_frame: Number of the first frame in the names of `frames`; rows count from 1.
+        progress: Counts the crops of `frames`.
 
     Raises:
         SettingsError: Not exactly one of `frames`, `split` and `example`, or an ambiguous name.
@@ -63,7 +70,8 @@ def predict_to_file(
     bundle = load_bundle(store, resolve(store, model))
     skipped: list[str] = []
     if frames is not None:
-        predictions = [predict_folder(store, bundle, frames, skipped)]
+        folder = RawFolder.of(frames, "--frames")
+        predictions = [predict_folder(store, bundle, folder, skipped, first_frame, progress)]
     elif example is not None:
         lengths = example_lengths(bundle.config.task, example)
         predictions = predict_videos(store, bundle, lengths)
@@ -108,7 +116,12 @@ def resolve(store: Store, name: str) -> str:
 
 
 def predict_folder(
-    store: Store, bundle: ModelBundle, folder: Path, skipped: list[str]
+    store: Store,
+    bundle: ModelBundle,
+    folder: RawFolder,
+    skipped: list[str],
+    first_frame: int = FIRST_FRAME,
+    progress: Progress = ignore,
 ) -> VideoPredictions:
     """Predictions of every frame of a folder of crops, up to the last crop.
 
@@ -116,12 +129,13 @@ def predict_folder(
     are no crop or do not decode.
 
     Raises:
-        DataError: The folder has no crop that can be read.
+        DataError: The folder has no crop that can be read, or is not one video's.
         ConflictError: Another encoder has that name now.
     """
-    from raffect.clip.encode import encode_folder
     from raffect.clip.encoder import load_encoder
+    from raffect.clip.folder import encode_folder, find_crops
 
+    crops = find_crops(folder, first_frame)
     name = str(bundle.lineage["encoder"])
     trained_on = bundle.lineage["sources"].get(encoder_folder(name))
     if read_manifest(store, encoder_folder(name)).digest() != trained_on:
@@ -130,8 +144,9 @@ def predict_folder(
             "the same encoder",
             "Train a model on features of the encoder as it is now.",
         )
-    frames, features = encode_folder(load_encoder(store, name), folder, skipped)
+    encoder = load_encoder(store, name)
+    frames, features = encode_folder(encoder, folder, crops, skipped, progress=progress)
     length = int(frames.max())
     values = predict_features(bundle, features, frames, length)
     numbers = np.arange(1, length + 1, dtype=np.int32)
-    return VideoPredictions(folder.resolve().name, numbers, values)
+    return VideoPredictions(folder.name, numbers, values)

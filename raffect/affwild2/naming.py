@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from raffect.affwild2.pixels import MAX_PIXELS
 from raffect.affwild2.tasks import crop_name
 from raffect.errors import DataError
+from raffect.store.raw import Entry, EntryKind
 from raffect.text import printable
 
 CROPS = "crops named by their frame, counted from 1: 00001.jpg, frame_00001.png, ..."
@@ -35,23 +36,6 @@ _CROP = re.compile(r"((?:.*[^0-9])?)([0-9]+)(\.(?:jpe?g|png|webp|bmp))", re.IGNO
 _IMAGE = re.compile(r".*\.(?:jpe?g|png|webp|bmp)", re.IGNORECASE | re.DOTALL)
 _NO_PREFIX = re.compile(r"(?:.*[0-9])?[.,]|[-+]", re.DOTALL)
 _SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx"})
-
-
-class EntryKind(StrEnum):
-    """What an entry of a folder is, links followed."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    OTHER = "other"
-    BROKEN = "broken"
-
-
-class Entry(NamedTuple):
-    """An entry of a folder: its name, what it is, and its size in bytes."""
-
-    name: str
-    kind: EntryKind = EntryKind.FILE
-    size: int = 0
 
 
 class ProblemKind(StrEnum):

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from raffect.affwild2.naming import (
     FIRST_FRAME,
     CropNames,
-    Entry,
-    EntryKind,
     Problem,
     ProblemKind,
     is_system,
@@ -26,6 +24,7 @@ from raffect.affwild2.naming import (
 )
 from raffect.affwild2.tasks import name_fault
 from raffect.errors import DataError
+from raffect.store.raw import Entry, EntryKind
 from raffect.text import printable
 
 LAYOUT = "DIR/VIDEO/00001.jpg, frames counted from 1, one folder per video"

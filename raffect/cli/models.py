@@ -12,6 +12,7 @@ from raffect.cli.options import (
     AddressOption,
     AnnotationsOption,
     ConfigOption,
+    FirstFrameOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -81,8 +82,12 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", help="Where to write.")],
     frames: Annotated[
-        Path | None, typer.Option("--frames", metavar="DIR", help="Crops of one video.")
+        str | None,
+        typer.Option(
+            "--frames", metavar="DIR", help="Crops of one video: a folder, or s3://bucket/prefix."
+        ),
     ] = None,
+    first_frame: FirstFrameOption = 1,
     split: Annotated[
         str | None, typer.Option("--split", help="train or validation, of the store's dataset.")
     ] = None,
@@ -100,7 +105,16 @@ def predict(
 
     target, screen = begin(store, quiet)
     with screen.stage(f"Predicting with {model}") as bar:
-        done = predict_to_file(target, model, out, frames=frames, split=split, example=example)
+        done = predict_to_file(
+            target,
+            model,
+            out,
+            frames=frames,
+            split=split,
+            example=example,
+            first_frame=first_frame,
+            progress=bar.tick,
+        )
         bar.tell(f"{done.frames:,} frames")
     for file in done.skipped[:10]:
         screen.say(f"  skipped {file}")

@@ -55,6 +55,12 @@ WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray worker
 AnnotationsOption = Annotated[
     Path, typer.Option("--annotations", metavar="DIR", help="Root of the challenge folders.")
 ]
+FirstFrameOption = Annotated[
+    int,
+    typer.Option(
+        "--first-frame", min=0, max=1, help="Number of the first frame in the crops' names."
+    ),
+]
 
 
 def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:

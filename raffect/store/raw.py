@@ -180,8 +180,13 @@ class RawFolder:
         """
         path = f"{self.uri}/{name}"
         if self.is_local:
-            with Path(path).open("rb") as file:
-                data = file.read(limit + 1)
+            # Opened otherwise, a FIFO that has taken the file's place would be waited for.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", path)
+                # read() takes memory for as many bytes as it is asked for.
+                data = file.read(min(found.st_size, limit) + 1)
         else:
             data = self._get(path.removeprefix("s3://"), limit + 1)
         if len(data) > limit:

@@ -36,7 +36,10 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "report": (["SWEEP"], {"--out", "--csv"}),
     "dashboard": (["[SWEEP]"], {"--host", "--port"}),
     "board": ([], {"--host", "--port"}),
-    "predict": (["MODEL|SWEEP[:TRIAL]"], {"--split", "--frames", "--example", "--out"}),
+    "predict": (
+        ["MODEL|SWEEP[:TRIAL]"],
+        {"--split", "--frames", "--first-frame", "--example", "--out"},
+    ),
     "evaluate": (["TASK", "PREDICTIONS"], {"--annotations", "--split", "--json"}),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
     "doctor": ([], {"--features", "--json"}),
