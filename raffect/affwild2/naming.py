@@ -45,14 +45,14 @@ class ProblemKind(StrEnum):
     INSIDE = "a folder inside a video's folder"
     NO_FILE = "neither a file nor a folder"
     BROKEN = "a link that leads nowhere"
-    VIDEO_NAME = "a video's name with a comma, a line end or no UTF-8"
+    VIDEO_NAME = "a name that no predictions file can hold"
     NAME = "not the name of a crop (00001.jpg)"
-    PREFIX = "a prefix that the folder's other crops do not have"
-    TOO_FAR = f"a number above {LAST_FRAME:,}: a date or a time, no frame"
+    PREFIX = "not the prefix of the folder's crops"
+    TOO_FAR = f"a number above {LAST_FRAME:,}: no frame"
     TOO_LARGE = f"a file above {MOST_BYTES >> 20} MiB: no crop"
     FRAME_ZERO = "frame 0, where frames count from 1"
     SAME = "a second file for a frame"
-    TWICE = "a crop that an earlier root has, too: that one is used"
+    TWICE = "also in an earlier root, which is used"
     EMPTY = "a video's folder without crops"
 
 

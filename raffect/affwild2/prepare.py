@@ -15,17 +15,22 @@ import ray.data
 from numpy.typing import NDArray
 
 from raffect.affwild2.annotations import digest_annotations, find_annotations, read_labels
+from raffect.affwild2.findings import find_odd, findings_of, noted, refuse_warnings
 from raffect.affwild2.labels import VideoLabels, count_dataset, labels_file, to_parquet
+from raffect.affwild2.naming import FIRST_FRAME
+from raffect.affwild2.pixels import FORMATS
 from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.tasks import Task, image_location
 from raffect.context import Context, Progress
 from raffect.engine import connect, tell_waiting
-from raffect.errors import RaffectError, SettingsError
+from raffect.errors import DataError, RaffectError, SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store
 from raffect.store.stage import StagePart
 
 SHARD_BYTES = 128 * 2**20
+MOST_NOTED = 10_000
+"""Folders with something misplaced that the manifest lists."""
 Labels = dict[Task, dict[str, VideoLabels]]
 
 
@@ -35,27 +40,37 @@ def prepare(
     annotations: Path,
     shard_bytes: int = SHARD_BYTES,
     context: Context = Context(),
+    first_frame: int = FIRST_FRAME,
+    strict: bool = False,
 ) -> Manifest:
     """Turn raw trees into the store's dataset: scan, join crops with annotations, write shards.
 
     Crop i belongs to annotation line i. Crops of videos without annotations (test videos) are
     kept, and so are annotated frames without a crop. Resuming an interrupted run keeps the shards
-    that verify; on a finished dataset it does nothing.
+    that verify; on a finished dataset it does nothing. What is odd is in the manifest's notes
+    (`findings_of`).
 
     Args:
         images: Roots of crops, under paths that every worker can read.
         annotations: Root of the challenges' annotation folders.
         shard_bytes: Target size of a shard's crops.
         context: `progress` counts crops, and `overwrite` also rebuilds a finished dataset.
+        first_frame: Number of the first frame in the crops' names, 0 or 1.
+        strict: Finish no dataset with warnings.
 
     Raises:
-        DataError: The raw trees are malformed; nothing was written.
+        DataError: The raw trees are malformed, or not whole with `strict`: nothing was written; or
+            no crop can be read, or too few with `strict`: the dataset is not finished.
         ConflictError: The store's dataset was made from other files or with other settings.
     """
     if shard_bytes < 1:
         raise SettingsError(f"shard_bytes is {shard_bytes}.", "at least 1 byte")
-    crops = scan(images)
+    crops = scan(images, first_frame)
+    left_out = list(crops.problems)
     labels, summary = _read_annotations(annotations)
+    found = {video.video: video.frames for video in crops.videos}
+    if strict:
+        refuse_warnings(find_odd(crops, labels, found, {}, left_out))
     config = {
         "annotations": summary,
         "shard_bytes": shard_bytes,
@@ -64,6 +79,7 @@ def prepare(
             "crops": crops.crops,
             "bytes": sum(video.bytes for video in crops.videos),
             "listing": crops.digest(),
+            **({} if first_frame == FIRST_FRAME else {"first_frame": first_frame}),
         },
     }
     stage = Stage(store, DATASET, "dataset", config, {}, context.overwrite)
@@ -72,6 +88,8 @@ def prepare(
         store.delete(DATASET)
         stage = Stage(store, DATASET, "dataset", config, {})
     if stage.finished is not None:
+        if strict:
+            refuse_warnings(findings_of(stage.finished))
         return stage.finished
     shards = plan_shards(crops.videos, shard_bytes)
     kept = stage.parts()
@@ -84,14 +102,25 @@ def prepare(
     unreadable: dict[str, str] = {}
     for part in written:
         unreadable |= part.facts.get("unreadable", {})
-    counts = count_dataset(labels, _readable(crops, unreadable), sorted(unreadable))
-    with_crops = {video.video for video in crops.videos}
+    if len(unreadable) == crops.crops:
+        path, why = min(unreadable.items())
+        raise DataError(
+            f"None of {crops.crops:,} crops can be read, e.g. {path}: {why}.",
+            f"images: {FORMATS}",
+            "Give --images whole files; of a repository, what its large-file storage holds.",
+        )
+    readable = _readable(crops, unreadable)
+    findings = find_odd(crops, labels, readable, unreadable, left_out)
+    if strict:
+        refuse_warnings(findings)
+    counts = count_dataset(labels, readable, sorted(unreadable))
     annotated = {name for videos in labels.values() for name in videos}
     notes = {
-        "misplaced": [asdict(problem) for problem in crops.problems],
+        "misplaced": [asdict(problem) for problem in left_out[:MOST_NOTED]],
         "unreadable": dict(sorted(unreadable.items())),
-        "annotated_without_crops": sorted(annotated - with_crops),
-        "crops_without_annotations": sorted(with_crops - annotated),
+        "annotated_without_crops": sorted(annotated - set(found)),
+        "crops_without_annotations": sorted(set(found) - annotated),
+        "findings": noted(findings),
         "synthetic": any(is_synthetic(root) for root in (*images, annotations)),
     }
     return stage.finish(written, counts, notes)

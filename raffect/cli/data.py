@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,13 @@ from raffect.cli.options import (
     begin,
 )
 from raffect.cli.screen import Screen
+from raffect.text import shortened
+
+if TYPE_CHECKING:
+    from raffect.store import Store
+
+SHOWN_NAME = 29
+"""Characters of a name in a table of 80 columns; what is longer loses its middle."""
 
 
 def synth(
@@ -47,6 +54,15 @@ def prepare(
     annotations: AnnotationsOption,
     store: StoreOption = None,
     address: AddressOption = None,
+    first_frame: Annotated[
+        int,
+        typer.Option(
+            "--first-frame", min=0, max=1, help="Number of a video's first frame in crops' names."
+        ),
+    ] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Take warnings as errors: finish no such dataset.")
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -54,16 +70,21 @@ def prepare(
     """Bring crops and annotations of a raw tree into the store."""
     from raffect.affwild2.prepare import prepare as run
     from raffect.context import Context
+    from raffect.store import DATASET
 
     target, screen = begin(store, quiet, as_json)
     with screen.stage("Preparing crops and labels") as bar:
         context = Context(address, overwrite, bar.tick, screen.say)
-        manifest = run(target, images, annotations, context=context)
-    if as_json:
-        screen.json(manifest.counts)
-        return
-    _show_counts(screen, manifest.counts)
-    screen.ready(target.where("dataset"), manifest)
+        manifest = run(
+            target,
+            images,
+            annotations,
+            context=context,
+            first_frame=first_frame,
+            strict=strict,
+        )
+    _show_dataset(screen, target, as_json)
+    screen.ready(target.where(DATASET), manifest)
 
 
 def check(
@@ -76,23 +97,54 @@ def check(
 
     target, screen = begin(store, quiet, as_json)
     with screen.stage("Verifying the dataset") as bar:
-        counts = run(target, progress=bar.tick)
+        run(target, progress=bar.tick)
+    _show_dataset(screen, target, as_json)
+
+
+def _show_dataset(screen: Screen, store: Store, as_json: bool) -> None:
+    """What the dataset holds and what is odd about it, by its manifest."""
+    from rich.markup import escape
+
+    from raffect.affwild2.findings import findings_of, noted
+    from raffect.store import DATASET, read_manifest
+    from raffect.store.layout import MANIFEST
+
+    manifest = read_manifest(store, DATASET)
+    findings = findings_of(manifest)
     if as_json:
-        screen.json(counts)
-    else:
-        _show_counts(screen, counts)
-
-
-def _show_counts(screen: Screen, counts: Mapping[str, Any]) -> None:
-    columns = ("videos", "frames", "valid", "valid_without_crop")
+        screen.json({**manifest.counts, "findings": noted(findings)})
+        return
     rows = [
-        [task, split, *(f"{numbers[key]:,}" for key in columns)]
-        for task, splits in counts["labels"].items()
+        [task, split, *(f"{number:,}" for number in _labels(numbers))]
+        for task, splits in manifest.counts["labels"].items()
         for split, numbers in splits.items()
     ]
-    titles = [f">{name.replace('_', ' ')}" for name in columns]
-    screen.table(["task", "split", *titles], rows)
-    unreadable = counts["crops"]["unreadable"]
-    screen.say(f"Crops: {counts['crops']['readable']:,} readable, {len(unreadable):,} unreadable")
-    for path in unreadable[:10]:
-        screen.say(f"  unreadable: {path}")
+    screen.table(["task", "split", ">videos", ">frames", ">valid", ">with crop", ">without"], rows)
+    crops = manifest.counts["crops"]
+    videos = manifest.config.get("images", {}).get("videos")
+    screen.say(
+        f"Crops: {crops['readable']:,} readable, {len(crops['unreadable']):,} unreadable"
+        + (f", of {videos:,} videos" if videos is not None else "")
+    )
+    if not findings:
+        return
+    rows = []
+    for finding in findings:
+        first = escape(shortened(finding.names[0], SHOWN_NAME))
+        cells = [f"{'! ' if finding.warning else ''}{finding.text}", f"{finding.count:,}", first]
+        rows.append([f"[yellow]{cell}[/]" if finding.warning else cell for cell in cells])
+    screen.say("")
+    screen.table(["left out, or odd", ">count", "the first"], rows)
+    warnings = sum(finding.warning for finding in findings)
+    if warnings:
+        screen.say(
+            f"[yellow]! {warnings} warning{'s' if warnings > 1 else ''}:"
+            " scores may suffer; prepare --strict refuses such trees.[/]"
+        )
+    screen.path(f"More of them: {store.where(DATASET)}/{MANIFEST}, notes")
+
+
+def _labels(numbers: Mapping[str, int]) -> list[int]:
+    """Videos, annotated frames, valid ones, and of those with a crop and without."""
+    valid, without = numbers["valid"], numbers["valid_without_crop"]
+    return [numbers["videos"], numbers["frames"], valid, valid - without, without]

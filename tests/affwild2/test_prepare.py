@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from raffect.affwild2.annotations import load_annotations
 from raffect.affwild2.check import check
+from raffect.affwild2.findings import findings_of
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.prepare import prepare
 from raffect.affwild2.tasks import Split, Task
@@ -65,7 +68,13 @@ def test_counts_are_those_of_the_raw_tree(store: Store, tree: RawTree) -> None:
     assert calls[0] == (0, 15)
     assert calls[-1] == (15, 15)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
-    assert len(manifest.notes["misplaced"]) == 7
+    assert len(manifest.notes["misplaced"]) == 6
+    assert {f.kind: f.count for f in findings_of(manifest) if f.warning} == {
+        "losing": 1,
+        "annotated_without_crops": 1,
+        "few_crops": 2,
+        "far_beyond": 1,
+    }
     assert list(manifest.notes["unreadable"]) == ["454/00005.jpg"]
     assert manifest.notes["annotated_without_crops"] == ["77"]
     assert manifest.notes["crops_without_annotations"] == ["99"]
@@ -175,13 +184,48 @@ def test_a_shard_size_below_a_byte_is_refused(store: Store, tree: RawTree) -> No
         run(store, tree, shard_bytes=0)
 
 
-def test_a_task_without_annotations_is_empty(store: Store, tmp_path: Path) -> None:
+def test_crops_of_any_name_and_format_counted_from_0(store: Store, tmp_path: Path) -> None:
     tree = RawTree(tmp_path / "raw")
-    tree.crops("a", [1, 2])
-    tree.annotate(Task.VA, Split.TRAIN, "a", ["0,0"] * 3)
-    prepare(store, [tree.root()], tree.annotations)
-    assert load_labels(store, Task.EXPR) == {}
+    folder = tree.crops("a", [])
+    names = ["frame_0.jpg", "frame_1.PNG", "frame_2.bmp", "frame_10.webp"]
+    forms = ["PNG", "PNG", "BMP", "WEBP"]
+    for name, form in zip(names, forms, strict=True):
+        Image.linear_gradient("L").save(folder / name, form)
+    tree.annotate(Task.VA, Split.TRAIN, "a", ["0,0"] * 3 + ["-5,-5"] * 7 + ["1,1"] * 2)
+    cut = tree.crops("b", [0]) / "00000.jpg"
+    cut.write_bytes(cut.read_bytes()[:-400])
+    arguments = (store, [tree.root()], tree.annotations)
+    with pytest.raises(DataError, match="crop of frame 0") as caught:
+        prepare(*arguments)
+    assert "--first-frame 0" in caught.value.next_step
+    assert not store.files("")
+    with pytest.raises(DataError, match=r"lose a tenth of their crops: 1, e\.g\. b"):
+        prepare(*arguments, first_frame=0, strict=True)
+    assert not has_manifest(store, DATASET)
+    before = written(store)
+    manifest = prepare(*arguments, first_frame=0)
+    assert written(store) == before
+    assert manifest.config["images"]["first_frame"] == 0
+    table = pq.read_table(store.path("dataset/frames/00000.parquet")).to_pydict()
+    assert table["frame"] == [1, 2, 3, 11]
+    assert table["jpeg"] == [(folder / name).read_bytes() for name in names]
     assert check(store)["labels"]["va"]["train"]["valid_without_crop"] == 1
+    # A task without annotations is empty.
+    assert load_labels(store, Task.EXPR) == {}
+    assert prepare(*arguments, first_frame=0) == manifest
+    with pytest.raises(DataError, match="lose a tenth"):
+        prepare(*arguments, first_frame=0, strict=True)
+
+
+def test_crops_of_which_none_can_be_read_are_no_dataset(store: Store, tmp_path: Path) -> None:
+    tree = RawTree(tmp_path / "raw")
+    for n in (1, 2):
+        (tree.crops("a", []) / f"{n:05d}.jpg").write_text("version https://git-lfs.github.com/")
+    tree.annotate(Task.VA, Split.TRAIN, "a", ["0,0"] * 3)
+    with pytest.raises(DataError, match="None of 2 crops") as caught:
+        prepare(store, [tree.root()], tree.annotations)
+    assert "a/00001.jpg: an unknown format, not a JPEG, PNG, WebP or BMP image" in caught.value.got
+    assert not has_manifest(store, DATASET)
 
 
 @pytest.mark.long

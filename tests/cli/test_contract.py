@@ -11,7 +11,10 @@ EVERY = {"--quiet", "--store", "--address"}
 CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], {"--keep", "--trials", "--videos", "--json"}),
     "synth": (["DIR"], {"--videos", "--frames", "--seed"}),
-    "prepare": ([], {"--images", "--annotations", "--overwrite", "--json"}),
+    "prepare": (
+        [],
+        {"--images", "--annotations", "--first-frame", "--strict", "--overwrite", "--json"},
+    ),
     "check": ([], {"--json"}),
     "finetune": (
         [],

@@ -1,0 +1,192 @@
+"""What is odd about a dataset or was left out of it: told after `prepare`, kept in the manifest.
+
+What makes a model worse without anybody noticing is a warning: videos that lose crops or labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.naming import FIRST_FRAME, TENTH, Problem, ProblemKind
+from raffect.affwild2.scan import Scan
+from raffect.affwild2.tasks import Task, image_location
+from raffect.errors import DataError
+from raffect.store import Manifest
+from raffect.text import printable
+
+MOST_NAMES = 100
+"""Names that are kept of one finding; its count is always exact."""
+
+
+_KINDS = {
+    "losing": ("videos that lose a tenth of their crops", True),
+    "annotated_without_crops": ("annotated videos without crops", True),
+    "few_crops": ("videos that mostly lack crops", True),
+    "far_beyond": ("videos with too few lines of labels", True),
+    "shifted": ("no crop 0 despite --first-frame 0", True),
+    "unreadable": ("crops that can't be read", False),
+    "beyond_labels": ("crops past the last line of labels", False),
+    "crops_without_annotations": ("videos with crops and without labels", False),
+    # With a name that is refused, a whole video is lost.
+    **{k.name.lower(): (k.value, k is ProblemKind.VIDEO_NAME) for k in ProblemKind},
+}
+"""Of each kind its text, and whether it is a warning."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd: `kind` is for scripts, `text` for people, `names` are the first ones."""
+
+    kind: str
+    text: str
+    count: int
+    names: tuple[str, ...]
+    warning: bool = False
+
+
+def find_odd(
+    scanned: Scan,
+    labels: Mapping[Task, Mapping[str, VideoLabels]],
+    readable: Mapping[str, NDArray[np.int32]],
+    unreadable: Mapping[str, str],
+    problems: Sequence[Problem],
+) -> list[Finding]:
+    """Everything odd about a dataset, warnings first.
+
+    Args:
+        readable: 1-based frames of each video with a crop that decodes, ascending.
+        unreadable: The other crops, as `video/00005.jpg`, and why.
+        problems: What was left out of the raw trees.
+    """
+    annotated: dict[str, list[tuple[Task, VideoLabels]]] = {}
+    for task in Task:
+        for name, video in sorted(labels.get(task, {}).items()):
+            annotated.setdefault(name, []).append((task, video))
+    crops = {video.video: len(video.frames) for video in scanned.videos}
+    without = sorted(set(annotated) - set(crops))
+    unlabelled = sorted(set(crops) - set(annotated))
+    lost = Counter(scanned.lost) + Counter(path.rpartition("/")[0] for path in unreadable)
+    losing = []
+    for name, count in sorted(lost.items()):
+        total = crops.get(name, 0) + scanned.lost.get(name, 0)
+        if count * TENTH > total:
+            losing.append(f"{name} ({count:,} of {total:,})")
+    few, beyond, far = _compare(annotated, readable)
+    starts = [int(video.frames[0]) for video in scanned.videos]
+    shifted = []
+    if scanned.first_frame != FIRST_FRAME and FIRST_FRAME not in starts:
+        first = scanned.videos[0]
+        shifted = [printable(f"{first.video}/{first.path(0).name}")]
+    ends = [image_location(name, frame) for name, (frame, _) in beyond.items()]
+    findings = [
+        _of("losing", losing),
+        _of("annotated_without_crops", without),
+        _of("few_crops", few),
+        _of("far_beyond", far),
+        _of("shifted", shifted),
+        *_of_problems(problems),
+        _of("unreadable", [f"{path}: {why}" for path, why in sorted(unreadable.items())]),
+        _of("beyond_labels", ends, sum(count for _, count in beyond.values())),
+        _of("crops_without_annotations", unlabelled),
+    ]
+    return _told(findings)
+
+
+def _of(kind: str, names: Sequence[str], count: int | None = None) -> Finding:
+    text, warning = _KINDS[kind]
+    count = len(names) if count is None else count
+    return Finding(kind, text, count, tuple(names[:MOST_NAMES]), warning)
+
+
+def _told(findings: Iterable[Finding]) -> list[Finding]:
+    """Those of which there are any, warnings first."""
+    return sorted(
+        (finding for finding in findings if finding.count), key=lambda finding: not finding.warning
+    )
+
+
+def _of_problems(problems: Sequence[Problem]) -> list[Finding]:
+    found: dict[ProblemKind, list[Problem]] = {}
+    for problem in problems:
+        found.setdefault(problem.kind, []).append(problem)
+    return [
+        _of(kind.name.lower(), [one.path for one in some], sum(one.count for one in some))
+        for kind, some in found.items()
+    ]
+
+
+def _compare(
+    annotated: Mapping[str, Sequence[tuple[Task, VideoLabels]]],
+    readable: Mapping[str, NDArray[np.int32]],
+) -> tuple[list[str], dict[str, tuple[int, int]], list[str]]:
+    """Videos of few crops, the first crop past each video's labels and how many, and far ones.
+
+    Usually there is one line more than the video has frames; with tasks of different lengths the
+    shortest counts.
+    """
+    few, far = [], []
+    beyond: dict[str, tuple[int, int]] = {}
+    for name, tasks in annotated.items():
+        frames = readable.get(name)
+        if frames is None or not len(frames):
+            continue
+        for task, video in tasks:
+            valid, lines = int(video.valid.sum()), len(video.valid)
+            covered = int(video.valid[frames[frames <= lines] - 1].sum())
+            if covered * 2 < valid:
+                few.append(f"{name} ({task.value}: {covered:,} of {valid:,})")
+                break
+        lines, shortest = min((len(video.valid), task.value) for task, video in tasks)
+        past = frames[frames > lines]
+        if len(past):
+            beyond[name] = int(past[0]), len(past)
+        if len(past) * TENTH > len(frames):
+            far.append(f"{name} ({shortest}: {len(past):,} of {len(frames):,})")
+    return few, beyond, far
+
+
+def findings_of(manifest: Manifest) -> list[Finding]:
+    """The findings that a dataset's manifest holds; of an older raffect's, what it listed."""
+    notes: dict[str, Any] = manifest.notes
+    if "findings" in notes:
+        return [Finding(**{**one, "names": tuple(one["names"])}) for one in notes["findings"]]
+    misplaced: dict[str, list[str]] = {}
+    for problem in notes.get("misplaced", []):
+        misplaced.setdefault(problem["kind"], []).append(problem["path"])
+    kept = ("annotated_without_crops", "unreadable", "crops_without_annotations")
+    return _told(
+        [
+            *(_of(kind, sorted(notes.get(kind, []))) for kind in kept),
+            *(
+                Finding("misplaced", text, len(names), tuple(names[:MOST_NAMES]))
+                for text, names in misplaced.items()
+            ),
+        ]
+    )
+
+
+def noted(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON types."""
+    return [{**asdict(finding), "names": list(finding.names)} for finding in findings]
+
+
+def refuse_warnings(findings: Sequence[Finding]) -> None:
+    """Raise DataError, with all of them, if any finding is a warning."""
+    warnings = [
+        f"  {finding.text}: {finding.count:,}, e.g. {finding.names[0]}"
+        for finding in findings
+        if finding.warning
+    ]
+    if warnings:
+        raise DataError(
+            "\n".join(["The raw trees are not whole:", *warnings]),
+            "raw trees without warnings, as --strict demands",
+            "Mend them, or give the command without --strict.",
+        )
