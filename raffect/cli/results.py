@@ -72,7 +72,7 @@ def report(
 
     target, screen = begin(store, quiet)
     with screen.stage(f"Drawing the report of {sweep}"):
-        where = write_report(target, sweep, out, csv)
+        where = write_report(target, sweep, out, csv, on_note=screen.say)
     screen.path(where)
 
 

@@ -29,13 +29,21 @@ class ScorePart:
 class Importance:
     """Shares of the parameters' importance, largest first, or why they are `missing`.
 
-    The shares sum to 1. Of the `trials` that were compared, the importance tells the best `target`
-    apart from the rest.
+    Attributes:
+        shares: Sum to 1.
+        spread: For each of these the 5 % and 95 % quantiles over `samples` bootstraps of trials.
+        trials: Those that were compared; `complete` of them used their full budget.
+        target: The importance tells so many of the best apart from the rest.
+        lacking: Further finished trials that it needs to be shown.
     """
 
     shares: tuple[tuple[str, float], ...] = ()
+    spread: tuple[tuple[float, float], ...] = ()
+    samples: int = 0
     trials: int = 0
+    complete: int = 0
     target: int = 0
+    lacking: int = 0
     missing: str = ""
 
 

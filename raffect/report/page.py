@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from raffect import __version__
 from raffect.affwild2.tasks import Task
+from raffect.context import OnNote
 from raffect.report.collect import collect
 from raffect.report.data import ReportData
 from raffect.report.figures.style import DARK, LIGHT, declarations
@@ -32,12 +33,17 @@ _HERE = Path(__file__).parent
 
 
 def write_report(
-    store: Store, sweep: str, out: Path | None = None, tables: Path | None = None
+    store: Store,
+    sweep: str,
+    out: Path | None = None,
+    tables: Path | None = None,
+    on_note: OnNote | None = None,
 ) -> str:
     """Write the report of one sweep; returns where it is.
 
     Without a local file `out` it is `report.html` in the sweep's folder of the store. `tables` is
-    a local folder for the numbers of all trials as CSV files.
+    a local folder for the numbers of all trials as CSV files. `on_note` is told what can't be
+    shown yet of the parameters' importance.
 
     Raises:
         NotThereError: The store holds no such sweep.
@@ -46,6 +52,8 @@ def write_report(
     data = collect(store, sweep)
     if tables is not None:
         write_tables(data, tables)
+    if on_note is not None and data.importance.missing:
+        on_note(f"Importance of the parameters: {data.importance.missing}")
     page = sweep_page(data, datetime.now(UTC))
     if out is not None:
         return str(_write(out, page))

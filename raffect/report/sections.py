@@ -228,7 +228,10 @@ class SweepSections:
         few = " A first indication only." if importance.trials < 30 else ""
         return (
             f"PED-ANOVA: how much each parameter tells the best {importance.target} of the "
-            f"{importance.trials} scored trials from all of them.{few}"
+            f"{importance.trials} scored trials from all of them.{few} The lines are 5 to 95 % of "
+            f"{importance.samples} bootstraps of the trials: where they overlap, the order is "
+            "luck. optuna-dashboard shows other values: it sees complete trials only, "
+            f"{importance.complete} of these."
         )
 
     @property

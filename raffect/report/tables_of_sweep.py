@@ -40,7 +40,16 @@ def tables_of(data: ReportData) -> dict[str, Table]:
             ("trial", "seed", "score"),
             [(t.number, *pair) for t in data.trials for pair in sorted(t.seeds.items())],
         ),
-        table("importance", ("parameter", "share"), data.importance.shares),
+        table(
+            "importance",
+            ("parameter", "share", "low", "high"),
+            [
+                (*share, *spread)
+                for share, spread in zip(
+                    data.importance.shares, data.importance.spread, strict=True
+                )
+            ],
+        ),
         *([_grid(data.grid)] if data.grid else []),
         table(
             "parts",
@@ -118,6 +127,9 @@ def _summary(data: ReportData) -> Table:
         ("interval_high", high),
         ("interval_videos", validation.videos if validation else None),
         ("interval_frames", validation.frames if validation else None),
+        ("recipe", data.view.recipe.full_score if data.view.recipe else None),
+        ("importance_trials", data.importance.trials),
+        ("importance_trials_lacking", data.importance.lacking),
     ]
     return table("summary", ("name", "value"), rows)
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import PedAnovaImportanceEvaluator
 
 from raffect.affwild2.tasks import Task
 from raffect.config import recipe
 from raffect.errors import NotThereError
 from raffect.report.collect import assemble, axis_of, collect
 from raffect.report.data import Failure, ReportData, ScorePart
+from raffect.report.importance import importance
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Stage, Store
+from raffect.sweep.records import TrialRow
 from raffect.sweep.study import open_storage
-from tests.report.views import made_up, row, view
+from tests.report.views import row, view
 
 DEPTH, LAYERS = "model.tcn.depth", "model.transformer.layers"
 ROWS = [
@@ -181,10 +186,81 @@ def test_nothing_at_all():
     assert [command.text.split()[1] for command in data.commands] == ["tune", "trials", "report"]
 
 
-def test_importance_waits_for_eight_scored_trials():
-    few = numbers(*made_up(Task.VA, 7).rows).importance
-    assert few.shares == ()
-    assert "7 of at least 8" in few.missing
+def _two_parameters(count: int) -> list[TrialRow]:
+    """Trials whose score follows from `a` alone; `c` is the same in all of them."""
+    return [
+        row(
+            n,
+            "PRUNED" if n % 2 else "COMPLETE",
+            scores=[0.9 if n % 4 == 0 else 0.1 + n / 1000],
+            params={"a": n % 4, "b": n % 3, "c": 1},
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "lacking"),
+    [
+        ([], 8),
+        (_two_parameters(3), 9),
+        # Twelve values, of which three parameters that vary take four each.
+        ([replace(one, params={**one.params, "d": one.number}) for one in _two_parameters(11)], 1),
+        ([replace(one, params={**one.params, "d": one.number}) for one in _two_parameters(12)], 0),
+        ([*_two_parameters(7), row(7, "FAIL", params={"a": 1}), row(8, "RUNNING", [0.9])], 5),
+        (_two_parameters(8), 0),
+    ],
+)
+def test_importance_waits_for_four_finished_trials_per_parameter(rows, lacking: int):
+    found = numbers(*rows).importance if rows else importance([])
+    assert found.lacking == lacking
+    assert bool(found.shares) == (lacking == 0)
+    if lacking:
+        assert (
+            f"Needs {lacking} more finished trials: there are {found.trials} of" in found.missing
+        )
+
+
+def test_importance_has_its_spread_over_bootstraps():
+    few, many = (numbers(*_two_parameters(n)).importance for n in (16, 240))
+    assert few == numbers(*_two_parameters(16)).importance, "the same for the same trials"
+    for found in (few, many):
+        assert [name for name, _ in found.shares] == ["a", "b", "c"]
+        for (_, share), (low, high) in zip(found.shares, found.spread, strict=True):
+            assert 0 <= low <= high <= 1
+            assert low - 0.05 <= share <= high + 0.05
+        assert found.spread[2] == (0, 0)
+    widths = [found.spread[0][1] - found.spread[0][0] for found in (few, many)]
+    assert widths[0] > 2 * widths[1], "more trials, less luck"
+    assert (many.trials, many.complete, many.samples) == (240, 120, 50)
+
+
+def test_the_spread_is_that_of_resampled_trials():
+    """An oracle: Optuna's own evaluator on studies that were drawn with replacement."""
+    rows = [
+        row(n, scores=[((n * 7) % 20) / 20 + (n % 3) / 50], params={"a": (n * 7) % 20, "b": n % 3})
+        for n in range(40)
+    ]
+    found = numbers(*rows).importance
+    rng, samples = np.random.default_rng(5), []
+    for _ in range(50):
+        study = optuna.create_study(direction="maximize")
+        for index in rng.integers(0, 40, 40):
+            study.add_trial(
+                optuna.create_trial(
+                    params=rows[index].params,
+                    distributions={
+                        "a": optuna.distributions.IntDistribution(0, 19),
+                        "b": optuna.distributions.IntDistribution(0, 2),
+                    },
+                    value=rows[index].score,
+                )
+            )
+        shares = PedAnovaImportanceEvaluator(target_quantile=5 / 40).evaluate(study)
+        samples.append(shares["a"] / sum(shares.values()))
+    low, high = np.quantile(samples, (0.05, 0.95))
+    assert found.shares[0][0] == "a"
+    assert found.spread[0] == pytest.approx((low, high), abs=0.05)
 
 
 def test_importance_finds_the_parameter_that_decides():

@@ -229,7 +229,20 @@ def test_odd_sweeps_have_a_page(name: str):
 def test_a_sweep_that_has_not_ended_says_so():
     text = Page(sweep_page(numbers(trials=5, finished=False), NOW)).all_text()
     assert "5 of 15 trials have" in text
-    assert "Too few finished trials: 5 of at least 8" in text
+    assert "Needs 31 more finished trials: there are 5 of 36" in text
+
+
+@pytest.mark.parametrize("state", ["COMPLETE", "PRUNED"])
+def test_the_best_is_compared_with_a_whole_recipe_or_not_at_all(state: str):
+    first = row(0, state, [0.31, 0.32], params={"a": 1}, recipe=True)
+    data = assemble(view([first, row(1, scores=[0.5], params={"a": 2})]), "store")
+    text = " ".join(Page(sweep_page(data, NOW)).all_text().split())
+    if state == "COMPLETE":
+        assert "Base settings 0.3200 trial 0" in text
+        assert "Best 0.5000 against 0.3200 of the recipe (trial 0): +0.1800." in text
+    else:
+        assert "Base settings" not in text
+        assert "the recipe (trial 0) was stopped at 2 of 40 epochs" in text
 
 
 def test_missing_parts_are_named():
@@ -335,8 +348,11 @@ def test_a_report_lies_in_the_sweep_s_folder(store: Store):
 
 @pytest.mark.usefixtures("stubbed")
 def test_a_report_can_be_a_local_file(store: Store, tmp_path: Path):
-    out = tmp_path / "new" / "r.html"
-    assert write_report(store, "expr", out) == str(out)
+    out, notes = tmp_path / "new" / "r.html", []
+    assert write_report(store, "expr", out, on_note=notes.append) == str(out)
+    assert [note.partition(" more")[0] for note in notes] == [
+        "Importance of the parameters: Needs 27"
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["r.html"]
     assert not store.exists("sweeps/expr/report.html")
 

@@ -107,6 +107,9 @@ def test_importance_grid_parts_and_cost_are_drawn_as_written(made):
     _, drawing, files = made
     bars = drawing.figures["importance"]["data"][0]
     assert bars["x"] == files["importance"]["share"][::-1]
+    shown = [tuple(spread) for _, *spread in bars["customdata"]]
+    written = files["importance"]
+    assert shown == list(zip(written["low"], written["high"], strict=True))[::-1]
     cells = drawing.figures["grid"]["data"][0]
     drawn = {
         (float(x), float(y)): cells["z"][j][i]

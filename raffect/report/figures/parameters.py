@@ -41,21 +41,46 @@ _OBJECTIVES = {
 
 
 def importance_bars(importance: Importance, names: dict[str, str]) -> Figure:
-    """Shares of importance, the largest on top, by the parameters' short names."""
-    rows = list(reversed(importance.shares))
+    """Shares of importance, the largest on top, by the parameters' short names.
+
+    A line on each bar is its spread.
+    """
+    rows = list(zip(importance.shares, importance.spread, strict=True))[::-1]
+    labels = [safe(names[name]) for (name, _), _ in rows]
+    ends = [max(share, high) for (_, share), (_, high) in rows]
     trace = bars(
-        [safe(names[name]) for name, _ in rows],
-        [share for _, share in rows],
-        [f"{share:.0%}" for _, share in rows],
+        labels,
+        [share for (_, share), _ in rows],
+        [],
         colour("blue"),
-        customdata=[safe(name) for name, _ in rows],
-        hovertemplate="%{customdata}<br>%{x:.1%}<extra></extra>",
+        customdata=[[safe(name), low, high] for (name, _), (low, high) in rows],
+        hovertemplate="%{customdata[0]}<br>%{x:.1%}, 5 to 95 % of bootstraps: "
+        "%{customdata[1]:.1%} to %{customdata[2]:.1%}<extra></extra>",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [max(0.0, high - share) for (_, share), (_, high) in rows],
+            "arrayminus": [max(0.0, share - low) for (_, share), (low, _) in rows],
+            "color": colour("ink"),
+            "thickness": 1.25,
+            "width": 3,
+        },
     )
-    largest = max((share for _, share in rows), default=1.0)
-    # The texts need room at the right of the longest bar.
-    xaxis = {"range": [0, largest * 1.18], "tickformat": ".0%", "nticks": 4}
+    texts = {
+        "type": "scatter",
+        "mode": "text",
+        "x": ends,
+        "y": labels,
+        "text": [f" {share:.0%}" for (_, share), _ in rows],
+        "textposition": "middle right",
+        "textfont": INK,
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
+    # The texts need room at the right of the longest line.
+    xaxis = {"range": [0, max(ends, default=1.0) * 1.18], "tickformat": ".0%", "nticks": 4}
     shape = bar_layout(len(rows), "share of the importance", xaxis)
-    return {"data": [trace], "layout": shape}
+    return {"data": [trace, texts], "layout": shape}
 
 
 def depth_map(grid: Grid) -> Figure:
