@@ -6,13 +6,13 @@ the authors' ABAW6 paper; where neither states a figure, the comment says where 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from raffect.affwild2.tasks import Task
 from raffect.errors import SettingsError
-from raffect.settings import Config, Count, Depth, NonNegative, Positive, Rate, Share
+from raffect.settings import Config, Count, Depth, NonNegative, Positive, Rate, Share, added
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -26,14 +26,33 @@ class RunConfig(Config):
     precision: Precision = Field("auto", description="auto: bfloat16 autocast on GPUs")
 
 
+PLAIN = "plain"
+"""For `EncoderConfig.weights_of`: as the architecture's configuration has it."""
+REPOSITORIES = ("hf-hub:", "local-dir:")
+"""How the name of a model begins that has its configuration and its weights in one place."""
+
+
 class EncoderConfig(Config):
     """The image tower: any open_clip architecture, its weights, and the head's size."""
 
-    model: str = Field("ViT-B-16", description="an open_clip architecture")
+    model: str = Field("ViT-B-16", description="an open_clip architecture, or hf-hub:ORG/NAME")
     pretrained: str | None = Field("openai", description="open_clip tag, local file, or none")
+    weights_of: str | None = added(
+        None, description="the tag that a local file's weights are of or began as, or plain"
+    )
     # Crops are 112x112; None keeps the size that the architecture was trained with.
     image_size: int | None = Field(None, ge=16, le=1024)
     head_dropout: Rate = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_weights(cls, given: Any) -> Any:
+        """A repository comes with its weights: the default tag does not mean another's."""
+        if isinstance(given, dict) and str(given.get("model")).startswith(REPOSITORIES):
+            default = cls.model_fields["pretrained"].default
+            if given.get("pretrained", default) == default:
+                return given | {"pretrained": given["model"]}
+        return given
 
 
 class AugmentConfig(Config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -13,7 +13,14 @@ from torch.nn import functional
 
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.clip.images import Preprocessing
-from raffect.clip.tower import Tower, build_tower, embed_prompts
+from raffect.clip.tower import (
+    Tower,
+    build_tower,
+    create_tower,
+    embed_prompts,
+    find_architecture,
+)
+from raffect.clip.weights import is_repository
 from raffect.config import EncoderConfig
 from raffect.errors import StoreError
 from raffect.settings import build
@@ -30,13 +37,19 @@ LOGIT_SCALE = 100.0
 
 
 class EncoderDescription(TypedDict):
-    """All of an encoder but its weights, as config.json holds it; `classes` in logit order."""
+    """All of an encoder but its weights, as config.json holds it; `classes` in logit order.
+
+    Encoders of 0.1 have no `quick_gelu`: their activation is the architecture's. `architecture`,
+    open_clip's configuration, is there where `encoder.model` names a repository.
+    """
 
     encoder: Mapping[str, object]
     head: HeadKind
     dim: int
     classes: list[str]
     preprocessing: dict[str, Any]
+    quick_gelu: NotRequired[bool]
+    architecture: NotRequired[Mapping[str, Any]]
 
 
 class ExpressionHead(nn.Module):
@@ -71,6 +84,7 @@ class FrameEncoder(nn.Module):
         self.dim = tower.dim
         self.preprocessing: Preprocessing = tower.preprocessing
         self.visual = tower.visual
+        self.architecture = tower.architecture
         self.head = ExpressionHead(tower.dim, config.head_dropout, head)
         self.mean: Tensor
         self.std: Tensor
@@ -91,21 +105,29 @@ class FrameEncoder(nn.Module):
 
     def describe(self) -> EncoderDescription:
         """All but the weights, as JSON types; `restore` builds the encoder from it."""
-        return EncoderDescription(
+        found = EncoderDescription(
             encoder=self.config.canonical(),
             head=self.head.kind,
             dim=self.dim,
             classes=list(CLASSES),
             preprocessing=asdict(self.preprocessing),
+            quick_gelu=bool(self.architecture.get("quick_gelu", False)),
         )
+        if is_repository(self.config.model):
+            found["architecture"] = self.architecture
+        return found
 
 
 def _per_channel(values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
 
 
-def build_encoder(config: EncoderConfig, head: HeadKind = "linear", seed: int = 0) -> FrameEncoder:
+def build_encoder(
+    config: EncoderConfig, head: HeadKind = "linear", seed: int = 0, guess: bool = True
+) -> FrameEncoder:
     """A frame encoder with pretrained weights, or random ones of this seed.
+
+    With `guess`, weights of which it is not certain what they were trained with are a warning.
 
     Raises:
         SettingsError: The architecture or its weights can't be used (see `build_tower`).
@@ -113,7 +135,7 @@ def build_encoder(config: EncoderConfig, head: HeadKind = "linear", seed: int = 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower = build_tower(config)
+        tower = build_tower(config, guess)
         encoder = FrameEncoder(config, tower, head)
     if head == "prompt":
         prompts = [_PROMPT.format(adjective) for adjective in _ADJECTIVES]
@@ -132,8 +154,12 @@ def to_images(pixels: Any, device: torch.device | str = "cpu") -> Tensor:
 def restore(description: EncoderDescription, weights: bytes) -> FrameEncoder:
     """The encoder that `describe` described, with these weights; needs no network."""
     config = build(EncoderConfig, description["encoder"])
+    architecture = {**(description.get("architecture") or find_architecture(config.model)[0])}
+    architecture["quick_gelu"] = description.get(
+        "quick_gelu", architecture.get("quick_gelu", False)
+    )
     # The pretrained weights need not be loaded: those of the file replace them.
-    tower = build_tower(config.model_copy(update={"pretrained": None}))
+    tower = create_tower(config, architecture)
     facts = description["preprocessing"]
     seen = Preprocessing(**{**facts, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])})
     encoder = FrameEncoder(config, replace(tower, preprocessing=seen), description["head"])

@@ -129,7 +129,7 @@ def finetune(
     encoder = chosen = None
     if context.overwrite or not has_manifest(store, folder):
         chosen = choose_frames(load_labels(store, Task.EXPR), config.frame_stride)
-        encoder = build_encoder(config.encoder, config.head, config.run.seed)
+        encoder = build_encoder(config.encoder, config.head, config.run.seed, guess=False)
     check_gpus(config.run.device, workers, context.address)
     plan = {**config.identity(), "workers": workers}
     stage = Stage(store, folder, "encoder", plan, sources, context.overwrite)

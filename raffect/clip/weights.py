@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import urllib.error
@@ -13,9 +14,13 @@ from typing import Any
 
 import huggingface_hub.constants
 import open_clip
+from open_clip import factory
+from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
+from open_clip.pretrained import download_pretrained_from_hf
 
-from raffect.config import EncoderConfig
-from raffect.errors import NotThereError, SettingsError
+from raffect.clip.facts import REPOSITORY_CONFIG
+from raffect.config import PLAIN, REPOSITORIES, EncoderConfig
+from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.text import first_line
 
 NETWORK_TIMEOUT_S = 10
@@ -23,20 +28,58 @@ _FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".npz")
 
 
 def find_weights(config: EncoderConfig) -> str | Path | None:
-    """What `pretrained` names: a tag of open_clip (text), a file (path), or nothing.
+    """What `pretrained` names: weights to fetch (a tag or a repository), a file, or nothing.
 
     Raises:
-        SettingsError: It is neither a tag of this architecture nor looks like a file.
+        SettingsError: It is neither a tag of this architecture nor looks like a file; or
+            `weights_of` is none of its tags, or does not apply.
         NotThereError: It looks like a file, which is not there.
     """
+    found = _find(config)
+    tags = open_clip.list_pretrained_tags_by_model(config.model)
+    given = config.weights_of
+    if given is None or (given == PLAIN and isinstance(found, Path)):
+        return found
+    if not isinstance(found, Path) or is_repository(config.model):
+        raise SettingsError(
+            f"encoder.weights_of = {given!r} does not apply: what the weights of {config.model} "
+            f"{config.pretrained or 'none (random weights)'} expect is known.",
+            "encoder.weights_of with a local file as --pretrained",
+            "Leave encoder.weights_of out.",
+        )
+    if not open_clip.is_pretrained_cfg(config.model, given):
+        raise SettingsError(
+            f"encoder.weights_of = {given!r}: {config.model} has no such tag.",
+            f"{', '.join(tags) or 'no tags of open_clip'}; or {PLAIN}",
+            "Give one of them with --set encoder.weights_of.",
+        )
+    return found
+
+
+def _find(config: EncoderConfig) -> str | Path | None:
     name = config.pretrained
+    own = is_repository(config.model)
     if name is None:
         return None
+    if own and name in (config.model, EncoderConfig.model_fields["pretrained"].default):
+        return config.model
     if open_clip.is_pretrained_cfg(config.model, name):
         return name
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    if is_repository(name):
+        raise SettingsError(
+            f"--pretrained {name} is a repository, which has its own architecture.",
+            "a tag of open_clip, a local file, or none",
+            f"Give --model {name}, and leave --pretrained out.",
+        )
+    if path.is_dir():
+        raise SettingsError(
+            f"--pretrained {name} is a folder.",
+            "a file of weights, a tag of open_clip, or none",
+            f"Give a file; or --model local-dir:{name}, if {REPOSITORY_CONFIG} is in it.",
+        )
     if path.suffix in _FILE_ENDINGS or "/" in name:
         raise NotThereError(
             f"The weights file {name} does not exist.",
@@ -46,39 +89,103 @@ def find_weights(config: EncoderConfig) -> str | Path | None:
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(config.model))
     raise SettingsError(
         f"{config.model} has no pretrained weights {name!r}.",
-        f"{tags or 'no tags of open_clip'}; a local file; or none (random weights)",
+        "its own; a local file; or none (random weights)"
+        if own
+        else f"{tags or 'no tags of open_clip'}; a local file; or none (random weights)",
         "Give one of them with --pretrained.",
     )
 
 
-@contextmanager
-def explained(config: EncoderConfig, weights: str | Path | None) -> Iterator[None]:
-    """Turn what open_clip raises while it builds an architecture into one message."""
+def is_repository(name: str) -> bool:
+    """Whether a model's name is of a repository of the hub, or of a folder like one."""
+    return name.startswith(REPOSITORIES)
+
+
+def read_repository(name: str) -> dict[str, Any]:
+    """The configuration of a repository: `model_cfg`, and mostly `preprocess_cfg`.
+
+    Raises:
+        NotThereError: There is no such repository, or it can't be reached and is not in the cache.
+        SettingsError: It is none that open_clip wrote.
+    """
+    _, _, place = name.partition(":")
     try:
-        with _no_logs(), _bounded_network(weights):
-            yield
+        if name.startswith(HF_HUB_PREFIX):
+            with network_bounded():
+                path = Path(download_pretrained_from_hf(place, filename=REPOSITORY_CONFIG))
+        else:
+            path = Path(place).expanduser() / REPOSITORY_CONFIG
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and isinstance(found.get("model_cfg"), dict):
+            return found
+        what = "has no model_cfg"
+    except OSError as error:
+        raise NotThereError(
+            f"{name} has no {REPOSITORY_CONFIG} that can be read: {_short(first_line(error))}",
+            "a repository that open_clip wrote: reached over the network, in the hub's cache, or "
+            "as a folder",
+            "Correct --model; or connect and give the command again.",
+        ) from error
+    except ValueError as error:
+        what = f"is no JSON: {first_line(error)}"
+    raise SettingsError(
+        f"{name} is no model that open_clip can build: its {REPOSITORY_CONFIG} {what}.",
+        f"a {REPOSITORY_CONFIG} with model_cfg and preprocess_cfg",
+        "Give another --model.",
+    )
+
+
+def fetch(config: EncoderConfig, weights: str | Path) -> Path:
+    """The file of weights that `find_weights` found, downloaded if the cache lacks it.
+
+    Raises:
+        NotThereError: It can't be downloaded, or the repository has no weights.
+    """
+    if isinstance(weights, Path):
+        return weights
+    try:
+        with network_bounded():
+            if weights.startswith(HF_HUB_PREFIX):
+                return Path(download_pretrained_from_hf(weights.removeprefix(HF_HUB_PREFIX)))
+            if weights.startswith(LOCAL_DIR_PREFIX):
+                folder = Path(weights.removeprefix(LOCAL_DIR_PREFIX)).expanduser()
+                found = factory._find_checkpoint_in_dir(folder)
+                if found is None:
+                    raise FileNotFoundError("the folder has no .safetensors, .bin or .pth")
+                return Path(found)
+            tag = open_clip.get_pretrained_cfg(config.model, weights)
+            return Path(factory.download_pretrained(tag))
     except MemoryError:
         raise
-    except Exception as error:
-        if isinstance(weights, Path):
-            raise _bad_file(config, weights, error) from error
+    except Exception as error:  # the clients of the hub raise what their layers raise
         why = _short(first_line(error))
-        is_download = isinstance(error, OSError) or "Failed to download" in str(error)
-        if weights is not None and is_download:
-            raise NotThereError(
-                f"The weights {config.pretrained!r} of {config.model} can't be downloaded, "
-                f"and are not in the cache: {why}",
-                "a network that reaches huggingface.co, weights in its cache, or a local file",
-                "Connect and give the command again; or fetch the file elsewhere: "
-                "--pretrained FILE.",
-            ) from error
-        if config.image_size is not None:
-            raise SettingsError(
-                f"{config.model} can't be built for images of {config.image_size} pixels: {why}",
-                "a size that the architecture's patches divide",
-                "Leave encoder.image_size out, or give a multiple of the patch size.",
-            ) from error
+        raise NotThereError(
+            f"The weights {config.pretrained!r} of {config.model} can't be downloaded, "
+            f"and are not in the cache: {why}",
+            "a network that reaches huggingface.co, weights in its cache, or a local file",
+            "Connect and give the command again; or fetch the file elsewhere: --pretrained FILE"
+            + (" --set encoder.weights_of=" + weights if weights != config.model else "")
+            + ".",
+        ) from error
+
+
+@contextmanager
+def explained(config: EncoderConfig) -> Iterator[None]:
+    """Turn what open_clip raises while it builds an architecture into one message."""
+    try:
+        with _no_logs():
+            yield
+    except (MemoryError, RaffectError):
         raise
+    except Exception as error:
+        if config.image_size is None:
+            raise
+        raise SettingsError(
+            f"{config.model} can't be built for images of {config.image_size} pixels: "
+            f"{_short(first_line(error))}",
+            "a size that the architecture's patches divide",
+            "Leave encoder.image_size out, or give a multiple of the patch size.",
+        ) from error
 
 
 @contextmanager
@@ -95,19 +202,20 @@ def _no_logs() -> Iterator[None]:
 
 
 @contextmanager
-def _bounded_network(weights: str | Path | None) -> Iterator[None]:
-    """Fall back to the cache at once when the hub can't be reached.
+def network_bounded() -> Iterator[None]:
+    """Fall back to the cache at once when the hub can't be reached; nothing is logged.
 
     Measured without a network: huggingface_hub retries for 46 s, its offline mode, after one
     request of ours, takes less than 1 s.
     """
     constants: Any = huggingface_hub.constants
     before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    if isinstance(weights, str) and not _reachable(constants.ENDPOINT):
+    if not before and not _reachable(constants.ENDPOINT):
         constants.HF_HUB_OFFLINE = True
     socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
     try:
-        yield
+        with _no_logs():
+            yield
     finally:
         constants.HF_HUB_OFFLINE = before
         socket.setdefaulttimeout(patience)
@@ -120,18 +228,6 @@ def _reachable(endpoint: str) -> bool:
     except OSError as error:
         return isinstance(error, urllib.error.HTTPError)
     return True
-
-
-def _bad_file(config: EncoderConfig, path: Path, error: Exception) -> SettingsError:
-    lines = str(error).splitlines()
-    mismatch = "loading state_dict" in str(error) and len(lines) > 1
-    what = f"does not fit {config.model}" if mismatch else "is no checkpoint that can be read"
-    detail = lines[1].strip() if mismatch else first_line(error)
-    return SettingsError(
-        f"The weights file {path} {what}: {_short(detail)}",
-        "a safetensors file or a PyTorch checkpoint (weights only) of the same architecture",
-        "Give the --model that the weights belong to, or another file.",
-    )
 
 
 def _short(text: str) -> str:
