@@ -22,6 +22,7 @@ from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.scan import check_root
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task
 from raffect.errors import DataError
+from raffect.store.raw import RawFolder
 
 _CORRECT = "Correct the file, or take it from the organisers' archive again."
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -119,7 +120,7 @@ def find_annotations(root: Path, task: Task | None = None) -> list[AnnotationFil
         DataError: There are none, or a video is annotated twice in one task.
     """
     tasks = list(Task) if task is None else [task]
-    check_root(root, "annotation", layout(tasks), _CHECK_ROOT)
+    check_root(RawFolder.of(root, "--annotations"), "annotation", layout(tasks), _CHECK_ROOT)
     found: list[AnnotationFile] = []
     for each in tasks:
         of_task = [

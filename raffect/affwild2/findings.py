@@ -83,7 +83,7 @@ def find_odd(
     shifted = []
     if scanned.first_frame != FIRST_FRAME and FIRST_FRAME not in starts:
         first = scanned.videos[0]
-        shifted = [printable(f"{first.video}/{first.path(0).name}")]
+        shifted = [printable(f"{first.video}/{first.file(0)[1]}")]
     ends = [image_location(name, frame) for name, (frame, _) in beyond.items()]
     findings = [
         _of("losing", losing),

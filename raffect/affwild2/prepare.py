@@ -1,6 +1,7 @@
 """Prepare: scan the raw trees, join crops with annotations, and write shards with Ray Data.
 
-Workers read the raw folders: on a cluster these must be mounted under the same path on all nodes.
+Workers read the crops: on a cluster folders must be mounted under the same path on all nodes, and
+for a bucket these need credentials of their own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Labels = dict[Task, dict[str, VideoLabels]]
 
 def prepare(
     store: Store,
-    images: Sequence[Path],
+    images: Sequence[str | Path],
     annotations: Path,
     shard_bytes: int = SHARD_BYTES,
     context: Context = Context(),
@@ -51,7 +52,7 @@ def prepare(
     (`findings_of`).
 
     Args:
-        images: Roots of crops, under paths that every worker can read.
+        images: Roots of crops, `s3://bucket/prefix` or under paths that every worker can read.
         annotations: Root of the challenges' annotation folders.
         shard_bytes: Target size of a shard's crops.
         context: `progress` counts crops, and `overwrite` also rebuilds a finished dataset.
@@ -121,7 +122,7 @@ def prepare(
         "annotated_without_crops": sorted(annotated - set(found)),
         "crops_without_annotations": sorted(set(found) - annotated),
         "findings": noted(findings),
-        "synthetic": any(is_synthetic(root) for root in (*images, annotations)),
+        "synthetic": any(map(is_synthetic, (*images, annotations))),
     }
     return stage.finish(written, counts, notes)
 

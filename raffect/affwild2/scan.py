@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from raffect.affwild2.naming import (
 )
 from raffect.affwild2.tasks import name_fault
 from raffect.errors import DataError
-from raffect.store.raw import Entry, EntryKind
+from raffect.store.raw import READERS, Entry, EntryKind, RawFolder, ahead
 from raffect.text import printable
 
 LAYOUT = "DIR/VIDEO/00001.jpg, frames counted from 1, one folder per video"
@@ -46,7 +45,7 @@ class VideoCrops:
     """
 
     video: str
-    folders: tuple[Path, ...]
+    folders: tuple[RawFolder, ...]
     frames: NDArray[np.int32]
     sizes: NDArray[np.int64]
     origins: NDArray[np.uint8]
@@ -57,11 +56,11 @@ class VideoCrops:
         """Size of all crops."""
         return int(self.sizes.sum())
 
-    def path(self, index: int) -> Path:
-        """The file of a crop by its index (not its frame)."""
+    def file(self, index: int) -> tuple[RawFolder, str]:
+        """The folder and the name of a crop's file, by its index (not its frame)."""
         origin = int(self.origins[index])
         names = self.names[origin] if self.names else CropNames()
-        return self.folders[origin] / names.of(int(self.frames[index]))
+        return self.folders[origin], names.of(int(self.frames[index]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,55 +92,60 @@ class Scan:
         return total.hexdigest()
 
 
-def is_synthetic(folder: Path) -> bool:
+def is_synthetic(typed: str | Path, option: str = "--images") -> bool:
     """Whether a root of crops or annotations belongs to a synthetic tree."""
-    return any(
-        (place / SYNTHETIC_MARKER).is_file() for place in (folder, folder.absolute().parent)
-    )
+    folder = RawFolder.of(typed, option)
+    places = (folder, folder.parent)
+    return any(place is not None and place.has_file(SYNTHETIC_MARKER) for place in places)
 
 
-def scan(roots: Sequence[Path], first_frame: int = FIRST_FRAME) -> Scan:
+def scan(roots: Sequence[str | Path], first_frame: int = FIRST_FRAME) -> Scan:
     """List the crops below one or more roots without opening them.
 
     Hidden files are ignored. Anything misplaced becomes a problem in the result, neither fatal nor
     silent. A crop that lies in two roots is taken from the one named first.
 
     Args:
+        roots: Folders, or `s3://bucket/prefix`.
         first_frame: Number of the first frame in the files' names: 1, or 0 for crops that were
             written by other tools; frames in the result count from 1 all the same.
 
     Raises:
+        StoreError: A bucket can't be listed.
         DataError: A root is missing or is no folder, a folder can't be listed, there is no crop at
             all, or there is one of frame 0 where frames count from 1.
     """
     found: dict[str, VideoCrops] = {}
     problems: list[Problem] = []
     lost: Counter[str] = Counter()
-    for root in roots:
+    folders = [RawFolder.of(root, "--images") for root in roots]
+    for root in folders:
         check_root(root, "image", LAYOUT, _NEXT_STEP)
     closed: list[str] = []
-    for root in dict.fromkeys(root.resolve() for root in roots):
+    for root in dict.fromkeys(folders):
         stray: dict[ProblemKind, list[str]] = defaultdict(list)
+        inside: list[RawFolder] = []
         for entry in _list(root, closed):
             kind = _stray(entry)
-            if kind is not None:
+            if kind is None:
+                inside.append(root / entry.name)
+            else:
                 stray[kind].append(entry.name)
-                continue
-            place = root / entry.name
-            crops = read_folder(_list(place, closed), f"{root.name}/{entry.name}", first_frame)
+        for place, entries in zip(inside, _list_all(inside, closed), strict=True):
+            crops = read_folder(entries, f"{root.name}/{place.name}", first_frame)
             problems += crops.problems
-            lost[entry.name] += crops.lost
+            lost[place.name] += crops.lost
             if len(crops.frames):
                 video = VideoCrops(
-                    entry.name,
+                    place.name,
                     (place,),
                     crops.frames,
                     crops.sizes,
                     np.zeros(len(crops.frames), np.uint8),
                     (crops.names,),
                 )
-                before = found.get(entry.name)
-                found[entry.name] = _merge(before, video, root, problems) if before else video
+                before = found.get(place.name)
+                found[place.name] = _merge(before, video, root, problems) if before else video
         problems += [
             Problem(kind, printable(f"{root.name}/{names[0]}"), len(names))
             for kind, names in stray.items()
@@ -167,39 +171,24 @@ def scan(roots: Sequence[Path], first_frame: int = FIRST_FRAME) -> Scan:
     return Scan(videos, tuple(problems), +lost, first_frame)
 
 
-def check_root(root: Path, what: str, allowed: str, next_step: str) -> None:
+def check_root(root: RawFolder, what: str, allowed: str, next_step: str) -> None:
     """Raise DataError for a root of crops or annotations that is no folder."""
-    if not root.is_dir():
-        state = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"The {what} folder {root} {state}.", allowed, next_step)
+    trouble = root.trouble()
+    if trouble is not None:
+        raise DataError(f"The {what} folder {root.typed} {trouble}.", allowed, next_step)
 
 
-def list_folder(folder: Path) -> list[Entry]:
-    """What lies in a folder, by name, without what is hidden; nothing is opened.
-
-    Raises:
-        OSError: The folder can't be listed.
-    """
-    with os.scandir(folder) as entries:
-        return sorted(_look_at(entry) for entry in entries if not is_system(entry.name))
+def _list_all(folders: Sequence[RawFolder], closed: list[str]) -> Iterator[list[Entry]]:
+    """What lies in each folder, in order, with several of them being listed at a time."""
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from ahead(pool, lambda folder: _list(folder, closed), folders, READERS)
 
 
-def _look_at(entry: os.DirEntry[str]) -> Entry:
+def _list(folder: RawFolder, closed: list[str]) -> list[Entry]:
     try:
-        found = entry.stat()
-    except OSError:  # A link to nothing or to itself, or a file that was deleted meanwhile.
-        return Entry(entry.name, EntryKind.BROKEN)
-    if stat.S_ISDIR(found.st_mode):
-        return Entry(entry.name, EntryKind.FOLDER)
-    regular = stat.S_ISREG(found.st_mode)
-    return Entry(entry.name, EntryKind.FILE if regular else EntryKind.OTHER, found.st_size)
-
-
-def _list(folder: Path, closed: list[str]) -> list[Entry]:
-    try:
-        return list_folder(folder)
+        return [entry for entry in folder.entries() if not is_system(entry.name)]
     except OSError as error:
-        closed.append(f"  {folder}: {error.strerror}")
+        closed.append(f"  {folder.typed}: {error.strerror or error}")
         return []
 
 
@@ -212,12 +201,15 @@ def _stray(entry: Entry) -> ProblemKind | None:
     return ProblemKind.OUTSIDE if entry.kind is EntryKind.FILE else ProblemKind.NO_FILE
 
 
-def _merge(one: VideoCrops, other: VideoCrops, root: Path, problems: list[Problem]) -> VideoCrops:
+def _merge(
+    one: VideoCrops, other: VideoCrops, root: RawFolder, problems: list[Problem]
+) -> VideoCrops:
     """The crops of a video that lies in two roots."""
     twice = np.isin(other.frames, one.frames)
     if twice.any():
-        first = other.path(int(np.argmax(twice))).relative_to(root.parent)
-        problems.append(Problem(ProblemKind.TWICE, printable(str(first)), int(twice.sum())))
+        folder, name = other.file(int(np.argmax(twice)))
+        first = printable(f"{root.name}/{folder.name}/{name}")
+        problems.append(Problem(ProblemKind.TWICE, first, int(twice.sum())))
     origins = other.origins[~twice] + np.uint8(len(one.folders))
     frames = np.concatenate([one.frames, other.frames[~twice]])
     order = np.argsort(frames)

@@ -8,12 +8,10 @@ files.
 from __future__ import annotations
 
 import io
-import os
-import stat
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +24,9 @@ from raffect.affwild2.tasks import crop_name, image_location, source_of
 from raffect.errors import DataError
 from raffect.store import Manifest, Stage
 from raffect.store.layout import FRAMES
+from raffect.store.raw import READERS, RawFolder, ahead
 from raffect.store.stage import StagePart
-from raffect.text import printable, size_text
+from raffect.text import printable
 
 ROWS_PER_GROUP = 1000
 """Row group size: about 4 MB of crops."""
@@ -84,17 +83,21 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
     frames: list[int] = []
     jpegs: list[bytes] = []
     unreadable: dict[str, str] = {}
-    for video in shard.videos:
-        for index, frame in enumerate(video.frames.tolist()):
-            try:
-                jpegs.append(read_crop(video.path(index)))
-            except UnreadableImageError as error:
-                file = printable(video.path(index).name)
-                told = "" if file == crop_name(frame) else f"{file}: "
-                unreadable[image_location(video.video, frame)] = f"{told}{error}"
-                continue
-            videos.append(video.video)
-            frames.append(frame)
+    with ThreadPoolExecutor(READERS) as pool:
+        for video in shard.videos:
+            files = map(video.file, range(len(video.frames)))
+            contents = ahead(pool, _try_crop, files, 4 * READERS)
+            for index, (frame, content) in enumerate(
+                zip(video.frames.tolist(), contents, strict=True)
+            ):
+                if isinstance(content, UnreadableImageError):
+                    name = printable(video.file(index)[1])
+                    told = "" if name == crop_name(frame) else f"{name}: "
+                    unreadable[image_location(video.video, frame)] = f"{told}{content}"
+                    continue
+                videos.append(video.video)
+                frames.append(frame)
+                jpegs.append(content)
     sources = [source_of(name) for name in videos]
     table = pa.table(
         {
@@ -119,30 +122,34 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
     return stage.write_part(shard.name, sink.getvalue(), facts)
 
 
-def read_crop(path: Path) -> bytes:
+def _try_crop(file: tuple[RawFolder, str]) -> bytes | UnreadableImageError:
+    try:
+        return read_crop(*file)
+    except UnreadableImageError as error:
+        return error
+
+
+def read_crop(folder: RawFolder, name: str) -> bytes:
     """The content of a crop that decodes in full.
 
     Raises:
         UnreadableImageError: It does not, or is no file that a crop could be.
         DataError: It does not exist, although the scan found it.
+        StoreError: The bucket can't be reached.
     """
     try:
-        # Opened otherwise, a FIFO that has taken the crop's place would be waited for.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise UnreadableImageError("it is no regular file")
-            data = file.read(MOST_BYTES + 1)
+        data = folder.read(name, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"{path} was found by the scan and is not there for the worker that reads it.",
+            f"{folder.typed}/{name} was found by the scan and is not there for the worker that"
+            " reads it.",
             "raw folders that all nodes see under the same path, unchanged while prepare runs",
             "Put them on a shared file system, or prepare on one machine; then give the command "
-            "again: it continues.",
+            "again: it continues."
+            if folder.is_local
+            else "Give the command again with --overwrite: it lists the bucket anew.",
         ) from None
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error)) from None
-    if len(data) > MOST_BYTES:
-        raise UnreadableImageError(f"a file above {size_text(MOST_BYTES)}")
     read_image(data)
     return data

@@ -11,6 +11,7 @@ import typer
 from raffect.cli.options import (
     AddressOption,
     AnnotationsOption,
+    FirstFrameOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -49,17 +50,15 @@ def synth(
 
 def prepare(
     images: Annotated[
-        list[Path], typer.Option("--images", metavar="DIR", help="A root of crops; repeatable.")
+        list[str],
+        typer.Option(
+            "--images", metavar="DIR", help="A root of crops, or s3://bucket/prefix; repeatable."
+        ),
     ],
     annotations: AnnotationsOption,
     store: StoreOption = None,
     address: AddressOption = None,
-    first_frame: Annotated[
-        int,
-        typer.Option(
-            "--first-frame", min=0, max=1, help="Number of a video's first frame in crops' names."
-        ),
-    ] = 1,
+    first_frame: FirstFrameOption = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Take warnings as errors: finish no such dataset.")
     ] = False,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +14,8 @@ from raffect.clip.encoder import FrameEncoder, to_images
 from raffect.clip.images import decode_batch
 from raffect.config import ExtractConfig
 from raffect.store.features import DTYPE
+from raffect.store.raw import ahead
 from raffect.training.device import autocast, choose_device
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 
 def encode_crops(
@@ -50,15 +45,3 @@ def encode_pixels(
             encoded = encoder.encode(to_images(pixels, device))
         features.append(encoded.float().cpu().numpy().astype(DTYPE))
     return np.concatenate(features)
-
-
-def ahead(
-    pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], most: int
-) -> Iterator[T]:
-    """What the pool's threads make of the items, in order, at most `most` of it in memory."""
-    submitted = (pool.submit(work, item) for item in items)
-    waiting = deque(itertools.islice(submitted, most))
-    while waiting:
-        done = waiting.popleft().result()
-        waiting.extend(itertools.islice(submitted, 1))
-        yield done

@@ -17,13 +17,13 @@ from raffect.affwild2.naming import (
     refuse_frame_zero,
 )
 from raffect.affwild2.tasks import name_fault
-from raffect.clip.encode import ahead, encode_pixels
+from raffect.clip.encode import encode_pixels
 from raffect.clip.encoder import FrameEncoder
 from raffect.clip.images import UnreadableImageError, decode
 from raffect.config import ExtractConfig
 from raffect.context import Progress, ignore
 from raffect.errors import DataError, NotThereError
-from raffect.store.raw import READERS, EntryKind, RawFolder
+from raffect.store.raw import READERS, EntryKind, RawFolder, ahead
 from raffect.text import listed, printable
 from raffect.training.device import choose_device
 
@@ -49,8 +49,8 @@ def find_crops(folder: RawFolder, first_frame: int = FIRST_FRAME) -> FolderCrops
         )
     try:
         entries = folder.entries()
-    except (FileNotFoundError, NotADirectoryError):
-        trouble = folder.trouble() or "has just changed"
+    except OSError as error:
+        trouble = folder.trouble() or f"can't be listed: {error.strerror or error}"
         raise NotThereError(
             f"{folder.typed} {trouble}.", f"a folder of {CROPS}", _NEXT_STEP
         ) from None

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from raffect.errors import DataError, StoreError
+from raffect.errors import StoreError
 from raffect.store.filesystem import VERSION, locate
+from raffect.store.retry import patiently
 from raffect.store.store import Store
 from raffect.store.translate import translated
+from raffect.text import size_text
 
+S = TypeVar("S")
+T = TypeVar("T")
 READERS = 8
 """Threads that list or read at a time: a bucket answers one request after 10 to 100 ms."""
 # One slash is what pathlib leaves of two: no folder's name, but a slip to be told of.
@@ -109,24 +117,15 @@ class RawFolder:
 
         Raises:
             FileNotFoundError: There is no such folder; in a bucket also where it is empty.
-            NotADirectoryError: It is a file.
-            DataError, StoreError: It can't be listed.
+            OSError: It is a file, or can't be listed.
+            StoreError: The bucket can't be listed.
         """
         found = self._list_folder() if self.is_local else self._list_prefix()
         return sorted(found, key=lambda entry: (entry.name, entry.kind))
 
     def _list_folder(self) -> list[Entry]:
-        try:
-            with os.scandir(self.uri) as entries:
-                return [_look_at(entry) for entry in entries]
-        except (FileNotFoundError, NotADirectoryError):
-            raise
-        except OSError as error:
-            raise DataError(
-                f"The folder {self.typed} can't be listed: {error.strerror}.",
-                "folders that may be read",
-                "Check the folder's permissions and give the command again.",
-            ) from None
+        with os.scandir(self.uri) as entries:
+            return [_look_at(entry) for entry in entries]
 
     def _list_prefix(self) -> list[Entry]:
         path = self.uri.removeprefix("s3://")
@@ -176,7 +175,7 @@ class RawFolder:
         Raises:
             FileNotFoundError: It is not there (any more).
             OSError: It can't be read, or (EFBIG) has more bytes than the limit.
-            StoreError: The bucket can't be reached.
+            StoreError: The bucket can't be reached, for a minute.
         """
         path = f"{self.uri}/{name}"
         if self.is_local:
@@ -184,13 +183,13 @@ class RawFolder:
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
-                    raise OSError(errno.EINVAL, "not a regular file", path)
+                    raise OSError(errno.EINVAL, "no regular file", path)
                 # read() takes memory for as many bytes as it is asked for.
                 data = file.read(min(found.st_size, limit) + 1)
         else:
-            data = self._get(path.removeprefix("s3://"), limit + 1)
+            data = patiently(lambda: self._get(path.removeprefix("s3://"), limit + 1))
         if len(data) > limit:
-            raise OSError(errno.EFBIG, f"more than {limit:,} bytes", path)
+            raise OSError(errno.EFBIG, f"a file above {size_text(limit)}", path)
         return data
 
     def _get(self, path: str, most: int) -> bytes:
@@ -219,3 +218,15 @@ def _look_at(entry: os.DirEntry[str]) -> Entry:
     if not stat.S_ISREG(found.st_mode):
         return Entry(entry.name, EntryKind.OTHER)
     return Entry(entry.name, EntryKind.FILE, found.st_size)
+
+
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], most: int
+) -> Iterator[T]:
+    """What the pool's threads make of the items, in order, at most `most` of it in memory."""
+    submitted = (pool.submit(work, item) for item in items)
+    waiting = deque(itertools.islice(submitted, most))
+    while waiting:
+        done = waiting.popleft().result()
+        waiting.extend(itertools.islice(submitted, 1))
+        yield done

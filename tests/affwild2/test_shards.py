@@ -18,13 +18,20 @@ from raffect.affwild2.scan import VideoCrops, scan
 from raffect.affwild2.shards import plan_shards, read_crop, write_shard
 from raffect.errors import DataError
 from raffect.store import DATASET, Stage, Store
+from raffect.store.raw import RawFolder
 from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree
 
 
 def video_of(name: str, size: int) -> VideoCrops:
     one = np.ones(1)
     sizes = np.array([size], np.int64)
-    return VideoCrops(name, (Path(),), one.astype(np.int32), sizes, one.astype(np.uint8))
+    return VideoCrops(
+        name, (RawFolder.of(".", "--images"),), one.astype(np.int32), sizes, one.astype(np.uint8)
+    )
+
+
+def read(path: Path) -> bytes:
+    return read_crop(RawFolder.of(path.parent, "--images"), path.name)
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=30), st.integers(1, 1000))
@@ -99,35 +106,35 @@ def test_a_crop_that_is_cut_anywhere_is_unreadable(tmp_path: Path, kept: float) 
     path = tmp_path / "00001.jpg"
     path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
     with pytest.raises(UnreadableImageError):
-        read_crop(path)
+        read(path)
     path.write_bytes(data)
-    assert read_crop(path) == data
+    assert read(path) == data
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_the_content_decides_the_format_and_is_kept_as_it_was(tmp_path: Path, form: str) -> None:
     path = tmp_path / "00001.jpg"
     Image.linear_gradient("L").save(path, form)
-    assert read_crop(path) == path.read_bytes()
+    assert read(path) == path.read_bytes()
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UnreadableImageError):
-        read_crop(path)
+        read(path)
 
 
 def test_what_is_no_image_is_not_waited_for_nor_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "00001.jpg"
     Image.new("RGB", (8, 8)).save(path, "GIF")
     with pytest.raises(UnreadableImageError, match="GIF"):
-        read_crop(path)
+        read(path)
     with pytest.raises(UnreadableImageError, match="directory"):
-        read_crop(tmp_path)
+        read(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UnreadableImageError, match="no regular file"):
-        read_crop(tmp_path / "pipe")
+        read(tmp_path / "pipe")
     os.truncate(path, 10 * 2**30)
     tracemalloc.start()
     with pytest.raises(UnreadableImageError, match="above 128 MiB"):
-        read_crop(path)
+        read(path)
     assert tracemalloc.get_traced_memory()[1] < 1.1 * MOST_BYTES
     tracemalloc.stop()
 
@@ -136,7 +143,7 @@ def test_a_bomb_costs_its_crop_and_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "00001.jpg"
     Image.new("L", (14000, 14000), 90).save(path, quality=5)
     with pytest.raises(UnreadableImageError, match="14000 x 14000"):
-        read_crop(path)
+        read(path)
 
 
 def test_a_crop_that_a_worker_does_not_see_is_an_error(tmp_path: Path, store: Store) -> None:
