@@ -15,7 +15,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raffect.errors import SettingsError
+from raffect.inputs import read_input, reason_of
 
+MOST_YAML_BYTES = 2**20
+"""All settings of every stage written out take a hundredth of it."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -142,10 +145,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings from a YAML file as nested mappings; SettingsError if it does not hold them."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = yaml.safe_load(read_input(path, MOST_YAML_BYTES))
+    except (OSError, yaml.YAMLError) as error:
+        why = reason_of(error) if isinstance(error, OSError) else error
         raise SettingsError(
-            f"{path} can't be read as YAML: {error}",
+            f"{path} can't be read as YAML: {why}",
             "a YAML file of settings",
             "Correct --config or the file.",
         ) from None

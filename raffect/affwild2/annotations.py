@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +17,43 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raffect.affwild2.csvfile import CsvFile, quote, read_csv, wrong_lines
+from raffect.affwild2.csvfile import MOST_PROBLEMS, CsvFile, quote, read_csv, refuse_lines
 from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.naming import Problem, ProblemKind, is_system
+from raffect.affwild2.predictions import header_of
 from raffect.affwild2.scan import check_root
-from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task
+from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, name_fault
 from raffect.errors import DataError
-from raffect.store.raw import RawFolder
+from raffect.store.raw import Entry, EntryKind, RawFolder
+from raffect.text import listed, printable
 
 _CORRECT = "Correct the file, or take it from the organisers' archive again."
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_RANGES = {Task.VA: (-1, 1), Task.EXPR: (0, len(SPECS[Task.EXPR].columns) - 1), Task.AU: (0, 1)}
+_MOST_BYTES = 2**26
+"""A day of video has 2.6 million lines of at most 24 bytes."""
+_FIRST_LINES = 3
+"""How many problems of each file are told where several files have some."""
 _ALLOWED = {
     Task.VA: "valence,arousal: two numbers from -1 to 1, or -5 where a frame is invalid",
     Task.EXPR: "one integer: "
     + ", ".join(f"{i} {name}" for i, name in enumerate(SPECS[Task.EXPR].columns))
     + ", or -1 where a frame is invalid",
     Task.AU: "twelve integers, each 0 or 1, or -1 where it is invalid",
+}
+_ELSEWHERE = {
+    header_of(task): (
+        f"a predictions file of {task.value}",
+        "Give --annotations the organisers' files, and the predictions before it.",
+    )
+    for task in Task
+} | {
+    SPECS[task].header: (
+        f"a {task.value.upper()} file",
+        f"Files of {task.value} belong in {SPECS[task].folders[0]}; `raffect evaluate {task.value}"
+        " ...` scores them.",
+    )
+    for task in Task
 }
 
 
@@ -46,101 +67,151 @@ class AnnotationFile:
     path: Path
 
 
-def read_annotation(path: Path, task: Task) -> NDArray[np.float32]:
+def read_annotation(path: Path, task: Task) -> NDArray[np.float64]:
     """The labels `(lines, label_width)` of a file, invalid ones included; row i is frame i + 1.
+
+    Each value is the float64 nearest to the decimals of the file.
 
     Raises:
         DataError: The header or a line is not what the task demands; at most ten are listed.
     """
     what = f"an annotation file of {task.value}"
-    file = read_csv(path, what, "Check --annotations and the file's permissions.")
-    file.check(SPECS[task].header, "frames", _ALLOWED[task], _CORRECT)
+    file = read_csv(path, what, "Check --annotations and the file's permissions.", _MOST_BYTES)
+    file.check(SPECS[task].header, "frames", _ALLOWED[task], _CORRECT, others=_ELSEWHERE)
     values = _read_fast(file, task)
-    return (_read_slow(file, task) if values is None else values).astype(np.float32)
+    return _read_slow(file, task) if values is None else values
 
 
 def _read_fast(file: CsvFile, task: Task) -> NDArray[np.float64] | None:
     """The values; None if any line needs a closer look."""
     if not file.has_only_numbers():
         return None
-    spec = SPECS[task]
-    kind = pa.float64() if task is Task.VA else pa.int8()
-    table = file.parse(dict.fromkeys(spec.label_columns, kind))
+    table = file.parse(dict.fromkeys(SPECS[task].label_columns, pa.float64()))
     if table is None:
         return None
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)
-    return values.astype(np.float64) if np.all(_allowed(values, task)) else None
-
-
-def _allowed(values: NDArray[np.generic], task: Task) -> NDArray[np.bool_]:
-    """Which values the task allows; NaN is not allowed."""
-    spec = SPECS[task]
-    low, high = {Task.VA: (-1, 1), Task.EXPR: (0, len(spec.columns) - 1), Task.AU: (0, 1)}[task]
-    inside: NDArray[np.bool_] = (values >= low) & (values <= high) | (values == spec.invalid)  # type: ignore[operator]
-    return inside
+    low, high = _RANGES[task]
+    allowed = (values >= low) & (values <= high) | (values == SPECS[task].invalid)
+    if task is not Task.VA:
+        allowed &= values == np.rint(values)
+    return values if allowed.all() else None
 
 
 def _read_slow(file: CsvFile, task: Task) -> NDArray[np.float64]:
     rows: list[list[float]] = []
-    problems: list[str] = []
-    for number, line in file.lines():
-        row = _read_line(line, task)
-        if isinstance(row, str):
-            problems.append(f"line {number}: {row}")
-        else:
-            rows.append(row)
-    if problems:
-        raise wrong_lines(file.path, problems, _ALLOWED[task], _CORRECT)
+
+    def problems() -> Iterator[str]:
+        for number, line in file.lines():
+            row = _read_line(line, task)
+            if isinstance(row, str):
+                yield f"line {number}: {row}"
+            else:
+                rows.append(row)
+
+    refuse_lines(file.path, problems(), _ALLOWED[task], _CORRECT)
     return np.array(rows, dtype=np.float64)
 
 
 def _read_line(line: str, task: Task) -> list[float] | str:
     """The values of a line, or what is wrong with it."""
-    width = SPECS[task].label_width
+    spec = SPECS[task]
+    low, high = _RANGES[task]
     fields = [field.strip() for field in line.split(",")]
     if not line.strip():
         return "it is blank, and frames follow"
-    if len(fields) != width:
-        return f"{len(fields)} values, not {width}: {quote(line)}"
+    if len(fields) != spec.label_width:
+        return f"{len(fields)} values, not {spec.label_width}: {quote(line)}"
+    kind = "a number" if task is Task.VA else "an integer"
+    values = []
     for field in fields:
-        if not (_FLOAT if task is Task.VA else _INTEGER).fullmatch(field):
-            kind = "a number" if task is Task.VA else "an integer"
+        value = float(field) if _NUMBER.fullmatch(field) else math.nan
+        if math.isnan(value) or (task is not Task.VA and value % 1):
             return f"{quote(field)} is not {kind}"
-        if not math.isfinite(float(field)) or not _allowed(np.array(float(field)), task):
+        if not low <= value <= high and value != spec.invalid:
             return f"{quote(field)} is out of range"
-    return [float(field) for field in fields]
+        values.append(value)
+    return values
 
 
-def find_annotations(root: Path, task: Task | None = None) -> list[AnnotationFile]:
+def find_annotations(
+    root: Path, task: Task | None = None, left_out: list[Problem] | None = None
+) -> list[AnnotationFile]:
     """The annotation files below a root, of one task or of all; sorted by task and video.
 
-    Hidden files and files other than `.txt` are ignored.
+    Hidden files are ignored; `left_out` takes what else is no annotation file. Nothing is opened:
+    what has the name of one may be a link to nowhere, or a video be annotated twice.
 
     Raises:
-        DataError: There are none, or a video is annotated twice in one task.
+        DataError: There are none, or a folder can't be listed.
     """
     tasks = list(Task) if task is None else [task]
     check_root(RawFolder.of(root, "--annotations"), "annotation", layout(tasks), _CHECK_ROOT)
     found: list[AnnotationFile] = []
+    problems = [] if left_out is None else left_out
     for each in tasks:
-        of_task = [
-            file
-            for folder in SPECS[each].folders
-            for split in Split
-            for file in _list_files(root / folder / SPLIT_FOLDERS[split], each, split)
-        ]
-        _refuse_twice(of_task)
+        of_task: list[AnnotationFile] = []
+        for folder in SPECS[each].folders:
+            for entry in _list(root / folder):
+                split = _SPLITS.get(entry.name)
+                if split is None:
+                    place = printable(f"{root.name}/{folder}/{entry.name}")
+                    problems.append(Problem(ProblemKind.NO_SPLIT, place))
+                else:
+                    of_task += _list_split(root / folder / entry.name, each, split, problems)
         found += sorted(of_task, key=lambda file: file.video)
     if not found:
         inside = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-        holds = f"it holds {', '.join(inside[:5])}" if inside else "it is empty"
+        holds = f"it holds {printable(listed(inside))}" if inside else "it is empty"
+        of = f" of {task.value}" if task else ""
         raise DataError(
-            f"The folder {root} holds no annotation file ({holds}).", layout(tasks), _CHECK_ROOT
+            f"The folder {root} holds no annotation file{of} ({holds}).",
+            layout(tasks),
+            " ".join([_CHECK_ROOT, *(_SCORE.format(t.value) for t in Task if _is_there(root, t))]),
         )
     return found
 
 
+def _is_there(root: Path, task: Task) -> bool:
+    return any((root / folder).is_dir() for folder in SPECS[task].folders)
+
+
+def _list(folder: Path) -> list[Entry]:
+    try:
+        entries = RawFolder.of(folder, "--annotations").entries()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [entry for entry in entries if not is_system(entry.name)]
+
+
+def _list_split(
+    folder: Path, task: Task, split: Split, problems: list[Problem]
+) -> list[AnnotationFile]:
+    entries = _list(folder)
+    names = {entry.name for entry in entries}
+    files = []
+    left_out: dict[ProblemKind, list[str]] = defaultdict(list)
+    for entry in entries:
+        stem, ending = entry.name[:-4], entry.name[-4:].lower()
+        copy = _COPY.fullmatch(stem)
+        if ending != ".txt" or entry.kind is EntryKind.FOLDER:
+            left_out[ProblemKind.NO_LABELS].append(entry.name)
+        elif copy and f"{copy[1]}.txt" in names:
+            left_out[ProblemKind.COPY].append(entry.name)
+        else:
+            files.append(AnnotationFile(task, split, stem, folder / entry.name))
+    place = f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}"
+    problems += [
+        Problem(kind, printable(f"{place}/{names[0]}"), len(names))
+        for kind, names in left_out.items()
+    ]
+    return files
+
+
 _CHECK_ROOT = "Give --annotations the folder that the challenges' folders lie in."
+_SCORE = "To score {0}: `raffect evaluate {0} ...`."
+_SPLITS = {name: split for split, name in SPLIT_FOLDERS.items()}
+_COPY = re.compile(r"(.+?)( \((\d+|copy)\)| - copy( \(\d+\))?| copy( \d+)?)", re.IGNORECASE)
+"""What file managers and browsers call a second copy."""
 
 
 def layout(tasks: Sequence[Task]) -> str:
@@ -149,48 +220,85 @@ def layout(tasks: Sequence[Task]) -> str:
     return f"{{{','.join(folders)}}}/{{{','.join(SPLIT_FOLDERS.values())}}}/VIDEO.txt"
 
 
-def _list_files(folder: Path, task: Task, split: Split) -> list[AnnotationFile]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise DataError(f"{folder} can't be listed: {error.strerror}.", layout([task])) from None
-    wanted = (name for name in names if name.endswith(".txt") and not name.startswith("."))
-    return [AnnotationFile(task, split, name[:-4], folder / name) for name in wanted]
-
-
-def _refuse_twice(files: list[AnnotationFile]) -> None:
-    first: dict[str, Path] = {}
-    twice = []
-    for file in files:
-        if file.video in first:
-            twice.append(f"  {first[file.video]}\n  {file.path}")
-        first.setdefault(file.video, file.path)
-    if twice:
-        raise DataError(
-            f"{len(twice)} videos are annotated twice for {files[0].task.value}:\n"
-            + "\n".join(twice[:5]),
-            "each video in one split of a task (in different splits of different tasks)",
-            "Remove one of the two files.",
-        )
-
-
 def load_annotations(root: Path, task: Task, split: Split) -> dict[str, VideoLabels]:
     """The labels of one split of one task, by video; DataError if a file is wrong or none."""
-    files = [file for file in find_annotations(root, task) if file.split is split]
-    if not files:
+    files = find_annotations(root, task)
+    if not any(file.split is split for file in files):
         raise DataError(
             f"The folder {root} holds no {split.value} annotations of {task.value}.",
             f"{SPECS[task].folders[0]}/{SPLIT_FOLDERS[split]}/VIDEO.txt",
             "Give another --split or --annotations.",
         )
-    return {file.video: read_labels(file) for file in files}
+    return read_all(files, split)[task]
+
+
+def read_all(
+    files: Sequence[AnnotationFile], split: Split | None = None
+) -> dict[Task, dict[str, VideoLabels]]:
+    """The labels of all files, or of those of one split, by task and video.
+
+    Raises:
+        DataError: Files are wrong, or annotate a video twice: all are counted, the first ten told.
+    """
+    wrong = _find_twice(files)
+    labels: dict[Task, dict[str, VideoLabels]] = {task: {} for task in Task}
+    for file in files:
+        if split in (None, file.split):
+            try:
+                labels[file.task][file.video] = read_labels(file)
+            except DataError as error:
+                wrong.append((file, error))
+    if len(wrong) > 1:
+        raise _together(wrong)
+    if wrong:
+        raise wrong[0][1]
+    return labels
+
+
+def _find_twice(files: Sequence[AnnotationFile]) -> list[tuple[AnnotationFile, DataError]]:
+    first: dict[tuple[Task, str], Path] = {}
+    twice = []
+    for file in files:
+        before = first.setdefault((file.task, file.video), file.path)
+        if before != file.path:
+            found = DataError(
+                f"{printable(str(file.path))} annotates a video for {file.task.value} again:\n"
+                f"  {printable(str(before))}",
+                "each video in one split of a task (in different splits of different tasks)",
+                "Remove one of the two files.",
+            )
+            twice.append((file, found))
+    return twice
+
+
+def _together(wrong: Sequence[tuple[AnnotationFile, DataError]]) -> DataError:
+    """One error that tells the first lines of the first errors."""
+    lines = [f"{len(wrong):,} annotation files are wrong:"]
+    for _, error in wrong[:MOST_PROBLEMS]:
+        own = error.got.split("\n")
+        lines += [f"  {line}" for line in own[: 1 + _FIRST_LINES]]
+        if len(own) > 1 + _FIRST_LINES:
+            lines.append("    ...")
+    rest = Counter(f"{file.task}/{file.split}" for file, _ in wrong[MOST_PROBLEMS:])
+    if rest:
+        counts = ", ".join(f"{count:,} of {place}" for place, count in rest.items())
+        lines.append(f"  and {rest.total():,} more: {counts}")
+    return DataError(
+        "\n".join(lines),
+        "\n  ".join(dict.fromkeys(error.allowed for _, error in wrong)),
+        "\n  ".join(dict.fromkeys(error.next_step for _, error in wrong)),
+    )
 
 
 def read_labels(file: AnnotationFile) -> VideoLabels:
     """The labels of one annotation file; a DataError says what is wrong with it."""
+    fault = name_fault(file.video)
+    if fault:
+        raise DataError(
+            f"{printable(str(file.path))}: no video can be called so: {fault}.",
+            "names in UTF-8 without commas, line ends and outer spaces",
+            "Rename the file and the video's folder of crops alike, or remove it.",
+        )
     values = read_annotation(file.path, file.task)
     return VideoLabels(file.video, file.split, values, SPECS[file.task].valid(values))
 

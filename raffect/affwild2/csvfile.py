@@ -1,13 +1,17 @@
 """Strict CSV files of the dataset and the challenge: tolerant of form, never of content.
 
-A byte order mark, CRLF, spaces around values and blank lines at the end are ignored. Anything else
-unexpected is reported with its line; nothing is skipped, guessed or filled in.
+A byte order mark, CRLF, spaces and quotes around values, the case of the header and blank lines
+at the end are ignored. Anything else unexpected is reported with its line; nothing is skipped,
+guessed or filled in.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
+import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +21,17 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from raffect.errors import DataError
+from raffect.inputs import read_input, reason_of
 
 FIRST_DATA_LINE = 2
+MOST_BYTES = 2**30
+"""The predictions of all 2.9 million frames of Aff-Wild2 take half of it (12 probabilities)."""
 MOST_PROBLEMS = 10
 """How many problems of one file are listed; their total is always given."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\n"
+_QUOTED = re.compile(rb'(?<![^,\s])"([^",\n]*)"(?![^,\s])')
 # Arrow also accepts hexadecimal integers and "nan"; any other character takes the slow path.
 _NUMBERS = b"0123456789+-.eE, \t\n"
 
@@ -38,9 +46,8 @@ class CsvFile:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Number in the file (the header is line 1) and text of each data line."""
-        if self.body:
-            lines = self.body.decode("utf-8", "replace").split("\n")
-            yield from enumerate(lines, start=FIRST_DATA_LINE)
+        for number, line in enumerate(io.BytesIO(self.body), start=FIRST_DATA_LINE):
+            yield number, line.removesuffix(b"\n").decode("utf-8", "replace")
 
     def has_only_numbers(self) -> bool:
         """Whether the data lines contain only characters of decimal numbers."""
@@ -66,45 +73,68 @@ class CsvFile:
             return None
 
     def check(
-        self, header: str, rows: str, allowed: str, next_step: str, header_allowed: str = ""
+        self,
+        header: str,
+        rows: str,
+        allowed: str,
+        next_step: str,
+        header_allowed: str = "",
+        others: Mapping[str, tuple[str, str]] = {},
     ) -> None:
         """Raise DataError for another header, and for a file without data lines.
 
         The messages call the data lines `rows`, and say what they may be (`allowed`) and what the
-        header may be (`header_allowed`, or `header` itself).
+        header may be (`header_allowed`, or `header` itself). `others`: by header what a file is
+        that belongs elsewhere, and what to do with it.
         """
-        if ",".join(name.strip() for name in self.header_line.split(",")) != header:
-            got = quote(self.header_line)
-            raise DataError(
-                f"{self.path}, line 1: the header is {got}.", header_allowed or header, next_step
-            )
+        own = plain_header(self.header_line)
+        if own != plain_header(header):
+            known = {plain_header(other): of for other, of in others.items()}
+            what, step = known.get(own, ("", next_step))
+            got = f"{self.path}, line 1: the header is {quote(self.header_line)}"
+            got += f": this is {what}." if what else "."
+            raise DataError(got, header_allowed or header, step)
         if not self.body:
             raise DataError(f"{self.path} has a header and no {rows}.", allowed, next_step)
 
 
-def read_csv(path: Path, what: str, command: str) -> CsvFile:
-    """Read a file and split off its header.
+def plain_header(line: str) -> str:
+    """A header without what its form may differ in."""
+    return ",".join(name.strip() for name in line.split(",")).casefold()
+
+
+def read_csv(path: Path, what: str, command: str, most: int = MOST_BYTES) -> CsvFile:
+    """Read a file of at most `most` bytes and split off its header.
 
     Raises:
         DataError: It can't be read; says `what` it should be and which `command` helps.
     """
     try:
-        data = path.read_bytes()
+        text = read_input(path, most).removeprefix(_BOM)
     except OSError as error:
-        reason = "There is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(f"{path} can't be read: {reason}.", what, command) from None
-    text = data.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        raise DataError(f"{path} can't be read: {reason_of(error)}.", what, command) from None
+    if b"\r" in text:
+        # CR CR LF is what text with CRLF becomes where Windows writes it once more.
+        for end in (b"\r\r\n", b"\r\n", b"\r"):
+            text = text.replace(end, b"\n")
+    if b'"' in text:
+        text = _QUOTED.sub(rb"\1", text)
     header, _, body = text.partition(b"\n")
     return CsvFile(path, header.decode("utf-8", "replace"), body.rstrip(_BLANK))
 
 
-def wrong_lines(path: Path, problems: Sequence[str], allowed: str, next_step: str) -> DataError:
-    """One error for all wrong lines of a file, listing the first ten."""
-    shown = [f"  {problem}" for problem in problems[:MOST_PROBLEMS]]
-    if len(problems) > MOST_PROBLEMS:
-        shown.append(f"  ... and {len(problems) - MOST_PROBLEMS:,} more")
-    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-    return DataError("\n".join([f"{path} has {count}:", *shown]), allowed, next_step)
+def refuse_lines(path: Path, problems: Iterable[str], allowed: str, next_step: str) -> None:
+    """Raise one DataError for all wrong lines of a file, if any, that lists the first ten."""
+    rest = iter(problems)
+    shown = [f"  {problem}" for problem in itertools.islice(rest, MOST_PROBLEMS)]
+    if not shown:
+        return
+    more = sum(1 for _ in rest)
+    total = len(shown) + more
+    if more:
+        shown.append(f"  ... and {more:,} more")
+    count = "1 problem" if total == 1 else f"{total:,} problems"
+    raise DataError("\n".join([f"{path} has {count}:", *shown]), allowed, next_step)
 
 
 def quote(text: str) -> str:

@@ -23,13 +23,14 @@ class VideoLabels:
     """The annotations of one task for one video (or one subject of it).
 
     Attributes:
-        values: Labels `(lines, label_width)` float32; row i is frame i + 1.
+        values: Labels `(lines, label_width)`; row i is frame i + 1. float64 as read from an
+            annotation file, float32 from the store.
         valid: Which rows may be scored, `(lines,)`.
     """
 
     video: str
     split: Split
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
     valid: NDArray[np.bool_]
 
 

@@ -39,7 +39,7 @@ _SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__mac
 
 
 class ProblemKind(StrEnum):
-    """Why something below a root of crops was left out."""
+    """Why something below a root of crops or of annotations was left out."""
 
     OUTSIDE = "a file outside a video's folder"
     INSIDE = "a folder inside a video's folder"
@@ -54,6 +54,9 @@ class ProblemKind(StrEnum):
     SAME = "a second file for a frame"
     TWICE = "also in an earlier root, which is used"
     EMPTY = "a video's folder without crops"
+    NO_SPLIT = "neither Train_Set nor Validation_Set in a challenge's folder"
+    NO_LABELS = "not the name of an annotation file (VIDEO.txt)"
+    COPY = "a copy of the annotation file beside it"
 
 
 _NOT_FILES = {

@@ -7,8 +7,10 @@ image_location,AU1,...,AU26           the 12 probabilities, or (the challenge) 0
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +24,12 @@ from raffect.affwild2.csvfile import (
     CsvFile,
     quote,
     read_csv,
+    refuse_lines,
     written_whole,
-    wrong_lines,
 )
 from raffect.affwild2.labels import codes_of, runs
 from raffect.affwild2.tasks import SPECS, Task, image_location
+from raffect.errors import DataError
 
 LOCATION = "image_location"
 _LOCATION = r"^(?P<video>[^/]+)/(?P<frame>[0-9]{5,9})\.jpg$"
@@ -77,14 +80,20 @@ def header_of(task: Task) -> str:
 
 
 def write_predictions(path: Path, task: Task, predictions: Iterable[VideoPredictions]) -> None:
-    """Write a predictions file, whole or not at all; float32 values survive the round trip."""
+    """Write a predictions file, whole or not at all.
+
+    A model's float32 values are written with 9 digits: they survive the round trip, the largest of
+    a row and the threshold's side stay what they were, and a score of the decimals differs by less
+    than 1e-8. Other float64 values are written with the 17 digits that they need.
+    """
     outputs = SPECS[task].outputs
-    row = "%s" + ",%.9g" * outputs + "\n"
     with written_whole(path) as file:
         file.write(header_of(task) + "\n")
         for video in predictions:
             assert video.values.shape == (len(video.frames), outputs)
             assert np.isfinite(video.values).all()
+            is_single = np.array_equal(video.values.astype(np.float32), video.values)
+            row = "%s" + (",%.9g" if is_single else ",%.17g") * outputs + "\n"
             names = (image_location(video.video, frame) for frame in video.frames.tolist())
             rows = zip(names, video.values.tolist(), strict=True)
             file.writelines(row % (name, *values) for name, values in rows)
@@ -99,14 +108,17 @@ def read_predictions(path: Path, task: Task) -> dict[str, VideoPredictions]:
         DataError: The file is missing, has another header, or has wrong or repeated lines.
     """
     file = read_csv(path, "a file of predictions", "Write one with `raffect predict`.")
-    file.check(header_of(task), "rows", _ALLOWED[task], _NEXT_STEP)
+    file.check(
+        header_of(task), "rows", _ALLOWED[task], _NEXT_STEP, others=_other_headers(task, path)
+    )
     # One class per row in the challenge's EXPR files, else as many values as outputs.
     first = file.body.partition(b"\n")[0]
     width = 1 if task is Task.EXPR and first.count(b",") == 1 else SPECS[task].outputs
     names = [LOCATION, *(f"value{i}" for i in range(width))]
     table = file.parse({name: pa.float64() if name != LOCATION else pa.string() for name in names})
     if table is None:
-        raise wrong_lines(path, _explain(file, width), _ALLOWED[task], _NEXT_STEP)
+        refuse_lines(path, _explain(file, width), _ALLOWED[task], _NEXT_STEP)
+        raise DataError(f"{path} can't be read as text and numbers.", _ALLOWED[task], _NEXT_STEP)
     values = np.stack([table[name].to_numpy() for name in names[1:]], axis=1)
     refused = _refuse_values(values, task, width)
     locations = read_locations(path, table[LOCATION], refused, _ALLOWED[task], _NEXT_STEP)
@@ -115,19 +127,37 @@ def read_predictions(path: Path, task: Task) -> dict[str, VideoPredictions]:
     return _by_video(path, locations, values)
 
 
-def _explain(file: CsvFile, width: int) -> list[str]:
+def _other_headers(task: Task, path: Path) -> dict[str, tuple[str, str]]:
+    """What a file with another header is, and what to do with it (CsvFile.check)."""
+    given = shlex.quote(str(path))
+    others = {}
+    for other in Task:
+        others[SPECS[other].header] = (
+            f"an annotation file of {other.value}",
+            "Give a predictions file, and the root of the annotations with --annotations.",
+        )
+        others[header_of(other)] = (
+            f"a {other.value.upper()} file",
+            f"Say {other.value}, e.g. `raffect evaluate {other.value} {given} ...`, or give a file"
+            f" of {task.value}.",
+        )
+    return others
+
+
+def _explain(file: CsvFile, width: int) -> Iterator[str]:
     """What is wrong with the lines that do not parse."""
-    problems = []
     for number, line in file.lines():
         fields = line.split(",")
         if not line.strip():
-            problems.append(f"line {number}: it is blank, and rows follow")
+            yield f"line {number}: it is blank, and rows follow"
         elif len(fields) != width + 1:
-            problems.append(f"line {number}: {len(fields)} fields, not {width + 1}: {quote(line)}")
+            yield f"line {number}: {len(fields)} fields, not {width + 1}: {quote(line)}"
+        elif "\ufffd" in fields[0]:
+            yield f"line {number}: {quote(fields[0])} is not UTF-8"
         else:
-            wrong = [field.strip() for field in fields[1:] if not _is_number(field)]
-            problems += [f"line {number}: {quote(field)} is not a number" for field in wrong[:1]]
-    return problems or ["a line can't be read as text and numbers"]
+            wrong = (field.strip() for field in fields[1:] if not _is_number(field))
+            if (field := next(wrong, None)) is not None:
+                yield f"line {number}: {quote(field)} is not a number"
 
 
 def _is_number(field: str) -> bool:
@@ -137,21 +167,23 @@ def _is_number(field: str) -> bool:
         return False
 
 
-def _refuse_values(values: NDArray[np.float64], task: Task, width: int) -> list[tuple[int, str]]:
+def _refuse_values(
+    values: NDArray[np.float64], task: Task, width: int
+) -> Iterator[tuple[int, str]]:
     """Rows with values that the task does not allow, and why."""
     bad = ~np.isfinite(values)
     if task is Task.AU:
         bad |= (values < 0) | (values > 1)
     elif task is Task.EXPR and width == 1:
         bad |= ~np.isin(values, np.arange(SPECS[task].outputs))
-    rows = np.flatnonzero(bad.any(axis=1)).tolist()
-    return [(row, f"{values[row][bad[row]][0]:g} is out of range") for row in rows]
+    for row in np.flatnonzero(bad.any(axis=1)):
+        yield int(row), f"{values[row][bad[row]][0]:g} is out of range"
 
 
 def read_locations(
     path: Path,
     column: pa.ChunkedArray,
-    refused: list[tuple[int, str]],
+    refused: Iterable[tuple[int, str]],
     allowed: str,
     next_step: str,
 ) -> Locations:
@@ -165,11 +197,13 @@ def read_locations(
     matched = parts.is_valid().to_numpy()
     digits = pc.fill_null(pc.struct_field(parts, "frame"), "0")
     frames = pc.cast(digits, pa.int32()).to_numpy()
-    wrong = np.flatnonzero(~matched | (frames == 0)).tolist()
-    refused = refused + [(row, f"{quote(str(column[row]))} names no frame") for row in wrong]
-    if refused:
-        problems = [f"line {row + FIRST_DATA_LINE}: {why}" for row, why in sorted(refused)]
-        raise wrong_lines(path, problems, allowed, next_step)
+    wrong = (
+        (int(row), f"{quote(str(column[row]))} names no frame")
+        for row in np.flatnonzero(~matched | (frames == 0))
+    )
+    lines = heapq.merge(refused, wrong)
+    problems = (f"line {row + FIRST_DATA_LINE}: {why}" for row, why in lines)
+    refuse_lines(path, problems, allowed, next_step)
     videos, codes = codes_of(pc.dictionary_encode(pc.struct_field(parts, "video")))
     return Locations(videos, codes, frames)
 
@@ -180,13 +214,13 @@ def _by_video(
     order = np.lexsort((locations.frames, locations.codes))
     codes, frames = locations.codes[order], locations.frames[order]
     again = np.flatnonzero((np.diff(codes) == 0) & (np.diff(frames) == 0)) + 1
-    if len(again):
-        problems = [
-            f"line {row + FIRST_DATA_LINE}: a second row for "
-            + image_location(locations.videos[codes[i]], int(frames[i]))
-            for row, i in sorted(zip(order[again].tolist(), again.tolist(), strict=True))
-        ]
-        raise wrong_lines(path, problems, "one row for each frame", _NEXT_STEP)
+    again = again[np.argsort(order[again])]
+    problems = (
+        f"line {order[i] + FIRST_DATA_LINE}: a second row for "
+        + image_location(locations.videos[codes[i]], int(frames[i]))
+        for i in again
+    )
+    refuse_lines(path, problems, "one row for each frame", _NEXT_STEP)
     values = values[order]
     found = {}
     for start, stop in runs(codes):

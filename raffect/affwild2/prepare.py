@@ -15,10 +15,10 @@ import numpy as np
 import ray.data
 from numpy.typing import NDArray
 
-from raffect.affwild2.annotations import digest_annotations, find_annotations, read_labels
+from raffect.affwild2.annotations import digest_annotations, find_annotations, read_all
 from raffect.affwild2.findings import find_odd, findings_of, noted, refuse_warnings
 from raffect.affwild2.labels import VideoLabels, count_dataset, labels_file, to_parquet
-from raffect.affwild2.naming import FIRST_FRAME
+from raffect.affwild2.naming import FIRST_FRAME, Problem
 from raffect.affwild2.pixels import FORMATS
 from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
@@ -68,7 +68,7 @@ def prepare(
         raise SettingsError(f"shard_bytes is {shard_bytes}.", "at least 1 byte")
     crops = scan(images, first_frame)
     left_out = list(crops.problems)
-    labels, summary = _read_annotations(annotations)
+    labels, summary = _read_annotations(annotations, left_out)
     found = {video.video: video.frames for video in crops.videos}
     if strict:
         refuse_warnings(find_odd(crops, labels, found, {}, left_out))
@@ -127,14 +127,13 @@ def prepare(
     return stage.finish(written, counts, notes)
 
 
-def _read_annotations(root: Path) -> tuple[Labels, Mapping[str, object]]:
-    """The labels, and what about them decides the dataset's content."""
-    files = find_annotations(root)
-    labels: Labels = {}
+def _read_annotations(root: Path, problems: list[Problem]) -> tuple[Labels, Mapping[str, object]]:
+    """The labels, and what about them decides the dataset's content; `problems` takes the rest."""
+    files = find_annotations(root, left_out=problems)
+    labels = read_all(files)
     summary = {}
     for task in Task:
         of_task = [file for file in files if file.task is task]
-        labels[task] = {file.video: read_labels(file) for file in of_task}
         summary[task.value] = {"files": len(of_task), "content": digest_annotations(of_task)}
     return labels, summary
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from raffect.affwild2.annotations import (
     digest_annotations,
     find_annotations,
     load_annotations,
+    read_all,
     read_annotation,
 )
+from raffect.affwild2.naming import Problem, ProblemKind
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.errors import DataError
 from tests.builders import RawTree
@@ -38,12 +41,33 @@ def write(folder: Path, content: str | bytes) -> Path:
         "\ufeffvalence,arousal\n0.5,-0.25\n-5,-5\n",
         " valence , arousal \n 0.5 ,\t-0.25\n-5.0, -5\n\n  \n\n",
         "valence,arousal\n+.5,-2.5e-1\n-5,-5.00",
+        "Valence, AROUSAL\n.5,-.25\n-5,-5\n",
+        '"valence","arousal"\n"0.5","-0.25"\n"-5" , "-5"\n',
+        "valence,arousal\r\r\n0.5,-0.25\r\r\n-5,-5\r\r\n",
     ],
 )
 def test_form_of_a_file_means_nothing(tmp_path: Path, content: str) -> None:
     values = read_annotation(write(tmp_path, content), Task.VA)
-    assert values.dtype == np.float32
-    np.testing.assert_array_equal(values, np.float32([[0.5, -0.25], [-5, -5]]))
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, [[0.5, -0.25], [-5, -5]])
+
+
+def test_a_value_is_the_float64_nearest_to_its_decimals(tmp_path: Path) -> None:
+    texts = ["0.1", "0.1234567890123456", "-0.00000000000000017", "3e-3", "0.99999999999999989"]
+    rows = "".join(f"{text},{text}\n" for text in texts)
+    values = read_annotation(write(tmp_path, VA_HEADER + rows), Task.VA)
+    assert values[:, 0].tolist() == values[:, 1].tolist() == [float(text) for text in texts]
+
+
+def test_integers_may_be_written_as_other_programs_do(tmp_path: Path) -> None:
+    texts = ["1.0", "1.", "+1", "1e0", "-1.0", "-1", "0.0", "7.000", "10e-1", " 3.0 "]
+    expr = read_annotation(write(tmp_path, EXPR_HEADER + "\n".join(texts)), Task.EXPR)
+    assert expr[:, 0].tolist() == [1, 1, 1, 1, -1, -1, 0, 7, 1, 3]
+    au = read_annotation(write(tmp_path, AU_HEADER + "1.0,0.,1e0,+1" + ",-1.0" * 8), Task.AU)
+    assert au.tolist() == [[1, 0, 1, 1] + [-1] * 8]
+    path = write(tmp_path, EXPR_HEADER + "\n".join([*texts, "x"]))
+    with pytest.raises(DataError, match="1 problem:\n  line 12: 'x' is not an integer"):
+        read_annotation(path, Task.EXPR)
 
 
 def test_valid_values_of_every_task(tmp_path: Path) -> None:
@@ -77,6 +101,11 @@ WRONG = [
     (Task.EXPR, EXPR_HEADER + "8\n", ["line 2", "'8' is out of range"], "7 Other"),
     (Task.EXPR, EXPR_HEADER + "-2\n", ["line 2", "'-2' is out of range"], "7 Other"),
     (Task.EXPR, EXPR_HEADER + "-5\n", ["line 2", "'-5' is out of range"], "-1"),
+    (Task.EXPR, EXPR_HEADER + "0.5\n", ["line 2", "'0.5' is not an integer"], "one integer"),
+    (Task.EXPR, EXPR_HEADER + "-1.0\n1.5\n", ["line 3", "'1.5' is not"], "one integer"),
+    (Task.EXPR, EXPR_HEADER + "8.0\n", ["line 2", "'8.0' is out of range"], "one integer"),
+    (Task.VA, VA_HEADER + '0,"1\n', ["line 2", "not a number"], "two numbers"),
+    (Task.VA, VA_HEADER + '0,"0"5"\n', ["line 2", "not a number"], "two numbers"),
     (Task.EXPR, EXPR_HEADER + "1.5\n", ["line 2", "'1.5' is not an integer"], "one integer"),
     (Task.EXPR, EXPR_HEADER + "0x5\n", ["line 2", "'0x5' is not an integer"], "one integer"),
     (Task.EXPR, EXPR_HEADER + "300\n", ["line 2", "'300' is out of range"], "one integer"),
@@ -114,7 +143,7 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
             read_annotation(path, Task.VA)
 
 
-VA_VALUE = st.floats(-1, 1, width=32) | st.just(-5.0)
+VA_VALUE = st.floats(-1, 1) | st.just(-5.0)
 EXPR_VALUE = st.integers(-1, 7)
 AU_VALUE = st.integers(-1, 1)
 
@@ -144,7 +173,7 @@ def test_what_is_written_is_read(
     text = newline.join([spec.header, *lines]) + end.replace("\n", newline)
     path = tmp_path_factory.mktemp("annotation") / "v.txt"
     path.write_bytes((b"\xef\xbb\xbf" if bom else b"") + text.encode())
-    np.testing.assert_array_equal(read_annotation(path, task), np.array(rows, np.float32))
+    np.testing.assert_array_equal(read_annotation(path, task), np.array(rows))
 
 
 @given(text=st.text(alphabet="01-5.,\n\r xe+", max_size=40))
@@ -212,10 +241,98 @@ def test_a_video_annotated_twice_in_a_task_is_refused(tmp_path: Path, older: boo
     folder = "EXPR_Classification_Challenge" if older else None
     split = Split.TRAIN if older else Split.VALIDATION
     two = tree.annotate(Task.EXPR, split, "a", ["0"], folder=folder)
+    for read in (
+        lambda: read_all(find_annotations(tree.annotations)),
+        lambda: load_annotations(tree.annotations, Task.EXPR, split),
+    ):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert str(one) in caught.value.got
+        assert str(two) in caught.value.got
+
+
+def test_files_of_every_fault_are_told_at_once(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    tree.annotate(Task.VA, Split.TRAIN, "good", ["0,0"])
+    tree.annotate(Task.VA, Split.TRAIN, "semicolons", ["0;0"] * 20)
+    tree.annotate(Task.VA, Split.VALIDATION, "good", ["0,0"])
+    tree.annotate(Task.EXPR, Split.TRAIN, "blank", ["0", "", "1"])
+    tree.annotate(Task.EXPR, Split.VALIDATION, "half", ["0.5"])
+    tree.annotate(Task.EXPR, Split.VALIDATION, "a,b", ["0"])
+    folder = tree.annotate(Task.AU, Split.TRAIN, "empty", [AU_ROW]).parent
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    (folder / "loop.txt").symlink_to(folder / "loop.txt")
+    (folder / "wide.txt").write_bytes((AU_HEADER + AU_ROW + "\n").encode("utf-16"))
+    os.mkfifo(folder / "pipe.txt")
+    for number in range(3):
+        tree.annotate(Task.AU, Split.VALIDATION, f"short{number}", ["0,1"])
     with pytest.raises(DataError) as caught:
-        find_annotations(tree.annotations)
-    assert str(one) in caught.value.got
-    assert str(two) in caught.value.got
+        read_all(find_annotations(tree.annotations))
+    got = caught.value.got
+    assert got.startswith("13 annotation files are wrong:")
+    for told in (
+        "good.txt annotates a video for va again", "semicolons.txt has 20 problems",
+        "line 4: 1 values, not 2: '0;0'", "a,b.txt: no video can be called so: it has a comma",
+        "line 3: it is blank", "'0.5' is not an integer", "line 1: the header is ''",
+        "a link to", "which is not there", "Too many levels of symbolic links",
+        "it is a pipe, a socket or a device", "and 3 more: 2 of au/validation, 1 of au/train",
+    ):  # fmt: skip
+        assert told in got
+    assert "line 5" not in got
+    assert "two numbers" in caught.value.allowed
+    assert "one integer" in caught.value.allowed
+    with pytest.raises(DataError, match="it is UTF-16; save it as UTF-8"):
+        read_annotation(folder / "wide.txt", Task.AU)
+
+
+def test_what_is_no_annotation_file_is_left_out_and_listed(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    folder = tree.annotate(Task.VA, Split.TRAIN, "a", ["0,0"]).parent
+    for name in ("a (1).txt", "a - Copy.txt", "a copy 2.txt", "a.txt~", "a.txt.bak", "._a.txt"):
+        (folder / name).write_text("x")
+    (folder / "folder.txt").mkdir()
+    (folder / os.fsdecode(b"caf\xe9.md")).write_text("x")
+    tree.annotate(Task.VA, Split.TRAIN, "b (1)", ["0,0"])
+    (folder.parent / "train_set").mkdir()
+    left_out: list[Problem] = []
+    found = find_annotations(tree.annotations, left_out=left_out)
+    assert [file.video for file in found] == ["a", "b (1)"]
+    place = "annotations/VA_Estimation_Challenge"
+    assert sorted(left_out, key=str) == sorted(
+        [
+            Problem(ProblemKind.COPY, f"{place}/Train_Set/a (1).txt", 3),
+            Problem(ProblemKind.NO_LABELS, f"{place}/Train_Set/a.txt.bak", 4),
+            Problem(ProblemKind.NO_SPLIT, f"{place}/train_set"),
+        ],
+        key=str,
+    )
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    tree.annotate(Task.VA, Split.TRAIN, os.fsdecode(b"Jos\xe9"), ["0,0"])
+    with pytest.raises(DataError, match=r"Jos\\xe9\.txt: .*not UTF-8"):
+        load_annotations(tree.annotations, Task.VA, Split.TRAIN)
+
+
+def test_a_file_of_another_task_is_called_so(tmp_path: Path) -> None:
+    path = write(tmp_path, VA_HEADER + "0,0\n")
+    with pytest.raises(DataError, match="this is a VA file") as caught:
+        read_annotation(path, Task.AU)
+    assert "VA_Estimation_Challenge; `raffect evaluate va ...`" in caught.value.next_step
+    tree = RawTree(tmp_path / "tree")
+    tree.annotate(Task.VA, Split.VALIDATION, "a", ["0,0"])
+    with pytest.raises(DataError, match="no annotation file of au") as caught:
+        load_annotations(tree.annotations, Task.AU, Split.VALIDATION)
+    assert "raffect evaluate va" in caught.value.next_step
+
+
+def test_a_file_larger_than_any_annotation_is_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path, VA_HEADER)
+    os.truncate(path, 10 * 2**30)
+    with pytest.raises(DataError, match=r"10,737,418,240 bytes"):
+        read_annotation(path, Task.VA)
 
 
 def test_loads_a_split_and_marks_a_frame_with_any_invalid_value(tmp_path: Path) -> None:
@@ -249,3 +366,5 @@ def test_the_digest_depends_on_content_and_place_but_not_on_the_root(tmp_path: P
     assert digest("two", Split.TRAIN, "0,0") == one
     assert digest("three", Split.VALIDATION, "0,0") != one
     assert digest("four", Split.TRAIN, "0,1") != one
+    # As version 0.1 worked it out: stores recognise by it what they were made of.
+    assert one == "b777a87e44cd150b79e892f1583b0bce8ea9dc37521b76c5f08a5fb61f4fd8dc"

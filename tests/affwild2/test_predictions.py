@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_float32_predictions_survive_the_file(
         np.testing.assert_array_equal(np.float32(got.values), np.float32(video.values))
 
 
+def test_every_float64_survives_the_file(tmp_path: Path) -> None:
+    values = np.array([[0.1, 1 / 3], [0.49999999999999994, 5e-324], [-1.0, 0.7]])
+    write_predictions(
+        tmp_path / "p.csv", Task.VA, [VideoPredictions("a", np.int32([1, 2, 3]), values)]
+    )
+    np.testing.assert_array_equal(
+        read_predictions(tmp_path / "p.csv", Task.VA)["a"].values, values
+    )
+
+
 def test_the_file_is_what_the_design_says(tmp_path: Path) -> None:
     values = np.float64([[0.5, -0.5], [np.float32(0.1), 1]])
     write_predictions(
@@ -95,9 +106,12 @@ def test_reads_the_challenges_rows(tmp_path: Path) -> None:
 
 
 def test_form_of_a_file_means_nothing(tmp_path: Path) -> None:
-    content = "\ufeffimage_location, valence ,arousal\r\na/00001.jpg , 0.5,1\r\n\r\n \r\n"
-    found = read_predictions(write(tmp_path, content), Task.VA)
-    assert found["a"].values.tolist() == [[0.5, 1]]
+    for content in (
+        "\ufeffimage_location, valence ,arousal\r\na/00001.jpg , 0.5,1\r\n\r\n \r\n",
+        '"image_location","Valence","Arousal"\n"a/00001.jpg","+.5","1."\n',
+    ):
+        found = read_predictions(write(tmp_path, content), Task.VA)
+        assert found["a"].values.tolist() == [[0.5, 1]]
 
 
 WRONG = [
@@ -118,7 +132,7 @@ WRONG = [
     (Task.VA, VA + "a/b/00001.jpg,0,0\n", ["line 2", "names no frame"], "video/00001.jpg"),
     (Task.VA, VA + "00001.jpg,0,0\n", ["line 2", "names no frame"], "video/00001.jpg"),
     (Task.VA, VA + "a/99999999999.jpg,0,0\n", ["line 2", "names no"], "video/00001.jpg"),
-    (Task.VA, VA.encode() + b"\xff/00001.jpg,0,0\n", ["1 problem"], "video/00001.jpg"),
+    (Task.VA, VA.encode() + b"\xff/00001.jpg,0,0\n", ["line 2", "not UTF-8"], "video/00001.jpg"),
     (Task.EXPR, EXPR + "a/00001.jpg,8\n", ["line 2", "8 is out of range"], "from 0 to 7"),
     (Task.EXPR, EXPR + "a/00001.jpg,-1\n", ["line 2", "-1 is out of range"], "from 0 to 7"),
     (Task.EXPR, EXPR + "a/00001.jpg,.5\n", ["line 2", "0.5 is out of range"], "from 0 to 7"),
@@ -160,6 +174,28 @@ def test_wrong_values_and_places_are_listed_together_and_at_most_ten(tmp_path: P
         read_predictions(write(tmp_path, VA + "\n".join(lines)), Task.VA)
     assert "12 problems" in caught.value.got
     assert "2 more" in caught.value.got
+
+
+def test_a_file_of_another_task_or_kind_is_called_so(tmp_path: Path) -> None:
+    path = write(tmp_path, VA + "a/00001.jpg,0,0\n")
+    with pytest.raises(DataError, match="this is a VA file") as caught:
+        read_predictions(path, Task.AU)
+    assert f"raffect evaluate va {path} ..." in caught.value.next_step
+    with pytest.raises(DataError, match="an annotation file of expr") as caught:
+        read_predictions(write(tmp_path, SPECS[Task.EXPR].header + "\n0\n"), Task.EXPR)
+    assert "--annotations" in caught.value.next_step
+
+
+def test_what_is_no_file_or_too_large_is_refused_unread(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a file"):
+        read_predictions(Path("/dev/zero"), Task.VA)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="it is a pipe"):
+        read_predictions(tmp_path / "pipe", Task.VA)
+    path = write(tmp_path, VA)
+    os.truncate(path, 10 * 2**30)
+    with pytest.raises(DataError, match="10,737,418,240 bytes"):
+        read_predictions(path, Task.VA)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_counts_are_those_of_the_raw_tree(store: Store, tree: RawTree) -> None:
     assert calls[0] == (0, 15)
     assert calls[-1] == (15, 15)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
-    assert len(manifest.notes["misplaced"]) == 6
+    assert len(manifest.notes["misplaced"]) == 7
     assert {f.kind: f.count for f in findings_of(manifest) if f.warning} == {
         "losing": 1,
         "annotated_without_crops": 1,
