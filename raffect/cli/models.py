@@ -28,6 +28,8 @@ from raffect.cli.screen import Screen
 if TYPE_CHECKING:
     from raffect.temporal.epochs import EpochResult
 
+DIFFERENCE_TOLD = 5e-5
+"""Scores are shown with four decimals."""
 PredictionsArgument = Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A CSV file.")]
 
 
@@ -128,6 +130,10 @@ def evaluate(
     predictions: PredictionsArgument,
     annotations: AnnotationsOption,
     split: Annotated[str, typer.Option(help="train or validation")] = "validation",
+    as_submitted: Annotated[
+        bool,
+        typer.Option("--as-submitted", help="Score what `submission` writes: clipped, rounded."),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -139,8 +145,15 @@ def evaluate(
 
     chosen = parse_task(task)
     labels = load_annotations(annotations, chosen, parse_split(split))
-    result = run(chosen, read_predictions(predictions, chosen), labels)
+    values = read_predictions(predictions, chosen)
+    result = run(chosen, values, labels, submitted=as_submitted)
     screen = Screen(quiet, as_json)
+    told = abs(result.score - result.submitted_score) >= DIFFERENCE_TOLD
+    if not as_submitted and (told or result.clipped):
+        screen.note(
+            f"of these predictions `submission` clips {result.clipped:,} values to [-1, 1] and"
+            f" rounds all: what it writes scores {result.submitted_score:.4f} (--as-submitted)."
+        )
     if as_json:
         screen.json(asdict(result))
         return
@@ -169,5 +182,7 @@ def submission(
     from raffect.affwild2.tasks import parse_task
 
     chosen = parse_task(task)
-    rows = write_submission(chosen, read_predictions(predictions, chosen), example, out)
-    Screen(quiet).path(f"{out}: {rows:,} rows, in the order of {example}")
+    screen = Screen(quiet)
+    values = read_predictions(predictions, chosen)
+    rows = write_submission(chosen, values, example, out, screen.note)
+    screen.path(f"{out}: {rows:,} rows, in the order of {example}")

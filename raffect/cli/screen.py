@@ -32,6 +32,7 @@ class Screen:
     """Where a command prints: nothing when quiet (errors go elsewhere), only JSON for scripts."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet = quiet
         self.silent = quiet or as_json
         width = min(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
         self.began = datetime.now(UTC).isoformat(timespec="seconds")
@@ -44,6 +45,11 @@ class Screen:
     def path(self, text: str) -> None:
         """Print a path or a command on one line of its own, however long, ready to be copied."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Say on standard error what a reader of the output must know, beside JSON too."""
+        if not self.quiet:
+            sys.stderr.write(f"Note: {text}\n")
 
     def live(self, render: Callable[[], RenderableType]) -> Live | None:
         """A part of the screen that is redrawn, not started yet; None if there is none to see."""

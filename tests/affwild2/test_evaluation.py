@@ -1,14 +1,24 @@
 import time
+import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from raffect.affwild2.annotations import load_annotations
 from raffect.affwild2.evaluation import bootstrap, evaluate, score_sums, video_sums
 from raffect.affwild2.labels import VideoLabels
-from raffect.affwild2.predictions import VideoPredictions
+from raffect.affwild2.predictions import (
+    VideoPredictions,
+    header_of,
+    read_predictions,
+    write_predictions,
+)
 from raffect.affwild2.scores import score
-from raffect.affwild2.tasks import SPECS, Split, Task
+from raffect.affwild2.submission import write_submission
+from raffect.affwild2.tasks import SPECS, Split, Task, image_location
 from raffect.errors import DataError
+from tests.builders import RawTree
 
 
 def make(task, lengths=(40, 1, 25, 60, 33), seed=0):
@@ -99,6 +109,19 @@ def test_nothing_to_evaluate_against(labels):
 @pytest.mark.parametrize("task", list(Task))
 def test_the_bootstrap_scores_of_sums_are_those_of_the_frames(task):
     guess, true = valid_rows(*make(task))
+    compare_sums(task, guess, true)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-6])
+def test_the_bootstrap_keeps_the_digits_of_values_that_lie_close_together(spread):
+    guess, true = valid_rows(*make(Task.VA))
+    compare_sums(
+        Task.VA, [0.7 + spread * p for p in guess], [0.7 + spread * y.astype(float) for y in true]
+    )
+
+
+def compare_sums(task, guess, true):
+    """The scores of sums must be those of the frames of the videos that were drawn."""
     sums = np.stack([video_sums(task, p, y) for p, y in zip(guess, true, strict=True)])
     rng = np.random.default_rng(1)
     for _ in range(20):
@@ -108,7 +131,7 @@ def test_the_bootstrap_scores_of_sums_are_those_of_the_frames(task):
             np.concatenate([guess[i] for i in drawn]),
             np.concatenate([true[i] for i in drawn]),
         )
-        found = score_sums(task, sums[drawn].sum(axis=0).reshape(1, -1))
+        found = score_sums(task, np.bincount(drawn, minlength=len(sums))[None], sums)
         assert found[0] == pytest.approx(expected.value, abs=1e-9)
 
 
@@ -136,7 +159,126 @@ def test_constant_predictions_score_zero_in_every_resample():
     }
     result = evaluate(Task.VA, constant, labels)
     assert result.score == 0.0
-    assert result.interval == pytest.approx((0.0, 0.0), abs=1e-9)
+    assert result.interval == (0.0, 0.0)
+
+
+def files(folder, task, labels, values):
+    """Labels and predictions of these texts, by video, as files; what evaluate makes of them."""
+    tree = RawTree(folder)
+    rows = [header_of(task)]
+    for video, lines in labels.items():
+        tree.annotate(task, Split.VALIDATION, video, lines)
+        rows += [f"{image_location(video, i)},{line}" for i, line in enumerate(values[video], 1)]
+    path = folder / "p.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return load_annotations(tree.annotations, task, Split.VALIDATION), read_predictions(path, task)
+
+
+def exact_ccc(a, b):
+    """Lin's coefficient in rational numbers, of the decimals as they stand in the files."""
+    a, b = [Fraction(text) for text in a], [Fraction(text) for text in b]
+    n, mean_a, mean_b = len(a), sum(a) / len(a), sum(b) / len(b)
+    squares = sum((x - mean_a) ** 2 for x in a) + sum((y - mean_b) ** 2 for y in b)
+    product = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
+    return 2 * product / (squares + n * (mean_a - mean_b) ** 2)
+
+
+@pytest.mark.parametrize("decimals", range(3, 18))
+@pytest.mark.parametrize("spread", [1.0, 0.01])
+def test_the_score_is_exact_on_the_decimals_of_the_files(tmp_path, decimals, spread):
+    rng = np.random.default_rng(decimals)
+
+    def texts(center):
+        """Numbers of so many random decimals."""
+        digits = rng.integers(0, 10, (30, 2, decimals))
+        low = ["".join(map(str, digits[i, j])) for i in range(30) for j in range(2)]
+        scaled = [Fraction(f"0.{d}") * Fraction(str(spread)) / 2 + center for d in low]
+        whole = [round(value * 10**decimals) for value in scaled]
+        numbers = [f"{'-' if w < 0 else ''}0.{abs(w):0{decimals}d}" for w in whole]
+        return np.array(numbers).reshape(30, 2)
+
+    labels = {video: texts(Fraction(1, 4)) for video in "ab"}
+    values = {video: texts(Fraction(1, 3)) for video in "ab"}
+    lines = [
+        {v: [",".join(row) for row in rows] for v, rows in of.items()} for of in (labels, values)
+    ]
+    labels["a"][3] = "-5"
+    lines[0]["a"][3] = "-5,-5"
+    result = evaluate(Task.VA, *reversed(files(tmp_path, Task.VA, *lines)))
+    valid = {"a": [i for i in range(30) if i != 3], "b": list(range(30))}
+    for column, name in enumerate(("valence", "arousal")):
+        pooled = [[of[v][i, column] for v in "ab" for i in valid[v]] for of in (values, labels)]
+        assert abs(Fraction(result.parts[name]) - exact_ccc(*pooled)) < Fraction(1, 10**11)
+
+
+def test_the_largest_class_and_the_threshold_are_those_of_the_decimals(tmp_path):
+    rows = {
+        "0.3,0.30000000000000004,0,0,0,0,0,0": 1,
+        "0.1,0.1,0,0,0,0,0,0.1": 0,
+        "0.29999999999999999,0.3,0,0,0,0,0,0": 0,
+        "0,0,0.12345678901,0.12345678902,0,0,0,0": 3,
+    }
+    labels, values = files(
+        tmp_path / "expr", Task.EXPR, {"a": [str(c) for c in rows.values()]}, {"a": list(rows)}
+    )
+    assert evaluate(Task.EXPR, values, labels).parts["Neutral"] == 1.0
+    assert evaluate(Task.EXPR, values, labels).score == pytest.approx(3 / 8)
+    texts = ["0.5", "0.49999999999", "0.500000000000000000", "0.4999999999999999"]
+    labels, values = files(
+        tmp_path / "au",
+        Task.AU,
+        {"a": [",".join(["1"] * 12)] * 4},
+        {"a": [",".join([text] * 12) for text in texts]},
+    )
+    assert evaluate(Task.AU, values, labels).score == pytest.approx(2 * 2 / (2 + 4))
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_as_submitted_is_the_score_of_what_submission_writes(tmp_path, task):
+    predictions, labels = make(task)
+    if task is Task.VA:
+        predictions = {
+            video: VideoPredictions(video, of.frames, of.values * 1.7)
+            for video, of in predictions.items()
+        }
+    example = tmp_path / "example.txt"
+    names = [image_location(v, f) for v, of in predictions.items() for f in of.frames.tolist()]
+    example.write_text("\n".join([header_of(task), *names]) + "\n")
+    write_submission(task, predictions, example, tmp_path / "out.txt")
+    written = evaluate(task, read_predictions(tmp_path / "out.txt", task), labels)
+    raw = evaluate(task, predictions, labels)
+    result = evaluate(task, predictions, labels, submitted=True)
+    assert (result.score, result.parts, result.interval) == (
+        written.score,
+        written.parts,
+        written.interval,
+    )
+    assert (result.as_submitted, raw.as_submitted) == (True, False)
+    assert raw.submitted_score == result.submitted_score == result.score
+    clipped = sum(int((np.abs(p) > 1).sum()) for p in valid_rows(predictions, labels)[0])
+    assert raw.clipped == result.clipped == clipped * (task is Task.VA)
+    assert (raw.score != result.score) == (task is Task.VA)
+
+
+def test_a_models_values_score_the_same_from_their_file(tmp_path):
+    predictions, labels = make(Task.VA)
+    for video, of in predictions.items():
+        single = of.values.astype(np.float32).astype(np.float64)
+        predictions[video] = VideoPredictions(video, of.frames, single)
+    write_predictions(tmp_path / "p.csv", Task.VA, predictions.values())
+    again = evaluate(Task.VA, read_predictions(tmp_path / "p.csv", Task.VA), labels)
+    assert again.score == pytest.approx(evaluate(Task.VA, predictions, labels).score, abs=1e-9)
+
+
+def test_a_huge_frame_number_costs_nothing(tmp_path):
+    labels, values = files(tmp_path, Task.VA, {"a": ["0,0", "1,1"]}, {"a": ["0,0", "1,1"]})
+    expected = evaluate(Task.VA, values, labels)
+    with (tmp_path / "p.csv").open("a") as file:
+        file.write("a/999999999.jpg,0,0\nb/999999999.jpg,1,1\n")
+    tracemalloc.start()
+    assert evaluate(Task.VA, read_predictions(tmp_path / "p.csv", Task.VA), labels) == expected
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("task", list(Task))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raffect.affwild2.predictions import VideoPredictions, header_of, read_predictions
-from raffect.affwild2.submission import write_submission
+from raffect.affwild2.submission import example_lengths, write_submission
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.errors import DataError
 
@@ -125,6 +125,27 @@ def test_a_wrong_example_is_refused(
         write_submission(Task.VA, {}, path, tmp_path / "out.txt")
     assert str(path) in caught.value.got
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_an_example_of_another_task_is_called_so(tmp_path: Path) -> None:
+    path = example(tmp_path, header_of(Task.AU), ["a/00001.jpg"])
+    with pytest.raises(DataError, match="this is the example of au") as caught:
+        write_submission(Task.VA, {}, path, tmp_path / "out.txt")
+    assert "Say au" in caught.value.next_step
+
+
+def test_values_that_are_clipped_are_counted(tmp_path: Path) -> None:
+    path = example(tmp_path, header_of(Task.VA), ["a/00001.jpg", "a/00002.jpg"])
+    notes: list[str] = []
+    values = predictions("a", [1, 2], [[1.5, 0], [-1, -1.0001]])
+    write_submission(Task.VA, values, path, tmp_path / "out.txt", notes.append)
+    assert notes == ["2 of 4 values lie outside [-1, 1] and are clipped."]
+
+
+def test_an_example_of_absurd_frames_is_refused(tmp_path: Path) -> None:
+    path = example(tmp_path, header_of(Task.VA), ["a/00001.jpg", "b/999999999.jpg"])
+    with pytest.raises(DataError, match=r"asks for b/999999999\.jpg"):
+        example_lengths(Task.VA, path)
 
 
 def test_a_missing_example_is_told(tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         ["MODEL|SWEEP[:TRIAL]"],
         {"--split", "--frames", "--first-frame", "--example", "--out"},
     ),
-    "evaluate": (["TASK", "PREDICTIONS"], {"--annotations", "--split", "--json"}),
+    "evaluate": (
+        ["TASK", "PREDICTIONS"], {"--annotations", "--split", "--as-submitted", "--json"},
+    ),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
     "doctor": ([], {"--features", "--json"}),
     "submit": (["-- COMMAND"], {"--wait", "--env", "--json"}),
