@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from raffect.affwild2.naming import FIRST_FRAME
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
@@ -42,7 +41,7 @@ def predict_to_file(
     frames: str | Path | None = None,
     split: str | None = None,
     example: Path | None = None,
-    first_frame: int = FIRST_FRAME,
+    first_frame: int | None = None,
     progress: Progress = ignore,
 ) -> Predicted:
     """Predict a split, a folder of crops, or what an example file names, into a predictions file.
@@ -120,7 +119,7 @@ def predict_folder(
     bundle: ModelBundle,
     folder: RawFolder,
     skipped: list[str],
-    first_frame: int = FIRST_FRAME,
+    first_frame: int | None = None,
     progress: Progress = ignore,
 ) -> VideoPredictions:
     """Predictions of every frame of a folder of crops, up to the last crop.

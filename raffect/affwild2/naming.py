@@ -48,7 +48,7 @@ class ProblemKind(StrEnum):
     VIDEO_NAME = "a name that no predictions file can hold"
     NAME = "not the name of a crop (00001.jpg)"
     PREFIX = "not the prefix of the folder's crops"
-    TOO_FAR = f"a number above {LAST_FRAME:,}: no frame"
+    TOO_FAR = f"a date or time: number above {LAST_FRAME:,}"
     TOO_LARGE = f"a file above {MOST_BYTES >> 20} MiB: no crop"
     FRAME_ZERO = "frame 0, where frames count from 1"
     SAME = "a second file for a frame"
@@ -140,7 +140,7 @@ def is_system(name: str) -> bool:
 
 
 def read_folder(
-    entries: Iterable[Entry], place: str, first_frame: int = FIRST_FRAME
+    entries: Iterable[Entry], place: str, first_frame: int | None = None
 ) -> FolderCrops:
     """The crops among the entries of one video's folder.
 
@@ -150,8 +150,9 @@ def read_folder(
 
     Args:
         place: The folder in the paths of problems.
-        first_frame: Number of the first frame in the files' names, 0 or 1.
+        first_frame: Number of the first frame in the files' names, 0 or 1; None is 1.
     """
+    begin = FIRST_FRAME if first_frame is None else first_frame
     left: dict[ProblemKind, list[str]] = defaultdict(list)
     lost = 0
     named: list[tuple[CropName, Entry]] = []
@@ -173,10 +174,10 @@ def read_folder(
         if name.prefix.casefold() != prefix:
             left[ProblemKind.PREFIX].append(entry.name)
             lost += 1
-        elif number < first_frame:
+        elif number < begin:
             left[ProblemKind.FRAME_ZERO].append(entry.name)
         else:
-            found[number - first_frame + FIRST_FRAME].append((name, entry))
+            found[number - begin + FIRST_FRAME].append((name, entry))
     for frame, files in list(found.items()):
         if len(files) > 1:
             own = [file for file in files if file[1].name == crop_name(int(file[0].digits))]
@@ -193,7 +194,7 @@ def read_folder(
     return FolderCrops(
         np.array(frames, np.int32),
         np.array([found[frame][0][1].size for frame in frames], np.int64),
-        _names({frame: found[frame][0][0] for frame in frames}, first_frame),
+        _names({frame: found[frame][0][0] for frame in frames}, begin),
         tuple(problems),
         lost,
     )
@@ -231,9 +232,9 @@ def _names(names: Mapping[int, CropName], first_frame: int) -> CropNames:
 
 
 def refuse_frame_zero(problems: Iterable[Problem], videos: int) -> None:
-    """Raise DataError if crops count from 0, and frames are taken to count from 1.
+    """Raise DataError if there are crops of frame 0, where nothing says what they mean.
 
-    Joined as they are, every crop would belong to the line of the frame before it.
+    If crops count from 0, every one would otherwise belong to the line of the frame before it.
     """
     zero = [problem for problem in problems if problem.kind is ProblemKind.FRAME_ZERO]
     if zero:
@@ -241,6 +242,6 @@ def refuse_frame_zero(problems: Iterable[Problem], videos: int) -> None:
             f"{zero[0].path} is a crop of frame 0, and frames count from 1"
             f" ({len(zero):,} of {videos:,} videos have such a crop).",
             CROPS,
-            "If these crops count from 0 in every video, give --first-frame 0: crop 0 is then the"
-            " first frame. If the file is a stray one, remove it.",
+            "If crops count from 0, in every video, give --first-frame 0: crop 0 is then the first"
+            " frame. If the file is a stray one, --first-frame 1 leaves it out.",
         )

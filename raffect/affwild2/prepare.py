@@ -41,7 +41,7 @@ def prepare(
     annotations: Path,
     shard_bytes: int = SHARD_BYTES,
     context: Context = Context(),
-    first_frame: int = FIRST_FRAME,
+    first_frame: int | None = None,
     strict: bool = False,
 ) -> Manifest:
     """Turn raw trees into the store's dataset: scan, join crops with annotations, write shards.
@@ -56,7 +56,7 @@ def prepare(
         annotations: Root of the challenges' annotation folders.
         shard_bytes: Target size of a shard's crops.
         context: `progress` counts crops, and `overwrite` also rebuilds a finished dataset.
-        first_frame: Number of the first frame in the crops' names, 0 or 1.
+        first_frame: Number of the first frame in the crops' names, 0 or 1 (see `scan`).
         strict: Finish no dataset with warnings.
 
     Raises:
@@ -80,7 +80,7 @@ def prepare(
             "crops": crops.crops,
             "bytes": sum(video.bytes for video in crops.videos),
             "listing": crops.digest(),
-            **({} if first_frame == FIRST_FRAME else {"first_frame": first_frame}),
+            **({} if crops.first_frame == FIRST_FRAME else {"first_frame": crops.first_frame}),
         },
     }
     stage = Stage(store, DATASET, "dataset", config, {}, context.overwrite)
@@ -108,7 +108,8 @@ def prepare(
         raise DataError(
             f"None of {crops.crops:,} crops can be read, e.g. {path}: {why}.",
             f"images: {FORMATS}",
-            "Give --images whole files; of a repository, what its large-file storage holds.",
+            "Check the files and their permissions; of a repository, fetch what its large-file"
+            " storage holds.",
         )
     readable = _readable(crops, unreadable)
     findings = find_odd(crops, labels, readable, unreadable, left_out)

@@ -99,7 +99,7 @@ def is_synthetic(typed: str | Path, option: str = "--images") -> bool:
     return any(place is not None and place.has_file(SYNTHETIC_MARKER) for place in places)
 
 
-def scan(roots: Sequence[str | Path], first_frame: int = FIRST_FRAME) -> Scan:
+def scan(roots: Sequence[str | Path], first_frame: int | None = None) -> Scan:
     """List the crops below one or more roots without opening them.
 
     Hidden files are ignored. Anything misplaced becomes a problem in the result, neither fatal nor
@@ -107,13 +107,14 @@ def scan(roots: Sequence[str | Path], first_frame: int = FIRST_FRAME) -> Scan:
 
     Args:
         roots: Folders, or `s3://bucket/prefix`.
-        first_frame: Number of the first frame in the files' names: 1, or 0 for crops that were
-            written by other tools; frames in the result count from 1 all the same.
+        first_frame: Number of the first frame in the files' names: 1, where a crop of frame 0 is
+            left out, or 0 for crops that other tools wrote; frames in the result count from 1 all
+            the same. None is 1, and refuses crops of frame 0.
 
     Raises:
         StoreError: A bucket can't be listed.
         DataError: A root is missing or is no folder, a folder can't be listed, there is no crop at
-            all, or there is one of frame 0 where frames count from 1.
+            all, or there is one of frame 0 and no `first_frame`.
     """
     found: dict[str, VideoCrops] = {}
     problems: list[Problem] = []
@@ -156,7 +157,8 @@ def scan(roots: Sequence[str | Path], first_frame: int = FIRST_FRAME) -> Scan:
             "folders that may be read",
             "Check the folders' permissions and give the command again.",
         )
-    refuse_frame_zero(problems, len(lost))
+    if first_frame is None:
+        refuse_frame_zero(problems, len(lost))
     if not found:
         names = ", ".join(str(root) for root in roots) or "no folder at all"
         shown = "\n".join(f"  {problem.path}: {problem.kind}" for problem in problems[:5])
@@ -168,7 +170,8 @@ def scan(roots: Sequence[str | Path], first_frame: int = FIRST_FRAME) -> Scan:
             _NEXT_STEP,
         )
     videos = tuple(found[name] for name in sorted(found))
-    return Scan(videos, tuple(problems), +lost, first_frame)
+    begin = FIRST_FRAME if first_frame is None else first_frame
+    return Scan(videos, tuple(problems), +lost, begin)
 
 
 def check_root(root: RawFolder, what: str, allowed: str, next_step: str) -> None:

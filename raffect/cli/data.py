@@ -58,7 +58,7 @@ def prepare(
     annotations: AnnotationsOption,
     store: StoreOption = None,
     address: AddressOption = None,
-    first_frame: FirstFrameOption = 1,
+    first_frame: FirstFrameOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Take warnings as errors: finish no such dataset.")
     ] = False,

@@ -89,7 +89,7 @@ def predict(
             "--frames", metavar="DIR", help="Crops of one video: a folder, or s3://bucket/prefix."
         ),
     ] = None,
-    first_frame: FirstFrameOption = 1,
+    first_frame: FirstFrameOption = None,
     split: Annotated[
         str | None, typer.Option("--split", help="train or validation, of the store's dataset.")
     ] = None,

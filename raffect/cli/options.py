@@ -56,9 +56,13 @@ AnnotationsOption = Annotated[
     Path, typer.Option("--annotations", metavar="DIR", help="Root of the challenge folders.")
 ]
 FirstFrameOption = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--first-frame", min=0, max=1, help="Number of the first frame in the crops' names."
+        "--first-frame",
+        min=0,
+        max=1,
+        help="Number of the first frame in the crops' names.",
+        show_default="1, and crops of frame 0 are refused",
     ),
 ]
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.naming import (
     CROPS,
-    FIRST_FRAME,
     MOST_BYTES,
     FolderCrops,
     read_folder,
@@ -33,7 +32,7 @@ _LONG = 200_000
 _SPARSE = 100
 
 
-def find_crops(folder: RawFolder, first_frame: int = FIRST_FRAME) -> FolderCrops:
+def find_crops(folder: RawFolder, first_frame: int | None = None) -> FolderCrops:
     """The crops of one video's folder, of which none is opened; what is left out is in `problems`.
 
     Raises:
@@ -55,7 +54,8 @@ def find_crops(folder: RawFolder, first_frame: int = FIRST_FRAME) -> FolderCrops
             f"{folder.typed} {trouble}.", f"a folder of {CROPS}", _NEXT_STEP
         ) from None
     crops = read_folder(entries, printable(folder.name), first_frame)
-    refuse_frame_zero(crops.problems, 1)
+    if first_frame is None:
+        refuse_frame_zero(crops.problems, 1)
     if not len(crops.frames):
         folders = [entry.name for entry in entries if entry.kind is EntryKind.FOLDER]
         if folders:

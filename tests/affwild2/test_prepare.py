@@ -187,7 +187,7 @@ def test_a_shard_size_below_a_byte_is_refused(store: Store, tree: RawTree) -> No
 def test_crops_of_any_name_and_format_counted_from_0(store: Store, tmp_path: Path) -> None:
     tree = RawTree(tmp_path / "raw")
     folder = tree.crops("a", [])
-    names = ["frame_0.jpg", "frame_1.PNG", "frame_2.bmp", "frame_10.webp"]
+    names = [f"caf\udce9 {name}" for name in ("0.jpg", "1.PNG", "2.bmp", "10.webp")]
     forms = ["PNG", "PNG", "BMP", "WEBP"]
     for name, form in zip(names, forms, strict=True):
         Image.linear_gradient("L").save(folder / name, form)

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raffect.affwild2.naming import ProblemKind
@@ -106,3 +113,101 @@ def test_the_digest_follows_names_and_sizes_but_not_the_place(tmp_path: Path) ->
     file = tmp_path / "two" / "cropped_aligned" / "a" / "00001.jpg"
     file.write_bytes(file.read_bytes() + b"x")
     assert scan([tmp_path / "two" / "cropped_aligned"]).digest() != one
+
+
+def test_the_digest_of_the_datasets_own_names_is_what_it_always_was(tmp_path: Path) -> None:
+    tree = quirky_tree(tmp_path)
+    files: dict[str, dict[int, int]] = {}
+    for name in QUIRKY_ROOTS:
+        for path in tree.root(name).glob("*/?????*.jpg"):
+            sizes = files.setdefault(path.parent.name, {})
+            sizes.setdefault(int(path.stem), path.stat().st_size)
+    by_hand = hashlib.sha256()
+    for video, sizes in sorted(files.items()):
+        by_hand.update(f"{video} {len(sizes)}\n".encode())
+        by_hand.update(np.array(sorted(sizes), "<i4").tobytes())
+        by_hand.update(np.array([sizes[n] for n in sorted(sizes)], "<i8").tobytes())
+    assert scan([tree.root(name) for name in QUIRKY_ROOTS]).digest() == by_hand.hexdigest()
+
+
+def test_a_crop_of_frame_0_is_refused_read_or_left_out(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    tree.crops("a", [1, 2])
+    tree.crops("b", [0, 1])
+    with pytest.raises(DataError) as caught:
+        scan([tree.root()])
+    assert "b/00000.jpg" in caught.value.got
+    assert "1 of 2 videos" in caught.value.got
+    assert "--first-frame 0" in caught.value.next_step
+    found = scan([tree.root()], first_frame=0)
+    assert [video.frames.tolist() for video in found.videos] == [[2, 3], [1, 2]]
+    assert [found.videos[1].file(i)[1] for i in (0, 1)] == ["00000.jpg", "00001.jpg"]
+    found = scan([tree.root()], first_frame=1)
+    assert [video.frames.tolist() for video in found.videos] == [[1, 2], [1]]
+    assert [problem.path for problem in found.problems] == ["cropped_aligned/b/00000.jpg"]
+
+
+def test_names_of_two_roots_may_follow_different_patterns(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    tree.crops("a", [1, 3], "one")
+    other = tree.crops("a", [], "two")
+    for name in ("img_02.jpeg", "img_03.jpeg", "img_04.PNG"):
+        (other / name).write_bytes(jpeg())
+    [video] = scan([tree.root("one"), tree.root("two")]).videos
+    assert video.frames.tolist() == [1, 2, 3, 4]
+    names = [video.file(i)[1] for i in range(4)]
+    assert names == ["00001.jpg", "img_02.jpeg", "00003.jpg", "img_04.PNG"]
+
+
+def test_links_that_lead_nowhere_or_to_themselves_are_listed(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    folder = tree.crops("a", [1])
+    (folder / "00002.jpg").symlink_to("00002.jpg")
+    (folder / "00003.jpg").symlink_to(folder)
+    os.mkfifo(folder / "00004.jpg")
+    (folder / "00005.jpg").symlink_to("/dev/zero")
+    (tree.root() / "b").symlink_to("b")
+    (tree.root() / "c").symlink_to(tree.root())
+    os.mkfifo(tree.root() / "d")
+    found = scan([tree.root()])
+    assert [video.video for video in found.videos] == ["a"]
+    assert {(p.kind.name, p.path.partition("/")[2], p.count) for p in found.problems} == {
+        ("BROKEN", "a/00002.jpg", 1),
+        ("INSIDE", "a/00003.jpg", 1),
+        ("NO_FILE", "a/00004.jpg", 2),
+        ("BROKEN", "b", 1),
+        ("INSIDE", "c/a", 2),
+        ("NO_FILE", "c/d", 1),
+        ("BROKEN", "c/b", 1),
+        ("NO_FILE", "d", 1),
+    }
+
+
+def test_all_folders_that_may_not_be_read_are_named_at_once() -> None:
+    # Below pytest's own folder nobody else may read anything.
+    place = Path(tempfile.mkdtemp())
+    try:
+        place.chmod(0o755)
+        tree = RawTree(place)
+        for video in "abc":
+            tree.crops(video, [1]).chmod(0o755 if video == "b" else 0)
+        with nobody(), pytest.raises(DataError) as caught:
+            scan([tree.root()])
+        assert caught.value.got.startswith("2 image folders can't be listed")
+        assert caught.value.got.count("Permission denied") == 2
+    finally:
+        for folder in tree.root().iterdir():
+            folder.chmod(0o755)
+        shutil.rmtree(place)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Without root's right to read everything."""
+    mine = os.geteuid()
+    try:
+        if mine == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(mine)

@@ -57,7 +57,7 @@ def of_another_name(tree: RawTree) -> None:
     [
         (counted_from_0, ["cropped_aligned/a/00000.jpg is a crop of frame 0", "--first-frame 0"]),
         (of_other_names, ["cropped_aligned/a/left_1.jpg: not the prefix of the folder's crops"]),
-        (of_times, ["cropped_aligned/a/20240518120001.jpg: a number above 10,000,000"]),
+        (of_times, ["cropped_aligned/a/20240518120001.jpg: a date or time: number above"]),
         (
             of_links_and_pipes,
             ["cropped_aligned/a/00001.jpg: a link", "cropped_aligned/a/00005.jpg: neither a file"],
