@@ -10,8 +10,10 @@ import numpy as np
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
+from raffect.config import ExtractConfig
 from raffect.context import Progress, ignore
 from raffect.errors import ConflictError, NotThereError, SettingsError
+from raffect.settings import build, override
 from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
 from raffect.store.layout import MODELS, SWEEPS
 from raffect.store.manifest import has_manifest
@@ -133,6 +135,7 @@ def predict_folder(
     """
     from raffect.clip.encoder import load_encoder
     from raffect.clip.folder import encode_folder, find_crops
+    from raffect.clip.layers import use_layer
 
     crops = find_crops(folder, first_frame)
     name = str(bundle.lineage["encoder"])
@@ -143,8 +146,11 @@ def predict_folder(
             "the same encoder",
             "Train a model on features of the encoder as it is now.",
         )
-    encoder = load_encoder(store, name)
-    frames, features = encode_folder(encoder, folder, crops, skipped, progress=progress)
+    # As the model's own features were made, wherever.
+    config = build(ExtractConfig, bundle.lineage.get("extract", {}))
+    config = override(config, {"run.device": "auto"})
+    encoder = use_layer(load_encoder(store, name), config.layer)
+    frames, features = encode_folder(encoder, folder, crops, skipped, config, progress)
     length = int(frames.max())
     values = predict_features(bundle, features, frames, length)
     numbers = np.arange(1, length + 1, dtype=np.int32)

@@ -9,8 +9,10 @@ import pytest
 
 from raffect.affwild2.predictions import read_predictions
 from raffect.affwild2.tasks import Task
-from raffect.clip.encoder import build_encoder
-from raffect.config import EncoderConfig
+from raffect.clip.encode import encode_crops
+from raffect.clip.encoder import build_encoder, load_encoder
+from raffect.clip.layers import use_layer
+from raffect.config import EncoderConfig, ExtractConfig
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
 from raffect.predict import predict_to_file, resolve
 from raffect.store import Store, encoder_folder, features_folder
@@ -18,6 +20,7 @@ from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
+from raffect.temporal.inference import load_bundle, predict_features
 from raffect.temporal.train import train
 from tests.builders import jpeg
 from tests.sweep import tiny
@@ -96,6 +99,11 @@ def crops(tmp_path: Path) -> Path:
 @pytest.fixture
 def with_encoder(store: Store) -> Store:
     """A model on features that a real encoder of the store could have made."""
+    return fill_with_encoder(store)
+
+
+def fill_with_encoder(store: Store, dim: int = 64, **settings: str) -> Store:
+    """Fill a store with an encoder, features made by these settings of `extract`, and a model."""
     from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
     from tests.clip.clip_data import to_bytes
 
@@ -109,18 +117,18 @@ def with_encoder(store: Store) -> Store:
     write_manifest(store, folder, manifest)
     names = [name for name in (f"v{i}" for i in range(6)) for _ in range(60)]
     frames = np.tile(np.arange(1, 61, dtype=np.int32), 6)
-    values = np.random.default_rng(0).normal(size=(360, encoder.dim))
-    data = feature_files.to_parquet(names, frames, values)
+    values = np.random.default_rng(0).normal(size=(360, dim))
+    data = feature_files.to_parquet(names, frames, values, settings.get("dtype", "float16"))
     store.write_bytes(f"{features_folder('clip')}/00000.parquet", data)
     write_manifest(
         store,
         features_folder("clip"),
         make_manifest(
             "features",
-            {"encoder": "clip"},
+            {"encoder": "clip", **settings},
             {"dataset": read_manifest(store, "dataset").digest(), folder: manifest.digest()},
             [FileEntry.of("00000.parquet", data)],
-            {"rows": 360, "dim": encoder.dim},
+            {"rows": 360, "dim": dim},
         ),
     )
     train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
@@ -136,6 +144,23 @@ def test_a_folder_of_crops_is_predicted_up_to_its_last_crop(
     assert np.abs(found["someone"].values).max() <= 1
     assert len(done.skipped) == 1
     assert done.skipped[0].startswith("00004.jpg")
+
+
+def test_crops_are_encoded_as_the_models_features_were(store: Store, crops: Path, tmp_path: Path):
+    settings = {"layer": "penultimate", "dtype": "float32"}
+    fill_with_encoder(store, 256, **settings)
+    predict_to_file(store, "mine", tmp_path / "x.csv", frames=crops)
+    encoder = use_layer(load_encoder(store, "clip"), "penultimate")
+    frames = [2, 3, 6]
+    data = [jpeg(frame) for frame in frames]
+    features = encode_crops(encoder, data, ExtractConfig(**settings))
+    assert features.dtype == np.float32
+    bundle = load_bundle(store, "models/mine")
+    expected = predict_features(bundle, features, np.array(frames), 6)
+    found = read_predictions(tmp_path / "x.csv", Task.VA)["someone"].values
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    rounded = predict_features(bundle, features.astype(np.float16), np.array(frames), 6)
+    assert np.abs(rounded - expected).max() > 1e-6
 
 
 def test_another_encoder_under_the_same_name_is_refused(

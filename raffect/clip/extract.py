@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +13,14 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raffect.affwild2.shards import frames_files
+from raffect.affwild2.tasks import image_location
 from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import load_encoder
+from raffect.clip.layers import use_layer
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
 from raffect.engine import check_gpus, connect, share_of
+from raffect.errors import DataError
 from raffect.store import (
     DATASET,
     Manifest,
@@ -51,13 +55,18 @@ def extract(
     Raises:
         NotThereError: The store has no dataset or no such encoder.
         ConflictError: Features of that name were begun or made otherwise.
-        SettingsError: run.device is cuda, and this machine has no GPU.
+        SettingsError: run.device is cuda, and this machine has no GPU; or the tower has no such
+            layer.
+        DataError: Features are not finite, or beyond the settings' dtype.
     """
     dataset = read_manifest(store, DATASET)
     model = encoder_folder(encoder)
     sources = {DATASET: dataset.digest(), model: read_manifest(store, model).digest()}
     plan = {"encoder": encoder, **config.identity()}
     check_gpus(config.run.device, 1, context.address)
+    if config.layer != "projected":
+        # Whether the tower has it is said before anything is written.
+        use_layer(load_encoder(store, encoder), config.layer)
     stage = Stage(store, features_folder(name), "features", plan, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished
@@ -102,6 +111,8 @@ def _parts(
         num_gpus=share.gpus,
     )
     for row in done.iter_rows():
+        if row["refused"]:
+            raise DataError(*json.loads(row["refused"]))
         yield StagePart.model_validate_json(row["part"])
 
 
@@ -111,18 +122,28 @@ class _Encoder:
     def __init__(self, stage: Stage, encoder: str, config: ExtractConfig) -> None:
         self.stage = stage
         self.config = config
-        self.encoder = load_encoder(stage.store, encoder).to(choose_device(config.run.device))
+        loaded = use_layer(load_encoder(stage.store, encoder), config.layer)
+        self.encoder = loaded.to(choose_device(config.run.device))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (name,) = batch["shard"]
         data = self.stage.store.read_bytes(f"{DATASET}/{name}")
         table = pq.read_table(io.BytesIO(data), columns=["video", "frame", "jpeg"])
-        features = encode_crops(self.encoder, table.column("jpeg").to_pylist(), self.config)
         videos = table.column("video").cast(pa.string()).to_pylist()
         frames = table.column("frame").to_numpy()
+
+        def location(row: int) -> str:
+            return image_location(videos[row], int(frames[row]))
+
+        jpegs = table.column("jpeg").to_pylist()
+        try:
+            features = encode_crops(self.encoder, jpegs, self.config, location)
+        except DataError as error:
+            # Raised here, Ray would print it as a fault of the program, with two tracebacks.
+            return {"part": np.array([""]), "refused": np.array([json.dumps(error.args)])}
         part = self.stage.write_part(
             str(name).removeprefix(f"{FRAMES}/"),
-            to_parquet(videos, frames, features),
+            to_parquet(videos, frames, features, self.config.dtype),
             {"rows": len(features), "dim": self.encoder.dim},
         )
-        return {"part": np.array([part.model_dump_json()])}
+        return {"part": np.array([part.model_dump_json()]), "refused": np.array([""])}

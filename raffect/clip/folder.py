@@ -82,7 +82,7 @@ def encode_folder(
     skipped: list[str] | None = None,
     config: ExtractConfig | None = None,
     progress: Progress = ignore,
-) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
+) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
     """Frames `(crops,)`, ascending from 1, and features `(crops, dim)` of a folder of crops.
 
     Crops are read, decoded and encoded in batches, so that a long video takes no more memory. The
@@ -94,7 +94,7 @@ def encode_folder(
         progress: Counts crops.
 
     Raises:
-        NotThereError, DataError: As `find_crops`; or no crop can be read.
+        NotThereError, DataError: As `find_crops` and `encode_pixels`; or no crop can be read.
     """
     crops = find_crops(folder) if crops is None else crops
     config = config or ExtractConfig()
@@ -128,7 +128,10 @@ def encode_folder(
                     batch.clear()
                     progress(done, len(frames))
 
-    features = encode_pixels(encoder, batches(), config)
+    def location(row: int) -> str:
+        return printable(crops.names.of(read[row]))
+
+    features = encode_pixels(encoder, batches(), config, location)
     if not read:
         raise _no_crop(folder, skipped)
     return np.array(read, np.int32), features

@@ -41,11 +41,12 @@ class DeviceTimelines:
     """Timelines and the features they point into, on the device.
 
     On the CPU nothing is copied: arrays in Ray's object store serve all workers of a node. The
-    features `(rows, features)` are float16, in an array or in a tensor already on the device.
+    features `(rows, features)` are float16 or float32, in an array or in a tensor already on the
+    device.
     """
 
     def __init__(
-        self, features: NDArray[np.float16] | Tensor, timelines: Timelines, device: torch.device
+        self, features: NDArray[np.floating] | Tensor, timelines: Timelines, device: torch.device
     ) -> None:
         self.timelines = timelines
         self.device = device

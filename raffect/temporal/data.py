@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError, StoreError
 from raffect.settings import hash_json
 from raffect.store import DATASET, Store, features_folder, read_manifest
-from raffect.store.features import to_array
+from raffect.store.features import dtype_of, to_array
 from raffect.temporal.timelines import Timelines, build_timelines, trainable
 
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -24,23 +24,28 @@ Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 class Lineage(TypedDict):
-    """What a model was made from: names of features and encoder, and folder to digest."""
+    """What a model was made from: names of features and encoder, and folder to digest.
+
+    `extract` has the settings by which the encoder's features were made, those at their defaults
+    left out; models of earlier versions have none.
+    """
 
     features: str
     encoder: str | None
     sources: dict[str, str]
+    extract: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class TaskData:
     """Everything that training a model of a task needs; plain arrays, zero-copy through Ray.
 
-    `features` `(rows, features)` float16 are of the videos of both splits only; `train` has the
-    labels of auxiliary tasks as well; `digest` is that of the sources.
+    `features` `(rows, features)` float16 or float32 are of the videos of both splits only; `train`
+    has the labels of auxiliary tasks as well; `digest` is that of the sources.
     """
 
     task: Task
-    features: NDArray[np.float16]
+    features: NDArray[np.floating]
     train: Timelines
     validation: Timelines
     digest: str
@@ -83,13 +88,14 @@ def load_task_data(
             "features": features,
             "encoder": manifest.config.get("encoder"),
             "sources": {**manifest.sources, **sources},
+            "extract": {k: v for k, v in manifest.config.items() if k != "encoder"},
         },
     )
 
 
 def load_split(
     store: Store, features: str, task: Task, split: Split
-) -> tuple[NDArray[np.float16], Timelines]:
+) -> tuple[NDArray[np.floating], Timelines]:
     """Features and timelines of the videos of one split of a task.
 
     Raises:
@@ -141,15 +147,16 @@ def check_lineage(store: Store, lineage: Lineage) -> None:
 
 def read_features(
     store: Store, features: str, videos: Collection[str]
-) -> tuple[NDArray[np.float16], Crops]:
-    """Features of some videos `(rows, features)` float16, and where each crop's row is.
+) -> tuple[NDArray[np.floating], Crops]:
+    """Features of some videos `(rows, features)` as stored, and where each crop's row is.
 
     One file is in memory at a time beside the array.
     """
     folder = features_folder(features)
     manifest = read_manifest(store, folder)
     # Rows of other videos are left over at the end: never written, they take no physical memory.
-    array = np.empty((int(manifest.counts["rows"]), int(manifest.counts["dim"])), np.float16)
+    shape = int(manifest.counts["rows"]), int(manifest.counts["dim"])
+    array: NDArray[np.floating] = np.empty(shape, dtype_of(manifest.config))
     crops: Crops = {}
     used = 0
     for entry in manifest.files:
@@ -172,7 +179,7 @@ def _read_table(store: Store, folder: str, name: str) -> pa.Table:
 
 
 def _take_rows(
-    table: pa.Table, wanted: set[str], array: NDArray[np.float16], used: int, crops: Crops
+    table: pa.Table, wanted: set[str], array: NDArray[np.floating], used: int, crops: Crops
 ) -> int:
     """Copy the rows of wanted videos behind the `used` ones; the new number of used rows."""
     if not table.num_rows:

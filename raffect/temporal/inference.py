@@ -148,14 +148,14 @@ def predict_features(
     assert features.shape == (len(frames), bundle.feature_dim)
     rows = np.arange(len(frames), dtype=np.int64)
     timelines = build_timelines(["video"], {"video": (frames, rows)}, {}, min_length=length)
-    stored = np.ascontiguousarray(features, dtype=np.float16)
+    stored = np.ascontiguousarray(features)
     return predict(bundle.model, bundle.config, stored, timelines)[0].astype(np.float64)
 
 
 def predict(
     model: TemporalModel,
     config: TemporalConfig,
-    features: NDArray[np.float16] | Tensor,
+    features: NDArray[np.floating] | Tensor,
     timelines: Timelines,
     reducer: Reducer = LOCAL,
 ) -> list[NDArray[np.float32]]:

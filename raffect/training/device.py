@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 import torch
 
-from raffect.config import Device, RunConfig
+from raffect.config import Device, FeatureRunConfig, RunConfig
 from raffect.errors import SettingsError
 
 
@@ -30,10 +30,31 @@ def choose_device(wanted: Device) -> torch.device:
     return torch.device(wanted)
 
 
-def autocast(run: RunConfig, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision as the settings say; `auto` is bfloat16 on GPUs, float32 on CPUs."""
-    use = run.precision == "bfloat16" or (run.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use)
+def mixed_type(run: RunConfig | FeatureRunConfig, device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision, None for float32 alone; `auto` mixes in training on GPUs."""
+    if run.precision == "auto":
+        trains = isinstance(run, RunConfig)
+        return torch.bfloat16 if trains and device.type == "cuda" else None
+    return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(run.precision)
+
+
+def autocast(
+    run: RunConfig | FeatureRunConfig, device: torch.device
+) -> AbstractContextManager[object]:
+    """Mixed precision as the settings say."""
+    mixed = mixed_type(run, device)
+    return torch.autocast(device.type, dtype=mixed or torch.bfloat16, enabled=mixed is not None)
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Convolutions in whole float32 on GPUs, where cuDNN cuts factors to TF32's 10 bits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

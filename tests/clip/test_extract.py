@@ -8,16 +8,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raffect.clip.encoder import FrameEncoder, build_encoder, to_images
-from raffect.clip.extract import extract
+from raffect.affwild2.tasks import Task
+from raffect.clip.encode import encode_crops
+from raffect.clip.encoder import FrameEncoder, build_encoder, load_encoder, to_images
+from raffect.clip.extract import _Encoder, extract
 from raffect.clip.images import decode_batch
+from raffect.clip.layers import use_layer
 from raffect.config import ExtractConfig
 from raffect.context import Context
-from raffect.errors import ConflictError, NotThereError, SettingsError
+from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
 from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
+from raffect.store.stage import StagePart
+from raffect.temporal.data import load_task_data
 from tests.clip.clip_data import tiny_config, to_bytes
 
 pytestmark = pytest.mark.ray
@@ -27,13 +32,17 @@ CONFIG_SMALL = ExtractConfig(batch_size=32)
 @pytest.fixture
 def encoder(dataset: Store) -> FrameEncoder:
     encoder = build_encoder(tiny_config().encoder).eval()
+    write_encoder(dataset, encoder)
+    return encoder
+
+
+def write_encoder(dataset: Store, encoder: FrameEncoder) -> None:
     stage = Stage(dataset, encoder_folder("clip"), "encoder", {}, {})
     parts = [
         stage.write_part(ENCODER_WEIGHTS, to_bytes(encoder)),
         stage.write_part(CONFIG, json.dumps(encoder.describe()).encode()),
     ]
     stage.finish(parts)
-    return encoder
 
 
 def read(store: Store, key: str):
@@ -99,12 +108,42 @@ def test_an_interrupted_extraction_makes_only_what_is_missing(
     assert extract(dataset, "clip", "f", CONFIG_SMALL) == manifest
 
 
+def test_a_shard_is_encoded_at_the_layer_and_in_the_type_that_are_asked_for(dataset: Store):
+    strong = build_encoder(tiny_config().encoder).eval()
+    with torch.no_grad():
+        strong.visual.proj *= 1e6
+    write_encoder(dataset, strong)
+    wide = override(CONFIG_SMALL, {"dtype": "float32", "layer": "penultimate"})
+    for config, layer in ((wide, "penultimate"), (override(wide, {"layer": "projected"}), None)):
+        folder, plan = f"features/{layer}", {"encoder": "clip", **config.identity()}
+        sources = {"dataset": read_manifest(dataset, "dataset").digest()}
+        stage = Stage(dataset, folder, "features", plan, sources)
+        actor = _Encoder(stage, "clip", config)
+        shards = [actor({"shard": [f"frames/0000{n}.parquet"]})["part"][0] for n in (0, 1)]
+        parts = [StagePart.model_validate_json(text) for text in shards]
+        stage.finish(parts, {"rows": 228, "dim": parts[0].facts["dim"]})
+        data = load_task_data(dataset, str(layer), Task.EXPR)
+        assert data.features.dtype == np.float32
+        assert data.features.shape[1] == (128 if layer else 64)
+        assert data.lineage["extract"].get("layer") == layer
+        assert data.lineage["extract"]["dtype"] == "float32"
+        jpegs = read(dataset, "dataset/frames/00000.parquet")["jpeg"].to_pylist()[:19]
+        encoder = use_layer(load_encoder(dataset, "clip"), config.layer)
+        np.testing.assert_allclose(
+            data.features[:19], encode_crops(encoder, jpegs, config), rtol=1e-3
+        )
+
+
 def test_mistakes_are_one_message(ray_local: None, dataset: Store, encoder: FrameEncoder):
     with pytest.raises(NotThereError, match="clip"):
         extract(dataset, "other", "f", CONFIG_SMALL)
     with pytest.raises(SettingsError, match="cuda"):
         extract(dataset, "clip", "f", override(CONFIG_SMALL, {"run.device": "cuda"}))
     assert dataset.names("features") == []
-    extract(dataset, "clip", "f", CONFIG_SMALL)
+    with torch.no_grad():
+        encoder.visual.proj *= 1e6
+    write_encoder(dataset, encoder)
+    with pytest.raises(DataError, match=r"of 114 of 114 crops, v0[01]/00001\.jpg the first"):
+        extract(dataset, "clip", "f", CONFIG_SMALL)
     with pytest.raises(ConflictError, match="batch_size"):
         extract(dataset, "clip", "f", ExtractConfig(batch_size=16))
