@@ -188,8 +188,11 @@ def _read_zip(path: Path) -> Checkpoint:
 
 def _load_torch(path: Path, mapped: bool) -> Any:
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        # By a path, torch.load decides by the name's ending; only by a path it maps into memory.
+        by_path = mapped and path.suffix != ".safetensors"
+        with torch.serialization.safe_globals(_HARMLESS), path.open("rb") as file:
+            source: Any = path if by_path else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=by_path)
     except pickle.UnpicklingError as error:
         unsafe: list[str] = []
         if mapped:

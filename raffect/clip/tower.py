@@ -44,7 +44,7 @@ ARCHITECTURES = Path(__file__).with_name("architectures")
 _SHOWN = 12
 """How many architectures a message names."""
 _NO_TEXT = {
-    "text_cfg": {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 0},
+    "text_cfg": {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1},
     "custom_text": True,
 }
 

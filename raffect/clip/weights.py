@@ -38,7 +38,7 @@ def find_weights(config: EncoderConfig) -> str | Path | None:
     found = _find(config)
     tags = open_clip.list_pretrained_tags_by_model(config.model)
     given = config.weights_of
-    if given is None or (given == PLAIN and isinstance(found, Path)):
+    if given is None:
         return found
     if not isinstance(found, Path) or is_repository(config.model):
         raise SettingsError(
@@ -47,7 +47,7 @@ def find_weights(config: EncoderConfig) -> str | Path | None:
             "encoder.weights_of with a local file as --pretrained",
             "Leave encoder.weights_of out.",
         )
-    if not open_clip.is_pretrained_cfg(config.model, given):
+    if given != PLAIN and not open_clip.is_pretrained_cfg(config.model, given):
         raise SettingsError(
             f"encoder.weights_of = {given!r}: {config.model} has no such tag.",
             f"{', '.join(tags) or 'no tags of open_clip'}; or {PLAIN}",
@@ -116,9 +116,10 @@ def read_repository(name: str) -> dict[str, Any]:
         else:
             path = Path(place).expanduser() / REPOSITORY_CONFIG
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and isinstance(found.get("model_cfg"), dict):
+        model = found.get("model_cfg") if isinstance(found, dict) else None
+        if isinstance(model, dict) and {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
             return found
-        what = "has no model_cfg"
+        what = "has no model_cfg with embed_dim, vision_cfg and text_cfg"
     except OSError as error:
         raise NotThereError(
             f"{name} has no {REPOSITORY_CONFIG} that can be read: {_short(first_line(error))}",
@@ -128,7 +129,11 @@ def read_repository(name: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         what = f"is no JSON: {first_line(error)}"
-    raise SettingsError(
+    raise _not_built(name, what)
+
+
+def _not_built(name: str, what: str) -> SettingsError:
+    return SettingsError(
         f"{name} is no model that open_clip can build: its {REPOSITORY_CONFIG} {what}.",
         f"a {REPOSITORY_CONFIG} with model_cfg and preprocess_cfg",
         "Give another --model.",
@@ -178,6 +183,9 @@ def explained(config: EncoderConfig) -> Iterator[None]:
     except (MemoryError, RaffectError):
         raise
     except Exception as error:
+        if is_repository(config.model) and config.image_size is None:
+            what = f"fails with {_short(first_line(error))}"
+            raise _not_built(config.model, what) from error
         if config.image_size is None:
             raise
         raise SettingsError(
