@@ -115,7 +115,7 @@ def read_repository(name: str) -> dict[str, Any]:
                 path = Path(download_pretrained_from_hf(place, filename=REPOSITORY_CONFIG))
         else:
             path = Path(place).expanduser() / REPOSITORY_CONFIG
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         model = found.get("model_cfg") if isinstance(found, dict) else None
         if isinstance(model, dict) and {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
             return found
