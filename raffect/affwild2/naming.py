@@ -54,8 +54,8 @@ class ProblemKind(StrEnum):
     SAME = "a second file for a frame"
     TWICE = "also in an earlier root, which is used"
     EMPTY = "a video's folder without crops"
-    NO_SPLIT = "neither Train_Set nor Validation_Set in a challenge's folder"
-    NO_LABELS = "not the name of an annotation file (VIDEO.txt)"
+    NO_SPLIT = "neither Train_Set nor Validation_Set"
+    NO_LABELS = "not the name of a label file (VIDEO.txt)"
     COPY = "a copy of the annotation file beside it"
 
 
@@ -131,7 +131,9 @@ def read_name(name: str) -> CropName | None:
     """The parts of a crop's name; None if it has no frame's number before its ending."""
     match = _CROP.fullmatch(name)
     # "1.04.jpg" is a time, not frame 4, and "-1.jpg" a number below 0.
-    return CropName(*match.groups()) if match and not _NO_PREFIX.fullmatch(match[1]) else None
+    if match is None or (match[1] and _NO_PREFIX.fullmatch(match[1])):
+        return None
+    return CropName(*match.groups())
 
 
 def is_system(name: str) -> bool:
