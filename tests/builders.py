@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, crop_name
+from raffect.store import Store
 
 DEFAULT_ROOT = "cropped_aligned"
 
@@ -60,6 +61,15 @@ class RawTree:
         text = newline.join([SPECS[task].header, *rows]) + newline
         path.write_bytes(text.encode())
         return path
+
+
+def upload(folder: Path, store: Store) -> None:
+    """Copy a tree into a bucket as a console does it: an empty object stands for each folder."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        key = store.path(path.relative_to(folder).as_posix())
+        files[f"{key}/" if path.is_dir() else key] = b"" if path.is_dir() else path.read_bytes()
+    store.filesystem.pipe(files)
 
 
 def quirky_tree(folder: Path) -> RawTree:

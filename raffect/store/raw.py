@@ -18,7 +18,6 @@ from typing import NamedTuple, TypeVar
 
 from raffect.errors import StoreError
 from raffect.store.filesystem import VERSION, locate
-from raffect.store.retry import patiently
 from raffect.store.store import Store
 from raffect.store.translate import translated
 from raffect.text import size_text
@@ -175,7 +174,7 @@ class RawFolder:
         Raises:
             FileNotFoundError: It is not there (any more).
             OSError: It can't be read, or (EFBIG) has more bytes than the limit.
-            StoreError: The bucket can't be reached, for a minute.
+            StoreError: The bucket can't be reached.
         """
         path = f"{self.uri}/{name}"
         if self.is_local:
@@ -187,7 +186,7 @@ class RawFolder:
                 # read() takes memory for as many bytes as it is asked for.
                 data = file.read(min(found.st_size, limit) + 1)
         else:
-            data = patiently(lambda: self._get(path.removeprefix("s3://"), limit + 1))
+            data = self._get(path.removeprefix("s3://"), limit + 1)
         if len(data) > limit:
             raise OSError(errno.EFBIG, f"a file above {size_text(limit)}", path)
         return data

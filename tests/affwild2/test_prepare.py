@@ -18,9 +18,9 @@ from raffect.affwild2.prepare import prepare
 from raffect.affwild2.tasks import Split, Task
 from raffect.context import Context
 from raffect.errors import ConflictError, DataError, SettingsError, StoreError
-from raffect.store import DATASET, Manifest, Store
+from raffect.store import DATASET, Manifest, Store, read_manifest
 from raffect.store.manifest import has_manifest
-from tests.builders import QUIRKY_COUNTS, QUIRKY_ROOTS, RawTree, quirky_tree
+from tests.builders import QUIRKY_COUNTS, QUIRKY_ROOTS, RawTree, quirky_tree, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -229,18 +229,22 @@ def test_crops_of_which_none_can_be_read_are_no_dataset(store: Store, tmp_path: 
 
 
 @pytest.mark.long
-def test_it_works_on_s3(s3_store: Store, tree: RawTree) -> None:
+def test_it_works_on_s3(store: Store, s3_store: Store, tree: RawTree) -> None:
+    """Crops in a bucket, and the store, too: the same dataset as from folders."""
+    local = run(store, tree)
+    upload(tree.folder, s3_store)
     # A process of its own: the session's workers were started without the server's credentials.
     code = (
-        "import sys; from pathlib import Path; from raffect.store import Store;"
-        "from raffect.affwild2.prepare import prepare; *roots, last = map(Path, sys.argv[2:]);"
-        "prepare(Store(sys.argv[1]), roots, last, shard_bytes=8000)"
+        "import sys; from raffect.store import Store; from raffect.affwild2.prepare import prepare;"
+        "*roots, last = sys.argv[2:]; prepare(Store(sys.argv[1]), roots, last, shard_bytes=8000)"
     )
-    roots = [str(tree.root(name)) for name in QUIRKY_ROOTS]
-    command = [sys.executable, "-c", code, s3_store.uri, *roots, str(tree.annotations)]
+    roots = [s3_store.where(name) for name in QUIRKY_ROOTS]
+    target = Store(s3_store.where("store"))
+    command = [sys.executable, "-c", code, target.uri, *roots, str(tree.annotations)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert check(s3_store) == QUIRKY_COUNTS
-    assert len(s3_store.files("dataset/frames")) == 4
-    again = run(s3_store, tree)
-    assert again.counts == QUIRKY_COUNTS
+    manifest = read_manifest(target, DATASET)
+    assert (manifest.digest(), manifest.notes) == (local.digest(), local.notes)
+    assert check(target) == QUIRKY_COUNTS
+    assert len(target.files("dataset/frames")) == 4
+    assert run(target, tree).counts == QUIRKY_COUNTS

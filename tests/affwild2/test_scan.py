@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 
 from raffect.affwild2.naming import ProblemKind
-from raffect.affwild2.scan import scan
+from raffect.affwild2.scan import SYNTHETIC_MARKER, is_synthetic, scan
+from raffect.affwild2.tasks import crop_name
 from raffect.errors import DataError
-from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree
+from raffect.store import Store
+from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree, upload
 
 
 def test_finds_the_crops_of_every_video_in_every_root(tmp_path: Path) -> None:
@@ -211,3 +214,48 @@ def nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(mine)
+
+
+def test_a_bucket_is_the_same_dataset_as_the_folder(tmp_path: Path, s3_store: Store) -> None:
+    tree = quirky_tree(tmp_path)
+    tree.crops("a b 50% #1 ?*[x]", [1, 2])
+    upload(tree.folder, s3_store)
+    local = scan([tree.root(name) for name in QUIRKY_ROOTS])
+    found = scan([s3_store.where(f"{name}/") for name in QUIRKY_ROOTS])
+    assert found.digest() == local.digest()
+    assert found.lost == local.lost
+    assert found.problems == local.problems
+    for video in found.videos:
+        for index, size in enumerate(video.sizes.tolist()):
+            folder, name = video.file(index)
+            assert len(folder.read(name, 10**6)) == size
+
+
+def test_whether_a_bucket_is_synthetic_is_beside_its_root(s3_store: Store) -> None:
+    s3_store.write_bytes("real/crops/v/00001.jpg", jpeg())
+    s3_store.write_bytes(f"drawn/{SYNTHETIC_MARKER}", b"{}")
+    s3_store.write_bytes("drawn/crops/v/00001.jpg", jpeg())
+    assert is_synthetic(s3_store.where("drawn/crops/"))
+    assert is_synthetic(s3_store.where("drawn"))
+    assert not is_synthetic(s3_store.where("real/crops"))
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v/00001.jpg"])
+def test_a_bucket_without_crops_is_refused_as_it_was_typed(s3_store: Store, end: str) -> None:
+    s3_store.write_bytes("one/v/00001.jpg", jpeg())
+    typed = s3_store.where(("one" if "jpg" in end else "none") + end)
+    with pytest.raises(DataError) as caught:
+        scan([typed])
+    assert f"The image folder {typed} " in caught.value.got
+
+
+def test_a_listing_takes_a_request_for_each_video(
+    s3_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    crops = [f"crops/v{video}/{crop_name(n)}" for video in range(5) for n in range(1, 9)]
+    s3_store.filesystem.pipe({s3_store.path(crop): b"x" for crop in crops})
+    with caplog.at_level(logging.DEBUG, "s3fs"):
+        assert scan([s3_store.where("crops")]).crops == 40
+    calls = [message.split()[1] for message in caplog.messages if message.startswith("CALL")]
+    # The root twice: whether it is a folder is asked first, of all roots.
+    assert calls == ["list_objects_v2"] * (2 + 5)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import pickle
 import tracemalloc
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from raffect.affwild2.shards import plan_shards, read_crop, write_shard
 from raffect.errors import DataError
 from raffect.store import DATASET, Stage, Store
 from raffect.store.raw import RawFolder
-from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree
+from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree, upload
 
 
 def video_of(name: str, size: int) -> VideoCrops:
@@ -154,4 +156,41 @@ def test_a_crop_that_a_worker_does_not_see_is_an_error(tmp_path: Path, store: St
     with pytest.raises(DataError, match=r"00002\.jpg") as caught:
         write_shard(Stage(store, DATASET, "dataset", {}, {}), shard)
     assert "same path" in caught.value.allowed
+    assert not store.files("dataset/frames")
+
+
+def test_a_bucket_makes_the_same_shard_with_one_request_a_crop(
+    tmp_path: Path, store: Store, s3_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = quirky_tree(tmp_path)
+    tree.crops("a b 50% #1 ?*[x]", [1, 2])
+    (tree.root() / "99" / "frame_00002.jpg").write_bytes(b"")
+    upload(tree.folder, s3_store)
+    parts = []
+    for place, roots in (
+        ("folder", [tree.root(name) for name in QUIRKY_ROOTS]),
+        ("bucket", [s3_store.where(name) for name in QUIRKY_ROOTS]),
+    ):
+        stage = Stage(Store(f"{store.uri}/{place}"), DATASET, "dataset", {}, {})
+        [shard] = plan_shards(scan(roots).videos, 10**9)
+        travelled = pickle.loads(pickle.dumps(shard))
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "s3fs"):
+            parts.append(write_shard(stage, travelled))
+    assert parts[0] == parts[1]
+    calls = [message.split()[1] for message in caplog.messages if message.startswith("CALL")]
+    assert calls == ["get_object"] * shard.crops
+
+
+def test_an_object_that_goes_after_the_scan_is_an_error_with_advice(
+    store: Store, s3_store: Store
+) -> None:
+    for frame in (1, 2):
+        s3_store.write_bytes(f"crops/a/{frame:05d}.jpg", jpeg())
+    [shard] = plan_shards(scan([s3_store.where("crops/")]).videos, 10**9)
+    s3_store.delete("crops/a/00002.jpg")
+    with pytest.raises(DataError, match=r"00002\.jpg") as caught:
+        write_shard(Stage(store, DATASET, "dataset", {}, {}), shard)
+    assert s3_store.where("crops/a/00002.jpg") in caught.value.got
+    assert "--overwrite" in caught.value.next_step
     assert not store.files("dataset/frames")
