@@ -235,8 +235,9 @@ def test_it_works_on_s3(store: Store, s3_store: Store, tree: RawTree) -> None:
     upload(tree.folder, s3_store)
     # A process of its own: the session's workers were started without the server's credentials.
     code = (
-        "import sys; from raffect.store import Store; from raffect.affwild2.prepare import prepare;"
-        "*roots, last = sys.argv[2:]; prepare(Store(sys.argv[1]), roots, last, shard_bytes=8000)"
+        "import sys; from raffect.store import Store;"
+        "from raffect.affwild2.prepare import prepare; *roots, last = sys.argv[2:];"
+        "prepare(Store(sys.argv[1]), roots, last, shard_bytes=8000)"
     )
     roots = [s3_store.where(name) for name in QUIRKY_ROOTS]
     target = Store(s3_store.where("store"))
