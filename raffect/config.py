@@ -38,7 +38,7 @@ class FeatureRunConfig(Machine):
     """Where and how features are computed.
 
     `auto` is float32 on every device, so that a CPU gives what a GPU gave. Measured against it on
-    CPUs (tests/clip/test_encode.py): float16 autocast is .04 to .3 % off with twelve towers, up
+    CPUs (tests/clip/test_encoding.py): float16 autocast is .04 to .3 % off with twelve towers, up
     to 6 % where attention is sharp; bfloat16 eight times as much.
     """
 

@@ -9,8 +9,8 @@ import pytest
 
 from raffect.affwild2.predictions import read_predictions
 from raffect.affwild2.tasks import Task
-from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import build_encoder, load_encoder
+from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
 from raffect.config import EncoderConfig, ExtractConfig
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError

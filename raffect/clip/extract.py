@@ -14,8 +14,8 @@ import ray.data
 
 from raffect.affwild2.shards import frames_files
 from raffect.affwild2.tasks import image_location
-from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import load_encoder
+from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote

@@ -16,8 +16,8 @@ from raffect.affwild2.naming import (
     refuse_frame_zero,
 )
 from raffect.affwild2.tasks import name_fault
-from raffect.clip.encode import encode_pixels
 from raffect.clip.encoder import FrameEncoder
+from raffect.clip.encoding import encode_pixels
 from raffect.clip.images import UnreadableImageError, decode
 from raffect.config import ExtractConfig
 from raffect.context import Progress, ignore

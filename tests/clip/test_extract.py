@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from raffect.affwild2.tasks import Task
-from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import FrameEncoder, build_encoder, load_encoder, to_images
+from raffect.clip.encoding import encode_crops
 from raffect.clip.extract import _Encoder, extract
 from raffect.clip.images import decode_batch
 from raffect.clip.layers import use_layer

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import FrameEncoder, build_encoder
+from raffect.clip.encoding import encode_crops
 from raffect.clip.folder import encode_folder, find_crops
 from raffect.config import ExtractConfig
 from raffect.errors import DataError, NotThereError

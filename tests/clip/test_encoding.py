@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from raffect.clip.encode import encode_crops
 from raffect.clip.encoder import FrameEncoder, build_encoder, to_images
+from raffect.clip.encoding import encode_crops
 from raffect.clip.images import decode_batch
 from raffect.config import EncoderConfig, ExtractConfig, FeatureRunConfig, RunConfig
 from raffect.errors import DataError
