@@ -148,20 +148,21 @@ def find_annotations(
     check_root(RawFolder.of(root, "--annotations"), "annotation", layout(tasks), _CHECK_ROOT)
     found: list[AnnotationFile] = []
     problems = [] if left_out is None else left_out
+    inside = {entry.name: entry for entry in _list(root)}
     for each in tasks:
         of_task: list[AnnotationFile] = []
-        for folder in SPECS[each].folders:
-            for entry in _list(root / folder):
-                split = _SPLITS.get(entry.name)
-                if split is None:
-                    place = printable(f"{root.name}/{folder}/{entry.name}")
-                    problems.append(Problem(ProblemKind.NO_SPLIT, place))
-                else:
-                    of_task += _list_split(root / folder / entry.name, each, split, problems)
+        for name in SPECS[each].folders:
+            folder = root / name
+            if _is_folder(inside.get(name), root, problems):
+                for entry in _list(folder):
+                    if entry.name not in _SPLITS:
+                        place = printable(f"{root.name}/{name}/{entry.name}")
+                        problems.append(Problem(ProblemKind.NO_SPLIT, place))
+                    elif _is_folder(entry, folder, problems):
+                        of_task += _list_split(folder / entry.name, each, problems)
         found += sorted(of_task, key=lambda file: file.video)
     if not found:
-        inside = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-        holds = f"it holds {printable(listed(inside))}" if inside else "it is empty"
+        holds = f"it holds {printable(listed(list(inside)))}" if inside else "it is empty"
         of = f" of {task.value}" if task else ""
         raise DataError(
             f"The folder {root} holds no annotation file{of} ({holds}).",
@@ -183,9 +184,15 @@ def _list(folder: Path) -> list[Entry]:
     return [entry for entry in entries if not is_system(entry.name)]
 
 
-def _list_split(
-    folder: Path, task: Task, split: Split, problems: list[Problem]
-) -> list[AnnotationFile]:
+def _is_folder(entry: Entry | None, parent: Path, problems: list[Problem]) -> bool:
+    """Whether a folder is there that has to be one; a link to nowhere is a problem."""
+    if entry is not None and entry.kind is not EntryKind.FOLDER:
+        kind = ProblemKind.BROKEN if entry.kind is EntryKind.BROKEN else ProblemKind.NO_SPLIT
+        problems.append(Problem(kind, printable(f"{parent.name}/{entry.name}")))
+    return entry is not None and entry.kind is EntryKind.FOLDER
+
+
+def _list_split(folder: Path, task: Task, problems: list[Problem]) -> list[AnnotationFile]:
     entries = _list(folder)
     names = {entry.name for entry in entries}
     files = []
@@ -198,7 +205,7 @@ def _list_split(
         elif copy and f"{copy[1]}.txt" in names:
             left_out[ProblemKind.COPY].append(entry.name)
         else:
-            files.append(AnnotationFile(task, split, stem, folder / entry.name))
+            files.append(AnnotationFile(task, _SPLITS[folder.name], stem, folder / entry.name))
     place = f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}"
     problems += [
         Problem(kind, printable(f"{place}/{names[0]}"), len(names))

@@ -309,6 +309,20 @@ def test_what_is_no_annotation_file_is_left_out_and_listed(tmp_path: Path) -> No
     )
 
 
+def test_folders_that_are_links_to_nowhere_are_listed(tmp_path: Path) -> None:
+    tree = RawTree(tmp_path)
+    tree.annotate(Task.VA, Split.TRAIN, "a", ["0,0"])
+    (tree.annotations / "AU_Detection_Challenge").symlink_to(tmp_path / "unmounted")
+    split = tree.annotations / "VA_Estimation_Challenge" / "Validation_Set"
+    split.symlink_to(split)
+    left_out: list[Problem] = []
+    assert len(find_annotations(tree.annotations, left_out=left_out)) == 1
+    assert left_out == [
+        Problem(ProblemKind.BROKEN, "VA_Estimation_Challenge/Validation_Set"),
+        Problem(ProblemKind.BROKEN, "annotations/AU_Detection_Challenge"),
+    ]
+
+
 def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     tree = RawTree(tmp_path)
     tree.annotate(Task.VA, Split.TRAIN, os.fsdecode(b"Jos\xe9"), ["0,0"])
