@@ -5,7 +5,7 @@ What makes a model worse without anybody noticing is a warning: videos that lose
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +29,7 @@ _KINDS = {
     "losing": ("videos that lose a tenth of their crops", True),
     "annotated_without_crops": ("annotated videos without crops", True),
     "few_crops": ("videos that mostly lack crops", True),
+    "outside_crops": ("videos labelled far beyond their crops", True),
     "far_beyond": ("videos with too few lines of labels", True),
     "shifted": ("no crop 0 despite --first-frame 0", True),
     "unreadable": ("crops that can't be read", False),
@@ -78,22 +79,20 @@ def find_odd(
         total = crops.get(name, 0) + scanned.lost.get(name, 0)
         if count * TENTH > total:
             losing.append(f"{name} ({count:,} of {total:,})")
-    few, beyond, far = _compare(annotated, readable)
+    compared, past = _compare(annotated, readable)
     starts = [int(video.frames[0]) for video in scanned.videos]
     shifted = []
     if scanned.first_frame != FIRST_FRAME and FIRST_FRAME not in starts:
         first = scanned.videos[0]
         shifted = [printable(f"{first.video}/{first.file(0)[1]}")]
-    ends = [image_location(name, frame) for name, (frame, _) in beyond.items()]
     findings = [
         _of("losing", losing),
         _of("annotated_without_crops", without),
-        _of("few_crops", few),
-        _of("far_beyond", far),
+        *(_of(kind, names) for kind, names in compared.items() if kind != "beyond_labels"),
         _of("shifted", shifted),
         *_of_problems(problems),
         _of("unreadable", [f"{path}: {why}" for path, why in sorted(unreadable.items())]),
-        _of("beyond_labels", ends, sum(count for _, count in beyond.values())),
+        _of("beyond_labels", compared.get("beyond_labels", []), past),
         _of("crops_without_annotations", unlabelled),
     ]
     return _told(findings)
@@ -125,31 +124,38 @@ def _of_problems(problems: Sequence[Problem]) -> list[Finding]:
 def _compare(
     annotated: Mapping[str, Sequence[tuple[Task, VideoLabels]]],
     readable: Mapping[str, NDArray[np.int32]],
-) -> tuple[list[str], dict[str, tuple[int, int]], list[str]]:
-    """Videos of few crops, the first crop past each video's labels and how many, and far ones.
+) -> tuple[dict[str, list[str]], int]:
+    """Videos whose crops do not fit their labels, by kind, and how many crops are past all labels.
 
-    Usually there is one line more than the video has frames; with tasks of different lengths the
+    Usually there is one line more than the video has frames. Of tasks of different lengths the
     shortest counts.
     """
-    few, far = [], []
-    beyond: dict[str, tuple[int, int]] = {}
+    odd: dict[str, list[str]] = defaultdict(list)
+    past = 0
     for name, tasks in annotated.items():
         frames = readable.get(name)
         if frames is None or not len(frames):
             continue
         for task, video in tasks:
-            valid, lines = int(video.valid.sum()), len(video.valid)
-            covered = int(video.valid[frames[frames <= lines] - 1].sum())
+            first, last = int(frames[0]), int(frames[-1])
+            valid = int(video.valid.sum())
+            covered = int(video.valid[frames[frames <= len(video.valid)] - 1].sum())
+            outside = int(video.valid[: first - 1].sum() + video.valid[last + 1 :].sum())
             if covered * 2 < valid:
-                few.append(f"{name} ({task.value}: {covered:,} of {valid:,})")
+                odd["few_crops"].append(f"{name} ({task.value}: {covered:,} of {valid:,})")
+                break
+            if outside * TENTH > valid:
+                odd["outside_crops"].append(f"{name} ({task.value}: {outside:,} of {valid:,})")
                 break
         lines, shortest = min((len(video.valid), task.value) for task, video in tasks)
-        past = frames[frames > lines]
-        if len(past):
-            beyond[name] = int(past[0]), len(past)
-        if len(past) * TENTH > len(frames):
-            far.append(f"{name} ({shortest}: {len(past):,} of {len(frames):,})")
-    return few, beyond, far
+        beyond = frames[frames > lines]
+        past += len(beyond)
+        if len(beyond):
+            odd["beyond_labels"].append(image_location(name, int(beyond[0])))
+        if len(beyond) * TENTH > len(frames):
+            count = f"{len(beyond):,} of {len(frames):,}"
+            odd["far_beyond"].append(f"{name} ({shortest}: {count})")
+    return odd, past
 
 
 def findings_of(manifest: Manifest) -> list[Finding]:

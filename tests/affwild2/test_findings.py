@@ -93,7 +93,9 @@ def test_counts_are_exact_where_names_are_not_all_kept(tmp_path: Path) -> None:
         (shorter(12), {}),
         (shorter(11), {"beyond_labels": (1, False)}),
         (shorter(10), {"beyond_labels": (2, False), "far_beyond": (1, True)}),
-        (shorter(24), {}),
+        # Lines after the last crop and the one that is usual: of 14 one, of 15 two.
+        (shorter(14), {}),
+        (shorter(15), {"outside_crops": (1, True)}),
         (shorter(25), {"few_crops": (1, True)}),
     ],
 )
@@ -104,6 +106,19 @@ def test_a_tenth_of_a_video_makes_a_warning(
     change(tree)
     found = odd(tree)
     assert {kind: (f.count, f.warning) for kind, f in found.items()} == kinds
+
+
+def test_crops_numbered_from_another_frame_on_are_a_warning(tmp_path: Path) -> None:
+    tree = whole_tree(tmp_path)
+    tree.crops("c", range(1001, 1041))
+    tree.annotate(Task.AU, Split.TRAIN, "c", [",".join("0" * 12)] * 1041)
+    tree.crops("d", range(5, 41))
+    tree.annotate(Task.AU, Split.TRAIN, "d", [",".join("0" * 12)] * 41)
+    tree.crops("e", range(6, 41))
+    tree.annotate(Task.AU, Split.TRAIN, "e", [",".join("0" * 12)] * 41)
+    found = odd(tree)
+    assert found["few_crops"].names == ("c (au: 40 of 1,041)",)
+    assert found["outside_crops"].names == ("e (au: 5 of 41)",)
 
 
 def test_videos_that_are_lost_as_a_whole(tmp_path: Path) -> None:
