@@ -119,7 +119,7 @@ def predict(
         )
         bar.tell(f"{done.frames:,} frames")
     for file in done.skipped[:10]:
-        screen.say(f"  skipped {file}")
+        screen.path(f"  skipped {file}")
     if len(done.skipped) > 10:
         screen.say(f"  and {len(done.skipped) - 10} more files")
     screen.path(f"{out} is ready.")
