@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from raffect.text import (
@@ -10,9 +12,11 @@ from raffect.text import (
     first_line,
     listed,
     numbers_text,
+    printable,
     score_text,
     short_names,
     short_value,
+    shortened,
     size_text,
 )
 
@@ -97,3 +101,27 @@ def test_sizes(count, text):
 def test_a_long_list_is_cut():
     assert listed(["a", "b"]) == "a, b"
     assert listed(["a", "b", "c"], most=1) == "a, and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("José 1.jpg", "José 1.jpg"),
+        ("caf\udce9", "caf\\xe9"),
+        ("a\nb\t", "a\\nb\\t"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\u2028\ud800", "\\u2028\\ud800"),
+        (os.fsdecode(b"\xff\xfe"), "\\xff\\xfe"),
+    ],
+)
+def test_names_that_no_terminal_can_show_are_escaped(name: str, text: str):
+    assert printable(name) == text
+    assert printable(name).encode()
+
+
+@pytest.mark.parametrize(
+    ("most", "text"), [(9, "abcdefghi"), (10, "abcdefghi"), (8, "abcd…ghi"), (5, "ab…hi")]
+)
+def test_a_long_name_loses_its_middle(most: int, text: str):
+    assert shortened("abcdefghi", most) == text
+    assert len(text) <= most

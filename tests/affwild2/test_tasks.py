@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from raffect.affwild2.predictions import VideoPredictions, read_predictions, write_predictions
 from raffect.affwild2.tasks import (
     SPECS,
     Split,
     Task,
     crop_name,
     image_location,
+    name_fault,
     parse_split,
     parse_task,
     source_of,
@@ -71,3 +78,33 @@ def test_names_are_taken_in_any_case():
 def test_an_unknown_split_is_refused():
     with pytest.raises(SettingsError, match="train, validation"):
         parse_split("test")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("28-30-1280x720-1", None),
+        ('José\'s [take 2] "ü" 日本', None),
+        ("caf\udce9", "not UTF-8"),
+        ("a,b", "comma"),
+        ("a\nb", "line end"),
+        ("a\x85b", "control"),
+        ("a\u2028b", "line end"),
+        (" a", "space"),
+        ("a\u00a0", "space"),
+    ],
+)
+def test_names_that_no_video_can_have(name: str, fault: str | None):
+    found = name_fault(name)
+    assert found is None if fault is None else fault in str(found)
+
+
+@given(st.text(st.characters(exclude_characters="/\0"), min_size=1))
+def test_a_name_without_fault_comes_back_from_a_predictions_file(name: str):
+    if name_fault(name) is None:
+        one = VideoPredictions(name, np.array([1], np.int32), np.array([[0.5, -0.5]]))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "p.csv"
+            write_predictions(path, Task.VA, [one])
+            [(read, predictions)] = read_predictions(path, Task.VA).items()
+        assert read == predictions.video == name
