@@ -127,19 +127,28 @@ def _unknown(
 ) -> UnknownFactsError:
     names = [field.name for field in fields(Facts)]
     differ = [name for name in names if len({getattr(each, name) for each in possible}) > 1]
-    groups: dict[tuple[object, ...], list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for tag, facts in tags.items():
-        groups.setdefault(tuple(getattr(facts, name) for name in differ), []).append(tag)
+        groups.setdefault(", ".join(_say(name, facts) for name in differ), []).append(tag)
     listed = "; ".join(
-        f"{', '.join(group[:_SHOWN])}{', ...' if len(group) > _SHOWN else ''}"
-        for group in groups.values()
+        f"{said}: {', '.join(group[:_SHOWN])}{', ...' if len(group) > _SHOWN else ''}"
+        for said, group in groups.items()
     )
     return UnknownFactsError(
         f"The weights file {path} does not say what it was trained with, and weights of {model} "
         f"differ in it: {', '.join(_WORDS[name] for name in differ)}.",
-        f"the tag of open_clip whose weights they are or began as ({listed}), or {PLAIN} (as "
-        "the architecture has it, with CLIP's mean and std)",
+        f"the tag whose weights they are or began as ({listed}), or {PLAIN} (as the architecture "
+        "has it, with CLIP's mean and std)",
         f"Give --set encoder.weights_of=TAG, or put their {REPOSITORY_CONFIG} beside the file.",
+    )
+
+
+def _say(name: str, facts: Facts) -> str:
+    value = getattr(facts, name)
+    if name == "quick_gelu":
+        return "QuickGELU" if value else "GELU"
+    return (
+        value if isinstance(value, str) else f"{name} {' '.join(f'{part:.3g}' for part in value)}"
     )
 
 

@@ -92,10 +92,10 @@ def build_tower(config: EncoderConfig, guess: bool = True) -> Tower:
         facts, unknown = facts_of_file(config, architecture, checkpoint)
     else:
         facts = facts_of_tag(config.model, architecture, str(weights))
-    if unknown is not None and not guess:
-        raise unknown
     architecture["quick_gelu"] = facts.quick_gelu
     tower = create_tower(config, architecture, facts, checkpoint)
+    if unknown is not None and not guess:
+        raise unknown
     if unknown is not None:
         warnings.warn(unknown, stacklevel=2)
     return tower

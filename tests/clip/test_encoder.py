@@ -20,6 +20,7 @@ from raffect.errors import NotThereError, RaffectError, SettingsError, StoreErro
 from raffect.store import Stage, Store, encoder_folder
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 from tests.clip.clip_data import to_bytes
+from tests.clip.weights_data import give_tags, make_clip, save_clip
 
 TINY = EncoderConfig(model="raffect-tiny", pretrained=None)
 VIT = EncoderConfig(model="raffect-tiny-vit", pretrained=None)
@@ -74,6 +75,23 @@ def test_a_described_encoder_comes_back_with_its_function():
         assert torch.equal(again(to_images(pixels)), encoder(to_images(pixels)))
     assert again.config == config
     assert again.preprocessing == encoder.preprocessing
+
+
+def test_an_encoder_of_0_1_is_built_again_as_it_was_tuned(tmp_path, monkeypatch):
+    """Its description does not name the activation, and it computed with the architecture's."""
+    give_tags(monkeypatch, save_clip(tmp_path, make_clip(quick_gelu=True)))
+    encoder = build_encoder(VIT.model_copy(update={"pretrained": "openai"})).eval()
+    description = encoder.describe()
+    assert description["quick_gelu"]
+    del description["quick_gelu"]
+    del description["encoder"]["weights_of"]
+    old = build_encoder(VIT).eval()
+    old.load_state_dict(encoder.state_dict())
+    again = restore(description, to_bytes(encoder)).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again.encode(images), old.encode(images))
+        assert not torch.equal(again.encode(images), encoder.encode(images))
 
 
 def test_a_prompt_head_starts_as_the_zero_shot_classifier():

@@ -139,8 +139,12 @@ def test_what_a_file_does_not_say_is_told_or_refused(tmp_path, monkeypatch):
     with pytest.raises(SettingsError) as caught:
         build_encoder(config(path), guess=False)
     assert str(caught.value) == str(told[0].message)
-    for words in ("mean", "way of resizing", "openai", "plain", "encoder.weights_of=TAG"):
+    for words in ("way of resizing", "QuickGELU, mean 0.481 0.458 0.408", ": openai; GELU, mean",
+                  "plain", "encoder.weights_of=TAG"):  # fmt: skip
         assert words in str(caught.value)
+    torch.save({"visual.proj": torch.zeros(3)}, path)
+    with pytest.raises(SettingsError, match="it lacks"):
+        build_encoder(config(path), guess=False)
 
 
 @pytest.mark.parametrize(

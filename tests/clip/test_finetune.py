@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import DATASET, Store, read_manifest
 from raffect.training.checkpoints import CheckpointFolder, unpack_state
 from tests.clip.clip_data import tiny_config
+from tests.clip.weights_data import give_tags, make_clip, save_clip
 
 pytestmark = pytest.mark.ray
 
@@ -53,7 +55,7 @@ def test_it_learns_and_goes_on_after_an_interruption(
     assert metrics["macro_f1"] > 0.3
     assert metrics["frames"] == {"train": 144, "validation": 54}
     assert manifest.sources == {DATASET: read_manifest(dataset, DATASET).digest()}
-    assert manifest.config == {**config.canonical(), "workers": workers}
+    assert manifest.config == {**config.identity(), "workers": workers}
     assert dataset.names("encoders/clip") == [
         "config.json", "encoder.safetensors", "manifest.json", "metrics.json", "plan.json"
     ]  # fmt: skip
@@ -61,6 +63,17 @@ def test_it_learns_and_goes_on_after_an_interruption(
     assert finetune(dataset, "clip", config, workers=workers) == manifest
     with pytest.raises(ConflictError, match="lr"):
         finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=workers)
+
+
+def test_weights_that_do_not_say_what_they_want_are_refused_before_anything_is_written(
+    dataset: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = save_clip(tmp_path, make_clip())
+    give_tags(monkeypatch)
+    config = tiny_config(**{"encoder.pretrained": str(path)})
+    with pytest.raises(SettingsError, match=r"encoder\.weights_of=TAG"):
+        finetune(dataset, "clip", config)
+    assert dataset.names("encoders/clip") == []
 
 
 def test_a_checkpoint_that_ray_train_kept_is_adopted(store: Store):
