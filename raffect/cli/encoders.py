@@ -19,16 +19,18 @@ from raffect.cli.options import (
 )
 
 DEFAULT_NAME = "clip"
+ModelOption = Annotated[
+    str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16, or raffect-tiny.")
+]
+PretrainedOption = Annotated[
+    str | None, typer.Option(help="open_clip tag, local weights file, or none.")
+]
 
 
 def finetune(
     name: Annotated[str, typer.Option(help="Name of the encoder.")] = DEFAULT_NAME,
-    model: Annotated[
-        str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16, or raffect-tiny.")
-    ] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(help="open_clip tag, local weights file, or none.")
-    ] = None,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
     workers: WorkersOption = 1,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -37,21 +39,21 @@ def finetune(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fine-tune CLIP's image tower on the expression labels (Ray Train)."""
+    """Fine-tune CLIP's image tower on the expression labels (Ray Train).
+
+    --set epochs=0 writes it as it is, without labels.
+    """
     from raffect.clip.finetune import finetune as run
     from raffect.clip.training import FinetuneEpoch
     from raffect.config import FinetuneConfig
     from raffect.context import Context
     from raffect.store import encoder_folder
 
-    extra: dict[str, object] = {}
-    if model is not None:
-        extra["encoder.model"] = model
-    if pretrained is not None:
-        extra["encoder.pretrained"] = None if pretrained.lower() == "none" else pretrained
-    chosen = settings(FinetuneConfig(), config, changes, extra)
+    chosen = settings(FinetuneConfig(), config, changes, _tower(model, pretrained))
     target, screen = begin(store, quiet)
-    with screen.stage(f"Fine-tuning {chosen.encoder.model} on expressions") as bar:
+    tower = chosen.encoder.model
+    title = f"Fine-tuning {tower} on expressions" if chosen.epochs else f"Writing {tower} as it is"
+    with screen.stage(title) as bar:
 
         def on_epoch(result: FinetuneEpoch) -> None:
             bar.tick(result["epoch"], chosen.epochs)
@@ -68,11 +70,24 @@ def finetune(
     screen.ready(target.where(encoder_folder(name)), manifest)
 
 
+def _tower(model: str | None, pretrained: str | None) -> dict[str, object]:
+    chosen: dict[str, object] = {}
+    if model is not None:
+        chosen["encoder.model"] = model
+    if pretrained is not None:
+        chosen["encoder.pretrained"] = None if pretrained.lower() == "none" else pretrained
+    return chosen
+
+
 def extract(
-    encoder: Annotated[str, typer.Option(help="Name of the encoder.")] = DEFAULT_NAME,
+    encoder: Annotated[
+        str | None, typer.Option(help="Name of the encoder.", show_default=DEFAULT_NAME)
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the features.", show_default="the encoder's")
     ] = None,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
     workers: WorkersOption = 1,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -81,14 +96,38 @@ def extract(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Turn every crop into one feature (Ray Data)."""
-    from raffect.clip.extract import extract as run
-    from raffect.config import ExtractConfig
-    from raffect.context import Context
-    from raffect.store import features_folder
+    """Turn every crop into one feature (Ray Data).
 
-    chosen = settings(ExtractConfig(), config, changes)
+    With --model or --pretrained, by that encoder as it is: it is written under the features' name.
+    """
+    from raffect.clip.extract import extract as run
+    from raffect.config import ExtractConfig, FinetuneConfig
+    from raffect.context import Context
+    from raffect.errors import SettingsError
+    from raffect.store import DATASET, encoder_folder, features_folder, read_manifest
+
+    tower = _tower(model, pretrained)
+    if tower and encoder is not None:
+        raise SettingsError(
+            "--encoder names one of the store's encoders, and --model or --pretrained another.",
+            "either of the two",
+            "Leave out --encoder: --name is what the new encoder and its features are called.",
+        )
+    # Those that say what the encoder is are settings of `finetune`.
+    its = [change for change in changes or [] if tower and change.startswith("encoder.")]
+    chosen = settings(ExtractConfig(), config, [c for c in changes or [] if c not in its])
     target, screen = begin(store, quiet)
+    if tower:
+        from raffect.clip.frozen import freeze
+
+        encoder = name or DEFAULT_NAME
+        frozen = settings(FinetuneConfig(epochs=0), None, its, tower)
+        # A store without crops is said before weights are fetched.
+        read_manifest(target, DATASET)
+        with screen.stage(f"Writing {frozen.encoder.model} as it is"):
+            made = freeze(target, encoder, frozen, Context(address, overwrite, on_note=screen.say))
+        screen.ready(target.where(encoder_folder(encoder)), made)
+    encoder = encoder or DEFAULT_NAME
     with screen.stage(f"Extracting features with {encoder}") as bar:
         context = Context(address, overwrite, bar.tick, screen.say)
         manifest = run(target, encoder, name or encoder, chosen, workers=workers, context=context)

@@ -15,6 +15,7 @@ from torch import Tensor
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
 from raffect.clip.encoder import EncoderDescription, build_encoder, restore
+from raffect.clip.frozen import freeze
 from raffect.clip.ingest import WINDOW, WorkerFrames, choose_frames, read_frames
 from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
 from raffect.config import FinetuneConfig
@@ -113,7 +114,8 @@ def finetune(
     Interrupted and given again, it goes on after the last finished epoch; given again when
     finished, it does nothing.
 
-    Each of the Ray Train workers has a GPU where the cluster has as many.
+    Each of the Ray Train workers has a GPU where the cluster has as many. Of no epochs comes the
+    encoder as it is (see `freeze`).
 
     Raises:
         NotThereError: The store has no dataset, or the pretrained weights can't be had.
@@ -122,6 +124,8 @@ def finetune(
         DataError: There are no labelled crops.
         ConflictError: An encoder of that name was begun or made with other settings.
     """
+    if config.epochs == 0:
+        return freeze(store, name, config, context)
     check_room(workers, context.address)
     folder = encoder_folder(name)
     sources = {DATASET: read_manifest(store, DATASET).digest()}

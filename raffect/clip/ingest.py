@@ -66,13 +66,15 @@ def choose_frames(labels: dict[str, VideoLabels], frame_stride: int) -> ChosenFr
             row = np.full(len(video.valid), UNUSED, np.int8)
             row[used] = video.values[used, 0].astype(np.int8)
             chosen[video.split][name] = row
-    for split, videos in chosen.items():
-        if not videos:
-            raise DataError(
-                f"The dataset has no expression label in the {split.value} split.",
-                "valid EXPR labels in both splits: one to learn, the other to select on",
-                "Prepare the store again with EXPR annotations.",
-            )
+    missing = [split.value for split, videos in chosen.items() if not videos]
+    if missing:
+        raise DataError(
+            f"The dataset has no expression label in {' and '.join(missing)}.",
+            "valid EXPR labels in both splits: one to learn, the other to select on",
+            "To take the encoder as it is, give the same command with --set epochs=0, then"
+            " `raffect extract`; or both at once: `raffect extract --model MODEL --pretrained"
+            " WEIGHTS`. To tune it, prepare the store again with EXPR annotations.",
+        )
     return ChosenFrames(chosen[Split.TRAIN], chosen[Split.VALIDATION])
 
 

@@ -20,7 +20,11 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         [],
         {"--name", "--model", "--pretrained", "--workers", "--config", "--set", "--overwrite"},
     ),
-    "extract": ([], {"--encoder", "--name", "--workers", "--config", "--set", "--overwrite"}),
+    "extract": (
+        [],
+        {"--encoder", "--name", "--model", "--pretrained", "--workers", "--config", "--set",
+         "--overwrite"},
+    ),
     "train": (
         ["TASK"],
         {"--features", "--name", "--workers", "--config", "--set", "--overwrite"},

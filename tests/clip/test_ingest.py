@@ -37,8 +37,10 @@ def test_the_stride_counts_valid_training_frames_only():
 def test_a_split_without_labels_is_refused():
     with pytest.raises(DataError, match="validation"):
         choose_frames({"a": video("a", Split.TRAIN, [1])}, 1)
-    with pytest.raises(DataError, match="train"):
+    with pytest.raises(DataError, match="train and validation") as caught:
         choose_frames({}, 1)
+    assert "--set epochs=0" in caught.value.next_step
+    assert "raffect extract --model" in caught.value.next_step
 
 
 @pytest.mark.parametrize("encoded", [True, False])

@@ -185,7 +185,7 @@ def test_the_object_store_that_ray_would_make(memory: float, shared: float, expe
         (3, 4, 50, "warn", "goes to the disk"),
         (3, 4, 2, "fail", "more than it and the disk hold"),
         (10, None, 50, "pass", "no features in the store yet"),
-        (1, None, 50, "pass", "those of all Aff-Wild2 take 3.7 GiB"),
+        (1, None, 50, "pass", "those of all Aff-Wild2 take 2.5 GiB"),
     ],
 )
 def test_the_object_store(
