@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import raffect
+from raffect.code import locate
 from raffect.errors import SettingsError
 from raffect.store.layout import DATASET, MANIFEST
+from raffect.sweep.space import find_helpers, is_file
 
 PACKAGES = ("raffect", "tune_spaces")
 PROJECT = "pyproject.toml"
@@ -103,15 +105,34 @@ def pack(here: Path, named: Sequence[str] = ()) -> Package:
 
 
 def named_code(here: Path, references: Sequence[str | Path | None]) -> list[str]:
-    """The user's own code below a folder that options (file paths, dotted modules) refer to."""
+    """The user's own code below a folder that options (file paths, dotted modules) refer to.
+
+    Modules that a search space among it imports go along.
+    """
     found = []
     for text in (str(reference) for reference in references if reference is not None):
         top = text.split(".")[0]
         if (here / text).is_file():
-            found.append(text)
+            found += [text, *_helpers(here, text)]
         elif top not in PACKAGES:
             found += [name for name in (top, f"{top}.py") if (here / name).exists()]
-    return found
+            found += _helpers(here, text)
+    return list(dict.fromkeys(found))
+
+
+def _helpers(here: Path, space: str) -> list[str]:
+    """Files below a folder that a space imports; none of what is no Python, or wrong."""
+    source = here / space if is_file(space) else locate(space, [str(here)])
+    if source is None or source.suffix != ".py":
+        return []
+    try:
+        own = find_helpers(space, source, here).values()
+    except (SyntaxError, ValueError, OSError):
+        # The command says what is wrong with it.
+        return []
+    root = here.resolve()
+    paths = [path.resolve() for path, _ in own]
+    return [str(path.relative_to(root)) for path in paths if path.is_relative_to(root)]
 
 
 def _not_ignored(root: Path) -> set[str] | None:

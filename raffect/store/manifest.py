@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from raffect import __version__
+from raffect.code import code_digest
 from raffect.errors import NotThereError, StoreError
 from raffect.settings import Config, hash_json
 from raffect.store.layout import MANIFEST
@@ -53,10 +54,11 @@ class Manifest(Config):
     counts: dict[str, Any] = {}
     notes: dict[str, Any] = Field({}, description="findings along the way, e.g. unreadable files")
     created: str = ""
+    code: str = Field("", description="digest of the code that made it; none before 0.3")
 
     def digest(self) -> str:
-        """SHA-256 of everything but the time: the same work gives the same digest."""
-        return hash_json(self.model_dump(mode="json", exclude={"created"}))
+        """SHA-256 of everything but time and code: the same work gives the same digest."""
+        return hash_json(self.model_dump(mode="json", exclude={"created", "code"}))
 
 
 def make_manifest(
@@ -67,7 +69,7 @@ def make_manifest(
     counts: Mapping[str, object] | None = None,
     notes: Mapping[str, object] | None = None,
 ) -> Manifest:
-    """A manifest with the present time."""
+    """A manifest with the present time and code."""
     return Manifest(
         kind=kind,
         config=dict(config),
@@ -77,6 +79,7 @@ def make_manifest(
         counts=dict(counts or {}),
         notes=dict(notes or {}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=code_digest(kind),
     )
 
 

@@ -18,10 +18,11 @@ from raffect.sweep.space import Space
 
 class PlannedSpace(TypedDict, total=False):
     """The space twice: its ranges so that a difference can be read, its code so that none is
-    missed."""
+    missed. Helpers are the user's own modules that it imports, if there are any."""
 
     ranges: Mapping[str, str]
     code: str
+    helpers: Mapping[str, str]
 
 
 class SweepPlan(TypedDict):
@@ -50,11 +51,14 @@ def make_plan(
     settings: SweepSettings,
 ) -> SweepPlan:
     """The plan of a sweep; how many trials, and how many at a time, is left free."""
+    searched: PlannedSpace = {"ranges": first.describe(), "code": space.code}
+    if space.helpers:
+        searched["helpers"] = space.helpers
     return {
         "task": task.value,
         "features": features,
         "base": base.identity(),
-        "space": {"ranges": first.describe(), "code": space.code},
+        "space": searched,
         "sweep": settings.binding(),
     }
 

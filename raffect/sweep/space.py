@@ -7,12 +7,17 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import raffect
+from raffect.code import locate, reach
 from raffect.config import TemporalConfig, check_task
 from raffect.errors import SettingsError
 from raffect.settings import override
@@ -20,6 +25,10 @@ from raffect.settings import override
 _PACKAGE = "tune_spaces"
 _BUDGET = "TRIALS"
 _DEFAULT_TRIALS = 50
+_BESIDE = "raffect_space_"
+"""Prefix of the package that a space in a file is loaded in, so that `from . import x` works."""
+_helpers: dict[str, Path] = {}
+"""Modules that spaces have imported from the folders that they lie in."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Space:
     Attributes:
         function: Takes an Optuna trial, returns changes of the base configuration by dotted key.
         code: SHA-256 of what the module and the spaces it imports do; comments don't count.
+        helpers: The same by name for all else of the user's own code that it imports.
         trials: The module's own budget.
         points: Known-good points, as changes of the base configuration by dotted key; they are
             tried after the recipe.
@@ -39,6 +49,7 @@ class Space:
     code: str
     trials: int
     points: tuple[Mapping[str, Any], ...] = ()
+    helpers: Mapping[str, str] = field(default_factory=dict)
 
     def configure(self, trial: Any, base: TemporalConfig) -> TemporalConfig:
         """The configuration of a trial, which is asked for its parameters on the way.
@@ -61,6 +72,8 @@ class Space:
 def load_space(reference: str) -> Space:
     """A space by module name (`tune_spaces.va`) or file path (`my/space.py`).
 
+    A file imports what lies beside it as a script does: `import helper`, `from . import helper`.
+
     Raises:
         SettingsError: There is no such module or file, it can't be imported, or it has no
             function `space`.
@@ -82,30 +95,132 @@ def load_space(reference: str) -> Space:
             f"POINTS of {reference} is {points!r}.",
             "a list of dictionaries of dotted keys and values, e.g. [{'model.tcn.depth': 3}]",
         )
-    return Space(reference, function, _fingerprint(module), trials, tuple(points))
+    if is_file(reference):
+        function = _run_beside(Path(reference).resolve().parent, function)
+    code, counted = _fingerprint(module)
+    assert module.__file__ is not None
+    try:
+        found = find_helpers(reference, Path(module.__file__))
+    except (SyntaxError, ValueError, OSError) as error:
+        raise space_failed(reference, error) from error
+    helpers = {name: of for name, (_, of) in found.items() if of and name not in counted}
+    return Space(reference, function, code, trials, tuple(points), helpers)
+
+
+def is_file(reference: str) -> bool:
+    """Whether a space is named by its file."""
+    return reference.endswith(".py") or "/" in reference
 
 
 def _import(reference: str) -> ModuleType:
     path = Path(reference)
-    is_file = reference.endswith(".py") or "/" in reference
-    if is_file and not path.is_file():
+    if is_file(reference) and not path.is_file():
         raise _missing(f"There is no file {reference}.")
     try:
-        if not is_file:
+        if not is_file(reference):
             return importlib.import_module(reference)
-        name = f"raffect_space_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return _import_file(path.resolve())
     except ModuleNotFoundError as error:
-        if not is_file and error.name and reference.startswith(error.name):
+        if not is_file(reference) and error.name and reference.startswith(error.name):
             raise _missing(f"There is no module {reference}.") from None
         raise space_failed(reference, error) from error
     except Exception as error:
         raise space_failed(reference, error) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    package = ModuleType(_package_of(path.parent))
+    package.__path__ = [str(path.parent)]
+    spec = importlib.util.spec_from_file_location(f"{package.__name__}.the_space", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    importlib.invalidate_caches()
+    with _beside(path.parent, anew=True):
+        sys.modules[package.__name__] = package
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    return module
+
+
+def _package_of(folder: Path) -> str:
+    return f"{_BESIDE}{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+
+
+def _run_beside(folder: Path, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function, which may import what lies in the folder when it is called."""
+
+    @wraps(function)
+    def run(trial: Any) -> Any:
+        with _beside(folder):
+            return function(trial)
+
+    return run
+
+
+@contextmanager
+def _beside(folder: Path, anew: bool = False) -> Iterator[None]:
+    """A folder's modules can be imported, `anew` or as before; those of other spaces are gone."""
+    for name in [name for name, of in _helpers.items() if anew or of != folder]:
+        del _helpers[name]
+        sys.modules.pop(name, None)
+    known = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - known:
+            source = getattr(sys.modules[name], "__file__", None)
+            own = source and Path(source).is_relative_to(folder) and _is_own(name, Path(source))
+            if own or name.startswith(_BESIDE):
+                _helpers[name] = folder
+
+
+def find_helpers(
+    reference: str, source: Path, folder: Path | None = None
+) -> dict[str, tuple[Path, str | None]]:
+    """The user's own modules that a space imports, directly or not: file and digest of the code.
+
+    They are found without running them: those of a file beside it, those of a module in `folder`,
+    all else as Python does. What is installed is not among them, nor is raffect, whose code has a
+    digest of its own. SyntaxError, ValueError and OSError come through.
+    """
+    package, name = "", reference
+    if is_file(reference):
+        folder = source.resolve().parent
+        package = f"{_package_of(folder)}."
+        name = f"{package}the_space"
+    found: dict[str, Path] = {}
+
+    def find(wanted: str) -> Path | None:
+        path = _find(wanted.removeprefix(package), folder, wanted.startswith(package))
+        if path is None or path == source or not _is_own(wanted, path):
+            return None
+        return found.setdefault(wanted, path)
+
+    sources = reach({name: source}, find)
+    return {key.removeprefix(package): (found[key], sources[key].digest) for key in sorted(found)}
+
+
+def _find(name: str, folder: Path | None, only_beside: bool) -> Path | None:
+    """The source of a module as a space in a folder would import it."""
+    if folder is not None:
+        path = locate(name, [str(folder)])
+        if path is not None or only_beside:
+            return path
+    known = getattr(sys.modules.get(name), "__file__", None)
+    return Path(known) if known is not None and known.endswith(".py") else locate(name)
+
+
+def _is_own(name: str, path: Path) -> bool:
+    """Whether a module is the user's: neither raffect, nor installed, nor Python's."""
+    top = name.partition(".")[0]
+    if top in (_PACKAGE, raffect.__name__):
+        return top == _PACKAGE
+    python = (sysconfig.get_path(key) for key in ("stdlib", "platstdlib"))
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not installed and not any(path.is_relative_to(of) for of in python)
 
 
 def _missing(got: str) -> SettingsError:
@@ -123,8 +238,11 @@ def space_failed(reference: str, error: Exception) -> SettingsError:
     )
 
 
-def _fingerprint(module: ModuleType) -> str:
-    """SHA-256 of the code of a space and of the spaces that it imports."""
+def _fingerprint(module: ModuleType) -> tuple[str, set[str]]:
+    """SHA-256 of the code of a space and of spaces of raffect's that it imports, and their names.
+
+    As 0.1 counted it, so that a sweep of that time is found to be the same.
+    """
     trees = {"": _parse(module)}
     waiting = [""]
     while waiting:
@@ -132,7 +250,7 @@ def _fingerprint(module: ModuleType) -> str:
             trees[name] = _parse(sys.modules[name])
             waiting.append(name)
     code = "\n".join(_code(trees[name]) for name in sorted(trees))
-    return hashlib.sha256(code.encode()).hexdigest()
+    return hashlib.sha256(code.encode()).hexdigest(), set(trees)
 
 
 def _imported(tree: ast.Module) -> set[str]:

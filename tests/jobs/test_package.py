@@ -69,6 +69,32 @@ def test_code_that_the_command_names_goes_along(tmp_path: Path):
     }
 
 
+def test_what_a_space_imports_goes_along(tmp_path: Path):
+    write(tmp_path, "my/unused.py", "my/far.py", "lib/__init__.py", "broken.py", "top.py")
+    (tmp_path / "my/space.py").write_text("import near, numpy, raffect, missing\nfrom . import x")
+    (tmp_path / "my/near.py").write_text("import far\n")
+    (tmp_path / "my/x.py").write_text("")
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces/va.py").write_text("import top\nfrom lib import y\nfrom .au import z")
+    (tmp_path / "lib/y.py").write_text("")
+    (tmp_path / "spaces/au.py").write_text("")
+    (tmp_path / "broken.py").write_text("def")
+    assert named_code(tmp_path, ["my/space.py", "my/space.yaml", "broken.py"]) == [
+        "my/space.py",
+        "my/far.py",
+        "my/near.py",
+        "my/x.py",
+        "broken.py",
+    ]
+    assert named_code(tmp_path, ["spaces.va"]) == [
+        "spaces",
+        "lib/__init__.py",
+        "lib/y.py",
+        "spaces/au.py",
+        "top.py",
+    ]
+
+
 def test_a_file_from_elsewhere_is_refused(tmp_path: Path):
     write(tmp_path, "outside.py", "here/x.py")
     with pytest.raises(SettingsError, match=r"\.\./outside\.py is not below the current folder"):

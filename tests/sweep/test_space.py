@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import optuna
@@ -81,6 +82,105 @@ def test_code_of_spaces_that_are_imported_counts(tmp_path: Path, monkeypatch) ->
     changed = Path(common.__file__).read_text().replace("3e-3", "4e-3")
     monkeypatch.setattr(common, "__file__", write(tmp_path, changed, "common.py"))
     assert load_space("tune_spaces.au_joint").code != before
+
+
+STOCK = {
+    "au": "37bc037a6c73fd66bcbe363c7cc3baac25d23447bdf448b52d646e8d011c657e",
+    "au_joint": "1dc9ad0214bf1d782a006187b9c4ede703583f3ddcf898ae492ec686ff700aa2",
+    "expr": "86cf01b3c5329b055f4b52a4d8d09661fd030aef2d7b510c5c8cb2f230629f5e",
+    "expr_joint": "600e59ab21f02c42be6a5c26687a039133e47f1f67cce2ea22328fb7a1641aa8",
+    "va": "7bb8bcb088f49607e7fce8fe44a35f160d85c9da9207c3af7aa28578d5844509",
+}
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_sweeps_of_0_2_know_their_spaces_again(name: str) -> None:
+    """As long as the spaces do the same; a space that is changed changes its line."""
+    space = load_space(f"tune_spaces.{name}")
+    assert (space.code, space.helpers) == (STOCK[name], {})
+
+
+HELPED = """
+import helper
+from helper import LOW
+from . import near
+from .near import HIGH
+import lib.deep
+
+def space(trial):
+    from late import NAME
+    assert helper.LOW == LOW and near.HIGH == HIGH
+    return {NAME: trial.suggest_float(NAME, LOW, HIGH, log=True)}
+"""
+HELPERS = {
+    "helper.py": "from hidden import LOW",
+    "hidden.py": "LOW = 1e-4",
+    "near.py": "from . import hidden\nHIGH = 1e-2",
+    "late.py": "NAME = 'optimiser.lr'",
+    "lib/__init__.py": "",
+    "lib/deep.py": "import numpy, raffect.config\nDEEP = 1",
+    "other.py": "1",
+}
+
+
+def helped(folder: Path, **changed: str) -> Space:
+    """A space with helpers beside it, some of them changed."""
+    for name, text in {**HELPERS, **{f"{key}.py": text for key, text in changed.items()}}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return load_space(write(folder, HELPED))
+
+
+def rate_of(space: Space) -> float:
+    trial = optuna.trial.FixedTrial({"optimiser.lr": 2e-3})
+    return space.configure(trial, recipe(Task.VA)).optimiser.lr
+
+
+def test_a_file_imports_what_lies_beside_it_and_all_of_that_counts(tmp_path: Path) -> None:
+    space = helped(tmp_path)
+    assert rate_of(space) == 2e-3
+    assert set(space.helpers) == {"helper", "hidden", "near", "late", "lib.deep"}
+    for name in ("helper", "hidden", "near", "late"):
+        text = HELPERS[f"{name}.py"]
+        again = helped(tmp_path, **{name: f"# words\n{text}\n"})
+        assert (again.code, again.helpers) == (space.code, space.helpers)
+        again = helped(tmp_path, **{name: f"{text}\nMORE = 1\n"})
+        assert again.code == space.code
+        assert {n for n, of in again.helpers.items() if of != space.helpers[n]} == {name}
+        helped(tmp_path)
+
+
+def test_spaces_in_two_folders_have_a_helper_each_and_leave_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    """Names are free for all others; a folder that is moved is the same space."""
+    path = list(sys.path)
+    one, two = tmp_path / "one", tmp_path / "two"
+    first, second = helped(one), helped(two, late="NAME = 'optimiser.weight_decay'")
+    assert rate_of(first) == 2e-3
+    decay = optuna.trial.FixedTrial({"optimiser.weight_decay": 2e-3})
+    assert second.configure(decay, recipe(Task.VA)).optimiser.weight_decay == 2e-3
+    assert rate_of(first) == 2e-3
+    assert sys.path == path
+    moved = helped(tmp_path / "three")
+    assert (moved.code, moved.helpers) == (first.code, first.helpers)
+
+
+def test_helpers_of_a_space_that_is_a_module_count(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "own_spaces"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    write(package, GOOD.replace("1e-4", "LOW").replace("\nTRIALS", "from .low import LOW\nTRIALS"))
+    write(package, "LOW = 1e-4", "low.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert set(load_space("own_spaces.own").helpers) == {"own_spaces.low"}
+
+
+def test_a_helper_that_fails_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"own\.py fails: ZeroDivisionError"):
+        helped(tmp_path, hidden="1 / 0")
+    with pytest.raises(SettingsError, match=r"own\.py fails: SyntaxError"):
+        helped(tmp_path, late="def", hidden="LOW = 1")
 
 
 def test_the_recipe_is_the_base_in_the_spaces_parameters() -> None:
