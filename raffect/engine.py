@@ -186,7 +186,7 @@ def tell_waiting(on_note: OnNote, workers: int, cpus: float, gpus: float) -> Non
         asked = f"{workers} x ({cpus:g} CPU" + (f", {gpus:g} GPU)" if gpus else ")")
         on_note(
             f"The cluster's nodes hold {room} of {asked}: waiting for more."
-            " Without an autoscaler that is for ever: end it with Ctrl-C and ask for less."
+            " Without an autoscaler none comes: end it with Ctrl-C and ask for less."
         )
 
 

@@ -120,6 +120,12 @@ def tune(
             show_default=", ".join(DEFAULTS.trackers),
         ),
     ] = None,
+    require_same_code: Annotated[
+        bool,
+        typer.Option(
+            "--require-same-code", help="Refuse to go on with other code than the trials before."
+        ),
+    ] = False,
     config: ConfigOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -158,6 +164,7 @@ def tune(
         "max_params": max_params,
         "max_latency_ms": max_latency_ms,
         "space": space,
+        "require_same_code": require_same_code,
         "warm_start": ([called] if branch else []) + (warm_start or []),
         "trackers": [one for one in track or DEFAULTS.trackers if one != "none"],
     }

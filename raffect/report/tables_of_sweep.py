@@ -154,6 +154,9 @@ def _trials(data: ReportData) -> Table:
             "violations": "; ".join(f"{name} by {by:g}" for name, by in trial.violations.items())
             or None,
             "reason": trial.reason,
+            "workers": "; ".join(str(maker.workers) for maker in trial.makers) or None,
+            "raffect": "; ".join(maker.raffect or "unknown" for maker in trial.makers) or None,
+            "code": "; ".join(maker.code or "unknown" for maker in trial.makers) or None,
             **{f"{PREFIX}{name}": _parameter(trial.params, name) for name in data.searched},
         }
         for trial in data.trials

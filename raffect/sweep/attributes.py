@@ -39,10 +39,15 @@ DEVICES = "devices"
 """Devices that the trial took."""
 PARAMETERS = "parameters"
 """Trained values of its model."""
+WORKERS = "workers"
+"""Processes that trained its model together; before 0.3 only where there were several."""
 LATENCY = "latency_ms"
 """Milliseconds that its model takes per 1,000 frames."""
 ACCUMULATION = "accumulation"
 """Parts in which it takes each batch, since it was out of memory."""
+MADE_BY = "made_by"
+"""What it was computed with (records.Maker), the first first; several if a driver went on with
+another."""
 
 # Attributes of the study.
 WARM = "warm"

@@ -208,6 +208,10 @@ def _remarks(views: Sequence[SweepView], sources: Sequence[Mapping[str, str]]) -
         remarks.append(
             f"Different budgets ({of} epochs): the longer trials have the better chances."
         )
+    codes = [{maker.describe() for row in view.rows for maker in row.makers} for view in views]
+    if len({*map(frozenset, codes)}) > 1:
+        of = ", ".join(sorted(set().union(*codes)))
+        remarks.append(f"Different code ({of}): scores differ by that, too.")
     if len({view.objectives for view in views}) > 1:
         remarks.append("Different objectives: only the score is compared.")
     return remarks

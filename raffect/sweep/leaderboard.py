@@ -15,6 +15,7 @@ from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import SEEDS, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
 from raffect.sweep.attributes import BASELINE, ENDED, SPACE, SPENT, TARGET
+from raffect.sweep.mixture import mixture
 from raffect.sweep.plan import read_plan
 from raffect.sweep.records import TOP, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
@@ -129,6 +130,11 @@ class SweepView:
         if reason and recipe.state == "PRUNED":
             why["PRUNED"] = f"was refused: {reason}"
         return f"No comparison: {which} {why.get(recipe.state, 'has no score')}."
+
+    @property
+    def mixture(self) -> list[str]:
+        """What differs in how its trials were computed, in sentences."""
+        return mixture(self.rows)
 
     @property
     def top(self) -> tuple[float, ...]:

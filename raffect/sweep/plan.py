@@ -63,6 +63,13 @@ def make_plan(
     }
 
 
+def is_older(before: PlanFile | None, plan: SweepPlan) -> bool:
+    """Whether a sweep has the plan's space, and was begun when its helpers did not count yet."""
+    space = before["config"].get("space", {}) if before is not None else {}
+    own = plan["space"]
+    return "helpers" in own and "helpers" not in space and own["code"] == space.get("code")
+
+
 def read_plan(store: Store, sweep: str) -> PlanFile:
     """The plan of a sweep in the store.
 

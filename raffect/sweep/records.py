@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from typing import Any, TypedDict, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
+from raffect import __version__
+from raffect.code import code_digest
 from raffect.store import FileEntry
 from raffect.sweep.attributes import (
     ACCUMULATION,
@@ -18,12 +20,14 @@ from raffect.sweep.attributes import (
     EPOCH,
     FILES,
     LATENCY,
+    MADE_BY,
     ORIGIN,
     PARAMETERS,
     POINT,
     REASON,
     RECIPE,
     SCORED,
+    WORKERS,
     State,
 )
 from raffect.sweep.settings import Objective
@@ -35,11 +39,37 @@ _TUNE_KEY = "told"
 
 
 @dataclass(frozen=True)
+class Maker:
+    """What computes a trial, as far as its numbers depend on it.
+
+    Attributes:
+        raffect: Version; None for a trial of 0.1 or 0.2.0, which did not record it.
+        code: Digest of raffect's code, see `code_digest`; None likewise.
+        workers: Processes that train the model together: dropout differs from one to the other.
+    """
+
+    raffect: str | None = None
+    code: str | None = None
+    workers: int = 1
+
+    @classmethod
+    def here(cls, workers: int) -> Maker:
+        """This process, as one of so many."""
+        return cls(__version__, code_digest("sweep"), workers)
+
+    def describe(self) -> str:
+        """Its code, for people."""
+        if self.raffect is None or self.code is None:
+            return "unknown code (of raffect 0.1 or 0.2.0)"
+        return f"raffect {self.raffect} (code {self.code[:12]})"
+
+
+@dataclass(frozen=True)
 class TrialFacts:
     """What a trial's process knows beside its epochs; None where it is not known (yet).
 
-    Names and units are the study's (attributes.py). `workers` train the model together, `note`
-    says what was done to save the trial, and `margins` are Limits.margins.
+    Names and units are the study's (attributes.py). `note` says what was done to save the trial,
+    and `margins` are Limits.margins.
     """
 
     host: str | None = None
@@ -47,7 +77,7 @@ class TrialFacts:
     parameters: int | None = None
     latency_ms: float | None = None
     devices: float | None = None
-    workers: int | None = None
+    maker: Maker | None = None
     accumulation: int | None = None
     note: str | None = None
     files: tuple[FileEntry, ...] = ()
@@ -55,8 +85,9 @@ class TrialFacts:
 
     def attributes(self) -> dict[str, object]:
         """What is known, as attributes of the study; the margins are its constraints."""
-        plain = ("host", "device", PARAMETERS, LATENCY, DEVICES, "workers", ACCUMULATION, "note")
+        plain = ("host", "device", PARAMETERS, LATENCY, DEVICES, ACCUMULATION, "note")
         found = {name: getattr(self, name) for name in plain}
+        found[WORKERS] = None if self.maker is None else self.maker.workers
         found[FILES] = [entry.canonical() for entry in self.files] or None
         return {name: value for name, value in found.items() if value is not None}
 
@@ -114,6 +145,7 @@ class TrialJson(TypedDict):
     params: Mapping[str, object]
     reason: str | None
     model: str | None
+    made_by: Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -172,6 +204,12 @@ class TrialRow:
         return self.model is not None and has_score and not self.violations
 
     @property
+    def makers(self) -> tuple[Maker, ...]:
+        """What computed its epochs, the first first; none before its first one."""
+        known = self.attributes.get(MADE_BY) or [{"workers": self.attributes.get(WORKERS, 1)}]
+        return tuple(Maker(**one) for one in known) if self.epochs else ()
+
+    @property
     def recipe(self) -> bool:
         """Whether it has the base settings, by default the published recipe."""
         return bool(self.attributes.get(RECIPE))
@@ -206,6 +244,7 @@ class TrialRow:
             "params": self.params,
             "reason": self.reason,
             "model": self.model,
+            "made_by": [asdict(maker) for maker in self.makers],
         }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from raffect.settings import Config, Count, NonNegative, Positive
+from raffect.settings import Config, Count, NonNegative, Positive, added
 from raffect.sweep.attributes import LATENCY, PARAMETERS
 from raffect.sweep.failures import LIMIT
 
@@ -58,6 +58,9 @@ class SweepSettings(Config):
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between checkpoints")
     max_failures: int | None = Field(
         None, ge=1, description="of a run; none: 5 if there is no success among them"
+    )
+    require_same_code: bool = added(
+        False, description="refuse to go on with other code than that of the trials before"
     )
 
     @model_validator(mode="after")

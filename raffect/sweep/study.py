@@ -25,6 +25,7 @@ from raffect.sweep.attributes import (
     ACCUMULATION,
     EPOCH,
     LATENCY,
+    MADE_BY,
     ORIGIN,
     PARAMETERS,
     REASON,
@@ -32,6 +33,7 @@ from raffect.sweep.attributes import (
     SPENT,
     TARGET,
     WARM,
+    WORKERS,
 )
 from raffect.sweep.failures import reason_of
 from raffect.sweep.journal import PATIENCE_S, Batch, StoreJournal
@@ -366,7 +368,12 @@ class SweepStudy:
         """Add what is new; known epochs are not repeated."""
         running = self._live[number]
         trial = running.trial
-        for key, value in facts.attributes().items():
+        attributes = facts.attributes()
+        before = [{WORKERS: running.attributes.get(WORKERS, 1)}] if running.epochs else []
+        makers = running.attributes.get(MADE_BY, before)
+        if facts.maker is not None and asdict(facts.maker) not in makers:
+            attributes[MADE_BY] = [*makers, asdict(facts.maker)]
+        for key, value in attributes.items():
             if running.attributes.get(key) != value:
                 running.attributes[key] = value
                 trial.set_user_attr(key, value)

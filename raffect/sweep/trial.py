@@ -13,14 +13,14 @@ import ray
 from ray import tune
 
 from raffect.config import TemporalConfig
-from raffect.errors import StoreError
+from raffect.errors import ConflictError, StoreError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, trial_folder
 from raffect.store.retry import patiently
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
-from raffect.sweep.records import TrialFacts, TrialReport
+from raffect.sweep.records import Maker, TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.inference import measure_latency
@@ -39,6 +39,7 @@ class TrialHome:
             trial that is told PRUNED has one.
         checkpoint_seconds: Least time between two checkpoints.
         devices: Devices that a trial takes, to be recorded.
+        code: Digest that the code of raffect must have where trials run; None: any.
     """
 
     store: Store
@@ -47,6 +48,17 @@ class TrialHome:
     checkpoint_seconds: float
     limits: Limits = field(default_factory=Limits)
     devices: float = 1.0
+    code: str | None = None
+
+    def check_code(self) -> None:
+        """Refuse to compute with other code than that which is asked for, e.g. on another node."""
+        found = Maker.here(1)
+        if self.code is not None and self.code != found.code:
+            raise ConflictError(
+                f"On {platform.node()} is {found.describe()}.",
+                f"code {self.code[:12]}, that of the driver (--require-same-code)",
+                "Install the same raffect on all nodes; `raffect doctor` finds those that differ.",
+            )
 
     def folder(self, number: int) -> str:
         """The trial's folder."""
@@ -128,6 +140,7 @@ class SweepTrial(tune.Trainable):
 
     def _report(self) -> TrialReport:
         try:
+            self._home.check_code()
             return patiently(self._advance)
         except StoreError:
             # Not this trial's fault: the engine gives it another try.
@@ -225,5 +238,6 @@ def facts_of(
         device=str(next(trainer.model.parameters()).device),
         parameters=trainer.parameter_count,
         latency_ms=None if latency_ms is None else round(latency_ms, 3),
+        maker=Maker.here(1),
         files=files,
     )

@@ -21,7 +21,7 @@ import ray
 from raffect.engine import beside_caller, share_of
 from raffect.errors import StoreError
 from raffect.store.layout import CHECKPOINT
-from raffect.sweep.records import TrialFacts, TrialReport
+from raffect.sweep.records import Maker, TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
 from raffect.sweep.trial import SweepTrial, TrialHome, facts_of
 from raffect.temporal.epochs import EpochResult
@@ -190,7 +190,7 @@ class SweepTrialOnWorkers(SweepTrial):
             facts,
             margins=self._margins,
             devices=self._home.devices,
-            workers=self._workers,
+            maker=replace(facts.maker or Maker.here(1), workers=self._workers),
             accumulation=self._accumulation,
             note=self._note,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from raffect import engine
 from raffect.affwild2.baseline import trivial_score
@@ -11,22 +12,24 @@ from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, check_task, recipe
 from raffect.context import Context
-from raffect.errors import RaffectError, SettingsError
+from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import StagePart
+from raffect.store.stage import read_plan as read_stage_plan
 from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, POINT, RECIPE, SPACE, WARM
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import execute, plan_execution, room_for
 from raffect.sweep.failures import summarise
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
-from raffect.sweep.plan import make_plan
+from raffect.sweep.mixture import tell_others
+from raffect.sweep.plan import is_older, make_plan
 from raffect.sweep.points import Recipe, derive_points, derive_recipe
 from raffect.sweep.quiet import quiet
-from raffect.sweep.records import best_of
+from raffect.sweep.records import Maker, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.study import Beginning, SweepStudy
@@ -59,15 +62,15 @@ def tune(
     Args:
         base: Settings that the space changes, and trial 0; the recipe by default.
         on_update: Called when a trial begins, finishes an epoch, or ends.
-        context: Its `on_note` also hears of another command that may still be at the sweep, and
-            of a tracker that does not work.
+        context: Its `on_note` also hears of another command that may still be at the sweep, of a
+            tracker that does not work, and of trials that were computed with other code.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
             the other.
         NotThereError: No such features, or no labels of a task that is trained on.
-        ConflictError: A sweep of this name was made with other settings, or another command is at
-            it.
+        ConflictError: A sweep of this name was made with other settings, or with other code where
+            that is refused, or another command is at it.
         RaffectError: Too many trials fail.
     """
     settings, base = settings or SweepSettings(), base or recipe(task)
@@ -79,11 +82,19 @@ def tune(
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
     plan = make_plan(task, features, base, space, first, settings)
+    if is_older(read_stage_plan(store, sweep_folder(name)), plan):
+        context.on_note(f"Not checked, as this sweep is older: {', '.join(space.helpers)}.")
+        del plan["space"]["helpers"]
+    now = Maker.here(settings.workers_per_trial)
     stage = Stage(store, sweep_folder(name), "sweep", dict(plan), sources, context.overwrite)
+    before: SweepView | None = None
+    with suppress(NotThereError):
+        before = load_sweep(store, name)
+    if before is not None:
+        if stage.finished is not None and is_enough(before, settings):
+            return before
+        tell_others(name, before.rows, now, settings.require_same_code, context.on_note)
     if stage.finished is not None:
-        view = load_sweep(store, name)
-        if is_enough(view, settings):
-            return view
         # It is unfinished again; the plan keeps guarding its settings.
         store.delete(f"{stage.folder}/{MANIFEST}")
     trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
@@ -94,6 +105,8 @@ def tune(
         if study.is_new:
             target = Target(plan, sources, space, base, first, settings, points)
             begun = beginning(store, name, target)
+            taken = [read_row(name, trial) for trial in begun.results]
+            tell_others(name, taken, now, settings.require_same_code, context.on_note)
             study.begin(begun)
             for overlap in begun.overlaps:
                 for line in overlap.describe():
@@ -126,6 +139,7 @@ def tune(
                 settings.checkpoint_seconds,
                 Limits.of(settings),
                 execution.devices,
+                now.code if settings.require_same_code else None,
             )
             if execution.workers == 1:
                 engine.tell_waiting(context.on_note, 1, execution.cpus, execution.gpus)

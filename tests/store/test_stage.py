@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from raffect.code import code_digest
 from raffect.errors import ConflictError, NotThereError, SettingsError, StoreError
+from raffect.settings import hash_json
 from raffect.store import Stage, Store, read_manifest
 from raffect.store.layout import check_name, trial_folder
 from raffect.store.stage import diff
@@ -54,6 +56,20 @@ def test_the_digest_is_of_the_work_not_of_the_time(store: Store, tmp_path):
         manifest = stage.finish([stage.write_part("0", b"z")])
         digests.append(manifest.model_copy(update={"created": name}).digest())
     assert digests[0] == digests[1]
+
+
+def test_a_manifest_records_the_code_and_its_digest_is_that_of_before(store: Store):
+    stage = make(store, a=1)
+    made = stage.finish([stage.write_part("0", b"z")])
+    assert made.code == code_digest("features")
+    # As 0.2.0 wrote it, and took its digest.
+    old = store.read_json("features/f/manifest.json")
+    del old["code"]
+    store.write_json("features/f/manifest.json", old)
+    found = read_manifest(store, "features/f")
+    assert found.code == ""
+    del old["created"]
+    assert found.digest() == made.digest() == hash_json(old)
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -17,7 +17,7 @@ from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.plan import make_plan
 from raffect.sweep.points import derive_recipe
-from raffect.sweep.records import TrialReport
+from raffect.sweep.records import Maker, TrialReport
 from raffect.sweep.retrain import plan_retraining, retrain
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
@@ -177,6 +177,7 @@ def test_a_warm_start_takes_results_over_and_prints_the_overlap(
     ray_local: None, filled: Store, space: str, branches: str, tmp_path: Path
 ) -> None:
     before = sweep(filled, space, 5, name="old")
+    assert {row.makers for row in before.rows} == {(Maker.here(1),)}
     notes: list[str] = []
     view = sweep(filled, space, 2, warm_start=("old",), on_note=notes.append)
     taken = {row.origin: row for row in view.rows if row.origin}

@@ -21,6 +21,7 @@ from raffect.store.layout import trial_folder
 from raffect.store.retry import patiently
 from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
 from raffect.sweep.progress import SweepProgress
+from raffect.sweep.records import Maker
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
 from raffect.temporal.data import load_task_data
@@ -310,7 +311,7 @@ def test_trials_on_several_workers(ray_local: None, filled: Store, space: str) -
     assert view.rows[1].epochs == 1
     labels = load_labels(filled, Task.VA)
     for row in view.rows:
-        assert row.attributes["workers"] == 2
+        assert row.makers == (Maker.here(2),)
         assert [epoch.epoch for epoch in row.curve] == list(range(1, row.epochs + 1))
         bundle = load_bundle(filled, trial_folder("s", row.number))
         predicted = {p.video: p for p in predict_split(filled, bundle, Split.VALIDATION)}
