@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.csvfile import MOST_PROBLEMS, CsvFile, quote, read_csv, refuse_lines
 from raffect.affwild2.labels import VideoLabels
-from raffect.affwild2.naming import Problem, ProblemKind, is_system
+from raffect.affwild2.naming import LAST_FRAME, Problem, ProblemKind, is_system
 from raffect.affwild2.predictions import header_of
 from raffect.affwild2.scan import check_root
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, name_fault
@@ -30,8 +30,8 @@ from raffect.text import listed, printable
 _CORRECT = "Correct the file, or take it from the organisers' archive again."
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _RANGES = {Task.VA: (-1, 1), Task.EXPR: (0, len(SPECS[Task.EXPR].columns) - 1), Task.AU: (0, 1)}
-_MOST_BYTES = 2**26
-"""A day of video has 2.6 million lines of at most 24 bytes."""
+_MOST_BYTES = 64 * LAST_FRAME
+"""A line has at most 24 bytes as the organisers write it, and 60 as other programs do."""
 _FIRST_LINES = 3
 """How many problems of each file are told where several files have some."""
 _ALLOWED = {

@@ -159,7 +159,7 @@ def evaluate(
         return
     low, high = result.interval
     screen.say(
-        f"[bold]{result.score:.4f}[/]  {SPECS[chosen].score_name}"
+        f"[bold]{result.score:.4f}[/]  {SPECS[chosen].score_name}{' as submitted' * as_submitted}"
         f"  [dim](95 % over videos: {low:.4f} to {high:.4f})[/]"
     )
     rows = [[name, f"{value:.4f}"] for name, value in result.parts.items()]

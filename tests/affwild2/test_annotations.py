@@ -294,10 +294,11 @@ def test_what_is_no_annotation_file_is_left_out_and_listed(tmp_path: Path) -> No
     (folder / "folder.txt").mkdir()
     (folder / os.fsdecode(b"caf\xe9.md")).write_text("x")
     tree.annotate(Task.VA, Split.TRAIN, "b (1)", ["0,0"])
+    tree.annotate(Task.VA, Split.TRAIN, "c", ["0,0"]).rename(folder / "c.TXT")
     (folder.parent / "train_set").mkdir()
     left_out: list[Problem] = []
     found = find_annotations(tree.annotations, left_out=left_out)
-    assert [file.video for file in found] == ["a", "b (1)"]
+    assert [file.video for file in found] == ["a", "b (1)", "c"]
     place = "annotations/VA_Estimation_Challenge"
     assert sorted(left_out, key=str) == sorted(
         [
