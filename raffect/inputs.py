@@ -35,6 +35,12 @@ def read_input(path: Path, most: int) -> bytes:
         data = file.read(found.st_size + 1)
     if len(data) > found.st_size:
         raise OSError("it is longer than the file system says: something writes to it")
+    refuse_binary(data)
+    return data
+
+
+def refuse_binary(data: bytes) -> None:
+    """Raise OSError for bytes that hold NUL, as UTF-16 and binary files do."""
     if b"\0" in data:
         # Text of the Latin alphabet has a zero in every second byte.
         is_utf16 = data.startswith(_UTF16) or data[:64].count(0) * 2 == len(data[:64])
@@ -42,7 +48,6 @@ def read_input(path: Path, most: int) -> bytes:
             "it is UTF-16; save it as UTF-8" if is_utf16 else "it holds NUL bytes: it is no text"
         )
         raise OSError(what)
-    return data
 
 
 def reason_of(error: OSError) -> str:

@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from raffect.affwild2.predictions import header_of
 from raffect.affwild2.scan import check_root
 from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, name_fault
 from raffect.errors import DataError
-from raffect.store.raw import Entry, EntryKind, RawFolder
+from raffect.store.raw import READERS, Entry, EntryKind, RawFile, RawFolder, ahead
 from raffect.text import listed, printable
 
 _CORRECT = "Correct the file, or take it from the organisers' archive again."
@@ -64,10 +65,10 @@ class AnnotationFile:
     task: Task
     split: Split
     video: str
-    path: Path
+    path: RawFile
 
 
-def read_annotation(path: Path, task: Task) -> NDArray[np.float64]:
+def read_annotation(path: Path | RawFile, task: Task) -> NDArray[np.float64]:
     """The labels `(lines, label_width)` of a file, invalid ones included; row i is frame i + 1.
 
     Each value is the float64 nearest to the decimals of the file.
@@ -134,18 +135,21 @@ def _read_line(line: str, task: Task) -> list[float] | str:
 
 
 def find_annotations(
-    root: Path, task: Task | None = None, left_out: list[Problem] | None = None
+    typed: str | Path, task: Task | None = None, left_out: list[Problem] | None = None
 ) -> list[AnnotationFile]:
     """The annotation files below a root, of one task or of all; sorted by task and video.
 
-    Hidden files are ignored; `left_out` takes what else is no annotation file. Nothing is opened:
-    what has the name of one may be a link to nowhere, or a video be annotated twice.
+    The root is a folder, or `s3://bucket/prefix`. Hidden files are ignored; `left_out` takes what
+    else is no annotation file. Nothing is opened: what has the name of one may be a link to
+    nowhere, or a video be annotated twice.
 
     Raises:
         DataError: There are none, or a folder can't be listed.
+        StoreError: The bucket can't be listed.
     """
+    root = RawFolder.of(typed, "--annotations")
     tasks = list(Task) if task is None else [task]
-    check_root(RawFolder.of(root, "--annotations"), "annotation", layout(tasks), _CHECK_ROOT)
+    check_root(root, "annotation", layout(tasks), _CHECK_ROOT)
     found: list[AnnotationFile] = []
     problems = [] if left_out is None else left_out
     inside = {entry.name: entry for entry in _list(root)}
@@ -155,36 +159,41 @@ def find_annotations(
             folder = root / name
             if _is_folder(inside.get(name), root, problems):
                 for entry in _list(folder):
+                    place = f"{root.name}/{name}/{entry.name}"
                     if entry.name not in _SPLITS:
-                        place = printable(f"{root.name}/{name}/{entry.name}")
-                        problems.append(Problem(ProblemKind.NO_SPLIT, place))
+                        problems.append(Problem(ProblemKind.NO_SPLIT, printable(place)))
                     elif _is_folder(entry, folder, problems):
-                        of_task += _list_split(folder / entry.name, each, problems)
+                        of_task += _list_split(folder / entry.name, place, each, problems)
         found += sorted(of_task, key=lambda file: file.video)
     if not found:
         holds = f"it holds {printable(listed(list(inside)))}" if inside else "it is empty"
         of = f" of {task.value}" if task else ""
         raise DataError(
-            f"The folder {root} holds no annotation file{of} ({holds}).",
+            f"The folder {root.typed} holds no annotation file{of} ({holds}).",
             layout(tasks),
-            " ".join([_CHECK_ROOT, *(_SCORE.format(t.value) for t in Task if _is_there(root, t))]),
+            " ".join(
+                [
+                    _CHECK_ROOT,
+                    *(
+                        _SCORE.format(t.value)
+                        for t in Task
+                        if inside.keys() & set(SPECS[t].folders)
+                    ),
+                ]
+            ),
         )
     return found
 
 
-def _is_there(root: Path, task: Task) -> bool:
-    return any((root / folder).is_dir() for folder in SPECS[task].folders)
-
-
-def _list(folder: Path) -> list[Entry]:
+def _list(folder: RawFolder) -> list[Entry]:
     try:
-        entries = RawFolder.of(folder, "--annotations").entries()
+        entries = folder.entries()
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [entry for entry in entries if not is_system(entry.name)]
 
 
-def _is_folder(entry: Entry | None, parent: Path, problems: list[Problem]) -> bool:
+def _is_folder(entry: Entry | None, parent: RawFolder, problems: list[Problem]) -> bool:
     """Whether a folder is there that has to be one; a link to nowhere is a problem."""
     if entry is not None and entry.kind is not EntryKind.FOLDER:
         kind = ProblemKind.BROKEN if entry.kind is EntryKind.BROKEN else ProblemKind.NO_SPLIT
@@ -192,7 +201,9 @@ def _is_folder(entry: Entry | None, parent: Path, problems: list[Problem]) -> bo
     return entry is not None and entry.kind is EntryKind.FOLDER
 
 
-def _list_split(folder: Path, task: Task, problems: list[Problem]) -> list[AnnotationFile]:
+def _list_split(
+    folder: RawFolder, place: str, task: Task, problems: list[Problem]
+) -> list[AnnotationFile]:
     entries = _list(folder)
     names = {entry.name for entry in entries}
     files = []
@@ -205,8 +216,9 @@ def _list_split(folder: Path, task: Task, problems: list[Problem]) -> list[Annot
         elif copy and f"{copy[1]}.txt" in names:
             left_out[ProblemKind.COPY].append(entry.name)
         else:
-            files.append(AnnotationFile(task, _SPLITS[folder.name], stem, folder / entry.name))
-    place = f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}"
+            files.append(
+                AnnotationFile(task, _SPLITS[folder.name], stem, RawFile(folder, entry.name))
+            )
     problems += [
         Problem(kind, printable(f"{place}/{names[0]}"), len(names))
         for kind, names in left_out.items()
@@ -227,7 +239,7 @@ def layout(tasks: Sequence[Task]) -> str:
     return f"{{{','.join(folders)}}}/{{{','.join(SPLIT_FOLDERS.values())}}}/VIDEO.txt"
 
 
-def load_annotations(root: Path, task: Task, split: Split) -> dict[str, VideoLabels]:
+def load_annotations(root: str | Path, task: Task, split: Split) -> dict[str, VideoLabels]:
     """The labels of one split of one task, by video; DataError if a file is wrong or none."""
     files = find_annotations(root, task)
     if not any(file.split is split for file in files):
@@ -249,12 +261,13 @@ def read_all(
     """
     wrong = _find_twice(files)
     labels: dict[Task, dict[str, VideoLabels]] = {task: {} for task in Task}
-    for file in files:
-        if split in (None, file.split):
-            try:
-                labels[file.task][file.video] = read_labels(file)
-            except DataError as error:
-                wrong.append((file, error))
+    wanted = [file for file in files if split in (None, file.split)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for file, read in zip(wanted, ahead(pool, _try_labels, wanted, READERS), strict=True):
+            if isinstance(read, DataError):
+                wrong.append((file, read))
+            else:
+                labels[file.task][file.video] = read
     if len(wrong) > 1:
         raise _together(wrong)
     if wrong:
@@ -262,8 +275,15 @@ def read_all(
     return labels
 
 
+def _try_labels(file: AnnotationFile) -> VideoLabels | DataError:
+    try:
+        return read_labels(file)
+    except DataError as error:
+        return error
+
+
 def _find_twice(files: Sequence[AnnotationFile]) -> list[tuple[AnnotationFile, DataError]]:
-    first: dict[tuple[Task, str], Path] = {}
+    first: dict[tuple[Task, str], RawFile] = {}
     twice = []
     for file in files:
         before = first.setdefault((file.task, file.video), file.path)
@@ -313,7 +333,11 @@ def read_labels(file: AnnotationFile) -> VideoLabels:
 def digest_annotations(files: Sequence[AnnotationFile]) -> str:
     """SHA-256 over task, split, video and content of the files, wherever the tree lies."""
     total = hashlib.sha256()
-    for file in files:
-        content = hashlib.sha256(file.path.read_bytes()).hexdigest()
-        total.update(f"{file.task} {file.split} {file.video} {content}\n".encode())
+    with ThreadPoolExecutor(READERS) as pool:
+        for file, content in zip(files, ahead(pool, _hash, files, READERS), strict=True):
+            total.update(f"{file.task} {file.split} {file.video} {content}\n".encode())
     return total.hexdigest()
+
+
+def _hash(file: AnnotationFile) -> str:
+    return hashlib.sha256(file.path.read_input(_MOST_BYTES)).hexdigest()

@@ -22,6 +22,7 @@ import pyarrow.csv as pacsv
 
 from raffect.errors import DataError
 from raffect.inputs import read_input, reason_of
+from raffect.store.raw import RawFile
 
 FIRST_DATA_LINE = 2
 MOST_BYTES = 2**30
@@ -40,7 +41,7 @@ _NUMBERS = b"0123456789+-.eE, \t\n"
 class CsvFile:
     """A parsed file: `header_line` verbatim, and `body` with `\\n` between its lines."""
 
-    path: Path
+    path: Path | RawFile
     header_line: str
     body: bytes
 
@@ -103,16 +104,17 @@ def plain_header(line: str) -> str:
     return ",".join(name.strip() for name in line.split(",")).casefold()
 
 
-def read_csv(path: Path, what: str, command: str, most: int = MOST_BYTES) -> CsvFile:
+def read_csv(path: Path | RawFile, what: str, command: str, most: int = MOST_BYTES) -> CsvFile:
     """Read a file of at most `most` bytes and split off its header.
 
     Raises:
         DataError: It can't be read; says `what` it should be and which `command` helps.
     """
     try:
-        text = read_input(path, most).removeprefix(_BOM)
+        data = read_input(path, most) if isinstance(path, Path) else path.read_input(most)
     except OSError as error:
         raise DataError(f"{path} can't be read: {reason_of(error)}.", what, command) from None
+    text = data.removeprefix(_BOM)
     if b"\r" in text:
         # CR CR LF is what text with CRLF becomes where Windows writes it once more.
         for end in (b"\r\r\n", b"\r\n", b"\r"):
@@ -123,7 +125,9 @@ def read_csv(path: Path, what: str, command: str, most: int = MOST_BYTES) -> Csv
     return CsvFile(path, header.decode("utf-8", "replace"), body.rstrip(_BLANK))
 
 
-def refuse_lines(path: Path, problems: Iterable[str], allowed: str, next_step: str) -> None:
+def refuse_lines(
+    path: Path | RawFile, problems: Iterable[str], allowed: str, next_step: str
+) -> None:
     """Raise one DataError for all wrong lines of a file, if any, that lists the first ten."""
     rest = iter(problems)
     shown = [f"  {problem}" for problem in itertools.islice(rest, MOST_PROBLEMS)]

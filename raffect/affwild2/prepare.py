@@ -38,7 +38,7 @@ Labels = dict[Task, dict[str, VideoLabels]]
 def prepare(
     store: Store,
     images: Sequence[str | Path],
-    annotations: Path,
+    annotations: str | Path,
     shard_bytes: int = SHARD_BYTES,
     context: Context = Context(),
     first_frame: int | None = None,
@@ -128,7 +128,9 @@ def prepare(
     return stage.finish(written, counts, notes)
 
 
-def _read_annotations(root: Path, problems: list[Problem]) -> tuple[Labels, Mapping[str, object]]:
+def _read_annotations(
+    root: str | Path, problems: list[Problem]
+) -> tuple[Labels, Mapping[str, object]]:
     """The labels, and what about them decides the dataset's content; `problems` takes the rest."""
     files = find_annotations(root, left_out=problems)
     labels = read_all(files)

@@ -23,7 +23,7 @@ from raffect.affwild2.naming import (
 )
 from raffect.affwild2.tasks import name_fault
 from raffect.errors import DataError
-from raffect.store.raw import READERS, Entry, EntryKind, RawFolder, ahead
+from raffect.store.raw import READERS, Entry, EntryKind, RawFile, RawFolder, ahead
 from raffect.text import printable
 
 LAYOUT = "DIR/VIDEO/00001.jpg, frames counted from 1, one folder per video"
@@ -56,11 +56,11 @@ class VideoCrops:
         """Size of all crops."""
         return int(self.sizes.sum())
 
-    def file(self, index: int) -> tuple[RawFolder, str]:
-        """The folder and the name of a crop's file, by its index (not its frame)."""
+    def file(self, index: int) -> RawFile:
+        """The file of a crop by its index (not its frame)."""
         origin = int(self.origins[index])
         names = self.names[origin] if self.names else CropNames()
-        return self.folders[origin], names.of(int(self.frames[index]))
+        return RawFile(self.folders[origin], names.of(int(self.frames[index])))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from raffect.affwild2.tasks import crop_name, image_location, source_of
 from raffect.errors import DataError
 from raffect.store import Manifest, Stage
 from raffect.store.layout import FRAMES
-from raffect.store.raw import READERS, RawFolder, ahead
+from raffect.store.raw import READERS, RawFile, ahead
 from raffect.store.stage import StagePart
 from raffect.text import printable
 
@@ -91,7 +91,7 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
                 zip(video.frames.tolist(), contents, strict=True)
             ):
                 if isinstance(content, UnreadableImageError):
-                    name = printable(video.file(index)[1])
+                    name = printable(video.file(index).name)
                     told = "" if name == crop_name(frame) else f"{name}: "
                     unreadable[image_location(video.video, frame)] = f"{told}{content}"
                     continue
@@ -122,14 +122,14 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
     return stage.write_part(shard.name, sink.getvalue(), facts)
 
 
-def _try_crop(file: tuple[RawFolder, str]) -> bytes | UnreadableImageError:
+def _try_crop(file: RawFile) -> bytes | UnreadableImageError:
     try:
-        return read_crop(*file)
+        return read_crop(file)
     except UnreadableImageError as error:
         return error
 
 
-def read_crop(folder: RawFolder, name: str) -> bytes:
+def read_crop(file: RawFile) -> bytes:
     """The content of a crop that decodes in full.
 
     Raises:
@@ -138,15 +138,14 @@ def read_crop(folder: RawFolder, name: str) -> bytes:
         StoreError: The bucket can't be reached.
     """
     try:
-        data = folder.read(name, MOST_BYTES)
+        data = file.folder.read(file.name, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"{folder.typed}/{name} was found by the scan and is not there for the worker that"
-            " reads it.",
+            f"{file} was found by the scan and is not there for the worker that reads it.",
             "raw folders that all nodes see under the same path, unchanged while prepare runs",
             "Put them on a shared file system, or prepare on one machine; then give the command "
             "again: it continues."
-            if folder.is_local
+            if file.folder.is_local
             else "Give the command again with --overwrite: it lists the bucket anew.",
         ) from None
     except OSError as error:

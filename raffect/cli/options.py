@@ -53,7 +53,12 @@ ConfigOption = Annotated[
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray workers.")]
 AnnotationsOption = Annotated[
-    Path, typer.Option("--annotations", metavar="DIR", help="Root of the challenge folders.")
+    str,
+    typer.Option(
+        "--annotations",
+        metavar="DIR",
+        help="Root of the challenge folders, or s3://bucket/prefix.",
+    ),
 ]
 FirstFrameOption = Annotated[
     int | None,

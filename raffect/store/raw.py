@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from raffect.errors import StoreError
+from raffect.inputs import read_input, refuse_binary
 from raffect.store.filesystem import VERSION, locate
 from raffect.store.store import Store
 from raffect.store.translate import translated
@@ -205,6 +206,24 @@ class RawFolder:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self.typed, self.option)
+
+
+class RawFile(NamedTuple):
+    """A file directly below a raw folder; its text is how the user named it."""
+
+    folder: RawFolder
+    name: str
+
+    def __str__(self) -> str:
+        return (self.folder / self.name).typed
+
+    def read_input(self, most: int) -> bytes:
+        """The content of a text file of at most `most` bytes; raises as `inputs.read_input`."""
+        if self.folder.is_local:
+            return read_input(Path(self.folder.uri, self.name), most)
+        data = self.folder.read(self.name, most)
+        refuse_binary(data)
+        return data
 
 
 def _look_at(entry: os.DirEntry[str]) -> Entry:

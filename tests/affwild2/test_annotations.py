@@ -18,7 +18,8 @@ from raffect.affwild2.annotations import (
 from raffect.affwild2.naming import Problem, ProblemKind
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.errors import DataError
-from tests.builders import RawTree
+from raffect.store import Store
+from tests.builders import RawTree, quirky_tree, upload
 
 AU_ROW = "0,1,0,1,0,1,0,1,0,1,0,1"
 VA_HEADER = "valence,arousal\n"
@@ -383,3 +384,29 @@ def test_the_digest_depends_on_content_and_place_but_not_on_the_root(tmp_path: P
     assert digest("four", Split.TRAIN, "0,1") != one
     # As version 0.1 worked it out: stores recognise by it what they were made of.
     assert one == "b777a87e44cd150b79e892f1583b0bce8ea9dc37521b76c5f08a5fb61f4fd8dc"
+
+
+def test_a_bucket_has_the_same_labels_as_the_folder(tmp_path: Path, s3_store: Store) -> None:
+    tree = quirky_tree(tmp_path)
+    tree.annotate(Task.VA, Split.TRAIN, "a b 50% #1 ?*[x]", ["0.5,0.25"])
+    upload(tree.folder, s3_store)
+    typed = s3_store.where("annotations/")
+    problems: list[list[Problem]] = [[], []]
+    local = find_annotations(tree.annotations, left_out=problems[0])
+    found = find_annotations(typed, left_out=problems[1])
+    assert problems[0] == problems[1]
+    assert digest_annotations(found) == digest_annotations(local)
+    for task, videos in read_all(local).items():
+        labels = read_all(found)[task]
+        assert list(labels) == list(videos)
+        for name, video in videos.items():
+            np.testing.assert_array_equal(labels[name].values, video.values)
+    place = "VA_Estimation_Challenge/Train_Set"
+    s3_store.write_bytes(f"annotations/{place}/c.txt", b"valence,arousal\n7,0\n")
+    s3_store.write_bytes(f"annotations/{place}/d.txt", b"valence,arousal\n0,\0\n")
+    with pytest.raises(DataError) as caught:
+        read_all(find_annotations(typed))
+    assert f"{typed}{place}/c.txt has 1 problem" in caught.value.got
+    assert f"{typed}{place}/d.txt can't be read: it holds NUL bytes" in caught.value.got
+    with pytest.raises(DataError, match=r"annotation folder s3://.*/none does not exist"):
+        find_annotations(s3_store.where("none"))

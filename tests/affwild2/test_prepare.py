@@ -230,7 +230,7 @@ def test_crops_of_which_none_can_be_read_are_no_dataset(store: Store, tmp_path: 
 
 @pytest.mark.long
 def test_it_works_on_s3(store: Store, s3_store: Store, tree: RawTree) -> None:
-    """Crops in a bucket, and the store, too: the same dataset as from folders."""
+    """Crops and labels in a bucket, and the store, too: the same dataset as from folders."""
     local = run(store, tree)
     upload(tree.folder, s3_store)
     # A process of its own: the session's workers were started without the server's credentials.
@@ -241,7 +241,8 @@ def test_it_works_on_s3(store: Store, s3_store: Store, tree: RawTree) -> None:
     )
     roots = [s3_store.where(name) for name in QUIRKY_ROOTS]
     target = Store(s3_store.where("store"))
-    command = [sys.executable, "-c", code, target.uri, *roots, str(tree.annotations)]
+    roots.append(s3_store.where("annotations"))
+    command = [sys.executable, "-c", code, target.uri, *roots]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(target, DATASET)

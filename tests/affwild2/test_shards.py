@@ -20,7 +20,7 @@ from raffect.affwild2.scan import VideoCrops, scan
 from raffect.affwild2.shards import plan_shards, read_crop, write_shard
 from raffect.errors import DataError
 from raffect.store import DATASET, Stage, Store
-from raffect.store.raw import RawFolder
+from raffect.store.raw import RawFile, RawFolder
 from tests.builders import QUIRKY_ROOTS, RawTree, jpeg, quirky_tree, upload
 
 
@@ -33,7 +33,7 @@ def video_of(name: str, size: int) -> VideoCrops:
 
 
 def read(path: Path) -> bytes:
-    return read_crop(RawFolder.of(path.parent, "--images"), path.name)
+    return read_crop(RawFile(RawFolder.of(path.parent, "--images"), path.name))
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=30), st.integers(1, 1000))
