@@ -161,7 +161,11 @@ def scan(roots: Sequence[str | Path], first_frame: int | None = None) -> Scan:
         refuse_frame_zero(problems, len(lost))
     if not found:
         names = ", ".join(str(root) for root in roots) or "no folder at all"
-        shown = "\n".join(f"  {problem.path}: {problem.kind}" for problem in problems[:5])
+        shown = "\n".join(
+            f"  {problem.path}: {problem.kind}"
+            + (f" ({problem.count:,} files)" if problem.count > 1 else "")
+            for problem in problems[:5]
+        )
         raise DataError(
             f"There are no crops in {names}; what lies there is misplaced, e.g.\n{shown}"
             if problems
