@@ -60,7 +60,7 @@ def find_crops(folder: RawFolder, first_frame: int | None = None) -> FolderCrops
         folders = [entry.name for entry in entries if entry.kind is EntryKind.FOLDER]
         if folders:
             raise DataError(
-                f"{folder.typed} holds no crop but {len(folders):,} folders.",
+                f"{folder.typed} holds folders, and no crop.",
                 "the folder of one video",
                 f"Give one video's folder, e.g. --frames {printable((folder / folders[0]).typed)}",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 from raffect.cli.app import run
 from raffect.store import Store
 from raffect.synthetic.tree import write_synthetic
+from raffect.temporal.train import train
 from raffect.testing.s3 import S3Server, environment, start_s3_server
 from tests.builders import write_raw_tree
+from tests.sweep import tiny
 
 EXPR_TRAIN = "EXPR_Recognition_Challenge/Train_Set"
 VA_TRAIN = "VA_Estimation_Challenge/Train_Set"
@@ -165,6 +168,26 @@ def test_a_wrong_key(tell, raw: Path, s3_store: Store):
     assert told.code == 2
     assert "refuses access" in told.message
     assert s3_store.files("") == []
+
+
+@pytest.mark.parametrize("typed", ["s3://raffect-none/crops/", "gs://b/crops", "s3:/b/crops"])
+@pytest.mark.parametrize("option", ["--images", "--annotations", "--frames"])
+def test_a_uri_is_told_as_it_was_typed(
+    tell, raw: Path, store: Store, s3_environment, option: str, typed: str
+):
+    """pathlib makes `s3:/bucket` of `s3://bucket`."""
+    if option == "--frames":
+        tiny.fill(store)
+        train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
+        told = tell("predict", "mine", option, typed, "--out", "x.csv", "--store", store.uri)
+    else:
+        options = {"--images": raw / "images", "--annotations": raw / "annotations", option: typed}
+        told = tell("prepare", *itertools.chain(*options.items()), "--store", store.uri)
+        assert store.files("") == []
+    assert told.code == 2
+    assert typed in told.message
+    assert option in told.message
+    assert "--store" not in told.message
 
 
 def test_a_server_that_is_down(tell, raw: Path):
