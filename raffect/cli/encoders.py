@@ -20,7 +20,7 @@ from raffect.cli.options import (
 
 DEFAULT_NAME = "clip"
 ModelOption = Annotated[
-    str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16, or raffect-tiny.")
+    str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16; or hf-hub:ORG/NAME.")
 ]
 PretrainedOption = Annotated[
     str | None, typer.Option(help="open_clip tag, local weights file, or none.")

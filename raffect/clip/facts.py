@@ -19,6 +19,7 @@ from raffect.clip.checkpoint import Checkpoint
 from raffect.clip.images import Preprocessing, ResizeMode
 from raffect.config import PLAIN, EncoderConfig
 from raffect.errors import SettingsError
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 
 REPOSITORY_CONFIG = "open_clip_config.json"
 """Of a repository or folder that open_clip wrote: the architecture and the preprocessing."""
@@ -92,7 +93,7 @@ def facts_of_file(
     """What a local file's weights were trained with, and what to say where that is not certain.
 
     Certain is what `weights_of` says, what a configuration beside the file says, that an archive
-    of OpenAI is one, and what all tags of the architecture agree on.
+    of OpenAI is one (its buffers say so), and what all tags of the architecture agree on.
     """
     path, plain = checkpoint.path, facts_of(architecture, {})
     tags = {
@@ -104,6 +105,11 @@ def facts_of_file(
         return plain if of == PLAIN else facts_of_tag(config.model, architecture, of), None
     if checkpoint.from_openai:
         return tags.get("openai", replace(plain, quick_gelu=True)), None
+    ours = _read_beside(path, CONFIG) if path.name == ENCODER_WEIGHTS else {}
+    if ours.get("encoder", {}).get("model") == config.model:
+        # An encoder of ours, which began to record two of the facts after 0.1.
+        pixels = {"resize_mode": "squash", **ours["preprocessing"]}
+        return facts_of({"quick_gelu": ours.get("quick_gelu", plain.quick_gelu)}, pixels), None
     beside = _read_beside(path, REPOSITORY_CONFIG)
     if _is_of(beside.get("model_cfg"), architecture):
         return facts_of(beside["model_cfg"], beside.get("preprocess_cfg") or {}), None

@@ -242,6 +242,8 @@ def test_archives_that_are_no_checkpoints(tmp_path, clip):
     refuses(write(tmp_path, "cut.pt", whole[: len(whole) // 2]), "ends early")
     save_file({"a": torch.zeros(9)}, tmp_path / "s")
     refuses(write(tmp_path, "cut.st", (tmp_path / "s").read_bytes()[:-4]), "damaged")
+    np.savez(tmp_path / "a.npz", a=np.zeros(2))
+    refuses(tmp_path / "a.npz", "arrays of big_vision", blames_model=True)
     torch.save({"epoch": 1}, tmp_path / "none.pt")
     refuses(tmp_path / "none.pt", "without named weights")
 

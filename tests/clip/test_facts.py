@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from raffect.clip.images import decode
 from raffect.clip.tower import build_tower
 from raffect.config import EncoderConfig
 from raffect.errors import SettingsError
+from tests.clip.clip_data import to_bytes
 from tests.clip.weights_data import (
     MODEL,
     TAGS,
@@ -234,6 +236,21 @@ def test_hugging_faces_files_say_it(tmp_path, monkeypatch, model: dict[str, Any]
     assert tower.quick_gelu is quick
     seen = tower.preprocessing
     assert (seen.mean, seen.interpolation, seen.resize_mode) == ((0.5,) * 3, "bilinear", "squash")
+
+
+@pytest.mark.parametrize("of_0_1", [False, True])
+def test_an_encoder_of_ours_says_it(tmp_path, monkeypatch, of_0_1: bool):
+    give_tags(monkeypatch, save_clip(tmp_path, make_clip()))
+    encoder = build_encoder(config("mobile" if of_0_1 else "openai"))
+    description = json.loads(json.dumps(encoder.describe()))
+    if of_0_1:
+        del description["quick_gelu"], description["preprocessing"]["resize_mode"]
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    (tmp_path / "encoder.safetensors").write_bytes(to_bytes(encoder))
+    tower = build_tower(config(tmp_path / "encoder.safetensors"), guess=False)
+    assert tower.quick_gelu is not of_0_1
+    mode = "squash" if of_0_1 else "shortest"
+    assert tower.preprocessing == replace(encoder.preprocessing, resize_mode=mode)
 
 
 def test_an_archive_of_openai_is_recognised(tmp_path, monkeypatch):
