@@ -124,6 +124,9 @@ class SegmentConfig(Config):
 
     window: int = Field(300, ge=4)
     stride: int = Field(200, ge=1)
+    blend: Literal["crossfade", "mean"] = added(
+        "crossfade", description="of overlapping predictions; mean: as in raffect 0.1"
+    )
 
 
 class TCNConfig(Config):

@@ -116,7 +116,7 @@ def tune(
             auxiliary = auxiliary_tasks(base, first)
             data = load_task_data(store, features, task, auxiliary)
             idle = describe_idle(base, {task, *auxiliary}, first.params)
-            for line in idle + describe_gaps(data.train.labels):
+            for line in idle + describe_gaps(data.train.trained_labels()):
                 context.on_note(line)
             labels = load_labels(store, task)
             trivial = trivial_score(task, labels, labels)

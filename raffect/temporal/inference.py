@@ -1,6 +1,7 @@
-"""Trained models of the store, and predictions: every frame of every video, overlaps averaged.
+"""Trained models of the store, and predictions: every frame of every video (blending.py).
 
-Training validates with this module, so that predicting again gives the very same numbers.
+Training validates with this module, so that predicting again gives the very same numbers. Models
+compute in float32 here, whatever they were trained in: a CPU has to predict what a GPU scored.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.tasks import SPECS, Split
 from raffect.config import Device, TemporalConfig
 from raffect.errors import NotThereError
-from raffect.settings import build
+from raffect.settings import build, override
 from raffect.store import Manifest, Store, read_manifest
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
-from raffect.temporal.batches import DeviceTimelines
+from raffect.temporal.batches import DeviceTimelines, to_device
+from raffect.temporal.blending import make_blend
 from raffect.temporal.data import Lineage, check_lineage, load_split, read_features
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
-from raffect.temporal.segments import index_segments
 from raffect.temporal.timelines import Timelines, build_timelines
-from raffect.training.device import autocast, choose_device
+from raffect.training.device import choose_device
 from raffect.training.reduce import LOCAL, Reducer
 
 BATCH = 32
@@ -71,6 +72,9 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
             "See `raffect trials` for the trials that saved a model.",
         ) from None
     config = build(TemporalConfig, described["config"])
+    if "blend" not in described["config"]["segments"]:
+        # Of raffect 0.1: predicting again gives the score that the model has there.
+        config = override(config, {"segments.blend": "mean"})
     model = TemporalModel(config, described["feature_dim"])
     model.load_state_dict(weights)
     model.to(choose_device(device)).eval()
@@ -178,27 +182,32 @@ def predict_resident(
     """Predictions `(frames, outputs)` of all frames of timelines that lie on the device."""
     was_training = model.training
     model.eval()
-    segments = index_segments(resident.timelines, config.segments)
+    looks_ahead = config.model.transformer.layers > 0
+    blend = make_blend(resident.timelines, config.segments, looks_ahead)
+    settled = to_device(blend.settled, resident.device)
     width = SPECS[config.task].outputs
-    # The last column counts segments per frame. In float64 the order of overlapping segments does
-    # not change the mean after rounding to float32.
+    # The last column is the sum of the weights per frame. In float64 the order of overlapping
+    # segments does not change the mean after rounding to float32.
     shape = (resident.timelines.frames, width + 1)
     sums = torch.zeros(shape, dtype=torch.float64, device=resident.device)
-    steps = range(0, len(segments), BATCH)
-    for first in steps[reducer.rank :: reducer.size]:
-        batch = resident.gather(segments.take(slice(first, first + BATCH)))
-        with autocast(config.run, resident.device):
-            outputs = model(batch.x, batch.present, batch.real)[config.task]
+    steps = list(blend.batches(BATCH))
+    for numbers, back_only in steps[reducer.rank :: reducer.size]:
+        batch = resident.gather(blend.segments.take(numbers))
+        more = {"back_only": True} if back_only else {}
+        outputs = model(batch.x, batch.present, batch.real, **more)[config.task]
         values = activate(config.task, outputs).double()
-        counted = torch.ones_like(values[..., :1])
+        share = settled[batch.frames]
+        weight = to_device(blend.weights(numbers), resident.device)
+        weight = weight * (1 - share if back_only else share)
         if batch.real is not None:
-            counted = batch.real[..., None].double()
-        rows = torch.cat([values * counted, counted], dim=-1)
+            weight = weight * batch.real
+        rows = torch.cat([values * weight[..., None], weight[..., None]], dim=-1)
         sums.index_add_(0, batch.frames.flatten(), rows.flatten(0, 1))
     model.train(was_training)
     sums = reducer.sum_in_place(sums)
-    means: NDArray[np.float32] = (sums[:, :-1] / sums[:, -1:]).float().cpu().numpy()
-    return means
+    means = (sums[:, :-1] / sums[:, -1:])[to_device(blend.hold, resident.device)]
+    found: NDArray[np.float32] = means.float().cpu().numpy()
+    return found
 
 
 def measure_latency(model: TemporalModel, config: TemporalConfig, frames: int = 3000) -> float:

@@ -28,7 +28,7 @@ from raffect.temporal.data import Lineage
 class ModelDescription(TypedDict):
     """All of a model but its weights, as config.json holds it."""
 
-    config: Mapping[str, object]
+    config: Mapping[str, Any]
     feature_dim: int
     lineage: Lineage
 
@@ -141,12 +141,13 @@ class TemporalModel(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, present: Tensor, real: Tensor | None = None
+        self, x: Tensor, present: Tensor, real: Tensor | None = None, back_only: bool = False
     ) -> dict[Task, Tensor]:
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
         `x` is `(B, T, D)`, `present` (frames with a crop of their own) and `real` (not padding;
-        None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`.
+        None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`. Told to look back only,
+        the Transformer shows each frame no later one.
         """
         padding = None if real is None else ~real
         x = x + (~present)[..., None] * self.missing
@@ -156,7 +157,12 @@ class TemporalModel(nn.Module):
         if self.transformer is not None:
             if self.positions:
                 x = x + sinusoids(x.shape[1], x.shape[2], x.device)
-            x = self.transformer(x, src_key_padding_mask=padding)
+            if back_only:
+                # Padding is at the end, so that no real frame sees it.
+                later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
+                x = self.transformer(x, mask=later.triu(1))
+            else:
+                x = self.transformer(x, src_key_padding_mask=padding)
         return {Task(name): head(x).float() for name, head in self.heads.items()}
 
 

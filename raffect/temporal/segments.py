@@ -1,8 +1,9 @@
 """Segments: windows over timelines, as indices, never as copies.
 
-Every frame lies in at least one segment. The last segment of a video is shifted back to end at
-its last frame; a video shorter than the window is one segment, padded at its end. (The authors'
-code drops both: 1.9 % of the frames.)
+Every frame up to a video's last crop lies in at least one segment. The last segment of a video is
+shifted back to end there; a video shorter than the window is one segment, padded at its end. (The
+authors' code drops both: 1.9 % of the frames.) These segments are trained on; prediction has its
+own (blending.py).
 """
 
 from __future__ import annotations
@@ -47,9 +48,13 @@ class Segments:
 
 
 def index_segments(timelines: Timelines, config: SegmentConfig) -> Segments:
-    """All segments of the timelines, video by video."""
+    """All segments of the timelines, video by video.
+
+    With `blend = mean` they reach to the annotation's last line, as they did in raffect 0.1.
+    """
     starts, real = [], []
-    for offset, length in zip(timelines.offsets, timelines.lengths, strict=False):
+    lengths = timelines.lengths if config.blend == "mean" else timelines.seen
+    for offset, length in zip(timelines.offsets, lengths, strict=False):
         if length:
             own = segment_starts(int(length), config.window, config.stride)
             starts.append(offset + own)

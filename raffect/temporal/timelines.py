@@ -2,6 +2,8 @@
 
 A frame without a crop uses the row of the nearest earlier crop, or of the next one at the start
 of a video, in training and in prediction alike, and is marked absent so that the model can tell.
+What the model sees ends with the last crop: annotations usually have a line more, which nothing
+shows. Those frames are not trained on, and have the last crop's prediction.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Timelines:
     """Videos one after the other; frame f (1-based) of video i is entry offsets[i] + f - 1.
 
     A timeline is as long as the annotation or the last crop, whichever is later: every annotated
-    line is covered, and crops past the annotation still give context.
+    line has an entry, and crops past the annotation still give context.
 
     Attributes:
         videos: Names, `(videos,)`.
@@ -46,6 +48,8 @@ class Timelines:
         row: Feature row used at each frame, `(frames,)` int64; NO_ROW: none in the whole video.
         present: Whether the frame has a crop of its own, `(frames,)` bool.
         labels: Labels per task.
+        seen: Frames up to the last crop, per video, `(videos,)` int64; all of them in a video
+            without a single crop.
     """
 
     videos: tuple[str, ...]
@@ -53,6 +57,7 @@ class Timelines:
     row: NDArray[np.int64]
     present: NDArray[np.bool_]
     labels: dict[Task, FrameLabels]
+    seen: NDArray[np.int64]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -63,6 +68,15 @@ class Timelines:
     def frames(self) -> int:
         """Frames of all videos together."""
         return int(self.offsets[-1])
+
+    def trained_labels(self) -> dict[Task, FrameLabels]:
+        """The labels of the frames that segments reach, which are those up to the last crop."""
+        place = np.arange(self.frames) - np.repeat(self.offsets[:-1], self.lengths)
+        reached = place < np.repeat(self.seen, self.lengths)
+        return {
+            task: FrameLabels(of.values[reached], of.valid[reached])
+            for task, of in self.labels.items()
+        }
 
     def split(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         """Per-frame values `(frames, ...)` as one view per video."""
@@ -110,7 +124,7 @@ def build_timelines(
     labels of a task are invalid there.
     """
     none = np.empty(0, dtype=np.int64)
-    lengths, rows, present = [], [], []
+    lengths, rows, present, seen = [], [], [], []
     for video in videos:
         frames, feature_rows = crops.get(video, (none, none))
         lines = [len(of[video].valid) for of in labels.values() if video in of]
@@ -119,6 +133,7 @@ def build_timelines(
         lengths.append(length)
         rows.append(row)
         present.append(own)
+        seen.append(int(frames.max(initial=0)) or length)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     return Timelines(
         videos=tuple(videos),
@@ -126,6 +141,7 @@ def build_timelines(
         row=np.concatenate([none, *rows]),
         present=np.concatenate([none.astype(bool), *present]),
         labels={task: _place(task, videos, offsets, labels[task]) for task in labels},
+        seen=np.asarray(seen, dtype=np.int64),
     )
 
 

@@ -54,7 +54,7 @@ def train(
     if stage.finished is not None:
         return stage.finished
     data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
-    gaps = describe_gaps(data.train.labels)
+    gaps = describe_gaps(data.train.trained_labels())
     for line in describe_idle(config, model_tasks(config)) + gaps:
         context.on_note(line)
     try:

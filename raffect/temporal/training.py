@@ -103,7 +103,7 @@ class Trainer:
         self._best_weights: dict[str, Tensor] = {}
 
     def _make_losses(self) -> WeightedLosses:
-        labels = self.data.train.labels
+        labels = self.data.train.trained_labels()
         assert set(self._tasks) <= set(labels), "load_task_data was not given the auxiliary tasks"
         losses = {task: task_loss(task, self.config.losses, labels[task]) for task in self._tasks}
         weights = {self.config.task: 1.0, **auxiliary_weights(self.config)}
@@ -281,8 +281,8 @@ def is_done(settings: OptimiserConfig, history: Sequence[EpochResult]) -> bool:
 
 
 def _numbers(config: TemporalConfig) -> TemporalConfig:
-    """The settings without the one that only decides how much memory a step takes."""
-    return override(config, {"optimiser.accumulation": 1})
+    """The settings without those that only decide on memory, or on how epochs are validated."""
+    return override(config, {"optimiser.accumulation": 1, "segments.blend": "crossfade"})
 
 
 def backward(
