@@ -35,7 +35,7 @@ from raffect.temporal.timelines import Timelines
 _SMALLEST_OVERLAP = 1 / 4
 """Of the window; models with a larger stride are predicted at a smaller one."""
 _SETTLING = 1.25
-"""Power of the share of looking ahead; on the demo's models 1.2 to 1.4 gave the smallest changes."""
+"""Power of the share of looking ahead: 1.2 to 1.4 gave the demo's models the smallest changes."""
 
 
 @dataclass(frozen=True)
