@@ -30,7 +30,7 @@ class RunConfig(Machine):
     """Where and how a stage trains."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast on GPUs"
+        "auto", description="auto: bfloat16 autocast on GPUs; of training only"
     )
 
 

@@ -29,7 +29,7 @@ from raffect.temporal.blending import make_blend
 from raffect.temporal.data import Lineage, check_lineage, load_split, read_features
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
 from raffect.temporal.timelines import Timelines, build_timelines
-from raffect.training.device import choose_device
+from raffect.training.device import choose_device, whole_float32
 from raffect.training.reduce import LOCAL, Reducer
 
 BATCH = 32
@@ -194,7 +194,8 @@ def predict_resident(
     for numbers, back_only in steps[reducer.rank :: reducer.size]:
         batch = resident.gather(blend.segments.take(numbers))
         more = {"back_only": True} if back_only else {}
-        outputs = model(batch.x, batch.present, batch.real, **more)[config.task]
+        with whole_float32():
+            outputs = model(batch.x, batch.present, batch.real, **more)[config.task]
         values = activate(config.task, outputs).double()
         share = settled[batch.frames]
         weight = to_device(blend.weights(numbers), resident.device)
