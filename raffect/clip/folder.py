@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,10 +60,11 @@ def find_crops(folder: RawFolder, first_frame: int | None = None) -> FolderCrops
     if not len(crops.frames):
         folders = [entry.name for entry in entries if entry.kind is EntryKind.FOLDER]
         if folders:
+            first = (folder / folders[0]).typed
             raise DataError(
                 f"{folder.typed} holds folders, and no crop.",
                 "the folder of one video",
-                f"Give one video's folder, e.g. --frames {printable((folder / folders[0]).typed)}",
+                f"Give one video's folder, e.g. --frames {shlex.quote(printable(first))}",
             )
         raise _no_crop(folder, _left_out(crops))
     last = int(crops.frames[-1])

@@ -10,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from raffect.errors import SettingsError, StoreError
 from raffect.store import Store
 from raffect.store.raw import Entry, EntryKind, RawFolder
+from raffect.store.translate import explain
 from raffect.testing.s3 import environment
 
 Fill = Callable[[dict[str, bytes]], RawFolder]
@@ -194,3 +197,14 @@ def test_no_credentials_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StoreError, match="no credentials for the folder s3://bucket/crops"):
         RawFolder.of("s3://bucket/crops", "--images").entries()
+
+
+def test_another_region_is_told_with_its_name():
+    """As AWS answers; no server here knows regions."""
+    answer = {"Code": "AuthorizationHeaderMalformed", "Message": "expecting 'eu-west-1'"}
+    error = translate_boto_error(ClientError({"Error": answer}, "ListObjectsV2"))
+    told = explain("s3://bucket/crops", error, "--images")
+    assert told is not None
+    assert "another region" in told.got
+    assert "eu-west-1" in told.got
+    assert "AWS_DEFAULT_REGION" in told.allowed
