@@ -23,6 +23,7 @@ import pyarrow.csv as pacsv
 from raffect.errors import DataError
 from raffect.inputs import read_input, reason_of
 from raffect.store.raw import RawFile
+from raffect.text import listed
 
 FIRST_DATA_LINE = 2
 MOST_BYTES = 2**30
@@ -93,7 +94,12 @@ class CsvFile:
             known = {plain_header(other): of for other, of in others.items()}
             what, step = known.get(own, ("", next_step))
             got = f"{self.path}, line 1: the header is {quote(self.header_line)}"
-            got += f": this is {what}." if what else "."
+            lacks = [n for n in header.split(",") if n.casefold() not in own.split(",")]
+            if what:
+                got += f": this is {what}"
+            elif 0 < len(lacks) < len(header.split(",")):
+                got += f", without {listed(lacks)}"
+            got += "."
             raise DataError(got, header_allowed or header, step)
         if not self.body:
             raise DataError(f"{self.path} has a header and no {rows}.", allowed, next_step)

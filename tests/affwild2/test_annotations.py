@@ -86,6 +86,7 @@ WRONG = [
     (Task.VA, "", ["line 1", "''"], "valence,arousal"),
     (Task.EXPR, "expression\n0\n", ["line 1"], "Neutral,Anger"),
     (Task.AU, EXPR_HEADER + "0\n", ["line 1"], "AU1,AU2,AU4"),
+    (Task.EXPR, EXPR_HEADER.replace(",Other", "") + "0\n", ["without Other"], "Surprise,Other"),
     (Task.VA, VA_HEADER, ["no frames"], "-5"),
     (Task.VA, VA_HEADER + "0,0\n0,happy\n", ["line 3", "'happy' is not a number"], "-1 to 1"),
     (Task.VA, VA_HEADER + "0,0\n0,1.01\n", ["line 3", "'1.01' is out of range"], "-1 to 1"),
