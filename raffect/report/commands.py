@@ -69,6 +69,10 @@ def extend_command(
             option = _OPTIONS.get(key, f"--{key.replace('_', '-')}")
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             words += [option, shlex.quote(text)]
+    # Not bound to the name, but the trials' dropout depends on it.
+    workers = {maker.workers for row in view.rows for maker in row.makers}
+    if len(workers) == 1 and workers != {1}:
+        words += ["--workers-per-trial", str(*workers)]
     base = flatten(recipe(view.task).canonical())
     for key, value in flatten(view.config).items():
         if value != base.get(key):

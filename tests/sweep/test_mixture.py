@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from raffect.affwild2.tasks import Task
+from raffect.code import code_digest
 from raffect.errors import ConflictError
 from raffect.report.collect import assemble
+from raffect.report.commands import extend_command
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Stage, Store
 from raffect.sweep.leaderboard import load_sweep
@@ -22,6 +24,7 @@ from raffect.sweep.records import Maker, TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.trial import TrialHome
 from raffect.sweep.tune import tune
 from raffect.temporal.data import load_sources
 from tests.sweep import tiny
@@ -148,6 +151,21 @@ def test_other_code_is_refused_before_anything_is_done(filled: Store, space: str
     assert "--require-same-code" in caught.value.next_step
     assert filled.files("sweeps/s") == before
     assert notes == []
+
+
+def test_a_node_with_other_code_computes_nothing_where_that_is_refused(store: Store) -> None:
+    TrialHome(store, "s", (), 0.0).check_code()
+    TrialHome(store, "s", (), 0.0, code=code_digest("sweep")).check_code()
+    with pytest.raises(ConflictError, match="that of the driver"):
+        TrialHome(store, "s", (), 0.0, code="a" * 64).check_code()
+
+
+def test_the_command_that_extends_a_sweep_keeps_its_workers(filled: Store, space: str) -> None:
+    study = begin(filled, space)
+    run(study, Maker("0.3.0", "a" * 64, 2))
+    assert "--workers-per-trial 2 " in extend_command(load_sweep(filled, "s"), "store")
+    run(study, OLD)
+    assert "--workers" not in extend_command(load_sweep(filled, "s"), "store")
 
 
 def test_a_helper_that_changed_is_refused_by_name_where_it_was_recorded(
