@@ -10,8 +10,8 @@ video would be predicted otherwise with one frame more:
 - A Transformer looks ahead, so that each new frame moves the predictions before it. Near the end,
   the prediction is therefore mixed with one that looks back only, which no later frame changes;
   the share of the former grows from 0 at the last frame to 1 a window before it. On the demo's
-  models a frame then moves others by less than 0.01, rarely by 0.02 (with segments that slide
-  with the end and count evenly by up to 0.43, and without the mixture by up to 0.36).
+  best models a frame then moves others by less than 0.01, one time in a hundred by up to 0.02
+  (with segments that slide with the end and count evenly by up to 0.43).
 
 Frames behind the last crop show nothing: they keep the prediction of the last crop's frame. So
 predictions depend on the crops alone, and not on how many lines the annotation has.

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -165,6 +167,23 @@ def test_features_that_were_replaced_since_are_refused(small_store):
     write_features(small_store, small_videos()[1:], "clip", digest)
     with pytest.raises(ConflictError, match="not those that this model"):
         predict_split(small_store, bundle, Split.VALIDATION)
+
+
+def test_a_model_of_an_earlier_version_keeps_its_score(small_store):
+    """Its config.json says nothing of how predictions are joined: evenly, as they were then."""
+    config = small_config(Task.VA, segments__blend="mean")
+    manifest = train(small_store, config, "clip", "m")
+    described = json.loads(small_store.read_bytes("models/m/config.json"))
+    del described["config"]["segments"]["blend"]
+    small_store.write_bytes("models/m/config.json", json.dumps(described).encode())
+    bundle = load_bundle(small_store, "models/m")
+    assert bundle.config == config
+    found = predict_split(small_store, bundle, Split.VALIDATION)
+    labels = load_labels(small_store, Task.VA)
+    again = evaluate(
+        Task.VA, {of.video: of for of in found}, {of.video: labels[of.video] for of in found}
+    )
+    assert again.score == pytest.approx(manifest.counts["score"], abs=1e-8)
 
 
 def test_settings_that_nothing_depends_on_are_said(small_store):
