@@ -23,6 +23,7 @@ from raffect.config import Device, TemporalConfig
 from raffect.errors import NotThereError
 from raffect.settings import build, override
 from raffect.store import Manifest, Store, read_manifest
+from raffect.store.features import dtype_of
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
 from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
@@ -152,7 +153,8 @@ def predict_features(
     assert features.shape == (len(frames), bundle.feature_dim)
     rows = np.arange(len(frames), dtype=np.int64)
     timelines = build_timelines(["video"], {"video": (frames, rows)}, {}, min_length=length)
-    stored = np.ascontiguousarray(features)
+    # As the features that the model was trained on are kept.
+    stored = np.ascontiguousarray(features, dtype_of(bundle.lineage.get("extract", {})))
     return predict(bundle.model, bundle.config, stored, timelines)[0].astype(np.float64)
 
 
