@@ -157,46 +157,48 @@ def read_folder(
     begin = FIRST_FRAME if first_frame is None else first_frame
     left: dict[ProblemKind, list[str]] = defaultdict(list)
     lost = 0
-    named: list[tuple[CropName, Entry]] = []
+    named: list[tuple[str, int, Entry]] = []
     visible = sorted(entry for entry in entries if not is_system(entry.name))
     for entry in visible:
         name = read_name(entry.name)
         kind = _refused(entry, name)
         if kind is None and name is not None:
-            named.append((name, entry))
+            named.append((name.prefix.casefold(), int(name.digits), entry))
         elif kind is not None:
             left[kind].append(entry.name)
             lost += _IMAGE.fullmatch(entry.name) is not None
     if not visible:
         left[ProblemKind.EMPTY].append("")
-    found: dict[int, list[tuple[CropName, Entry]]] = defaultdict(list)
-    prefix = _shared_prefix([name for name, _ in named])
-    for name, entry in named:
-        number = int(name.digits)
-        if name.prefix.casefold() != prefix:
+    shared = _shared_prefix([prefix for prefix, _, _ in named])
+    files: dict[int, Entry] = {}
+    again: dict[int, list[Entry]] = {}
+    for prefix, number, entry in named:
+        if prefix != shared:
             left[ProblemKind.PREFIX].append(entry.name)
             lost += 1
         elif number < begin:
             left[ProblemKind.FRAME_ZERO].append(entry.name)
+        elif number in files:
+            again.setdefault(number, [files[number]]).append(entry)
         else:
-            found[number - begin + FIRST_FRAME].append((name, entry))
-    for frame, files in list(found.items()):
-        if len(files) > 1:
-            own = [file for file in files if file[1].name == crop_name(int(file[0].digits))]
-            left[ProblemKind.SAME] += [e.name for _, e in files if not own or e is not own[0][1]]
-            found[frame] = own
-            if not own:
-                del found[frame]
-                lost += 1
-    frames = sorted(found)
+            files[number] = entry
+    for number, same in again.items():
+        own = [entry for entry in same if entry.name == crop_name(number)]
+        left[ProblemKind.SAME] += [entry.name for entry in same if entry not in own]
+        if own:
+            files[number] = own[0]
+        else:
+            del files[number]
+            lost += 1
+    numbers = sorted(files)
     problems = [
         Problem(kind, printable(f"{place}/{names[0]}".removesuffix("/")), len(names))
         for kind, names in left.items()
     ]
     return FolderCrops(
-        np.array(frames, np.int32),
-        np.array([found[frame][0][1].size for frame in frames], np.int64),
-        _names({frame: found[frame][0][0] for frame in frames}, begin),
+        np.array(numbers, np.int32) + np.int32(FIRST_FRAME - begin),
+        np.array([files[number].size for number in numbers], np.int64),
+        _names({number: files[number].name for number in numbers}, begin),
         tuple(problems),
         lost,
     )
@@ -213,24 +215,26 @@ def _refused(entry: Entry, name: CropName | None) -> ProblemKind | None:
     return ProblemKind.TOO_LARGE if entry.size > MOST_BYTES else None
 
 
-def _shared_prefix(names: Sequence[CropName]) -> str | None:
-    """The prefix of more than nine tenths of the names, whatever its case."""
-    if not names:
+def _shared_prefix(prefixes: Sequence[str]) -> str | None:
+    """The prefix of nine tenths of the names or more."""
+    if not prefixes:
         return None
-    [(prefix, count)] = Counter(name.prefix.casefold() for name in names).most_common(1)
-    return prefix if (len(names) - count) * TENTH <= len(names) else None
+    [(prefix, count)] = Counter(prefixes).most_common(1)
+    return prefix if (len(prefixes) - count) * TENTH <= len(prefixes) else None
 
 
-def _names(names: Mapping[int, CropName], first_frame: int) -> CropNames:
-    """The names by frame, those that follow a pattern as the pattern."""
-    if not names:
-        return CropNames(first_frame=first_frame)
+def _names(names: Mapping[int, str], first_frame: int) -> CropNames:
+    """Names by number, ascending, those that follow a pattern as the pattern."""
     # A pattern's padding shows in its lowest number.
-    one = names[min(names)]
-    pattern = CropNames(one.prefix, len(one.digits), one.ending, first_frame)
-    whole = {frame: "".join(name) for frame, name in names.items()}
-    others = {frame: name for frame, name in whole.items() if name != pattern.of(frame)}
-    return CropNames(one.prefix, len(one.digits), one.ending, first_frame, others)
+    one = read_name(next(iter(names.values()), ""))
+    prefix, digits, ending = one or ("", "", "")
+    width = len(digits)
+    others = {
+        number - first_frame + FIRST_FRAME: name
+        for number, name in names.items()
+        if name != f"{prefix}{number:0{width}d}{ending}"
+    }
+    return CropNames(prefix, width, ending, first_frame, others)
 
 
 def refuse_frame_zero(problems: Iterable[Problem], videos: int) -> None:

@@ -127,6 +127,8 @@ def scan(roots: Sequence[str | Path], first_frame: int | None = None) -> Scan:
         stray: dict[ProblemKind, list[str]] = defaultdict(list)
         inside: list[RawFolder] = []
         for entry in _list(root, closed):
+            if is_system(entry.name):
+                continue
             kind = _stray(entry)
             if kind is None:
                 inside.append(root / entry.name)
@@ -193,7 +195,7 @@ def _list_all(folders: Sequence[RawFolder], closed: list[str]) -> Iterator[list[
 
 def _list(folder: RawFolder, closed: list[str]) -> list[Entry]:
     try:
-        return [entry for entry in folder.entries() if not is_system(entry.name)]
+        return folder.entries()
     except OSError as error:
         closed.append(f"  {folder.typed}: {error.strerror or error}")
         return []
