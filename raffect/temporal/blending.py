@@ -10,8 +10,8 @@ video would be predicted otherwise with one frame more:
 - A Transformer looks ahead, so that each new frame moves the predictions before it. Near the end,
   the prediction is therefore mixed with one that looks back only, which no later frame changes;
   the share of the former grows from 0 at the last frame to 1 a window before it. On the demo's
-  best models a frame then moves others by less than 0.01, one time in a hundred by up to 0.02
-  (with segments that slide with the end and count evenly by up to 0.43).
+  models a frame then moves others by less than 0.01 in 97 % of all cases, and by 0.018 at most;
+  with segments that slide with the end and count evenly, mostly by 0.04, and by up to 0.37.
 
 Frames behind the last crop show nothing: they keep the prediction of the last crop's frame. So
 predictions depend on the crops alone, and not on how many lines the annotation has.
@@ -61,7 +61,8 @@ class Blend:
 
     def batches(self, size: int) -> Iterator[tuple[NDArray[np.int64], bool]]:
         """Segments by number, and whether they are to look back only."""
-        for numbers, back_only in ((np.arange(len(self.segments)), False), (self.backward, True)):
+        every = np.arange(len(self.segments))
+        for numbers, back_only in ((every, False), (self.backward, True)):
             for start in range(0, len(numbers), size):
                 yield numbers[start : start + size], back_only
 
