@@ -189,5 +189,5 @@ def test_a_bucket_is_read_like_a_folder(tmp_path: Path, s3_store: Store, encoder
     assert [line.partition(":")[0] for line in skipped] == ["00003.jpg"]
     with pytest.raises(NotThereError, match=r"s3://.*/none/ does not exist, or nothing"):
         find_crops(raw(s3_store.where("none/")))
-    with pytest.raises(DataError, match=r"e.g. --frames s3://"):
+    with pytest.raises(DataError, match=r"e.g. --frames 's3://"):
         find_crops(raw(s3_store.uri))
