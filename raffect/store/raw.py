@@ -146,16 +146,18 @@ class RawFolder:
 
     def trouble(self) -> str | None:
         """Why it is no folder that can be listed, as the end of a sentence; None if it is one."""
-        if self.is_local:
-            if (path := Path(self.uri)).is_dir():
-                return None
-            return "is a file" if path.exists() else "does not exist"
         try:
+            if self.is_local:
+                if (path := Path(self.uri)).is_dir():
+                    return None
+                return "is a file" if path.exists() else "does not exist"
             self.entries()
         except FileNotFoundError:
             return "does not exist, or nothing lies below it"
         except NotADirectoryError:
             return "is a single object"
+        except OSError as error:  # A name too long, or a folder above that is closed.
+            return f"can't be listed: {error.strerror}"
         return None
 
     def has_file(self, name: str) -> bool:

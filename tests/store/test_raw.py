@@ -65,6 +65,7 @@ def test_what_is_not_there_is_told(fill: Fill):
     assert root.trouble() is None
     assert str((root / "absent").trouble()).startswith("does not exist")
     assert str((root / "video" / "1.jpg").trouble()).startswith("is a ")
+    assert RawFolder.of("x" * 300, "--frames").trouble() == "can't be listed: File name too long"
     with pytest.raises(FileNotFoundError):
         (root / "absent").entries()
     with pytest.raises(NotADirectoryError):
