@@ -125,7 +125,7 @@ class SegmentConfig(Config):
     window: int = Field(300, ge=4)
     stride: int = Field(200, ge=1)
     blend: Literal["crossfade", "mean"] = added(
-        "crossfade", description="of overlapping predictions; mean: as in raffect 0.1"
+        "crossfade", description="of overlapping predictions; mean: as before raffect 0.3"
     )
 
 

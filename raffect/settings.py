@@ -59,7 +59,7 @@ class Config(BaseModel):
 
 
 def added(default: Any, **constraints: Any) -> Any:
-    """A field that settings of version 0.1 did not have (see `Config.identity`)."""
+    """A field that settings did not have before raffect 0.3 (see `Config.identity`)."""
     return Field(default, json_schema_extra=_ADDED, **constraints)
 
 

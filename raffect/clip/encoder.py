@@ -39,8 +39,8 @@ LOGIT_SCALE = 100.0
 class EncoderDescription(TypedDict):
     """All of an encoder but its weights, as config.json holds it; `classes` in logit order.
 
-    Encoders of 0.1 have no `quick_gelu`: their activation is the architecture's. `architecture`,
-    open_clip's configuration, is there where `encoder.model` names a repository.
+    Encoders of before 0.3 have no `quick_gelu`: their activation is the architecture's.
+    `architecture`, open_clip's configuration, is there where `encoder.model` names a repository.
     """
 
     encoder: Mapping[str, object]

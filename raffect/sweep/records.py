@@ -43,7 +43,7 @@ class Maker:
     """What computes a trial, as far as its numbers depend on it.
 
     Attributes:
-        raffect: Version; None for a trial of 0.1 or 0.2.0, which did not record it.
+        raffect: Version; None for a trial of before 0.3, which did not record it.
         code: Digest of raffect's code, see `code_digest`; None likewise.
         workers: Processes that train the model together: dropout differs from one to the other.
     """
@@ -60,7 +60,7 @@ class Maker:
     def describe(self) -> str:
         """Its code, for people."""
         if self.raffect is None or self.code is None:
-            return "unknown code (of raffect 0.1 or 0.2.0)"
+            return "unknown code (before raffect 0.3)"
         return f"raffect {self.raffect} (code {self.code[:12]})"
 
 

@@ -241,7 +241,7 @@ def space_failed(reference: str, error: Exception) -> SettingsError:
 def _fingerprint(module: ModuleType) -> tuple[str, set[str]]:
     """SHA-256 of the code of a space and of spaces of raffect's that it imports, and their names.
 
-    As 0.1 counted it, so that a sweep of that time is found to be the same.
+    As it was counted before 0.3, so that a sweep of that time is found to be the same.
     """
     trees = {"": _parse(module)}
     waiting = [""]

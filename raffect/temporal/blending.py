@@ -10,13 +10,14 @@ video would be predicted otherwise with one frame more:
 - A Transformer looks ahead, so that each new frame moves the predictions before it. Near the end,
   the prediction is therefore mixed with one that looks back only, which no later frame changes;
   the share of the former grows from 0 at the last frame to 1 a window before it. On the demo's
-  models a frame then moves others by less than 0.01 in 97 % of all cases, and by 0.018 at most;
-  with segments that slide with the end and count evenly, mostly by 0.04, and by up to 0.37.
+  models a frame then moves others by less than 0.01 in 97 % of all cases, and by 0.018 at most:
+  in their window of 64 frames a prediction that the frames behind it turn round has 64 steps
+  for that. With segments that slide with the end and count evenly it is mostly 0.04, and 0.37.
 
 Frames behind the last crop show nothing: they keep the prediction of the last crop's frame. So
 predictions depend on the crops alone, and not on how many lines the annotation has.
 
-With `blend = mean`, as models of raffect 0.1 were validated, all segments of segments.py count
+With `blend = mean`, as models were validated before raffect 0.3, all segments of segments.py count
 evenly, and the annotation's last line is the end.
 """
 

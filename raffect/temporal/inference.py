@@ -74,7 +74,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
         ) from None
     config = build(TemporalConfig, described["config"])
     if "blend" not in described["config"]["segments"]:
-        # Of raffect 0.1: predicting again gives the score that the model has there.
+        # Made before raffect 0.3: predicting again gives the score that the model has there.
         config = override(config, {"segments.blend": "mean"})
     model = TemporalModel(config, described["feature_dim"])
     model.load_state_dict(weights)

@@ -50,7 +50,7 @@ class Segments:
 def index_segments(timelines: Timelines, config: SegmentConfig) -> Segments:
     """All segments of the timelines, video by video.
 
-    With `blend = mean` they reach to the annotation's last line, as they did in raffect 0.1.
+    With `blend = mean` they reach to the annotation's last line, as they did before raffect 0.3.
     """
     starts, real = [], []
     lengths = timelines.lengths if config.blend == "mean" else timelines.seen

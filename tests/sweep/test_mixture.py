@@ -32,7 +32,7 @@ from tests.sweep.drivers import epochs
 from tests.sweep.sweeps import SPACE
 
 OLD, NEW = Maker("0.3.0", "a" * 64), Maker("0.3.1", "b" * 64)
-UNKNOWN = "unknown code (of raffect 0.1 or 0.2.0)"
+UNKNOWN = "unknown code (before raffect 0.3)"
 SETTINGS = SweepSettings(trials=4, min_epochs=1, pruning="none", require_same_code=True)
 
 
