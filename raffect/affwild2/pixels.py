@@ -10,10 +10,10 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -45,16 +45,6 @@ _OTHERS = (
     (b"\xff\x0a", "a JPEG XL image"),
     (b"....JXL ", "a JPEG XL image"),
 )
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image upright, by its EXIF orientation (Exif 2.3, tag 0x0112)."""
 _WARNINGS = threading.Lock()
 
 
@@ -90,9 +80,8 @@ def read_image(data: bytes) -> Image.Image:
                 f"{width} x {height} pixels, one side over {MAX_ASPECT} times the other"
             )
         image.load()
-        turn = _turn(image)
-        upright = _to_rgb(image)
-        return upright if turn is None else upright.transpose(turn)
+        _set_upright(image)
+        return _to_rgb(image)
     except UnreadableImageError:
         raise
     except Image.DecompressionBombError:
@@ -119,12 +108,10 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    try:
-        with _no_warnings():
-            return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
-    except Exception:  # There is none; and a damaged EXIF says nothing about the pixels.
-        return None
+def _set_upright(image: Image.Image) -> None:
+    """Turn an image as its EXIF orientation says; a damaged EXIF says nothing about the pixels."""
+    with suppress(Exception), _no_warnings():
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
