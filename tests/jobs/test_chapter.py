@@ -80,6 +80,10 @@ def test_every_line_of_the_chapter_works(cluster: LocalCluster):
 
 @pytest.mark.long
 def test_a_sweep_that_a_job_is_at_is_refused_with_the_jobs_id_and_goes_on(cluster: LocalCluster):
+    # The test above may be in another third; where it ran, these do nothing.
+    for line in LINES:
+        if re.search("-- (prepare|finetune|extract)", line):
+            assert cluster.type(smaller(line)).returncode == 0, line
     command = f"raffect submit -- tune au --name twice {' '.join(SMALL_TEMPORAL)}"
     first = cluster.start(f"{command} --trials 400")
     running = wait_for(lambda: [job for job in jobs(cluster) if is_at_trials(job)])
