@@ -17,6 +17,7 @@ from raffect.affwild2.tasks import image_location
 from raffect.clip.encoder import load_encoder
 from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
+from raffect.code import code_digest
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
 from raffect.engine import check_gpus, connect, share_of
@@ -46,8 +47,8 @@ def extract(
 ) -> Manifest:
     """Encode every crop of the dataset; features lie in the same files and order as the crops.
 
-    Interrupted and given again, it keeps the files that verify and makes the rest; given again
-    when finished, it does nothing.
+    Interrupted and given again, it keeps the files that verify and were made by the same code,
+    and makes the rest; given again when finished, it does nothing.
 
     At most `workers` encoders run, with a GPU each where the cluster has any; the context's
     `progress` counts crops.
@@ -91,7 +92,9 @@ def _parts(
     on_note: OnNote,
 ) -> Iterator[StagePart]:
     """The parts that are there already, then each of the others as it is finished."""
-    kept = stage.parts()
+    # Parts of other code may hold other numbers: 0.2 computed in bfloat16 on GPUs.
+    code = code_digest("features")
+    kept = {name: part for name, part in stage.parts().items() if part.facts.get("code") == code}
     yield from kept.values()
     pending = [shard for shard in shards if shard.removeprefix(f"{FRAMES}/") not in kept]
     if not pending:
@@ -144,6 +147,6 @@ class _Encoder:
         part = self.stage.write_part(
             str(name).removeprefix(f"{FRAMES}/"),
             to_parquet(videos, frames, features, self.config.dtype),
-            {"rows": len(features), "dim": self.encoder.dim},
+            {"rows": len(features), "dim": self.encoder.dim, "code": code_digest("features")},
         )
         return {"part": np.array([part.model_dump_json()]), "refused": np.array([""])}

@@ -14,6 +14,7 @@ from raffect.clip.encoding import encode_crops
 from raffect.clip.extract import _Encoder, extract
 from raffect.clip.images import decode_batch
 from raffect.clip.layers import use_layer
+from raffect.code import code_digest
 from raffect.config import ExtractConfig
 from raffect.context import Context
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
@@ -91,7 +92,8 @@ def test_an_interrupted_extraction_makes_only_what_is_missing(
     plan = dataset.read_json("features/whole/plan.json")
     stage = Stage(dataset, "features/f", "features", plan["config"], plan["sources"])
     kept = dataset.read_bytes("features/whole/00001.parquet")
-    stage.write_part("00001.parquet", kept, {"rows": 114, "dim": 64})
+    facts = {"rows": 114, "dim": 64, "code": code_digest("features")}
+    stage.write_part("00001.parquet", kept, facts)
     stage.write_part("00000.parquet", b"cut short", {"rows": 1, "dim": 64})
     dataset.write_bytes("features/f/00000.parquet", b"cut")
     ticks: list[int] = []
@@ -106,6 +108,11 @@ def test_an_interrupted_extraction_makes_only_what_is_missing(
     assert manifest.files == whole.files
     assert manifest.digest() == whole.digest()
     assert extract(dataset, "clip", "f", CONFIG_SMALL) == manifest
+    # What other code has made may hold other numbers, as these are another shard's.
+    stage = Stage(dataset, "features/g", "features", plan["config"], plan["sources"])
+    stage.write_part("00000.parquet", kept, {"rows": 114, "dim": 64})
+    stage.write_part("00001.parquet", kept, {**facts, "code": "other"})
+    assert extract(dataset, "clip", "g", CONFIG_SMALL).files == whole.files
 
 
 def test_a_shard_is_encoded_at_the_layer_and_in_the_type_that_are_asked_for(dataset: Store):
