@@ -16,7 +16,7 @@ from raffect.errors import SettingsError
 def use_layer(encoder: FrameEncoder, layer: Layer) -> FrameEncoder:
     """The encoder itself, which encodes into this layer from now on, `encoder.dim` values wide.
 
-    `penultimate` is the pooled output before the projection (ViT-B-16: 768 values of 512). The
+    `penultimate` is the pooled output before the projection (ViT-B-16: 768 values, not 512). The
     encoder's head, which takes projected features, is no longer of use then.
 
     Raises:
