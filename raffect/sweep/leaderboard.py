@@ -14,7 +14,7 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import SEEDS, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.sweep.attributes import BASELINE, ENDED, SPACE, SPENT, TARGET
+from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SPACE, SPENT, TARGET
 from raffect.sweep.mixture import mixture
 from raffect.sweep.plan import read_plan
 from raffect.sweep.records import TOP, TrialRow, best_of, rank, read_row
@@ -32,6 +32,12 @@ class Baseline(TypedDict):
     parts: Mapping[str, float]
 
 
+class LinearFloor(Baseline):
+    """Those of ridge regression on means of the features over `half_width` frames on each side."""
+
+    half_width: int
+
+
 class SweepJson(TypedDict):
     """A sweep in `raffect trials --json` and in the page's JSON."""
 
@@ -41,6 +47,7 @@ class SweepJson(TypedDict):
     target: int
     best: float | None
     recipe: float | None
+    linear_floor: float | None
     device_hours: float
     changed: str | None
 
@@ -63,6 +70,7 @@ class SweepView:
         changed: When a trial last ended, ISO 8601; None before.
         ended: Why it ended before all trials were run.
         space: As it was named; None if it is not known.
+        linear_floor: What a temporal model has to beat; None as long as it is not known.
     """
 
     name: str
@@ -81,6 +89,7 @@ class SweepView:
     changed: str | None = None
     ended: str | None = None
     space: str | None = None
+    linear_floor: LinearFloor | None = None
 
     def to_json(self) -> SweepJson:
         """As in `raffect trials --json`."""
@@ -91,6 +100,7 @@ class SweepView:
             "target": self.target,
             "best": self.best.score if self.best else None,
             "recipe": self.recipe.full_score if self.recipe else None,
+            "linear_floor": self.linear_floor["score"] if self.linear_floor else None,
             "device_hours": self.device_hours,
             "changed": self.changed,
         }
@@ -178,6 +188,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         device_hours=sum(row.device_seconds for row in rows) / 3600,
         ended=attributes.get(ENDED),
         space=attributes.get(SPACE),
+        linear_floor=attributes.get(LINEAR_FLOOR),
         changed=max((row.finished for row in rows if row.finished), default=None),
     )
 

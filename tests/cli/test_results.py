@@ -105,6 +105,7 @@ def test_the_list_for_scripts(filled: Store, capsys: pytest.CaptureFixture[str])
         "target": 4,
         "best": 0.3,
         "recipe": None,
+        "linear_floor": None,
         "device_hours": pytest.approx(4 / 60),
     }
 

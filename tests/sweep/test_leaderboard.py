@@ -45,7 +45,9 @@ def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
     assert load_sweep(store, "s").rows[0].params == {"optimiser.lr": 1e-3}
     for _ in range(6):
         study.next()
-    study.describe({"baseline": {"score": 0.05, "parts": {"valence": 0.1}}})
+    assert load_sweep(store, "s").to_json()["linear_floor"] is None
+    floor = {"score": 0.3, "parts": {"valence": 0.2}, "half_width": 15}
+    study.describe({"baseline": {"score": 0.05, "parts": {"valence": 0.1}}, "linear_floor": floor})
     study.complete(0, epochs(0.2, 0.6, 0.6, 0.1), TrialFacts(parameters=12, host="h"))
     study.fail(1, "nan: The loss is nan.", epochs(0.9))
     study.complete(3, epochs(0.7))
@@ -63,6 +65,7 @@ def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
     assert not any(key.startswith("epoch.") for key in best.attributes)
     assert view.rows[3].reason == "nan: The loss is nan."
     assert (view.task, view.target, view.baseline["score"]) == (Task.VA, 7, 0.05)
+    assert (view.linear_floor, view.to_json()["linear_floor"]) == (floor, 0.3)
     assert view.config["model"]["width"] == 8
     assert view.manifest is None
     stage.finish([], counts={"trials": 7})
