@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.predictions import VideoPredictions
-from raffect.affwild2.scores import f1, score
+from raffect.affwild2.scores import score
 from raffect.affwild2.submission import as_submitted, count_clipped
-from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Task, image_location
+from raffect.affwild2.sums import score_sums, sums_of_videos
+from raffect.affwild2.tasks import SPECS, Task, image_location
 from raffect.errors import DataError
 
 RESAMPLES = 1000
@@ -122,7 +123,7 @@ def bootstrap(
         predictions: Per video, `(frames, outputs)`.
         labels: Per video, `(frames, label_width)`.
     """
-    moments = np.stack([video_sums(task, p, y) for p, y in zip(predictions, labels, strict=True)])
+    moments = sums_of_videos(task, predictions, labels)
     videos = len(moments)
     times = np.random.default_rng(seed).multinomial(
         videos, np.full(videos, 1 / videos), size=resamples
@@ -131,59 +132,3 @@ def bootstrap(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(scores, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def video_sums(task: Task, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """What of a video's valid frames the score is a function of, `(sums, columns)`.
-
-    EXPR and AU: hits, predicted, true. VA: count, mean x, mean y, and the sums over frames of
-    squares and products around these means: squares around 0 would lose the digits in which values
-    differ that lie close together.
-    """
-    if task is Task.VA:
-        x, y = predictions.astype(np.float64), labels.astype(np.float64)
-        mean_x, mean_y = (of[0] + (of - of[0]).mean(axis=0) for of in (x, y))
-        x, y = x - mean_x, y - mean_y
-        count = np.full_like(mean_x, len(x))
-        squares = [(x * x).sum(axis=0), (y * y).sum(axis=0), (x * y).sum(axis=0)]
-        return np.stack([count, mean_x, mean_y, *squares])
-    if task is Task.EXPR:
-        classes = np.arange(SPECS[task].outputs)
-        chosen = predictions.argmax(axis=1)[:, None] == classes
-        true = labels[:, :1].astype(np.int64) == classes
-        terms = [chosen & true, chosen, true]
-    else:
-        active, true = predictions >= ACTION_UNIT_THRESHOLD, labels == 1
-        terms = [active & true, active, true]
-    return np.stack([term.sum(axis=0, dtype=np.float64) for term in terms])
-
-
-def score_sums(
-    task: Task, times: NDArray[np.integer], sums: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The scores `(resamples,)` of videos taken `times` `(resamples, videos)` each.
-
-    `sums` `(videos, sums, columns)` are those of `video_sums`.
-    """
-    if task is not Task.VA:
-        hits, predicted, true = np.tensordot(times, sums, axes=1).swapaxes(0, 1)
-        return np.asarray(f1(hits, predicted, true).mean(axis=1))
-    count, mean_x, mean_y, squares_x, squares_y, products = sums.swapaxes(0, 1)
-    frames = times @ count
-    # Around the first video's means, which keeps equal ones equal.
-    from_x, from_y = mean_x - mean_x[0], mean_y - mean_y[0]
-    off_x, off_y = times @ (count * from_x) / frames, times @ (count * from_y) / frames
-    # (resamples, videos, columns)
-    between_x, between_y = from_x - off_x[:, None], from_y - off_y[:, None]
-    weight = times[:, :, None] * count
-
-    def pooled(within: NDArray[np.float64], between: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((times @ within + (weight * between).sum(axis=1)) / frames)
-
-    apart = (mean_x[0] - mean_y[0]) + off_x - off_y
-    variances = pooled(squares_x, between_x**2), pooled(squares_y, between_y**2)
-    covariance = pooled(products, between_x * between_y)
-    spread = variances[0] + variances[1] + apart**2
-    constant = (variances[0] == 0) | (variances[1] == 0)
-    ccc = np.where(constant, 0.0, 2 * covariance / np.where(constant, 1.0, spread))
-    return np.asarray(ccc.mean(axis=1))

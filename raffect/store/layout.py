@@ -29,6 +29,8 @@ ENCODER_WEIGHTS = "encoder.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 METRICS = "metrics.json"
+SUMS = "sums.safetensors"
+"""Per-video sums of the epochs that may be judged (affwild2/sums.py); since 0.4."""
 
 # In those folders while they are being trained.
 CHECKPOINT = "checkpoint"

@@ -83,6 +83,14 @@ class Timelines:
         return np.split(values, self.offsets[1:-1]) if self.videos else []
 
 
+def scored_videos(timelines: Timelines, task: Task) -> tuple[tuple[str, ...], list[slice]]:
+    """The videos with a valid frame of the task, and where each one's frames are."""
+    valid = timelines.split(timelines.labels[task].valid)
+    bounds = zip(timelines.videos, timelines.offsets, timelines.offsets[1:], valid, strict=False)
+    found = [(video, slice(int(a), int(b))) for video, a, b, of in bounds if of.any()]
+    return tuple(video for video, _ in found), [span for _, span in found]
+
+
 def trainable(
     task: Task, values: NDArray[np.float32], valid: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raffect.affwild2.scores import Score, score
+from raffect.affwild2.sums import VideoSums, sums_of_videos
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import OptimiserConfig, TemporalConfig
 from raffect.settings import build, override
-from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, SUMS
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
@@ -31,6 +32,7 @@ from raffect.temporal.model import (
     model_tasks,
 )
 from raffect.temporal.segments import index_segments
+from raffect.temporal.timelines import scored_videos
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
 from raffect.training.device import autocast, choose_device, seeded
 from raffect.training.loop import NotFiniteError
@@ -101,6 +103,8 @@ class Trainer:
         groups = decay_groups(self.model, settings.weight_decay)
         self._optimiser = torch.optim.AdamW(groups, lr=settings.lr)
         self._best_weights: dict[str, Tensor] = {}
+        # By epoch, of those that were the best so far: no other can be the score of this model.
+        self._sums: dict[int, NDArray[np.float64]] = {}
 
     def _make_losses(self) -> WeightedLosses:
         labels = self.data.train.trained_labels()
@@ -128,7 +132,7 @@ class Trainer:
         began = time.perf_counter()
         with seeded(self._device, self.config.run.seed, _DROPOUT, self.epoch, self._reducer.rank):
             loss = self._train_epoch()
-        result = self.validate()
+        result, sums = self.validate()
         self.epoch += 1
         epoch = EpochResult(
             epoch=self.epoch,
@@ -141,6 +145,7 @@ class Trainer:
         self.history.append(epoch)
         if self.best is None or epoch.score > self.best.score:
             self.best = epoch
+            self._sums[epoch.epoch] = sums
             state = self.model.state_dict()
             self._best_weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
         return epoch
@@ -200,20 +205,29 @@ class Trainer:
             known.zero_()
         return batch
 
-    def validate(self) -> Score:
-        """The challenge's score on validation; every annotated valid frame counts once."""
+    def validate(self) -> tuple[Score, NDArray[np.float64]]:
+        """The challenge's score on validation, and the sums of each video that it follows from.
+
+        Every annotated valid frame counts once.
+        """
         timelines = self._resident.validation
         predictions = predict_resident(self.model, self.config, timelines, self._reducer)
         if not np.isfinite(predictions).all():
             raise NotFiniteError(f"Predictions are not finite after epoch {self.epoch + 1}.")
-        labels = self.data.validation.labels[self.config.task]
-        return score(self.config.task, predictions[labels.valid], labels.values[labels.valid])
+        task, labels = self.config.task, self.data.validation.labels[self.config.task]
+        found = score(task, predictions[labels.valid], labels.values[labels.valid])
+        _, spans = scored_videos(self.data.validation, task)
+        valid = [labels.valid[span] for span in spans]
+        predicted = [predictions[span][of] for span, of in zip(spans, valid, strict=True)]
+        true = [labels.values[span][of] for span, of in zip(spans, valid, strict=True)]
+        return found, sums_of_videos(task, predicted, true)
 
     def save(self) -> dict[str, bytes]:
         """All that is needed to go on exactly, as files: content by name."""
         groups = {
             "model": self.model.state_dict(),
             "best": self._best_weights,
+            "sums": {str(epoch): torch.from_numpy(of) for epoch, of in self._sums.items()},
             "optimiser": optimiser_tensors(self.model, self._optimiser),
         }
         facts = {
@@ -235,11 +249,21 @@ class Trainer:
             raise ValueError("the checkpoint was saved with other settings or data")
         self.model.load_state_dict(groups["model"])
         self._best_weights = groups["best"]
+        # Checkpoints of before 0.4 have none.
+        kept = groups.get("sums", {})
+        self._sums = {epoch: kept[str(epoch)].numpy() for epoch in sorted(map(int, kept))}
         load_optimiser_tensors(self.model, self._optimiser, groups["optimiser"])
         self.history = [EpochResult(**result) for result in facts["history"]]
         self.epoch = len(self.history)
         # max() gives the first of equals, as run_epoch does.
         self.best = max(self.history, key=lambda result: result.score, default=None)
+
+    @property
+    def sums(self) -> VideoSums:
+        """The sums of validation's videos at the epochs that were the best when they ended."""
+        videos, _ = scored_videos(self.data.validation, self.config.task)
+        values = np.stack(list(self._sums.values()))
+        return VideoSums(self.config.task, videos, tuple(self._sums), values)
 
     def model_files(self) -> dict[str, bytes]:
         """The model of the best epoch as files that inference.py reads: content by name."""
@@ -262,9 +286,11 @@ class Trainer:
             data=self.data.digest,
             history=[asdict(result) for result in self.history],
         )
+        sums = {SUMS: self.sums.to_bytes()} if best.epoch in self._sums else {}
         # The metrics last: with them the model of a trial is whole.
         return {
             MODEL_WEIGHTS: tensor_bytes(self._best_weights),
+            **sums,
             CONFIG: json_bytes(description),
             METRICS: json_bytes(metrics),
         }

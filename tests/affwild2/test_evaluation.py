@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raffect.affwild2.annotations import load_annotations
-from raffect.affwild2.evaluation import bootstrap, evaluate, score_sums, video_sums
+from raffect.affwild2.evaluation import bootstrap, evaluate
 from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.predictions import (
     VideoPredictions,
@@ -104,35 +104,6 @@ def test_nothing_to_evaluate_against(labels):
         labels = {"a": VideoLabels("a", Split.VALIDATION, values, np.zeros(3, bool))}
     with pytest.raises(DataError, match="no valid VA label"):
         evaluate(Task.VA, {}, labels)
-
-
-@pytest.mark.parametrize("task", list(Task))
-def test_the_bootstrap_scores_of_sums_are_those_of_the_frames(task):
-    guess, true = valid_rows(*make(task))
-    compare_sums(task, guess, true)
-
-
-@pytest.mark.parametrize("spread", [1e-3, 1e-6])
-def test_the_bootstrap_keeps_the_digits_of_values_that_lie_close_together(spread):
-    guess, true = valid_rows(*make(Task.VA))
-    compare_sums(
-        Task.VA, [0.7 + spread * p for p in guess], [0.7 + spread * y.astype(float) for y in true]
-    )
-
-
-def compare_sums(task, guess, true):
-    """The scores of sums must be those of the frames of the videos that were drawn."""
-    sums = np.stack([video_sums(task, p, y) for p, y in zip(guess, true, strict=True)])
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        drawn = rng.integers(0, len(sums), len(sums))
-        expected = score(
-            task,
-            np.concatenate([guess[i] for i in drawn]),
-            np.concatenate([true[i] for i in drawn]),
-        )
-        found = score_sums(task, np.bincount(drawn, minlength=len(sums))[None], sums)
-        assert found[0] == pytest.approx(expected.value, abs=1e-9)
 
 
 def test_the_interval_follows_the_seed_and_narrows_with_more_videos():

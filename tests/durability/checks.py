@@ -10,7 +10,7 @@ from raffect.affwild2.evaluation import evaluate
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.tasks import Split
 from raffect.store import Store, read_manifest, sweep_folder
-from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, trial_folder
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, SUMS, trial_folder
 from raffect.store.manifest import FileEntry, has_manifest
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.records import TrialRow
@@ -139,7 +139,7 @@ def wrong_files(store: Store, rows: dict[int, TrialRow]) -> list[str]:
     wanted = {
         f"{trial_folder(driver.SWEEP, row.number)}/{f}"
         for row in scored
-        for f in (MODEL_WEIGHTS, CONFIG, METRICS)
+        for f in (MODEL_WEIGHTS, SUMS, CONFIG, METRICS)
     }
     left = set(store.files(f"{folder}/trials"))
     found += [f"{key} is not in the manifest" for key in sorted(wanted - set(keys))]

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from raffect.affwild2.scores import score
+from raffect.affwild2.sums import VideoSums, score_sums
 from raffect.affwild2.tasks import Task
 from raffect.config import OptimiserConfig
 from raffect.errors import SettingsError
@@ -33,6 +34,20 @@ def numbers(trainer):
     history = [{**asdict(result), "seconds": 0} for result in trainer.history]
     weights = {name: value.numpy().tobytes() for name, value in trainer.model.state_dict().items()}
     return history, weights
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_the_sums_of_videos_give_the_score_of_every_epoch_that_was_the_best(task_data, task):
+    data = task_data(task)
+    trainer = run(Trainer(small_config(task, optimiser__lr=0.02), data), 5)
+    found = VideoSums.from_bytes(trainer.model_files()["sums.safetensors"])
+    scores = [result.score for result in trainer.history]
+    best_then = [n for n in range(1, 6) if scores[n - 1] > max(scores[: n - 1], default=-1)]
+    assert found.epochs == tuple(best_then)
+    assert set(found.videos) <= set(data.validation.videos)
+    for epoch in found.epochs:
+        whole = score_sums(task, np.ones((1, len(found.videos)), int), found.at(epoch))
+        assert whole[0] == pytest.approx(scores[epoch - 1], abs=1e-12)
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -77,8 +92,8 @@ def test_a_restored_run_goes_on_to_the_same_bits(task_data):
     assert restored.epoch == 2
     assert numbers(run(restored, 2)) == numbers(whole)
     assert restored.best.epoch == whole.best.epoch
-    weights = [trainer.model_files()["model.safetensors"] for trainer in (whole, restored)]
-    assert weights[0] == weights[1]
+    for name in ("model.safetensors", "sums.safetensors"):
+        assert restored.model_files()[name] == whole.model_files()[name]
 
 
 def test_the_state_of_a_run_that_has_not_begun_can_be_kept(task_data):
@@ -119,7 +134,7 @@ def test_the_model_written_is_that_of_the_best_epoch(task_data):
     assert metrics["score"] == max(scores)
     assert [each["score"] for each in metrics["history"]] == scores
     trainer.model.load_state_dict(weights[metrics["best_epoch"]])
-    assert trainer.validate().value == metrics["score"]
+    assert trainer.validate()[0].value == metrics["score"]
 
 
 def test_the_score_counts_every_valid_frame_once(task_data):
