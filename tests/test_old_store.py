@@ -225,7 +225,7 @@ def test_a_sweep_is_extended(ray_local: None, old: Path, say: Any) -> None:
     assert new["params"] not in [row["params"] for row in wanted]
     manifest = read(old / "store/sweeps/va/manifest.json")
     assert manifest["counts"]["trials"] == 5
-    assert sum("trials/" in file["name"] for file in manifest["files"]) == 3 * 4 + 4  # the new one has sums
+    assert sum("trials/" in file["name"] for file in manifest["files"]) == 3 * 4 + 4
     for name, files in models.items():
         assert files_of(old / f"store/sweeps/va/trials/{name}") == files
 
