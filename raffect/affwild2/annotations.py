@@ -19,11 +19,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raffect.affwild2.csvfile import MOST_PROBLEMS, CsvFile, quote, read_csv, refuse_lines
+from raffect.affwild2.folds import choose_fold
 from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.naming import LAST_FRAME, Problem, ProblemKind, is_system
 from raffect.affwild2.predictions import header_of
 from raffect.affwild2.scan import check_root
-from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, name_fault
+from raffect.affwild2.tasks import SPECS, SPLIT_FOLDERS, Split, Task, name_fault, parse_fold
 from raffect.errors import DataError
 from raffect.store.raw import READERS, Entry, EntryKind, RawFile, RawFolder, ahead
 from raffect.text import listed, printable
@@ -239,8 +240,17 @@ def layout(tasks: Sequence[Task]) -> str:
     return f"{{{','.join(folders)}}}/{{{','.join(SPLIT_FOLDERS.values())}}}/VIDEO.txt"
 
 
-def load_annotations(root: str | Path, task: Task, split: Split) -> dict[str, VideoLabels]:
-    """The labels of one split of one task, by video; DataError if a file is wrong or none."""
+def load_annotations(
+    root: str | Path, task: Task, split: Split, fold: str | None = None
+) -> dict[str, VideoLabels]:
+    """The labels of one split of one task, by video; DataError if a file is wrong or none.
+
+    With a fold `i/k` the validation split is its videos, and the training split all others, of
+    both folders; the folds are those of the store that was made from all three tasks' files.
+    """
+    if fold is not None:
+        chosen = choose_fold(read_all(find_annotations(root)), task, parse_fold(fold))
+        return {name: of for name, of in chosen.items() if of.split is split}
     files = find_annotations(root, task)
     if not any(file.split is split for file in files):
         raise DataError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +127,32 @@ def parse_task(text: str) -> Task:
 def parse_split(text: str) -> Split:
     """The split a user named; SettingsError if there is none."""
     return _parse(Split, "split", text, "Give one of them with --split.")
+
+
+class Fold(NamedTuple):
+    """One of several folds, counted from 1; `str` gives it as users type it."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+_FOLD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
+
+
+def parse_fold(text: str) -> Fold:
+    """The fold that a user named; SettingsError if there is none."""
+    match = _FOLD.fullmatch(text.strip())
+    fold = Fold(*map(int, match.groups())) if match else Fold(0, 0)
+    if not 1 <= fold.number <= fold.of or fold.of < 2:
+        raise SettingsError(
+            f"There is no fold {text!r}.",
+            "i/k: at least 2 folds, and i from 1 to k, e.g. 1/5",
+            "Give one with --fold; all k of them are the cross-validation.",
+        )
+    return fold
 
 
 def _parse(kind: type[E], noun: str, text: str, next_step: str) -> E:
