@@ -192,7 +192,7 @@ def test_the_best_of_the_grid_is_found_for_each_group_and_for_all(task, monkeypa
 
 
 def test_among_equals_the_least_is_taken_and_unknown_units_keep_their_threshold():
-    predictions, timelines = made(Task.AU, noise=0.2)
+    _, timelines = made(Task.AU, noise=0.2)
     of = timelines.labels[Task.AU]
     of.values[of.valid, 3] = 0
     exact = (of.values == 1).astype(np.float32) * 0.8 + 0.1
@@ -206,7 +206,7 @@ def test_a_groups_own_labels_change_nothing_of_what_it_has(task):
     before = cross_fit(task, predictions, timelines, GROUPS)
     of = timelines.labels[task]
     for group in (0, 1):
-        rows = np.flatnonzero(of.valid & np.repeat(GROUPS == group, timelines.lengths))
+        rows = np.flatnonzero(of.valid & np.repeat(group == GROUPS, timelines.lengths))
         kept = of.values[rows].copy()
         of.values[rows] = np.random.default_rng(group).permutation(kept)
         after = cross_fit(task, predictions, timelines, GROUPS)
