@@ -17,6 +17,7 @@ from raffect.settings import Config, Count, Depth, NonNegative, Positive, Rate, 
 Device = Literal["auto", "cpu", "cuda"]
 FeatureType = Literal["float16", "float32"]
 Layer = Literal["projected", "penultimate"]
+InputNormalisation = Literal["none", "zscore", "l2"]
 
 
 class Machine(Config):
@@ -159,6 +160,9 @@ class TransformerConfig(Config):
 class ModelConfig(Config):
     """The temporal model: TCN, 1x1 convolution to `width`, Transformer encoder, MLP head."""
 
+    input: InputNormalisation = added(
+        "none", description="of features: by statistics of training, or to length 1"
+    )
     tcn: TCNConfig = TCNConfig()
     width: Count = 512
     transformer: TransformerConfig = TransformerConfig()
@@ -215,9 +219,16 @@ class TemporalConfig(Config):
 RECIPE_EPOCHS = {Task.VA: 40, Task.EXPR: 10, Task.AU: 30}
 
 
-def recipe(task: Task) -> TemporalConfig:
-    """The published recipe for a task (epochs per task as in the ABAW6 paper)."""
-    return TemporalConfig(task=task, optimiser=OptimiserConfig(epochs=RECIPE_EPOCHS[task]))
+def recipe(task: Task, sets: int = 1) -> TemporalConfig:
+    """The published recipe for a task (epochs per task as in the ABAW6 paper).
+
+    It has one set of features, as it is; several have different scales, and are normalised.
+    """
+    return TemporalConfig(
+        task=task,
+        model=ModelConfig(input="none" if sets == 1 else "zscore"),
+        optimiser=OptimiserConfig(epochs=RECIPE_EPOCHS[task]),
+    )
 
 
 def check_task(config: TemporalConfig, task: Task, where: str) -> None:

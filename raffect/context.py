@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 STORE_VARIABLE = "RAFFECT_STORE"
+DEFAULT_FEATURES = "clip"
 DEFAULT_STORE = "./raffect-store"
 """The store of commands that name none, where STORE_VARIABLE does not name one either."""
 Progress = Callable[[int, int], None]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from raffect.affwild2.naming import FolderCrops
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
@@ -19,6 +21,7 @@ from raffect.store.layout import MODELS, SWEEPS
 from raffect.store.manifest import has_manifest
 from raffect.store.raw import RawFolder
 from raffect.store.stage import has_plan
+from raffect.temporal.data import FeatureSet, sets_of
 from raffect.temporal.inference import (
     ModelBundle,
     load_bundle,
@@ -126,19 +129,52 @@ def predict_folder(
 ) -> VideoPredictions:
     """Predictions of every frame of a folder of crops, up to the last crop.
 
-    The encoder is the one whose features the model was trained on. `skipped` takes the files that
+    The encoders are those whose features the model was trained on. `skipped` takes the files that
     are no crop or do not decode.
 
     Raises:
         DataError: The folder has no crop that can be read, or is not one video's.
+        SettingsError: The model was trained on features that no encoder makes.
         ConflictError: Another encoder has that name now.
     """
+    from raffect.clip.folder import find_crops
+
+    sets = sets_of(bundle.lineage)
+    if imported := [each.name for each in sets if each.encoder is None]:
+        raise SettingsError(
+            f"This model was trained on imported features ({', '.join(imported)}), which can't be"
+            " computed from crops.",
+            "--split, or --example FILE, of videos whose features are in the store",
+            "Import the video's features with those of the dataset, and name it in --example.",
+        )
+    crops = find_crops(folder, first_frame)
+    parts: list[NDArray[np.floating]] = []
+    for each in sets:
+        # Each encoder reads the same files: what is skipped is told once.
+        own = [] if parts else skipped
+        frames, part = _encode(store, bundle, each, folder, crops, own, progress)
+        parts.append(part)
+    length = int(frames.max())
+    values = predict_features(bundle, np.concatenate(parts, axis=1), frames, length)
+    numbers = np.arange(1, length + 1, dtype=np.int32)
+    return VideoPredictions(folder.name, numbers, values)
+
+
+def _encode(
+    store: Store,
+    bundle: ModelBundle,
+    features: FeatureSet,
+    folder: RawFolder,
+    crops: FolderCrops,
+    skipped: list[str],
+    progress: Progress,
+) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
+    """Frames and features of the crops, as the model's own of that set were made, wherever."""
     from raffect.clip.encoder import load_encoder
-    from raffect.clip.folder import encode_folder, find_crops
+    from raffect.clip.folder import encode_folder
     from raffect.clip.layers import use_layer
 
-    crops = find_crops(folder, first_frame)
-    name = str(bundle.lineage["encoder"])
+    name = str(features.encoder)
     trained_on = bundle.lineage["sources"].get(encoder_folder(name))
     if read_manifest(store, encoder_folder(name)).digest() != trained_on:
         raise ConflictError(
@@ -146,12 +182,6 @@ def predict_folder(
             "the same encoder",
             "Train a model on features of the encoder as it is now.",
         )
-    # As the model's own features were made, wherever.
-    config = build(ExtractConfig, bundle.lineage.get("extract", {}))
-    config = override(config, {"run.device": "auto"})
+    config = override(build(ExtractConfig, features.extract), {"run.device": "auto"})
     encoder = use_layer(load_encoder(store, name), config.layer)
-    frames, features = encode_folder(encoder, folder, crops, skipped, config, progress)
-    length = int(frames.max())
-    values = predict_features(bundle, features, frames, length)
-    numbers = np.arange(1, length + 1, dtype=np.int32)
-    return VideoPredictions(folder.name, numbers, values)
+    return encode_folder(encoder, folder, crops, skipped, config, progress)

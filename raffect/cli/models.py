@@ -12,6 +12,7 @@ from raffect.cli.options import (
     AddressOption,
     AnnotationsOption,
     ConfigOption,
+    FeaturesOption,
     FirstFrameOption,
     JsonOption,
     OverwriteOption,
@@ -24,6 +25,7 @@ from raffect.cli.options import (
     temporal_settings,
 )
 from raffect.cli.screen import Screen
+from raffect.context import DEFAULT_FEATURES
 
 if TYPE_CHECKING:
     from raffect.temporal.epochs import EpochResult
@@ -35,7 +37,7 @@ PredictionsArgument = Annotated[Path, typer.Argument(metavar="PREDICTIONS", help
 
 def train(
     task: TaskArgument,
-    features: Annotated[str, typer.Option(help="Name of the features.")] = "clip",
+    features: FeaturesOption = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="the task")
     ] = None,
@@ -54,7 +56,8 @@ def train(
     from raffect.temporal.train import train as run
 
     chosen_task = parse_task(task)
-    chosen = temporal_settings("train", chosen_task, config, changes)
+    names = features or [DEFAULT_FEATURES]
+    chosen = temporal_settings("train", chosen_task, config, changes, sets=len(names))
     target, screen = begin(store, quiet)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
 
@@ -65,7 +68,7 @@ def train(
         manifest = run(
             target,
             chosen,
-            features,
+            names,
             name or chosen_task.value,
             workers=workers,
             on_epoch=on_epoch,

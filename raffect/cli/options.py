@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raffect.cli.screen import Screen
-from raffect.context import DEFAULT_STORE, STORE_VARIABLE
+from raffect.context import DEFAULT_FEATURES, DEFAULT_STORE, STORE_VARIABLE
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
 
 if TYPE_CHECKING:
@@ -51,6 +51,15 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="YAML file of settings; --set goes on top."),
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
+FeaturesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--features",
+        metavar="NAME",
+        help="Features to train on; repeated, they are used side by side.",
+        show_default=DEFAULT_FEATURES,
+    ),
+]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray workers.")]
 AnnotationsOption = Annotated[
     str,
@@ -126,14 +135,17 @@ def temporal_settings(
     file: Path | None,
     changes: list[str] | None,
     options: Mapping[str, object] | None = None,
+    sets: int = 1,
 ) -> TemporalConfig:
     """The recipe of the task that a command's argument names, with the user's changes.
+
+    It is that of so many sets of features.
 
     Raises:
         SettingsError: As `settings`; or they are of another task.
     """
     from raffect.config import check_task, recipe
 
-    chosen = settings(recipe(task), file, changes, options)
+    chosen = settings(recipe(task, sets), file, changes, options)
     check_task(chosen, task, f"`raffect {command} {task}`")
     return chosen

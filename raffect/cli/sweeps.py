@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.options import (
     AddressOption,
     ConfigOption,
+    FeaturesOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -22,6 +24,7 @@ from raffect.cli.options import (
     begin,
     temporal_settings,
 )
+from raffect.context import DEFAULT_FEATURES
 from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ _SAME = {
 
 def tune(
     task: TaskArgument,
-    features: Annotated[str, typer.Option(help="Name of the features.")] = "clip",
+    features: FeaturesOption = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the sweep.", show_default="the task")
     ] = None,
@@ -144,7 +147,8 @@ def tune(
 
     chosen = parse_task(task)
     options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
-    base = temporal_settings("tune", chosen, config, changes, options)
+    names = features or [DEFAULT_FEATURES]
+    base = temporal_settings("tune", chosen, config, changes, options, len(names))
     called = name or chosen.value
     wanted: dict[str, Any] = {
         "trials": trials,
@@ -182,7 +186,7 @@ def tune(
         view = run(
             target,
             chosen,
-            features,
+            names,
             branch or called,
             build(SweepSettings, wanted),
             base,
@@ -190,11 +194,15 @@ def tune(
             context=Context(address, overwrite, on_note=table.say),
         )
         publisher.publish_finished(lambda: connect(address))
-    show_end(screen, target, view, features, own_space=space is not None)
+    show_end(screen, target, view, names, own_space=space is not None)
 
 
 def show_end(
-    screen: Screen, store: Store, view: SweepView, features: str = "clip", own_space: bool = False
+    screen: Screen,
+    store: Store,
+    view: SweepView,
+    features: Sequence[str] = (DEFAULT_FEATURES,),
+    own_space: bool = False,
 ) -> None:
     """Print what a sweep has found and spent, and what to do next: a job's log ends with it."""
     from raffect.report.commands import extend_command, short_commands

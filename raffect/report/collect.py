@@ -10,6 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from raffect.affwild2.tasks import SPECS
+from raffect.context import DEFAULT_FEATURES
 from raffect.errors import NotThereError
 from raffect.report.commands import next_commands
 from raffect.report.data import (
@@ -30,7 +31,8 @@ from raffect.report.data import (
 from raffect.report.importance import Distributions, guess_distribution, importance
 from raffect.report.validation import validate
 from raffect.store import DATASET, Manifest, Store, read_manifest
-from raffect.store.layout import FEATURES, GROUPS
+from raffect.store.features import feature_names
+from raffect.store.layout import GROUPS
 from raffect.sweep.attributes import STATES
 from raffect.sweep.failures import kind_of
 from raffect.sweep.leaderboard import SweepView, load_sweep
@@ -60,6 +62,7 @@ def collect(store: Store, sweep: str) -> ReportData:
         synthetic=_is_synthetic(store),
         validation=validate(store, view),
         own_space=code not in (None, load_space(f"tune_spaces.{view.task.value}").code),
+        features=feature_names(plan["config"].get("features", DEFAULT_FEATURES)),
     )
 
 
@@ -71,6 +74,7 @@ def assemble(
     synthetic: bool = False,
     validation: Validation | str = _NOT_VALIDATED,
     own_space: bool = False,
+    features: Sequence[str] = (DEFAULT_FEATURES,),
 ) -> ReportData:
     """The numbers of a report from a leaderboard; reads nothing.
 
@@ -79,8 +83,6 @@ def assemble(
     """
     trials = tuple(sorted(view.rows, key=lambda row: row.number))
     searched = tuple(dict.fromkeys(name for trial in trials for name in trial.params))
-    folders = [of.folder.partition("/") for of in ancestors]
-    features = next((name for group, _, name in folders if group == FEATURES), "clip")
     return ReportData(
         view=view,
         store=store,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from raffect.config import recipe
+from raffect.context import DEFAULT_FEATURES
 from raffect.report.data import Command
 from raffect.settings import flatten
 from raffect.sweep.leaderboard import SweepView
@@ -15,12 +17,13 @@ ANNOTATIONS = "ANNOTATIONS"
 """Stands for the annotation tree: the store has no path to it."""
 SPACE = "SPACE"
 """Stands for a search space of the user's own: the sweep knows its code, not where it lies."""
+_DEFAULT = (DEFAULT_FEATURES,)
 _OPTIONS = {"objectives": "--objective"}
 """Options that are not named as their setting."""
 
 
 def next_commands(
-    view: SweepView, store: str, features: str = "clip", own_space: bool = False
+    view: SweepView, store: str, features: Sequence[str] = _DEFAULT, own_space: bool = False
 ) -> tuple[Command, ...]:
     """Predict, evaluate and retrain with the best trial; extend the sweep; its tables.
 
@@ -53,12 +56,13 @@ def short_commands(view: SweepView, store: str) -> list[str]:
 
 
 def extend_command(
-    view: SweepView, store: str, features: str = "clip", own_space: bool = False
+    view: SweepView, store: str, features: Sequence[str] = _DEFAULT, own_space: bool = False
 ) -> str:
     """The sweep's own command for twice its trials: all that its name is bound to, no default."""
     words = ["raffect tune", view.task.value, "--name", shlex.quote(view.name)]
     words += ["--trials", str(2 * max(view.target, 1))]
-    words += ["--features", shlex.quote(features)] if features != "clip" else []
+    if tuple(features) != _DEFAULT:
+        words += [f"--features {shlex.quote(name)}" for name in features]
     words += ["--space", shlex.quote(view.space or SPACE)] if own_space else []
     defaults = {
         **SweepSettings().binding(),
@@ -73,7 +77,7 @@ def extend_command(
     workers = {maker.workers for row in view.rows for maker in row.makers}
     if len(workers) == 1 and workers != {1}:
         words += ["--workers-per-trial", str(*workers)]
-    base = flatten(recipe(view.task).canonical())
+    base = flatten(recipe(view.task, len(features)).canonical())
     for key, value in flatten(view.config).items():
         if value != base.get(key):
             words += ["--set", shlex.quote(f"{key}={json.dumps(value, separators=(',', ':'))}")]

@@ -11,7 +11,7 @@ IEEE float16, or of `4 * dim`, float32, where the column's metadata has `dtype: 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raffect.errors import DataError
+from raffect.errors import DataError, SettingsError
 
+FeatureNames = str | Sequence[str]
+"""One set of features, or several that are used side by side, in this order."""
 FLOAT16 = "float16"
 _DTYPES: dict[str, np.dtype[Any]] = {FLOAT16: np.dtype("<f2"), "float32": np.dtype("<f4")}
 _KEY = b"dtype"
 _MOST_LOST = 2e-3
 """Of a feature's length; rounding to float16 takes a tenth of it where its range suffices."""
+
+
+def feature_names(features: FeatureNames) -> list[str]:
+    """The names of one set of features or of several.
+
+    Raises:
+        SettingsError: There is none, or one is named twice.
+    """
+    names = [features] if isinstance(features, str) else list(features)
+    if not names or len(set(names)) < len(names):
+        raise SettingsError(
+            f"The features are {', '.join(names) or 'none'}.",
+            "one set of features or several, each once",
+            "Name each set once: --features clip --features audio.",
+        )
+    return names
+
+
+def plain_names(features: FeatureNames) -> str | list[str]:
+    """Names as plans and lineages hold them: of one set alone a string, as always."""
+    names = feature_names(features)
+    return names[0] if len(names) == 1 else names
 
 
 def round_features(

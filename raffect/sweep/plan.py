@@ -9,6 +9,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.errors import NotThereError
 from raffect.store import Store, sweep_folder
+from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import SWEEPS
 from raffect.store.stage import read_plan as read_stage_plan
 from raffect.sweep.points import Recipe
@@ -30,7 +31,7 @@ class SweepPlan(TypedDict):
 
     task: str
     base: Mapping[str, Any]
-    features: NotRequired[str]
+    features: NotRequired[str | list[str]]
     space: NotRequired[PlannedSpace]
     sweep: NotRequired[Mapping[str, Any]]
 
@@ -44,7 +45,7 @@ class PlanFile(TypedDict):
 
 def make_plan(
     task: Task,
-    features: str,
+    features: FeatureNames,
     base: TemporalConfig,
     space: Space,
     first: Recipe,
@@ -56,7 +57,7 @@ def make_plan(
         searched["helpers"] = space.helpers
     return {
         "task": task.value,
-        "features": features,
+        "features": plain_names(features),
         "base": base.identity(),
         "space": searched,
         "sweep": settings.binding(),

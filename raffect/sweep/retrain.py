@@ -46,7 +46,7 @@ class Retraining:
     """The trial to train again, its features and settings, and the sweep that was asked for."""
 
     row: TrialRow
-    features: str
+    features: str | list[str]
     config: TemporalConfig
     sweep: str
 

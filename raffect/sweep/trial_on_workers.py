@@ -176,10 +176,10 @@ class SweepTrialOnWorkers(SweepTrial):
         limits = self._home.limits
         if limits == Limits():
             return None
-        features = ray.get(self._data).features.shape[1]
-        model = TemporalModel(self._config, features).to(choose_device(self._config.run.device))
+        dims = ray.get(self._data).dims
+        model = TemporalModel(self._config, dims).to(choose_device(self._config.run.device))
         why = self._refuse(model)
-        count = count_parameters(self._config, features)
+        count = count_parameters(self._config, model.feature_dim)
         self._margins = limits.margins(count, self._latency)
         facts = self._with_own(TrialFacts(parameters=count))
         return TrialReport(facts=facts, refusal=why) if why else None

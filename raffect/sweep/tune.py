@@ -15,6 +15,7 @@ from raffect.context import Context
 from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
+from raffect.store.features import FeatureNames, feature_names
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import StagePart
@@ -46,7 +47,7 @@ _AUXILIARY = "losses.auxiliary."
 def tune(
     store: Store,
     task: Task,
-    features: str,
+    features: FeatureNames,
     name: str,
     settings: SweepSettings | None = None,
     base: TemporalConfig | None = None,
@@ -73,7 +74,10 @@ def tune(
             that is refused, or another command is at it.
         RaffectError: Too many trials fail.
     """
-    settings, base = settings or SweepSettings(), base or recipe(task)
+    settings, base = (
+        settings or SweepSettings(),
+        base or recipe(task, len(feature_names(features))),
+    )
     space = load_space(settings.space or f"tune_spaces.{task.value}")
     settings = override(settings, {"trials": settings.trials or space.trials})
     base = override(base, {"optimiser.epochs": settings.max_epochs or base.optimiser.epochs})

@@ -22,7 +22,8 @@ class Batch:
 
     Attributes:
         x: Features, `(B, W, D)` float32; arbitrary where padded.
-        present: Frames with a crop of their own, `(B, W)` bool.
+        present: Frames with a crop of their own, `(B, W)` bool; of several sets of features, which
+            of them have a row there, `(B, W, sets)`.
         real: Frames that are not padding, `(B, W)` bool; None: all are real.
         frames: Timeline entry of each frame, `(B, W)` int64; arbitrary where padded.
         values: Per task, labels `(B, W, L)` float32.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,8 @@ from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError, StoreError
 from raffect.settings import hash_json
 from raffect.store import DATASET, Store, features_folder, read_manifest
-from raffect.store.features import dtype_of, to_array
-from raffect.temporal.timelines import Timelines, build_timelines, trainable
+from raffect.store.features import FeatureNames, dtype_of, feature_names, plain_names, to_array
+from raffect.temporal.timelines import NO_ROW, Timelines, build_timelines, fill_rows, trainable
 
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Per video with crops, its 1-based frames and their feature rows."""
@@ -27,25 +27,49 @@ class Lineage(TypedDict):
     """What a model was made from: names of features and encoder, and folder to digest.
 
     `extract` has the settings by which the encoder's features were made, those at their defaults
-    left out; models of earlier versions have none.
+    left out; models of earlier versions have none. Features that were imported have no encoder.
+    Of several sets of features all but `sources` are lists.
     """
 
-    features: str
-    encoder: str | None
+    features: str | list[str]
+    encoder: str | list[str | None] | None
     sources: dict[str, str]
-    extract: NotRequired[dict[str, Any]]
+    extract: NotRequired[dict[str, Any] | list[dict[str, Any]]]
+
+
+class FeatureSet(NamedTuple):
+    """One set of features in a lineage."""
+
+    name: str
+    encoder: str | None
+    extract: dict[str, Any]
+
+
+def sets_of(lineage: Lineage) -> list[FeatureSet]:
+    """The sets of features that a model was trained on, in the order of its input."""
+    names, encoder = lineage["features"], lineage["encoder"]
+    settings = lineage.get("extract", {})
+    if isinstance(names, str):
+        assert not isinstance(encoder, list)
+        assert isinstance(settings, dict)
+        return [FeatureSet(names, encoder, settings)]
+    assert isinstance(encoder, list)
+    assert isinstance(settings, list)
+    return [FeatureSet(*each) for each in zip(names, encoder, settings, strict=True)]
 
 
 @dataclass(frozen=True)
 class TaskData:
     """Everything that training a model of a task needs; plain arrays, zero-copy through Ray.
 
-    `features` `(rows, features)` float16 or float32 are of the videos of both splits only; `train`
-    has the labels of auxiliary tasks as well; `digest` is that of the sources.
+    `features` `(rows, features)` float16 or float32 are of the videos of both splits only, `dims`
+    the numbers of features of each set; `train` has the labels of auxiliary tasks as well;
+    `digest` is that of the sources.
     """
 
     task: Task
     features: NDArray[np.floating]
+    dims: tuple[int, ...]
     train: Timelines
     validation: Timelines
     digest: str
@@ -53,9 +77,11 @@ class TaskData:
 
 
 def load_task_data(
-    store: Store, features: str, task: Task, auxiliary: Sequence[Task] = ()
+    store: Store, features: FeatureNames, task: Task, auxiliary: Sequence[Task] = ()
 ) -> TaskData:
     """Features and labels of a task's train and validation videos.
+
+    Several sets of features lie side by side, in the order in which they are named.
 
     Auxiliary labels are those of the auxiliary task's own train split: a video may be in another
     split there, and its labels must not leak into training.
@@ -66,7 +92,6 @@ def load_task_data(
         ConflictError: The features were made from another dataset.
     """
     sources = load_sources(store, features)
-    manifest = read_manifest(store, features_folder(features))
     labels = load_labels(store, task)
     videos = {split: _videos_of(store, task, labels, split) for split in Split}
     train_labels = {task: labels}
@@ -75,26 +100,39 @@ def load_task_data(
             theirs = load_labels(store, other).items()
             train_labels[other] = {name: of for name, of in theirs if of.split is Split.TRAIN}
     _check_auxiliary(task, videos[Split.TRAIN], train_labels)
-    array, crops = read_features(
-        store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]}
-    )
+    rows = read_features(store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]})
     return TaskData(
         task=task,
-        features=array,
-        train=build_timelines(videos[Split.TRAIN], crops, train_labels),
-        validation=build_timelines(videos[Split.VALIDATION], crops, {task: labels}),
-        digest=hash_json(sources),
-        lineage={
-            "features": features,
-            "encoder": manifest.config.get("encoder"),
-            "sources": {**manifest.sources, **sources},
-            "extract": {k: v for k, v in manifest.config.items() if k != "encoder"},
-        },
+        features=rows.values,
+        dims=rows.dims,
+        train=rows.timelines(videos[Split.TRAIN], train_labels),
+        validation=rows.timelines(videos[Split.VALIDATION], {task: labels}),
+        digest=_digest(features, sources),
+        lineage=_lineage(store, features, sources),
     )
+
+
+def _digest(features: FeatureNames, sources: Mapping[str, str]) -> str:
+    """That of the sources; of several sets of features also that of their order."""
+    names = plain_names(features)
+    return hash_json(sources if isinstance(names, str) else [names, sources])
+
+
+def _lineage(store: Store, features: FeatureNames, sources: dict[str, str]) -> Lineage:
+    manifests = [read_manifest(store, features_folder(name)) for name in feature_names(features)]
+    encoders = [manifest.config.get("encoder") for manifest in manifests]
+    settings = [{k: v for k, v in of.config.items() if k != "encoder"} for of in manifests]
+    names, alone = plain_names(features), len(manifests) == 1
+    return {
+        "features": names,
+        "encoder": encoders[0] if alone else encoders,
+        "sources": {k: v for of in manifests for k, v in of.sources.items()} | sources,
+        "extract": settings[0] if alone else settings,
+    }
 
 
 def load_split(
-    store: Store, features: str, task: Task, split: Split
+    store: Store, features: FeatureNames, task: Task, split: Split
 ) -> tuple[NDArray[np.floating], Timelines]:
     """Features and timelines of the videos of one split of a task.
 
@@ -106,26 +144,30 @@ def load_split(
     videos = [name for name, of in labels.items() if of.split is split]
     if not videos:
         raise _no_annotations(store, task, split)
-    array, crops = read_features(store, features, videos)
-    return array, build_timelines(videos, crops, {task: labels})
+    rows = read_features(store, features, videos)
+    return rows.values, rows.timelines(videos, {task: labels})
 
 
-def load_sources(store: Store, features: str) -> dict[str, str]:
+def load_sources(store: Store, features: FeatureNames) -> dict[str, str]:
     """Digests of what the task data is made from, by folder.
 
     Raises:
         NotThereError: There are no such features.
         ConflictError: They were made from another dataset than the store's.
     """
-    manifest = read_manifest(store, features_folder(features))
+    names = feature_names(features)
+    manifests = {name: read_manifest(store, features_folder(name)) for name in names}
     dataset = read_manifest(store, DATASET).digest()
-    if manifest.sources.get(DATASET, dataset) != dataset:
-        raise ConflictError(
-            f"The features {features!r} were made from another dataset than the store's.",
-            "features of the dataset that is in the store now",
-            f"Make them again: raffect extract --name {features} --overwrite",
-        )
-    return {DATASET: dataset, features_folder(features): manifest.digest()}
+    for name, manifest in manifests.items():
+        if manifest.sources.get(DATASET, dataset) != dataset:
+            maker = "extract" if manifest.config.get("encoder") else "features import DIR"
+            raise ConflictError(
+                f"The features {name!r} were made from another dataset than the store's.",
+                "features of the dataset that is in the store now",
+                f"Make them again: raffect {maker} --name {name} --overwrite",
+            )
+    digests = {features_folder(name): of.digest() for name, of in manifests.items()}
+    return {DATASET: dataset, **digests}
 
 
 def check_lineage(store: Store, lineage: Lineage) -> None:
@@ -135,35 +177,83 @@ def check_lineage(store: Store, lineage: Lineage) -> None:
         NotThereError: There are no such features.
         ConflictError: Others have their name now, or the dataset is another.
     """
-    features = lineage["features"]
-    trained_on = lineage["sources"][features_folder(features)]
-    if load_sources(store, features)[features_folder(features)] != trained_on:
-        raise ConflictError(
-            f"The features {features!r} are not those that this model was trained on.",
-            f"features with the digest {trained_on[:12]}",
-            "Train a model on the features as they are now, or extract the former ones again.",
-        )
+    now = load_sources(store, lineage["features"])
+    for name in feature_names(lineage["features"]):
+        trained_on = lineage["sources"][features_folder(name)]
+        if now[features_folder(name)] != trained_on:
+            raise ConflictError(
+                f"The features {name!r} are not those that this model was trained on.",
+                f"features with the digest {trained_on[:12]}",
+                "Train a model on the features as they are now, or make the former ones again.",
+            )
 
 
-def read_features(
-    store: Store, features: str, videos: Collection[str]
-) -> tuple[NDArray[np.floating], Crops]:
-    """Features of some videos `(rows, features)` as stored, and where each crop's row is.
+@dataclass(frozen=True)
+class FeatureRows:
+    """Features of some videos, and where each frame's row is.
 
-    One file is in memory at a time beside the array.
+    Several sets of features lie side by side; a row is of a frame that any of them has. Where
+    another has none, its part is that of its nearest earlier row in the video, or of the next one
+    at the start, or zeros where it has none in the whole video.
+
+    Attributes:
+        values: `(rows, features)` as stored; of several sets float32 if any of them is.
+        crops: Per video with rows, its frames and their rows.
+        dims: Number of features of each set.
+        own: Which sets have a row of their own there, `(rows, sets)`; None for one set alone.
     """
-    folder = features_folder(features)
-    manifest = read_manifest(store, folder)
-    # Rows of other videos are left over at the end: never written, they take no physical memory.
-    shape = int(manifest.counts["rows"]), int(manifest.counts["dim"])
-    array: NDArray[np.floating] = np.empty(shape, dtype_of(manifest.config))
+
+    values: NDArray[np.floating]
+    crops: Crops
+    dims: tuple[int, ...]
+    own: NDArray[np.bool_] | None
+
+    def timelines(
+        self, videos: Sequence[str], labels: Mapping[Task, Mapping[str, VideoLabels]]
+    ) -> Timelines:
+        """Timelines of some of the videos, with their labels."""
+        return build_timelines(videos, self.crops, labels, own=self.own)
+
+
+def read_features(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
+    """Features of some videos; one file is in memory at a time beside the array."""
+    folders = [features_folder(name) for name in feature_names(features)]
+    manifests = [read_manifest(store, folder) for folder in folders]
+    dims = tuple(int(manifest.counts["dim"]) for manifest in manifests)
+    # Rows of other videos, and of frames that several sets have, are left over at the end: never
+    # written, they take no physical memory.
+    most = sum(int(manifest.counts["rows"]) for manifest in manifests)
+    dtype = np.result_type(*(dtype_of(manifest.config) for manifest in manifests))
+    values: NDArray[np.floating] = np.empty((most, sum(dims)), dtype)
+    own = np.zeros((most, len(folders)), dtype=bool)
     crops: Crops = {}
     used = 0
-    for entry in manifest.files:
-        if entry.name.endswith(".parquet"):
-            table = _read_table(store, folder, entry.name)
-            used = _take_rows(table, set(videos), array, used, crops)
-    return array[:used], crops
+    for i, (folder, manifest) in enumerate(zip(folders, manifests, strict=True)):
+        part = values[:, sum(dims[:i]) : sum(dims[: i + 1])]
+        for entry in manifest.files:
+            if entry.name.endswith(".parquet"):
+                table = _read_table(store, folder, entry.name)
+                used = _take_rows(table, set(videos), part, own[:, i], used, crops)
+    values, own = values[:used], own[:used]
+    if len(dims) == 1:
+        return FeatureRows(values, crops, dims, None)
+    _fill_gaps(values, own, dims, crops)
+    return FeatureRows(values, crops, dims, own)
+
+
+def _fill_gaps(
+    values: NDArray[np.floating], own: NDArray[np.bool_], dims: Sequence[int], crops: Crops
+) -> None:
+    """Write the parts of rows that their set does not have."""
+    parts = np.split(values, np.cumsum(dims)[:-1], axis=1)
+    for frames, rows in crops.values():
+        ordered = rows[np.argsort(frames)]
+        for part, have in zip(parts, own[ordered].T, strict=True):
+            if have.any():
+                used, _ = fill_rows(np.flatnonzero(have) + 1, ordered[have], len(ordered))
+                part[ordered[~have]] = part[used[~have]]
+            else:
+                part[ordered] = 0
 
 
 def _read_table(store: Store, folder: str, name: str) -> pa.Table:
@@ -173,15 +263,23 @@ def _read_table(store: Store, folder: str, name: str) -> pa.Table:
     except pa.ArrowInvalid:
         raise StoreError(
             f"{store.where(folder)}/{name} is damaged.",
-            "the Parquet file that `raffect extract` wrote",
-            "Make the features again with `raffect extract --overwrite`.",
+            "the Parquet file that `raffect extract` or `raffect features import` wrote",
+            "Make the features again with the same command and --overwrite.",
         ) from None
 
 
 def _take_rows(
-    table: pa.Table, wanted: set[str], array: NDArray[np.floating], used: int, crops: Crops
+    table: pa.Table,
+    wanted: set[str],
+    part: NDArray[np.floating],
+    own: NDArray[np.bool_],
+    used: int,
+    crops: Crops,
 ) -> int:
-    """Copy the rows of wanted videos behind the `used` ones; the new number of used rows."""
+    """Copy the rows of wanted videos; the new number of used rows.
+
+    They go where other sets have begun their frames' rows, or behind the `used` ones.
+    """
     if not table.num_rows:
         return used
     names, codes = codes_of(table["video"])
@@ -191,14 +289,29 @@ def _take_rows(
         name = names[codes[start]]
         if name not in wanted:
             continue
-        end = used + stop - start
-        array[used:end] = values[start:stop]
-        rows = np.arange(used, end, dtype=np.int64)
-        before = crops.get(name, (rows[:0], rows[:0]))
-        own = np.concatenate([before[0], frames[start:stop]])
-        crops[name] = own, np.concatenate([before[1], rows])
-        used = end
+        before = crops.get(name, (frames[:0], frames[:0]))
+        rows = _find_rows(frames[start:stop], *before)
+        new = rows == NO_ROW
+        rows[new] = np.arange(used, used + new.sum())
+        # A slice is twice as fast.
+        where = slice(used, used + stop - start) if new.all() else rows
+        part[where] = values[start:stop]
+        own[where] = True
+        crops[name] = (
+            np.concatenate([before[0], frames[start:stop][new]]),
+            np.concatenate([before[1], rows[new]]),
+        )
+        used += int(new.sum())
     return used
+
+
+def _find_rows(
+    frames: NDArray[np.int64], known: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The rows of frames among those of the known ones; NO_ROW for others."""
+    found = np.full(max(frames.max(), known.max(initial=0)) + 1, NO_ROW, dtype=np.int64)
+    found[known] = rows
+    return found[frames]
 
 
 def _videos_of(

@@ -27,7 +27,7 @@ from raffect.store.features import dtype_of
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
 from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
-from raffect.temporal.data import Lineage, check_lineage, load_split, read_features
+from raffect.temporal.data import Lineage, check_lineage, load_split, read_features, sets_of
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
 from raffect.temporal.timelines import Timelines, build_timelines
 from raffect.training.device import choose_device, whole_float32
@@ -49,9 +49,9 @@ class ModelBundle:
     lineage: Lineage
 
     @property
-    def features(self) -> str:
-        """Name of the features that it was trained on."""
-        return str(self.lineage["features"])
+    def features(self) -> str | list[str]:
+        """Name of the features that it was trained on; of several sets all of them."""
+        return self.lineage["features"]
 
 
 def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBundle:
@@ -76,7 +76,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
     if "blend" not in described["config"]["segments"]:
         # Made before raffect 0.3: predicting again gives the score that the model has there.
         config = override(config, {"segments.blend": "mean"})
-    model = TemporalModel(config, described["feature_dim"])
+    model = TemporalModel(config, described.get("feature_dims", described["feature_dim"]))
     model.load_state_dict(weights)
     model.to(choose_device(device)).eval()
     return ModelBundle(
@@ -115,22 +115,23 @@ def predict_videos(
         ConflictError: Other features have their name now.
     """
     check_lineage(store, bundle.lineage)
-    features, crops = read_features(store, bundle.features, lengths)
-    missing = sorted(set(lengths) - set(crops))
+    rows = read_features(store, bundle.features, lengths)
+    missing = sorted(set(lengths) - set(rows.crops))
     if missing:
         raise NotThereError(
             f"The features {bundle.features!r} have no crop of {len(missing)} of {len(lengths)}"
             f" videos: {', '.join(missing[:5])}",
-            "videos that were prepared and extracted",
-            "Prepare their crops, too (one more --images), then extract; or correct the names.",
+            "videos that were prepared, and extracted or imported",
+            "Prepare their crops, too (one more --images), then make the features again; or"
+            " correct the names.",
         )
     predictions = []
     for video, wanted in lengths.items():
-        frames, rows = crops[video]
+        frames, index = rows.crops[video]
         length = max(wanted, int(frames.max()))
-        predictions.append(
-            _of_video(video, predict_features(bundle, features[rows], frames, length))
-        )
+        own = None if rows.own is None else rows.own[index]
+        values = predict_features(bundle, rows.values[index], frames, length, own)
+        predictions.append(_of_video(video, values))
     return predictions
 
 
@@ -144,17 +145,20 @@ def predict_features(
     features: NDArray[np.floating],
     frames: NDArray[np.integer],
     length: int,
+    own: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Predictions `(length, outputs)` of all frames of one video.
 
     `features` `(crops, features)` and 1-based `frames` `(crops,)` are those of its crops; the
-    length is at least the last crop's frame.
+    length is at least the last crop's frame. `own` `(crops, sets)` says which of several sets of
+    features they are of; None: of all.
     """
     assert features.shape == (len(frames), bundle.feature_dim)
     rows = np.arange(len(frames), dtype=np.int64)
-    timelines = build_timelines(["video"], {"video": (frames, rows)}, {}, min_length=length)
+    timelines = build_timelines(["video"], {"video": (frames, rows)}, {}, length, own)
     # As the features that the model was trained on are kept.
-    stored = np.ascontiguousarray(features, dtype_of(bundle.lineage.get("extract", {})))
+    dtype = np.result_type(*(dtype_of(each.extract) for each in sets_of(bundle.lineage)))
+    stored = np.ascontiguousarray(features, dtype)
     return predict(bundle.model, bundle.config, stored, timelines)[0].astype(np.float64)
 
 

@@ -3,7 +3,8 @@
 Source: Zhou et al., ABAW6. The VA head has no tanh, as in the recipe: the CCC loss sees the whole
 error, and predictions are clipped to [-1, 1] afterwards (`activate`).
 
-Shapes: B segments, T frames (the window), D features, W `model.width`, O outputs of a task.
+Shapes: B segments, T frames (the window), D features of S sets, W `model.width`, O outputs of a
+task.
     x (B, T, D) -> TCN (B, C, T) -> project (B, T, W) -> Transformer (B, T, W) -> head (B, T, O)
 The TCN and its padding mask have frames last, as torch's convolutions want them.
 """
@@ -11,8 +12,8 @@ The TCN and its padding mask have frames last, as torch's convolutions want them
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from typing import Any, TypedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,18 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig, ModelConfig, TCNConfig, TemporalConfig
 from raffect.errors import SettingsError
 from raffect.temporal.data import Lineage
+from raffect.temporal.normalise import Normalise, spread
 
 
 class ModelDescription(TypedDict):
-    """All of a model but its weights, as config.json holds it."""
+    """All of a model but its weights, as config.json holds it.
+
+    `feature_dims` has those of each of several sets of features.
+    """
 
     config: Mapping[str, Any]
     feature_dim: int
+    feature_dims: NotRequired[list[int]]
     lineage: Lineage
 
 
@@ -123,16 +129,21 @@ def describe_idle(
 
 
 class TemporalModel(nn.Module):
-    """Outputs per frame for the main task and the auxiliary tasks in use."""
+    """Outputs per frame for the main task and the auxiliary tasks in use.
 
-    def __init__(self, config: TemporalConfig, feature_dim: int) -> None:
+    `feature_dim` is the number of features, or of those of each set.
+    """
+
+    def __init__(self, config: TemporalConfig, feature_dim: int | Sequence[int]) -> None:
         super().__init__()
         check_model(config)
         model = config.model
-        self.feature_dim = feature_dim
+        self.dims = (feature_dim,) if isinstance(feature_dim, int) else tuple(feature_dim)
+        self.feature_dim = sum(self.dims)
+        self.normalise = Normalise(model.input, self.dims)
         # Added where the crop is missing; zero at first: the neighbour's feature as it is.
-        self.missing = nn.Parameter(torch.zeros(feature_dim))
-        self.tcn = TCN(feature_dim, model.tcn)
+        self.missing = nn.Parameter(torch.zeros(self.feature_dim))
+        self.tcn = TCN(self.feature_dim, model.tcn)
         self.project = nn.Conv1d(self.tcn.outputs, model.width, 1)
         self.transformer = _transformer(model)
         self.positions = model.transformer.positions == "sinusoidal"
@@ -146,11 +157,14 @@ class TemporalModel(nn.Module):
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
         `x` is `(B, T, D)`, `present` (frames with a crop of their own) and `real` (not padding;
-        None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`. Told to look back only,
-        the Transformer shows each frame no later one.
+        None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`. `present` may be
+        `(B, T, S)`: which sets of features have a row of their own. Told to look back only, the
+        Transformer shows each frame no later one.
         """
         padding = None if real is None else ~real
-        x = x + (~present)[..., None] * self.missing
+        absent = ~present if present.dim() == 3 else (~present)[..., None]
+        absent = absent.expand(*absent.shape[:2], len(self.dims))
+        x = self.normalise(x, absent) + spread(absent, self.dims) * self.missing
         x = zero(x, None if padding is None else padding[..., None]).transpose(1, 2)
         x = self.tcn(x, None if padding is None else padding[:, None])
         x = self.project(x).transpose(1, 2)

@@ -46,7 +46,8 @@ class Timelines:
         videos: Names, `(videos,)`.
         offsets: First entry of each video, and the end, `(videos + 1,)` int64.
         row: Feature row used at each frame, `(frames,)` int64; NO_ROW: none in the whole video.
-        present: Whether the frame has a crop of its own, `(frames,)` bool.
+        present: Whether the frame has a crop of its own, `(frames,)` bool; of several sets of
+            features, which of them have a row of their own there, `(frames, sets)`.
         labels: Labels per task.
         seen: Frames up to the last crop, per video, `(videos,)` int64; all of them in a video
             without a single crop.
@@ -125,29 +126,36 @@ def build_timelines(
     crops: Mapping[str, tuple[NDArray[np.integer], NDArray[np.integer]]],
     labels: Mapping[Task, Mapping[str, VideoLabels]],
     min_length: int = 0,
+    own: NDArray[np.bool_] | None = None,
 ) -> Timelines:
     """Timelines of the videos, in their order, of at least `min_length` frames each.
 
     `crops` has 1-based frames and feature rows per video with crops; frames of videos that have no
-    labels of a task are invalid there.
+    labels of a task are invalid there. `own` `(rows, sets)` says which of several sets of features
+    a row is of.
     """
     none = np.empty(0, dtype=np.int64)
+    nowhere = np.empty((0, *(() if own is None else own.shape[1:])), dtype=bool)
     lengths, rows, present, seen = [], [], [], []
     for video in videos:
         frames, feature_rows = crops.get(video, (none, none))
         lines = [len(of[video].valid) for of in labels.values() if video in of]
         length = max([min_length, int(frames.max(initial=0)), *lines])
-        row, own = fill_rows(frames, feature_rows, length)
+        row, here = fill_rows(frames, feature_rows, length)
+        if own is not None:
+            marks = np.zeros((length, own.shape[1]), dtype=bool)
+            marks[here] = own[row[here]]
+            here = marks
         lengths.append(length)
         rows.append(row)
-        present.append(own)
+        present.append(here)
         seen.append(int(frames.max(initial=0)) or length)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     return Timelines(
         videos=tuple(videos),
         offsets=offsets,
         row=np.concatenate([none, *rows]),
-        present=np.concatenate([none.astype(bool), *present]),
+        present=np.concatenate([nowhere, *present]),
         labels={task: _place(task, videos, offsets, labels[task]) for task in labels},
         seen=np.asarray(seen, dtype=np.int64),
     )

@@ -9,6 +9,7 @@ from raffect.config import TemporalConfig
 from raffect.context import Context
 from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
+from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import CHECKPOINT
 from raffect.store.stage import StagePart
 from raffect.temporal.data import TaskData, load_sources, load_task_data
@@ -26,7 +27,7 @@ Counts = dict[str, float]
 def train(
     store: Store,
     config: TemporalConfig,
-    features: str,
+    features: FeatureNames,
     name: str,
     workers: int = 1,
     on_epoch: OnEpoch = lambda result, epochs: None,
@@ -48,7 +49,7 @@ def train(
     """
     check_model(config)
     sources = load_sources(store, features)
-    settings = {"features": features, **config.identity()}
+    settings = {"features": plain_names(features), **config.identity()}
     folder = model_folder(name)
     stage = Stage(store, folder, "model", settings, sources, context.overwrite)
     if stage.finished is not None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from raffect.temporal.model import (
     check_model,
     model_tasks,
 )
+from raffect.temporal.normalise import training_statistics
 from raffect.temporal.segments import index_segments
 from raffect.temporal.timelines import scored_videos
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
@@ -58,6 +60,11 @@ class ResidentData:
         features = to_device(data.features, device)
         self.train = DeviceTimelines(features, data.train, device)
         self.validation = DeviceTimelines(features, data.validation, device)
+
+    @cached_property
+    def statistics(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the features, `(features,)`."""
+        return training_statistics(self.data)
 
 
 class Trainer:
@@ -94,7 +101,9 @@ class Trainer:
         self._tasks = model_tasks(config)
         self._segments = index_segments(self.data.train, config.segments)
         with seeded(self._device, config.run.seed, _INITIALISE):
-            model = TemporalModel(config, self.data.features.shape[1])
+            model = TemporalModel(config, self.data.dims)
+        if config.model.input == "zscore":
+            model.normalise.learn(*data.statistics)
         self.model = model.to(self._device)
         self.parameter_count = sum(value.numel() for value in self.model.parameters())
         self._wrapped = reducer.wrap(self.model)
@@ -274,6 +283,8 @@ class Trainer:
             feature_dim=self.model.feature_dim,
             lineage=self.data.lineage,
         )
+        if len(self.model.dims) > 1:
+            description["feature_dims"] = list(self.model.dims)
         metrics = ModelMetrics(
             task=task.value,
             metric=SPECS[task].score_name,

@@ -81,7 +81,9 @@ def fill(
     write_features(store, videos, features, dataset.digest())
 
 
-def write_features(store: Store, videos: list[Video], name: str, dataset: str) -> None:
+def write_features(
+    store: Store, videos: list[Video], name: str, dataset: str, dtype: str = "float16"
+) -> None:
     folder = features_folder(name)
     ordered = sorted((v for v in videos if len(v.frames)), key=lambda v: v.name)
     entries = []
@@ -91,12 +93,12 @@ def write_features(store: Store, videos: list[Video], name: str, dataset: str) -
         names = [v.name for v in part for _ in v.frames]
         frames = np.concatenate([v.frames for v in part])
         values = np.concatenate([v.features for v in part])
-        data = feature_files.to_parquet(names, frames, values)
+        data = feature_files.to_parquet(names, frames, values, dtype)
         file = f"{shard:05d}.parquet"
         store.write_bytes(f"{folder}/{file}", data)
         entries.append(FileEntry.of(file, data))
-    counts = {"rows": sum(len(v.frames) for v in videos), "dim": DIM}
-    config = {"encoder": "clip"}
+    counts = {"rows": sum(len(v.frames) for v in videos), "dim": ordered[0].features.shape[1]}
+    config = {"encoder": "clip"} | ({} if dtype == "float16" else {"dtype": dtype})
     manifest = make_manifest("features", config, {DATASET: dataset}, entries, counts)
     write_manifest(store, folder, manifest)
 

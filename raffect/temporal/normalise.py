@@ -1,0 +1,85 @@
+"""Normalising a model's input, set by set, in the model: predictions need no other statistics.
+
+Shapes as in model.py; S sets of features lie side by side in D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from raffect.config import InputNormalisation
+from raffect.temporal.data import TaskData
+
+_CHUNK = 8192
+"""Rows; float64 of 1,024 features take 64 MiB."""
+_CONSTANT = 1e-6
+"""Features that vary by less, of their mean, are rounding noise in float32."""
+
+
+class Normalise(nn.Module):
+    """`zscore` by statistics that training has set, or `l2`: each set's length in a frame is 1."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, how: InputNormalisation, dims: Sequence[int]) -> None:
+        super().__init__()
+        self.how = how
+        self.dims = list(dims)
+        if how == "zscore":
+            self.register_buffer("mean", torch.zeros(sum(dims), dtype=torch.float64))
+            self.register_buffer("std", torch.ones(sum(dims), dtype=torch.float64))
+
+    def learn(self, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
+        """Take statistics `(D,)` of the training frames."""
+        self.mean.copy_(torch.from_numpy(mean))
+        self.std.copy_(torch.from_numpy(std))
+
+    def forward(self, x: Tensor, absent: Tensor) -> Tensor:
+        """`x` `(B, T, D)` normalised; `absent` `(B, T, S)` says which sets have no row there."""
+        if self.how == "none":
+            return x
+        parts = torch.split(x, self.dims, dim=-1)
+        if self.how == "l2":
+            return torch.cat([normalize(part, dim=-1) for part in parts], dim=-1)
+        # A video without any row of a set has zeros there, which are to be its mean.
+        blank = absent & torch.stack([(part == 0).all(dim=-1) for part in parts], dim=-1)
+        scaled = (x - self.mean.float()) / self.std.float()
+        return scaled.masked_fill(spread(blank, self.dims), 0.0)
+
+
+def spread(mask: Tensor, dims: Sequence[int]) -> Tensor:
+    """A mask per set `(B, T, S)` as one per feature `(B, T, D)`; of one set as it is."""
+    if len(dims) == 1:
+        return mask
+    ones = torch.split(mask, 1, dim=-1)
+    pairs = zip(ones, dims, strict=True)
+    return torch.cat([one.expand(*one.shape[:-1], dim) for one, dim in pairs], dim=-1)
+
+
+def training_statistics(data: TaskData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation `(features,)` over the training frames that have a row.
+
+    A set's are those of its own frames. They do not depend on how files and rows are ordered. The
+    deviation is the population's, and 1 where a feature does not vary.
+    """
+    present = data.train.present.reshape(data.train.frames, -1)
+    means, deviations = [], []
+    for i, dim in enumerate(data.dims):
+        first = sum(data.dims[:i])
+        part = data.features[:, first : first + dim]
+        rows = data.train.row[present[:, i]]
+        chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+        count = max(1, len(rows))
+        mean = sum((part[c].astype(np.float64).sum(0) for c in chunks), np.zeros(dim)) / count
+        square = sum((np.square(part[c] - mean).sum(0) for c in chunks), np.zeros(dim))
+        std = np.sqrt(square / count)
+        means.append(mean)
+        deviations.append(np.where(std > _CONSTANT * np.abs(mean), std, 1.0))
+    return np.concatenate(means), np.concatenate(deviations)
