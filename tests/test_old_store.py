@@ -317,4 +317,4 @@ def test_a_killed_sweep_goes_on(going_on: tuple[Path, Any], tmp_path: Path) -> N
     assert only(rows, [first]) == [first]
     assert next(row["params"] for row in rows if row["number"] == 1) == interrupted["params"]
     left = {path.name for path in trials.rglob("*") if path.is_file()}
-    assert left == {"model.safetensors", "config.json", "metrics.json", "sums.safetensors"}
+    assert left == {"model.safetensors", "config.json", "metrics.json", "sums.parquet"}

@@ -7,19 +7,24 @@ without its predictions.
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 
 from raffect.affwild2.scores import f1
 from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Task
 
-_SUMS, _ABOUT = "sums", "about"
+_EPOCH, _VIDEO, _TASK = "epoch", "video", b"task"
+_VA_SUMS = (
+    "count", "mean predicted", "mean true", "squares predicted", "squares true", "products",
+)  # fmt: skip
+_AU_SUMS = ("hits", "predicted", "true")
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,44 @@ class VideoSums:
         return np.asarray(self.values[self.epochs.index(epoch)])
 
     def to_bytes(self) -> bytes:
-        """A safetensors file; its tensor `about` is the rest as JSON."""
-        about = {"task": self.task.value, "videos": self.videos, "epochs": self.epochs}
-        text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-        values = np.ascontiguousarray(self.values, dtype=np.float64)
-        return bytes(save({_SUMS: values, _ABOUT: text}))
+        """A Parquet file: a row for each epoch and video, a column for each sum."""
+        names, (epochs, videos) = _columns(self.task), self.values.shape[:2]
+        rows = self.values.reshape(epochs * videos, len(names))
+        # Counts are whole numbers, most of the confusion counts 0.
+        kind = pa.float64() if self.task is Task.VA else pa.int32()
+        columns = {
+            _EPOCH: pa.array(np.repeat(np.asarray(self.epochs, np.int32), videos)),
+            _VIDEO: pa.array(list(self.videos) * epochs, pa.string()).dictionary_encode(),
+            **{name: pa.array(of).cast(kind) for name, of in zip(names, rows.T, strict=True)},
+        }
+        sink = io.BytesIO()
+        table = pa.table(columns).replace_schema_metadata({_TASK: self.task.value})
+        pq.write_table(
+            table, sink, compression="zstd", use_dictionary=[_VIDEO], write_statistics=False
+        )
+        return sink.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> VideoSums:
         """What `to_bytes` made."""
-        tensors = load(data)
-        about = json.loads(tensors[_ABOUT].tobytes())
-        videos, epochs = tuple(about["videos"]), tuple(about["epochs"])
-        return cls(Task(about["task"]), videos, epochs, tensors[_SUMS])
+        table = pq.read_table(pa.BufferReader(data))
+        task = Task(table.schema.metadata[_TASK].decode())
+        epochs = tuple(dict.fromkeys(table[_EPOCH].to_pylist()))
+        videos = tuple(table[_VIDEO].to_pylist()[: len(table) // len(epochs)])
+        values = [table[name].to_numpy().astype(np.float64) for name in _columns(task)]
+        shape = len(epochs), len(videos), *_shape(task)
+        return cls(task, videos, epochs, np.stack(values, axis=1).reshape(shape))
+
+
+def _columns(task: Task) -> list[str]:
+    """Names of the sums in the order of `video_sums`, row by row."""
+    columns = SPECS[task].columns
+    rows = columns if task is Task.EXPR else _VA_SUMS if task is Task.VA else _AU_SUMS
+    return [f"{row} {column}" for row in rows for column in columns]
+
+
+def _shape(task: Task) -> tuple[int, int]:
+    return len(_columns(task)) // SPECS[task].outputs, SPECS[task].outputs
 
 
 def sums_of_videos(

@@ -29,7 +29,7 @@ ENCODER_WEIGHTS = "encoder.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 METRICS = "metrics.json"
-SUMS = "sums.safetensors"
+SUMS = "sums.parquet"
 """Per-video sums of the epochs that may be judged (affwild2/sums.py); since 0.4."""
 
 # In those folders while they are being trained.

@@ -89,7 +89,7 @@ def test_a_sweep_from_start_to_extension(ray_local: None, filled: Store, space: 
 
     # Nothing but models is left, and the study lies in one object.
     left = {Path(key).name for key in filled.files("sweeps/s/trials")}
-    assert left == {"model.safetensors", "config.json", "metrics.json", "sums.safetensors"}
+    assert left == {"model.safetensors", "config.json", "metrics.json", "sums.parquet"}
     assert len(filled.names("sweeps/s/study")) == 1
 
     # The same command again does nothing, a smaller one neither.
@@ -267,7 +267,7 @@ def test_a_killed_driver_is_followed_by_one_that_loses_and_doubles_nothing(
     for row in view.rows:
         assert [epoch.epoch for epoch in row.curve] == list(range(1, row.epochs + 1))
     files = {Path(key).name for key in filled.files("sweeps/s/trials")}
-    assert files == {"model.safetensors", "config.json", "metrics.json", "sums.safetensors"}
+    assert files == {"model.safetensors", "config.json", "metrics.json", "sums.parquet"}
 
 
 def test_what_is_missing_is_said_before_anything_starts(store: Store, space: str) -> None:

@@ -60,7 +60,7 @@ def test_the_model_is_whole_and_nothing_else_is_left(small_store):
         "config.json",
         "metrics.json",
         "model.safetensors",
-        "sums.safetensors",
+        "sums.parquet",
     ]
     assert set(manifest.sources) == {"dataset", "features/clip"}
     kept = {key.removeprefix("models/m/") for key in small_store.files("models/m")}

@@ -40,7 +40,7 @@ def numbers(trainer):
 def test_the_sums_of_videos_give_the_score_of_every_epoch_that_was_the_best(task_data, task):
     data = task_data(task)
     trainer = run(Trainer(small_config(task, optimiser__lr=0.02), data), 5)
-    found = VideoSums.from_bytes(trainer.model_files()["sums.safetensors"])
+    found = VideoSums.from_bytes(trainer.model_files()["sums.parquet"])
     scores = [result.score for result in trainer.history]
     best_then = [n for n in range(1, 6) if scores[n - 1] > max(scores[: n - 1], default=-1)]
     assert found.epochs == tuple(best_then)
@@ -92,7 +92,7 @@ def test_a_restored_run_goes_on_to_the_same_bits(task_data):
     assert restored.epoch == 2
     assert numbers(run(restored, 2)) == numbers(whole)
     assert restored.best.epoch == whole.best.epoch
-    for name in ("model.safetensors", "sums.safetensors"):
+    for name in ("model.safetensors", "sums.parquet"):
         assert restored.model_files()[name] == whole.model_files()[name]
 
 

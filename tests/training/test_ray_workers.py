@@ -55,7 +55,7 @@ def test_two_workers_continue_a_run_of_one_to_the_same_model(small_store, ray_lo
         "manifest.json",
         "metrics.json",
         "model.safetensors",
-        "sums.safetensors",
+        "sums.parquet",
         "plan.json",
     }
 
