@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from raffect import __version__
+from raffect.cli.ablate import ablate
 from raffect.cli.data import check, prepare, synth
 from raffect.cli.demo import demo
 from raffect.cli.doctor import doctor
@@ -38,7 +39,7 @@ PANELS = {
     "Data": (synth, prepare, check),
     "Encoder": (finetune, extract),
     "Models": (train, predict, evaluate, submission),
-    "Sweeps": (tune, retrain, trials, report, dashboard, board),
+    "Sweeps": (tune, ablate, retrain, trials, report, dashboard, board),
     "Clusters": (submit, doctor),
 }
 for panel, commands in PANELS.items():

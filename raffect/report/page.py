@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from raffect.report.collect import collect
 from raffect.report.data import ReportData
 from raffect.report.figures.style import DARK, LIGHT, declarations
 from raffect.report.sections import WORDS, describe
+from raffect.report.tables import write_whole
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import REPORT
@@ -56,7 +56,7 @@ def write_report(
         on_note(f"Importance of the parameters: {data.importance.missing}")
     page = sweep_page(data, datetime.now(UTC))
     if out is not None:
-        return str(_write(out, page))
+        return str(write_whole(out, page))
     key = f"{sweep_folder(sweep)}/{REPORT}"
     store.write_bytes(key, page.encode())
     return store.where(key)
@@ -64,7 +64,7 @@ def write_report(
 
 def write_tables(data: ReportData, folder: Path) -> list[Path]:
     """Write the numbers of one sweep as CSV files; returns them."""
-    return [_write(folder / table.file, table.csv()) for table in tables_of(data).values()]
+    return [write_whole(folder / table.file, table.csv()) for table in tables_of(data).values()]
 
 
 def write_overview(
@@ -84,7 +84,7 @@ def write_overview(
         StoreError: The store can't be read.
     """
     pages = [with_reachable(collect(store, name), reachable) for name in sweeps]
-    return _write(out, overview_page(pages, datetime.now(UTC), notes))
+    return write_whole(out, overview_page(pages, datetime.now(UTC), notes))
 
 
 def with_reachable(data: ReportData, reachable: Mapping[Task, float]) -> ReportData:
@@ -139,15 +139,6 @@ def _lede(sweeps: Sequence[ReportData]) -> str:
     what = f"{trials} trial{'s' if trials != 1 else ''} of temporal models"
     listed = tasks[0] if len(tasks) == 1 else f"{', '.join(tasks[:-1])} and {tasks[-1]}"
     return f"{what} for {listed}, scored on the validation set as the ABAW challenge scores them."
-
-
-def _write(out: Path, text: str) -> Path:
-    """Write a local file whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out)
-    return out
 
 
 def make_environment(folder: Path, **filters: Callable[..., object]) -> Environment:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Cell = str | int | float | bool | None
 Ranges = list[list[int]]
@@ -93,3 +95,12 @@ def from_table(
         )
     reference: dict[str, object] = {"table": source.name, "columns": columns, "rows": rows}
     return reference | ({"gaps": True} if gaps else {})
+
+
+def write_whole(out: Path, text: str) -> Path:
+    """Write a local file whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(out)
+    return out

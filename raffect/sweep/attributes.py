@@ -33,6 +33,8 @@ RECIPE = "recipe"
 POINT = "point"
 """Where the parameters that it tries are from: the space's name for one of its known-good points,
 `SWEEP:NUMBER` for a trial of another sweep."""
+VARIANT = "variant"
+"""Of an ablation's trial: what it changes, see ablation.Variant."""
 ORIGIN = "origin"
 """`SWEEP:NUMBER` of a result that was taken over from another sweep."""
 DEVICES = "devices"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import stdev
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
@@ -23,6 +23,9 @@ from raffect.sweep.study import open_study
 
 BEST = "best"
 """In the place of a trial's number: the best one."""
+
+
+SweepKind = Literal["search", "ablation"]
 
 
 class Baseline(TypedDict):
@@ -50,6 +53,7 @@ class SweepJson(TypedDict):
     linear_floor: float | None
     device_hours: float
     changed: str | None
+    kind: SweepKind
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class SweepView:
         ended: Why it ended before all trials were run.
         space: As it was named; None if it is not known.
         linear_floor: What a temporal model has to beat; None as long as it is not known.
+        kind: An ablation's trials are variants of its base; the best of them is luck.
     """
 
     name: str
@@ -90,6 +95,7 @@ class SweepView:
     ended: str | None = None
     space: str | None = None
     linear_floor: LinearFloor | None = None
+    kind: SweepKind = "search"
 
     def to_json(self) -> SweepJson:
         """As in `raffect trials --json`."""
@@ -103,6 +109,7 @@ class SweepView:
             "linear_floor": self.linear_floor["score"] if self.linear_floor else None,
             "device_hours": self.device_hours,
             "changed": self.changed,
+            "kind": self.kind,
         }
 
     @property
@@ -190,6 +197,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         space=attributes.get(SPACE),
         linear_floor=attributes.get(LINEAR_FLOOR),
         changed=max((row.finished for row in rows if row.finished), default=None),
+        kind="ablation" if "ablation" in plan else "search",
     )
 
 

@@ -8,7 +8,7 @@ need the few lines below.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -34,9 +34,12 @@ class _Stateless:
 class StudySearcher(_Stateless, Searcher):
     """Asks the study for trials, as many as there is room for now, and settles those that end."""
 
-    def __init__(self, ledger: Ledger, room: Callable[[], int]) -> None:
+    def __init__(
+        self, ledger: Ledger, room: Callable[[], int], others: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.ledger = ledger
+        self._others = others
         self._room = room
         self._slots: dict[str, int] = {}
         self.losses: dict[str, list[str]] = {}
@@ -54,8 +57,14 @@ class StudySearcher(_Stateless, Searcher):
         # The first slot that no running trial has; an actor keeps that of its first trial.
         taken = set(self._slots.values())
         slot = self._slots[trial_id] = next(slot for slot in count() if slot not in taken)
-        settings = assignment.config.canonical()
-        return {"number": assignment.number, "settings": settings, "slot": slot}
+        found = {
+            "number": assignment.number,
+            "settings": assignment.config.canonical(),
+            "slot": slot,
+        }
+        if assignment.features is not None:
+            found["data"] = 1 + self._others.index(assignment.features)
+        return found
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has recorded it."""

@@ -27,6 +27,7 @@ from raffect.sweep.attributes import (
     REASON,
     RECIPE,
     SCORED,
+    VARIANT,
     WORKERS,
     State,
 )
@@ -269,6 +270,8 @@ def read_row(
     params = trial.params
     if trial.state is TrialState.WAITING:
         params = trial.system_attrs.get("fixed_params", {})
+    if (variant := attributes.get(VARIANT)) is not None:
+        params = {"variant": variant["name"], "seed": variant["seed"]}
     return TrialRow(
         number=trial.number,
         state=state,

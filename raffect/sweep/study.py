@@ -32,6 +32,7 @@ from raffect.sweep.attributes import (
     RECIPE,
     SPENT,
     TARGET,
+    VARIANT,
     WARM,
     WORKERS,
 )
@@ -130,11 +131,15 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial to run: its number, its settings, and the epochs that are already recorded."""
+    """A trial to run: its number, its settings, and the epochs that are already recorded.
+
+    `features` are those that it reads in place of the sweep's.
+    """
 
     number: int
     config: TemporalConfig
     recorded: int = 0
+    features: str | None = None
 
 
 @dataclass
@@ -236,6 +241,12 @@ class SweepStudy:
             names = [overlap.sweep for overlap in beginning.overlaps]
             self._study.sampler = make_sampler(self._settings, 0, self._storage, names)
 
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Add trials that have these attributes and nothing that is searched."""
+        with self._writing():
+            for attributes in points:
+                self._study.enqueue_trial({}, user_attrs=dict(attributes))
+
     @property
     def seconds_before(self) -> float:
         """Seconds of the command's earlier runs."""
@@ -299,7 +310,8 @@ class SweepStudy:
         scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
         best = max(scores, default=float("-inf"))
         self._live[trial.number] = _Running(trial, len(scores), best, known)
-        return Assignment(trial.number, config, len(scores))
+        features = known.get(VARIANT, {}).get("features")
+        return Assignment(trial.number, config, len(scores), features)
 
     def report(
         self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()

@@ -92,10 +92,11 @@ class SweepTrial(tune.Trainable):
         """Take the first trial.
 
         Args:
-            config: Number, settings and slot of the trial.
-            data: A reference to the TaskData, which all processes of a node share.
+            config: Number, settings and slot of the trial; which of the data, if not the first.
+            data: References to TaskData, which all processes of a node share.
         """
         self._slot = int(config["slot"])
+        self._sets = data
         self._data = data[0]
         self._home = home
         self._resident: dict[str, ResidentData] = {}
@@ -117,6 +118,10 @@ class SweepTrial(tune.Trainable):
     def _take(self, config: Mapping[str, Any]) -> None:
         self._number = int(config["number"])
         self._config = build(TemporalConfig, config["settings"])
+        data = self._sets[config.get("data", 0)]
+        if data is not self._data:
+            self._data = data
+            self._resident.clear()
         self._note: str | None = None
         if config.get(ACCUMULATION):
             self._halve()

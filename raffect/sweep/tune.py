@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from raffect import engine
 from raffect.affwild2.baseline import trivial_score
@@ -27,12 +28,12 @@ from raffect.sweep.failures import summarise
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.mixture import tell_others
-from raffect.sweep.plan import is_older, make_plan
+from raffect.sweep.plan import SweepPlan, is_older, make_plan
 from raffect.sweep.points import Recipe, derive_points, derive_recipe
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import Maker, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
-from raffect.sweep.space import load_space
+from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import Beginning, SweepStudy
 from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
@@ -89,14 +90,78 @@ def tune(
     if is_older(read_stage_plan(store, sweep_folder(name)), plan):
         context.on_note(f"Not checked, as this sweep is older: {', '.join(space.helpers)}.")
         del plan["space"]["helpers"]
-    now = Maker.here(settings.workers_per_trial)
+    stage, before = open_stage(store, name, plan, sources, context)
+    if stage.finished is not None and before is not None and is_enough(before, settings):
+        return before
+    auxiliary = auxiliary_tasks(base, first)
+
+    def begin(study: SweepStudy) -> None:
+        if study.is_new:
+            target = Target(plan, sources, space, base, first, settings, points)
+            begun = beginning(store, name, target)
+            taken = [read_row(name, trial) for trial in begun.results]
+            now = Maker.here(settings.workers_per_trial)
+            tell_others(name, taken, now, settings.require_same_code, context.on_note)
+            study.begin(begun)
+            for overlap in begun.overlaps:
+                for line in overlap.describe():
+                    context.on_note(line)
+        check_warm_start(study, settings.warm_start)
+
+    idle = describe_idle(base, {task, *auxiliary}, first.params)
+    work = Work(features, space, base, settings, auxiliary, idle=idle)
+    return carry_out(stage, before, name, work, begin, on_update, context)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The trials of a sweep, apart from where they are kept.
+
+    Attributes:
+        auxiliary: Other tasks that trials may train on.
+        others: Features that some trials read in place of the sweep's.
+        idle: What the user should know of settings that change nothing.
+    """
+
+    features: str
+    space: Space
+    base: TemporalConfig
+    settings: SweepSettings
+    auxiliary: Sequence[Task] = ()
+    others: Sequence[str] = ()
+    idle: Sequence[str] = ()
+
+
+def open_stage(
+    store: Store, name: str, plan: SweepPlan, sources: Mapping[str, str], context: Context
+) -> tuple[Stage, SweepView | None]:
+    """A sweep's folder, checked against the plan, and what is known of its trials.
+
+    Raises:
+        ConflictError: A sweep of this name was made with other settings.
+    """
     stage = Stage(store, sweep_folder(name), "sweep", dict(plan), sources, context.overwrite)
-    before: SweepView | None = None
     with suppress(NotThereError):
-        before = load_sweep(store, name)
+        return stage, load_sweep(store, name)
+    return stage, None
+
+
+def carry_out(
+    stage: Stage,
+    before: SweepView | None,
+    name: str,
+    work: Work,
+    begin: Callable[[SweepStudy], None],
+    on_update: OnUpdate | None,
+    context: Context,
+) -> SweepView:
+    """Run the trials that are missing, and finish the sweep; `begin` gives a study its first ones.
+
+    Raises: as `tune`.
+    """
+    store, settings, base, task = stage.store, work.settings, work.base, work.base.task
+    now = Maker.here(settings.workers_per_trial)
     if before is not None:
-        if stage.finished is not None and is_enough(before, settings):
-            return before
         tell_others(name, before.rows, now, settings.require_same_code, context.on_note)
     if stage.finished is not None:
         # It is unfinished again; the plan keeps guarding its settings.
@@ -105,27 +170,20 @@ def tune(
     engine.connect(context.address)
     execution = plan_execution(settings, is_local=engine.is_local(context.address))
     with held(store, f"{stage.folder}/{LEASE}", context.on_note), quiet():
-        study = SweepStudy(store, name, space, base, settings)
-        if study.is_new:
-            target = Target(plan, sources, space, base, first, settings, points)
-            begun = beginning(store, name, target)
-            taken = [read_row(name, trial) for trial in begun.results]
-            tell_others(name, taken, now, settings.require_same_code, context.on_note)
-            study.begin(begun)
-            for overlap in begun.overlaps:
-                for line in overlap.describe():
-                    context.on_note(line)
-        check_warm_start(study, settings.warm_start)
+        study = SweepStudy(store, name, work.space, base, settings)
+        begin(study)
         if study.remaining:
-            auxiliary = auxiliary_tasks(base, first)
-            data = load_task_data(store, features, task, auxiliary)
-            idle = describe_idle(base, {task, *auxiliary}, first.params)
-            for line in idle + describe_gaps(data.train.trained_labels()):
+            data = load_task_data(store, work.features, task, work.auxiliary)
+            others = {
+                features: load_task_data(store, features, task, work.auxiliary)
+                for features in work.others
+            }
+            for line in [*work.idle, *describe_gaps(data.train.trained_labels())]:
                 context.on_note(line)
             labels = load_labels(store, task)
             trivial = trivial_score(task, labels, labels)
             floor = {"score": trivial.value, "parts": trivial.parts}
-            study.describe({BASELINE: floor, SPACE: space.name})
+            study.describe({BASELINE: floor, SPACE: work.space.name})
             spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
             budget = Budget(
                 settings.max_hours,
@@ -149,7 +207,8 @@ def tune(
                 engine.tell_waiting(context.on_note, 1, execution.cpus, execution.gpus)
             else:
                 engine.share_of(execution.workers, base.run.device, context.on_note)
-            execute(ledger, data, home, execution, room_for(settings, execution), trackers)
+            room = room_for(settings, execution)
+            execute(ledger, data, home, execution, room, trackers, others)
             check_ended(ledger, name)
         return finish(stage, study, name)
 

@@ -19,7 +19,7 @@ from raffect.config import TemporalConfig
 from raffect.errors import SettingsError
 from raffect.settings import build, flatten, hash_json, override
 from raffect.store import Store
-from raffect.sweep.attributes import FILES, ORIGIN, POINT, RECIPE, SCORED
+from raffect.sweep.attributes import FILES, ORIGIN, POINT, RECIPE, SCORED, VARIANT
 from raffect.sweep.plan import PlanFile, SweepPlan, read_plan
 from raffect.sweep.points import Recipe, derive_point, nearest_point
 from raffect.sweep.settings import Limits, SweepSettings
@@ -130,10 +130,11 @@ def _comparable(plan: PlanFile, target: Target) -> bool:
 def _config(base: TemporalConfig, trial: FrozenTrial) -> TemporalConfig | None:
     """The settings of another sweep's trial, as far as its parameters are named by their keys."""
     known = flatten(base.canonical())
-    if any(name not in known for name in trial.params):
+    variant = trial.user_attrs.get(VARIANT, {})
+    if variant.get("features") or any(name not in known for name in trial.params):
         return None
     try:
-        return override(base, trial.params)
+        return override(base, {**trial.params, **variant.get("changes", {})})
     except SettingsError:
         return None
 
@@ -146,7 +147,9 @@ def _as_result(
         point = derive_point(target.space, target.base, config)
     except SettingsError:
         return None
-    attributes = {key: value for key, value in trial.user_attrs.items() if key != FILES}
+    attributes = dict(trial.user_attrs)
+    for key in (FILES, VARIANT):
+        attributes.pop(key, None)
     attributes.setdefault(ORIGIN, f"{name}:{trial.number}")
     attributes[RECIPE] = point.params == target.first.params
     theirs, ours = plan["config"]["sweep"], target.plan["sweep"]

@@ -38,6 +38,11 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--max-params", "--max-latency-ms", "--warm-start", "--branch", "--track",
          "--require-same-code", "--config", "--set", "--overwrite"},
     ),
+    "ablate": (
+        ["TASK"],
+        {"--base", "--without", "--seeds", "--name", "--features", "--frozen", "--concurrent",
+         "--gpus-per-trial", "--latex", "--csv", "--json", "--config", "--set", "--overwrite"},
+    ),
     "retrain": (["SWEEP[:TRIAL]"], {"--seeds", "--json"}),
     "trials": (["[SWEEP ...]"], {"--json"}),
     "report": (["SWEEP"], {"--out", "--csv"}),

@@ -106,6 +106,7 @@ def test_the_list_for_scripts(filled: Store, capsys: pytest.CaptureFixture[str])
         "best": 0.3,
         "recipe": None,
         "linear_floor": None,
+        "kind": "search",
         "device_hours": pytest.approx(4 / 60),
     }
 

@@ -1,0 +1,176 @@
+"""ablate: what each part of the method contributes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raffect.cli.options import (
+    AddressOption,
+    ConfigOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    TaskArgument,
+    begin,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.sweep.ablation_table import AblationRow
+    from raffect.sweep.leaderboard import SweepView
+    from raffect.sweep.progress import SweepProgress
+
+
+def ablate(
+    task: TaskArgument,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SWEEP[:TRIAL]", help="A sweep's best, or a trial.", show_default="the recipe"
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY[=VALUE]",
+            help="A further row: a setting, or a group of them, at none, 0 or VALUE; may be"
+            " repeated.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Of each row.", show_default="3")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the sweep.", show_default="TASK-ablation")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Name of the features.", show_default="clip; with --base, its own"),
+    ] = None,
+    frozen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Features of the encoder without fine-tuning; made where they are missing.",
+            show_default="FEATURES-frozen",
+        ),
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time.", show_default="what fits")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0.0, help="E.g. 0.25.", show_default="1 if there are GPUs")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table for LaTeX (booktabs).")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")
+    ] = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the full model, and without each of its parts, under several seeds.
+
+    Given again it continues; more seeds or rows extend it.
+    """
+    from raffect.affwild2.tasks import parse_task
+    from raffect.cli.progress import SweepTable
+    from raffect.config import check_task, recipe
+    from raffect.context import Context
+    from raffect.engine import connect
+    from raffect.jobs.publish import SweepPublisher
+    from raffect.report.ablation import ablation_latex, ablation_table
+    from raffect.report.tables import write_whole
+    from raffect.settings import override
+    from raffect.store.layout import check_name
+    from raffect.sweep.ablate import SETTINGS, find_base, plan_ablation
+    from raffect.sweep.ablate import ablate as run
+    from raffect.sweep.ablation_table import tabulate
+    from raffect.sweep.frozen import make_frozen
+
+    chosen = parse_task(task)
+    called = check_name(name or f"{chosen.value}-ablation")
+    target, screen = begin(store, quiet, as_json)
+    origin = find_base(target, base, chosen, features) if base else None
+    start = settings(origin.config if origin else recipe(chosen), config, changes)
+    check_task(start, chosen, f"`raffect ablate {chosen}`")
+    used = origin.features if origin else features or "clip"
+    wanted = plan_ablation(target, start, used, without or [], frozen)
+    for note in wanted.notes:
+        screen.path(note)
+    if wanted.frozen and wanted.frozen.encoder:
+        with screen.stage(f"Features of the frozen encoder: {wanted.frozen.name}") as bar:
+            context = Context(address, progress=bar.tick, on_note=screen.say)
+            make_frozen(target, wanted.frozen, context)
+    title = f"Ablating {chosen.value.upper()}"
+    with (
+        SweepTable(screen, title) as table,
+        SweepPublisher(target, called, chosen.value, table.say) as publisher,
+    ):
+
+        def on_update(progress: SweepProgress) -> None:
+            table.update(progress)
+            publisher.update(progress)
+
+        how = override(SETTINGS, {"concurrent": concurrent, "gpus_per_trial": gpus_per_trial})
+        context = Context(address, overwrite, on_note=table.say)
+        view = run(target, called, wanted, seeds, how, on_update, context)
+        publisher.publish_finished(lambda: connect(address))
+    rows = tabulate(target, view)
+    show_ablation(screen, view, rows)
+    for path, text in (
+        (latex, ablation_latex(rows, chosen, called)),
+        (csv, ablation_table(rows).csv()),
+    ):
+        if path is not None:
+            screen.path(f"{write_whole(path, text)} is written.")
+    screen.path(f"  raffect report {called} --store {target.uri}")
+    if as_json:
+        screen.json([row.to_json() for row in rows])
+
+
+def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> None:
+    """Print the table of an ablation."""
+    from raffect.affwild2.tasks import SPECS
+    from raffect.text import count_text
+
+    screen.say(
+        f"[bold]{view.task.value.upper()}[/] ablation {view.name!r}:"
+        f" {SPECS[view.task].score_name}, best epoch on validation"
+    )
+    cells = [
+        [
+            row.name,
+            "failed" if row.mean is None and row.reason else _number(row.mean),
+            "" if row.spread is None else f"± {row.spread:.4f}",
+            "" if row.difference is None else f"{row.difference:+.4f}",
+            "" if row.interval is None else "[{:+.4f}, {:+.4f}]".format(*row.interval),
+            count_text(row.parameters),
+        ]
+        for row in rows
+    ]
+    screen.table(["", ">mean", "", ">to full", "95 % interval", ">weights"], cells)
+    seeds = len(rows[0].seeds) if rows else 0
+    screen.say(
+        f"[dim]Mean and standard deviation over {seeds} seed{'s' * (seeds != 1)}; the interval is"
+        " of the paired difference, over resamples of the validation videos.[/]"
+    )
+    for row in rows:
+        if row.reason:
+            screen.path(f"{row.name}: {len(row.known)} of {seeds} seeds; {row.reason}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

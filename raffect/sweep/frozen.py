@@ -1,0 +1,103 @@
+"""Features of an encoder as it was before it was fine-tuned: the same tower, weights, settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raffect.config import ExtractConfig, FinetuneConfig
+from raffect.context import Context
+from raffect.errors import ConflictError, NotThereError, SettingsError
+from raffect.settings import build
+from raffect.store import Store, encoder_folder, features_folder, read_manifest
+from raffect.store.manifest import Manifest, has_manifest
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What to make, encoder and features under one name; nothing if the user named them."""
+
+    name: str
+    encoder: FinetuneConfig | None = None
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+
+
+def plan_frozen(store: Store, features: str, wanted: str | None = None) -> FrozenFeatures | str:
+    """The features of the frozen encoder, or why there are none, in words.
+
+    Args:
+        features: Those of the tuned encoder.
+        wanted: Features of the store, or a name for those to be made.
+
+    Raises:
+        NotThereError: There are no such features; or the wanted ones are not there, and can't be
+            made.
+        SettingsError: The wanted ones are of an encoder that was fine-tuned.
+    """
+    manifest = read_manifest(store, features_folder(features))
+    if wanted is not None and has_manifest(store, features_folder(wanted)):
+        found = _encoder(store, read_manifest(store, features_folder(wanted)))
+        if wanted == features or (not isinstance(found, str) and found.epochs):
+            raise SettingsError(
+                f"The encoder of the features {wanted!r} was fine-tuned.",
+                "--frozen with features of an encoder as it was before, or a new name for them",
+                "Leave --frozen out: they are made.",
+            )
+        return FrozenFeatures(wanted)
+    encoder = _encoder(store, manifest)
+    if not isinstance(encoder, str):
+        if encoder.epochs:
+            known = {k: v for k, v in manifest.config.items() if k in ExtractConfig.model_fields}
+            name = wanted or f"{features}-frozen"
+            return FrozenFeatures(name, encoder, build(ExtractConfig, known))
+        encoder = f"the encoder of {features!r} was never fine-tuned"
+    if wanted is not None:
+        raise NotThereError(
+            f"The store {store.uri} holds no features {wanted!r}; they can't be made: {encoder}.",
+            "features of the same crops by an encoder that was not fine-tuned",
+            "Make them with `raffect extract --model ARCHITECTURE --name NAME`, or leave --frozen"
+            " out.",
+        )
+    return encoder
+
+
+def _encoder(store: Store, manifest: Manifest) -> FinetuneConfig | str:
+    """How the encoder of features was tuned, or why that is not known."""
+    name = manifest.config.get("encoder")
+    if name is None:
+        return "the features were imported, and their encoder is not known"
+    folder = encoder_folder(name)
+    if not has_manifest(store, folder):
+        return f"their encoder {name!r} is not in this store"
+    encoder = read_manifest(store, folder)
+    if manifest.sources.get(folder) != encoder.digest():
+        return f"their encoder {name!r} was made again since"
+    known = {k: v for k, v in encoder.config.items() if k in FinetuneConfig.model_fields}
+    return build(FinetuneConfig, known)
+
+
+def make_frozen(store: Store, frozen: FrozenFeatures, context: Context = Context()) -> None:
+    """Make the features where they are not there yet; the context's `progress` counts crops.
+
+    Raises:
+        NotThereError: The dataset or the pretrained weights can't be had.
+        ConflictError: The name is taken by something else.
+    """
+    from raffect import engine
+    from raffect.clip.extract import extract
+    from raffect.clip.frozen import freeze
+
+    if frozen.encoder is None:
+        return
+    try:
+        freeze(store, frozen.name, frozen.encoder, context)
+        workers = 1
+        if not has_manifest(store, features_folder(frozen.name)):
+            engine.connect(context.address)
+            workers = max(1, int(engine.count_gpus()))
+        extract(store, frozen.name, frozen.name, frozen.extract, workers, context)
+    except ConflictError as error:
+        raise ConflictError(
+            error.got,
+            "a name of its own for the features of the frozen encoder",
+            "Give another one: --frozen NAME",
+        ) from None
