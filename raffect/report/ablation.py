@@ -59,8 +59,8 @@ def ablation_latex(rows: Sequence[AblationRow], task: Task, sweep: str) -> str:
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{_escape(SPECS[task].score_name)} on validation:"
-        rf" mean $\pm$ standard deviation over {seeds} seeds, and the paired difference to the"
+        rf"  \caption{{Ablation on validation: {_escape(SPECS[task].score_name)}"
+        rf" (mean $\pm$ standard deviation over {seeds} seeds), and the paired difference to the"
         r" full model with its 95\,\% bootstrap interval over videos.}",
         rf"  \label{{tab:{sweep}}}",
         r"  \begin{tabular}{lccc}",
