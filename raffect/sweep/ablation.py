@@ -124,7 +124,7 @@ def leave_out(base: TemporalConfig, text: str) -> Variant:
     """The base without a setting's effect, by what a user gives to `--without`.
 
     A KEY is set to `none` where it can be, else to 0, a group of settings to its defaults; what
-    can be neither needs KEY=VALUE.
+    can be neither needs KEY=VALUE. A window shorter than the stride takes a stride in proportion.
 
     Raises:
         SettingsError: There is no such setting, it has no such value, all variants have it in
@@ -148,7 +148,7 @@ def leave_out(base: TemporalConfig, text: str) -> Variant:
             "Leave it out; --set changes it for all rows of the table.",
         )
     if given:
-        after = override(base, parse_assignments([text]))
+        after = _keep_overlap(base, override(base, parse_assignments([text])))
     elif key in _OFF:
         after = override(base, _OFF[key])
     elif group:
@@ -179,6 +179,14 @@ def _switched_off(base: TemporalConfig, key: str) -> TemporalConfig:
         "KEY=VALUE for what it is to be instead",
         f"Say what it is to be: --without {key}=VALUE",
     )
+
+
+def _keep_overlap(base: TemporalConfig, after: TemporalConfig) -> TemporalConfig:
+    """Segments that overlap by the same share, where the stride would leave frames out."""
+    window, stride = after.segments.window, after.segments.stride
+    if stride <= window or base.segments.stride > base.segments.window:
+        return after
+    return override(after, {"segments.stride": window * stride // base.segments.window})
 
 
 def changed(before: TemporalConfig, after: TemporalConfig) -> dict[str, Any]:
