@@ -10,6 +10,7 @@ import typer
 from raffect.cli.options import (
     AddressOption,
     ConfigOption,
+    FeaturesOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -19,6 +20,7 @@ from raffect.cli.options import (
     begin,
     settings,
 )
+from raffect.context import DEFAULT_FEATURES
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -49,10 +51,7 @@ def ablate(
     name: Annotated[
         str | None, typer.Option(help="Name of the sweep.", show_default="TASK-ablation")
     ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(help="Name of the features.", show_default="clip; with --base, its own"),
-    ] = None,
+    features: FeaturesOption = None,
     frozen: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +93,7 @@ def ablate(
     from raffect.report.ablation import ablation_latex, ablation_table
     from raffect.report.tables import write_whole
     from raffect.settings import override
+    from raffect.store.features import feature_names
     from raffect.store.layout import check_name
     from raffect.sweep.ablate import SETTINGS, find_base, plan_ablation
     from raffect.sweep.ablate import ablate as run
@@ -104,16 +104,18 @@ def ablate(
     called = check_name(name or f"{chosen.value}-ablation")
     target, screen = begin(store, quiet, as_json)
     origin = find_base(target, base, chosen, features) if base else None
-    start = settings(origin.config if origin else recipe(chosen), config, changes)
+    used = origin.features if origin else features or [DEFAULT_FEATURES]
+    published = recipe(chosen, len(feature_names(used)))
+    start = settings(origin.config if origin else published, config, changes)
     check_task(start, chosen, f"`raffect ablate {chosen}`")
-    used = origin.features if origin else features or "clip"
     wanted = plan_ablation(target, start, used, without or [], frozen)
     for note in wanted.notes:
         screen.path(note)
-    if wanted.frozen and wanted.frozen.encoder:
-        with screen.stage(f"Features of the frozen encoder: {wanted.frozen.name}") as bar:
-            context = Context(address, progress=bar.tick, on_note=screen.say)
-            make_frozen(target, wanted.frozen, context)
+    for one in wanted.frozen.made if wanted.frozen else ():
+        if one.encoder is not None:
+            with screen.stage(f"Features of the frozen encoder: {one.name}") as bar:
+                context = Context(address, progress=bar.tick, on_note=screen.say)
+                make_frozen(target, one, context)
     title = f"Ablating {chosen.value.upper()}"
     with (
         SweepTable(screen, title) as table,

@@ -11,8 +11,9 @@ from raffect.context import Context
 from raffect.errors import SettingsError
 from raffect.settings import override
 from raffect.store import Store
+from raffect.store.features import FeatureNames, feature_names, plain_names
 from raffect.sweep.ablation import SPACE, Variant, missing_trials, plan_variants
-from raffect.sweep.frozen import FrozenFeatures, plan_frozen
+from raffect.sweep.frozen import FrozenSets, plan_frozen_sets
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.ledger import OnUpdate
 from raffect.sweep.plan import make_plan
@@ -38,14 +39,16 @@ class Ablation:
         notes: Which rows are left out, and why.
     """
 
-    features: str
+    features: str | list[str]
     base: TemporalConfig
     variants: Sequence[Variant]
-    frozen: FrozenFeatures | None
+    frozen: FrozenSets | None
     notes: Sequence[str]
 
 
-def find_base(store: Store, name: str, task: Task, features: str | None) -> Retraining:
+def find_base(
+    store: Store, name: str, task: Task, features: Sequence[str] | None = None
+) -> Retraining:
     """The trial that `--base` names, with its settings and features.
 
     Raises:
@@ -60,9 +63,10 @@ def find_base(store: Store, name: str, task: Task, features: str | None) -> Retr
             f"a trial of {task}",
             f"Name another sweep, or give `raffect ablate {found.config.task}`.",
         )
-    if features not in (None, found.features):
+    if features and feature_names(features) != feature_names(found.features):
         raise SettingsError(
-            f"--features {features}: the trial of --base has the features {found.features!r}.",
+            f"--features {', '.join(features)}: the trial of --base has"
+            f" {', '.join(feature_names(found.features))}.",
             "--base or --features",
             "Leave --features out.",
         )
@@ -72,7 +76,7 @@ def find_base(store: Store, name: str, task: Task, features: str | None) -> Retr
 def plan_ablation(
     store: Store,
     base: TemporalConfig,
-    features: str,
+    features: FeatureNames,
     without: Sequence[str] = (),
     frozen: str | None = None,
 ) -> Ablation:
@@ -88,14 +92,11 @@ def plan_ablation(
         ConflictError: The features were made from another dataset.
     """
     load_sources(store, features)
-    found = plan_frozen(store, features, frozen)
-    notes = (
-        [] if isinstance(found, FrozenFeatures) else [f"without fine-tuning: left out, {found}."]
-    )
-    frozen_features = found if isinstance(found, FrozenFeatures) else None
-    name = frozen_features.name if frozen_features else None
-    variants, left_out = plan_variants(base, without, name)
-    return Ablation(features, base, variants, frozen_features, notes + left_out)
+    found = plan_frozen_sets(store, features, frozen)
+    notes = [f"without fine-tuning: left out, {found}."] if isinstance(found, str) else []
+    sets = None if isinstance(found, str) else found
+    variants, left_out = plan_variants(base, without, sets.features if sets else None)
+    return Ablation(plain_names(features), base, variants, sets, notes + left_out)
 
 
 def ablate(
@@ -115,12 +116,12 @@ def ablate(
     Raises: as `tune`.
     """
     base, task = wanted.base, wanted.base.task
-    others = [wanted.frozen.name] if wanted.frozen else []
+    others = [wanted.frozen.features] if wanted.frozen else []
     sources = load_sources(store, wanted.features)
     for other in others:
         sources |= load_sources(store, other)
     plan = make_plan(task, wanted.features, base, SPACE, Recipe({}), settings)
-    plan["ablation"] = {"frozen": wanted.frozen.name if wanted.frozen else None}
+    plan["ablation"] = {"frozen": wanted.frozen.features if wanted.frozen else None}
     stage, before = open_stage(store, name, plan, sources, context)
     rows = [] if before is None else before.rows
     new = missing_trials(rows, base, wanted.variants, seeds)

@@ -45,7 +45,7 @@ class Variant:
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    features: str | None = None
+    features: str | list[str] | None = None
 
     @property
     def without(self) -> dict[str, Any]:
@@ -86,7 +86,9 @@ SPACE = Space("ablation", _changes, hash_json("variants by attribute"), trials=0
 
 
 def plan_variants(
-    base: TemporalConfig, without: Sequence[str] = (), frozen: str | None = None
+    base: TemporalConfig,
+    without: Sequence[str] = (),
+    frozen: str | list[str] | None = None,
 ) -> tuple[list[Variant], list[str]]:
     """The rows of the table, the full model first, and why some of the paper's are left out.
 

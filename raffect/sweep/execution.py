@@ -7,10 +7,9 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import ray
 from ray import tune
@@ -136,17 +135,17 @@ def execute(
     execution: Execution,
     room: Callable[[], int],
     callbacks: Sequence[tune.Callback] = (),
-    others: Mapping[str, TaskData] = MappingProxyType({}),
+    others: Sequence[TaskData] = (),
 ) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
     Tune keeps nothing that is needed afterwards: its folder is temporary. `room` is how many
     trials may run at a time, now; the callbacks are trackers (trackers.py); `others` is the data
-    of features, by name, that some trials read in place of the sweep's.
+    of other features, which some trials read in place of the sweep's.
     """
-    searcher = StudySearcher(ledger, room, list(others))
+    searcher = StudySearcher(ledger, room, [one.lineage["features"] for one in others])
     # In a list, so that the engine does not resolve it: each trial decides what to do with it.
-    shared = [ray.put(one) for one in (data, *others.values())]
+    shared = [ray.put(one) for one in (data, *others)]
     if execution.workers == 1:
         trainable = tune.with_parameters(SweepTrial, data=shared, home=home)
     else:

@@ -9,7 +9,8 @@ from raffect.context import Context
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.settings import build
 from raffect.store import Store, encoder_folder, features_folder, read_manifest
-from raffect.store.manifest import Manifest, has_manifest
+from raffect.store.features import FeatureNames, feature_names, plain_names
+from raffect.store.manifest import has_manifest
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,42 @@ class FrozenFeatures:
     name: str
     encoder: FinetuneConfig | None = None
     extract: ExtractConfig = field(default_factory=ExtractConfig)
+
+
+@dataclass(frozen=True)
+class FrozenSets:
+    """What a model without fine-tuning is trained on: the names, and those of them to be made."""
+
+    features: str | list[str]
+    made: tuple[FrozenFeatures, ...]
+
+
+def plan_frozen_sets(
+    store: Store, features: FeatureNames, wanted: str | None = None
+) -> FrozenSets | str:
+    """The sets of features with each tuned encoder frozen, or why there are none, in words.
+
+    Args:
+        wanted: As `plan_frozen` takes it, where there is one set.
+
+    Raises: as `plan_frozen`.
+    """
+    names = feature_names(features)
+    if wanted is not None and len(names) > 1:
+        raise SettingsError(
+            f"--frozen {wanted}: there are {len(names)} sets of features.",
+            "--frozen with one set of features",
+            "Leave it out: what can be made is made, under names of its own.",
+        )
+    planned = [plan_frozen(store, name, wanted) for name in names]
+    found = [one for one in planned if isinstance(one, FrozenFeatures)]
+    if not found:
+        return "; ".join(one for one in planned if isinstance(one, str))
+    used = [
+        name if isinstance(one, str) else one.name
+        for name, one in zip(names, planned, strict=True)
+    ]
+    return FrozenSets(plain_names(used), tuple(found))
 
 
 def plan_frozen(store: Store, features: str, wanted: str | None = None) -> FrozenFeatures | str:
@@ -35,7 +72,7 @@ def plan_frozen(store: Store, features: str, wanted: str | None = None) -> Froze
     """
     manifest = read_manifest(store, features_folder(features))
     if wanted is not None and has_manifest(store, features_folder(wanted)):
-        found = _encoder(store, read_manifest(store, features_folder(wanted)))
+        found = _encoder(store, wanted)
         if wanted == features or (not isinstance(found, str) and found.epochs):
             raise SettingsError(
                 f"The encoder of the features {wanted!r} was fine-tuned.",
@@ -43,7 +80,7 @@ def plan_frozen(store: Store, features: str, wanted: str | None = None) -> Froze
                 "Leave --frozen out: they are made.",
             )
         return FrozenFeatures(wanted)
-    encoder = _encoder(store, manifest)
+    encoder = _encoder(store, features)
     if not isinstance(encoder, str):
         if encoder.epochs:
             known = {k: v for k, v in manifest.config.items() if k in ExtractConfig.model_fields}
@@ -60,17 +97,18 @@ def plan_frozen(store: Store, features: str, wanted: str | None = None) -> Froze
     return encoder
 
 
-def _encoder(store: Store, manifest: Manifest) -> FinetuneConfig | str:
+def _encoder(store: Store, features: str) -> FinetuneConfig | str:
     """How the encoder of features was tuned, or why that is not known."""
+    manifest = read_manifest(store, features_folder(features))
     name = manifest.config.get("encoder")
     if name is None:
-        return "the features were imported, and their encoder is not known"
+        return f"{features!r} was imported, and its encoder is not known"
     folder = encoder_folder(name)
     if not has_manifest(store, folder):
-        return f"their encoder {name!r} is not in this store"
+        return f"the encoder of {features!r}, {name!r}, is not in this store"
     encoder = read_manifest(store, folder)
     if manifest.sources.get(folder) != encoder.digest():
-        return f"their encoder {name!r} was made again since"
+        return f"the encoder of {features!r}, {name!r}, was made again since"
     known = {k: v for k, v in encoder.config.items() if k in FinetuneConfig.model_fields}
     return build(FinetuneConfig, known)
 

@@ -127,6 +127,8 @@ class SweepView:
     def against_recipe(self) -> str:
         """The best score against that of the whole recipe, or why they do not compare."""
         recipe, best = self.recipe, self.best
+        if self.kind == "ablation":
+            return "An ablation: its trials are not a search, and the best of them is luck."
         if recipe is None:
             return ""
         which, full = f"the recipe (trial {recipe.number})", recipe.full_score

@@ -34,7 +34,7 @@ class SweepPlan(TypedDict):
     features: NotRequired[str | list[str]]
     space: NotRequired[PlannedSpace]
     sweep: NotRequired[Mapping[str, Any]]
-    ablation: NotRequired[Mapping[str, str | None]]
+    ablation: NotRequired[Mapping[str, str | list[str] | None]]
 
 
 class PlanFile(TypedDict):

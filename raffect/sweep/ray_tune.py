@@ -35,7 +35,7 @@ class StudySearcher(_Stateless, Searcher):
     """Asks the study for trials, as many as there is room for now, and settles those that end."""
 
     def __init__(
-        self, ledger: Ledger, room: Callable[[], int], others: Sequence[str] = ()
+        self, ledger: Ledger, room: Callable[[], int], others: Sequence[str | list[str]] = ()
     ) -> None:
         super().__init__()
         self.ledger = ledger

@@ -139,7 +139,7 @@ class Assignment:
     number: int
     config: TemporalConfig
     recorded: int = 0
-    features: str | None = None
+    features: str | list[str] | None = None
 
 
 @dataclass

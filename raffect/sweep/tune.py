@@ -123,12 +123,12 @@ class Work:
         idle: What the user should know of settings that change nothing.
     """
 
-    features: str
+    features: FeatureNames
     space: Space
     base: TemporalConfig
     settings: SweepSettings
     auxiliary: Sequence[Task] = ()
-    others: Sequence[str] = ()
+    others: Sequence[FeatureNames] = ()
     idle: Sequence[str] = ()
 
 
@@ -174,10 +174,7 @@ def carry_out(
         begin(study)
         if study.remaining:
             data = load_task_data(store, work.features, task, work.auxiliary)
-            others = {
-                features: load_task_data(store, features, task, work.auxiliary)
-                for features in work.others
-            }
+            others = [load_task_data(store, one, task, work.auxiliary) for one in work.others]
             for line in [*work.idle, *describe_gaps(data.train.trained_labels())]:
                 context.on_note(line)
             labels = load_labels(store, task)

@@ -93,14 +93,14 @@ def test_an_interrupted_study_goes_on_and_a_larger_one_adds_what_is_missing(stor
 
 def test_a_base_that_is_no_trial_to_ablate_is_refused(filled: Store):
     with pytest.raises(NotThereError, match="no sweep 'none'"):
-        find_base(filled, "none:3", Task.VA, None)
+        find_base(filled, "none:3", Task.VA)
     study = begun(filled, 1)
     plan(filled, 1)
     study.enqueue(missing_trials([], BASE, plan_variants(BASE)[0], 1)[:1])
     assert study.next() is not None
     study.fail(0, "nan: the loss is not finite")
     with pytest.raises(NotThereError, match="no model of trial '0'"):
-        find_base(filled, "a:0", Task.VA, None)
+        find_base(filled, "a:0", Task.VA)
 
 
 def second_features(store: Store) -> None:
@@ -188,9 +188,9 @@ def test_an_ablation_from_start_to_extension(ray_local: None, filled: Store):
 
     with pytest.raises(ConflictError, match=r"base\.optimiser\.epochs: 4 -> 5"):
         run(2, base=override(BASE, {"optimiser.epochs": 5}))
-    trial = find_base(filled, "a:2", Task.VA, None)
+    trial = find_base(filled, "a:2", Task.VA)
     assert (trial.features, trial.config.model.tcn.depth) == ("clip", 0)
     with pytest.raises(SettingsError, match="--base a:2 is a trial of va"):
-        find_base(filled, "a:2", Task.AU, None)
-    with pytest.raises(SettingsError, match="has the features 'clip'"):
-        find_base(filled, "a:2", Task.VA, "plain")
+        find_base(filled, "a:2", Task.AU)
+    with pytest.raises(SettingsError, match="--base has clip"):
+        find_base(filled, "a:2", Task.VA, ["plain"])

@@ -15,7 +15,7 @@ from raffect.store import Store
 from raffect.store.layout import encoder_folder, features_folder
 from raffect.store.manifest import make_manifest, write_manifest
 from raffect.sweep.ablation import SPACE, Variant, leave_out, missing_trials, plan_variants
-from raffect.sweep.frozen import FrozenFeatures, plan_frozen
+from raffect.sweep.frozen import FrozenFeatures, FrozenSets, plan_frozen, plan_frozen_sets
 from tests.clip.clip_data import tiny_config
 from tests.report.views import row
 
@@ -221,10 +221,10 @@ def test_why_there_is_no_row_without_fine_tuning(store: Store):
     features(store, "old", "new", epochs=1)
     features(store, "other", "new", epochs=2)
     reasons = {
-        "own": "the features were imported, and their encoder is not known",
+        "own": "'own' was imported, and its encoder is not known",
         "frozen": "the encoder of 'frozen' was never fine-tuned",
-        "lost": "their encoder 'lost' is not in this store",
-        "old": "their encoder 'new' was made again since",
+        "lost": "the encoder of 'lost', 'lost', is not in this store",
+        "old": "the encoder of 'old', 'new', was made again since",
     }
     for name, reason in reasons.items():
         assert plan_frozen(store, name) == reason
@@ -232,3 +232,15 @@ def test_why_there_is_no_row_without_fine_tuning(store: Store):
             plan_frozen(store, name, "nowhere")
     with pytest.raises(NotThereError, match="no finished 'features/none'"):
         plan_frozen(store, "none")
+
+
+def test_of_several_sets_each_that_can_be_frozen_is(store: Store):
+    features(store, "clip", "tuned", epochs=3)
+    features(store, "audio", None)
+    found = plan_frozen_sets(store, ["clip", "audio"])
+    assert isinstance(found, FrozenSets)
+    assert found.features == ["clip-frozen", "audio"]
+    assert [one.name for one in found.made] == ["clip-frozen"]
+    assert plan_frozen_sets(store, "audio") == "'audio' was imported, and its encoder is not known"
+    with pytest.raises(SettingsError, match="there are 2 sets"):
+        plan_frozen_sets(store, ["clip", "audio"], "x")
