@@ -33,6 +33,7 @@ from raffect.report.validation import validate
 from raffect.store import DATASET, Manifest, Store, read_manifest
 from raffect.store.features import feature_names
 from raffect.store.layout import GROUPS
+from raffect.sweep.ablation_table import AblationRow, tabulate
 from raffect.sweep.attributes import STATES
 from raffect.sweep.failures import kind_of
 from raffect.sweep.leaderboard import SweepView, load_sweep
@@ -63,6 +64,7 @@ def collect(store: Store, sweep: str) -> ReportData:
         validation=validate(store, view),
         own_space=code not in (None, load_space(f"tune_spaces.{view.task.value}").code),
         features=feature_names(plan["config"].get("features", DEFAULT_FEATURES)),
+        ablation=tabulate(store, view) if view.kind == "ablation" else (),
     )
 
 
@@ -75,6 +77,7 @@ def assemble(
     validation: Validation | str = _NOT_VALIDATED,
     own_space: bool = False,
     features: Sequence[str] = (DEFAULT_FEATURES,),
+    ablation: Sequence[AblationRow] = (),
 ) -> ReportData:
     """The numbers of a report from a leaderboard; reads nothing.
 
@@ -103,6 +106,7 @@ def assemble(
         by_end=by_end(view.rows),
         validation=validation if isinstance(validation, Validation) else None,
         not_validated=validation if isinstance(validation, str) else "",
+        ablation=tuple(ablation),
     )
 
 

@@ -10,6 +10,7 @@ from raffect.config import recipe
 from raffect.context import DEFAULT_FEATURES
 from raffect.report.data import Command
 from raffect.settings import flatten
+from raffect.sweep.ablation import Variant
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
 
@@ -31,12 +32,12 @@ def next_commands(
     """
     name, where = shlex.quote(view.name), _where(store)
     unnamed = own_space and view.space is None
+    extend = f"Extend the sweep to twice its trials{' (put its space for SPACE)' * unnamed}"
+    if view.kind == "ablation":
+        extend = "Extend the table: more seeds, or a row more by --without KEY"
     return (
-        *_with_best(view, where),
-        Command(
-            f"Extend the sweep to twice its trials{' (put its space for SPACE)' * unnamed}",
-            extend_command(view, store, features, own_space),
-        ),
+        *(_with_best(view, where) if view.kind == "search" else ()),
+        Command(extend, extend_command(view, store, features, own_space)),
         Command("All trials as JSON", f"raffect trials {name} --json {where}"),
         Command(
             "Every table of this report as a CSV file",
@@ -58,11 +59,17 @@ def short_commands(view: SweepView, store: str) -> list[str]:
 def extend_command(
     view: SweepView, store: str, features: Sequence[str] = _DEFAULT, own_space: bool = False
 ) -> str:
-    """The sweep's own command for twice its trials: all that its name is bound to, no default."""
-    words = ["raffect tune", view.task.value, "--name", shlex.quote(view.name)]
-    words += ["--trials", str(2 * max(view.target, 1))]
+    """The sweep's own command for twice its trials: all that its name is bound to, no default.
+
+    That of an ablation is for twice its seeds.
+    """
+    verb = "tune" if view.kind == "search" else "ablate"
+    words = ["raffect", verb, view.task.value, "--name", shlex.quote(view.name)]
+    words += _of_ablation(view) or ["--trials", str(2 * max(view.target, 1))]
     if tuple(features) != _DEFAULT:
         words += [f"--features {shlex.quote(name)}" for name in features]
+    if view.kind == "ablation":
+        return " ".join([*words, *_changes(view, features), _where(store)])
     words += ["--space", shlex.quote(view.space or SPACE)] if own_space else []
     defaults = {
         **SweepSettings().binding(),
@@ -77,11 +84,26 @@ def extend_command(
     workers = {maker.workers for row in view.rows for maker in row.makers}
     if len(workers) == 1 and workers != {1}:
         words += ["--workers-per-trial", str(*workers)]
+    return " ".join([*words, *_changes(view, features), _where(store)])
+
+
+def _of_ablation(view: SweepView) -> list[str]:
+    if view.kind != "ablation":
+        return []
+    variants = [Variant.of(row) for row in view.rows]
+    frozen = [of.features for of, _ in variants if isinstance(of.features, str)]
+    words = ["--seeds", str(2 * len({seed for _, seed in variants}))]
+    return words + (["--frozen", shlex.quote(frozen[0])] if frozen else [])
+
+
+def _changes(view: SweepView, features: Sequence[str]) -> list[str]:
+    """What the base has other than the recipe, as options."""
+    words = []
     base = flatten(recipe(view.task, len(features)).canonical())
     for key, value in flatten(view.config).items():
         if value != base.get(key):
             words += ["--set", shlex.quote(f"{key}={json.dumps(value, separators=(',', ':'))}")]
-    return " ".join([*words, _where(store)])
+    return words
 
 
 def _with_best(view: SweepView, where: str) -> list[Command]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from raffect.affwild2.tasks import Task
 from raffect.report.tables import Table
+from raffect.sweep.ablation_table import AblationRow
 from raffect.sweep.attributes import STATES
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.records import TrialRow
@@ -214,6 +215,7 @@ class ReportData:
     `baseline` is the score of the trivial prediction, `reachable` the best, known of synthetic
     data only. `trials` are by number (a page may draw fewer), `searched` parameters in the order
     in which they were asked for. `not_validated` says why `validation` is unknown.
+    `ablation` are the rows of an ablation's table; a search has none.
     """
 
     view: SweepView
@@ -235,6 +237,7 @@ class ReportData:
     by_end: tuple[EndedTrial, ...]
     validation: Validation | None
     not_validated: str
+    ablation: tuple[AblationRow, ...] = ()
 
     @property
     def name(self) -> str:

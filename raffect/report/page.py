@@ -52,7 +52,7 @@ def write_report(
     data = collect(store, sweep)
     if tables is not None:
         write_tables(data, tables)
-    if on_note is not None and data.importance.missing:
+    if on_note is not None and data.importance.missing and not data.ablation:
         on_note(f"Importance of the parameters: {data.importance.missing}")
     page = sweep_page(data, datetime.now(UTC))
     if out is not None:
@@ -169,6 +169,7 @@ def _environment() -> Environment:
         percent=lambda score: f"{100 * min(max(score, 0.0), 1.0):.2f}",
         json=_script_json,
         day=lambda created: created[:10],
+        signed=lambda gap: "–" if gap is None else f"{gap:+.4f}",
     )
     macros = environment.get_template("macros.html").module
     names = ("legend", "bullet", "figure", "trial_table", "csv", "plot", "small")

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from raffect.affwild2.tasks import SPECS, Task
+from raffect.report.ablation import PUBLISHED
 from raffect.report.data import Cost, ReportData
 from raffect.report.figures.all import Drawing, draw
 from raffect.report.tables import Cell
 from raffect.report.tables_of_sweep import for_page
 from raffect.store.layout import DATASET, ENCODERS, FEATURES
+from raffect.sweep.ablation import FULL
 from raffect.sweep.attributes import FINISHED, STATE_NAMES
 from raffect.sweep.records import TrialRow
 from raffect.text import duration, score_text, short_names
@@ -262,6 +264,15 @@ class SweepSections:
             "The videos that the best trial's model predicts best, in the middle and worst, by "
             f"their own score ({self.words.video_score}). {self.words.video_figure}"
         ) + (" Of long videos every so many frames only." if thinned else "")
+
+    @property
+    def published(self) -> list[tuple[str, float, float | None]]:
+        """The authors' own ablation of the task: model, score, difference to the full one."""
+        task, full = self.data.task, PUBLISHED[FULL][self.data.task]
+        return [
+            (name, of[task], None if name == FULL else of[task] - full)
+            for name, of in PUBLISHED.items()
+        ]
 
     @property
     def cost(self) -> list[str]:

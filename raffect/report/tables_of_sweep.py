@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from raffect.report.ablation import ablation_table
 from raffect.report.data import Grid, ReportData
 from raffect.report.tables import Cell, Table, rounded, table
 from raffect.sweep.records import TrialRow
@@ -51,6 +52,7 @@ def tables_of(data: ReportData) -> dict[str, Table]:
             ],
         ),
         *([_grid(data.grid)] if data.grid else []),
+        ablation_table(data.ablation),
         table(
             "parts",
             ("part", "score", "baseline"),

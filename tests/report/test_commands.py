@@ -15,6 +15,7 @@ from raffect.config import recipe
 from raffect.report.collect import assemble, collect
 from raffect.settings import override, parse_assignments
 from raffect.store import Store
+from raffect.sweep.ablation import Variant
 from raffect.sweep.leaderboard import load_sweep
 from tests.report.views import made_up, row, view
 
@@ -41,6 +42,25 @@ def test_they_name_the_best_trial_and_the_store():
     ]  # fmt: skip
     assert found["retrain"][2:] == ["my sweep:5", "--seeds", "5", "--store", "/a b/store"]
     assert found["evaluate"][2:4] == ["va", "my sweep-5-validation.csv"]
+
+
+def test_those_of_an_ablation_extend_its_table():
+    variants = [Variant("full"), Variant("without fine-tuning", features="plain")]
+    base = recipe(Task.VA)
+    rows = [
+        row(2 * seed + place, scores=[0.5], attributes=of.attributes(base, seed))
+        for seed in (0, 1)
+        for place, of in enumerate(variants)
+    ]
+    made = view(rows, name="a", kind="ablation")
+    made = replace(made, config=override(base, {"optimiser.lr": 1e-5}).canonical())
+    found = [command.text for command in assemble(made, "store").commands]
+    assert found == [
+        "raffect ablate va --name a --seeds 4 --frozen plain --set optimiser.lr=1e-05"
+        " --store store",
+        "raffect trials a --json --store store",
+        "raffect report a --csv a --store store",
+    ]
 
 
 def test_without_a_score_there_is_nothing_to_predict_with():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from raffect.report.data import ReportData
-from raffect.report.figures import best_model, parameters, trials
+from raffect.report.figures import ablation, best_model, parameters, trials
 from raffect.report.figures.parallel import parallel
 from raffect.report.figures.style import Figure
 from raffect.report.tables import Table
@@ -22,6 +22,8 @@ TABLES = {
     "parts": "parts",
     "confusion": "confusion",
     "cost": "cost",
+    "ablation": "ablation",
+    "ablation-difference": "ablation",
 }
 """Table with a figure's numbers, by the figure's key; figures that are not named use `trials`."""
 
@@ -55,8 +57,11 @@ class Drawing:
 def draw(data: ReportData) -> Drawing:
     """All figures of one sweep, of no more than a page can draw (tables_of_sweep.for_page)."""
     drawing = Drawing(tables_of(data), _missing(data))
+    if data.ablation:
+        _draw_ablation(drawing)
+    else:
+        _draw_parameters(drawing, data)
     _draw_trials(drawing, data)
-    _draw_parameters(drawing, data)
     _draw_best(drawing, data)
     return drawing
 
@@ -71,6 +76,14 @@ def _draw_trials(drawing: Drawing, data: ReportData) -> None:
         figures["curves"] = trials.curves(data, tables["epochs"])
     if data.cost.device_seconds > 0:
         figures["cost"] = trials.cost_bars(data.cost)
+
+
+def _draw_ablation(drawing: Drawing) -> None:
+    table = drawing.tables["ablation"]
+    if any(score is not None for score in table.column("mean")):
+        drawing.figures["ablation"] = ablation.scores(table)
+    if any(gap is not None for gap in table.column("difference")):
+        drawing.figures["ablation-difference"] = ablation.differences(table)
 
 
 def _draw_parameters(drawing: Drawing, data: ReportData) -> None:
@@ -129,4 +142,6 @@ def _missing(data: ReportData) -> dict[str, str]:
         "videos": data.not_validated or "No video has a score of its own.",
         "cost": "No epoch was timed.",
         "trade-offs": "No trial has a value of every objective.",
+        "ablation": "No variant has a score yet.",
+        "ablation-difference": "No variant has a score under a seed of the full model yet.",
     }
