@@ -26,19 +26,21 @@ from raffect.cli.options import (
 )
 from raffect.context import DEFAULT_FEATURES
 from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
+from raffect.text import listed
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.store import Store
     from raffect.sweep.leaderboard import SweepView
+    from raffect.sweep.paired import Paired
     from raffect.sweep.progress import SweepProgress
     from raffect.sweep.retrain import Retraining, SeedResult
 
 DEFAULTS = SweepSettings()
 _SAME = {
     None: "",
-    True: "the trial's own: same to the bit",
-    False: "the trial's own: not the same numbers",
+    True: "own: same to the bit",
+    False: "own: not the same numbers",
 }
 
 
@@ -225,6 +227,11 @@ def show_end(
         screen.path(f"  {command}")
 
 
+def _paired(found: Paired) -> list[str]:
+    low, high = found.interval
+    return [f"{found.difference:+.4f}", f"[{low:+.4f}, {high:+.4f}]"]
+
+
 def retrain(
     trial: Annotated[str, typer.Argument(metavar="SWEEP[:TRIAL]", help="Its best, or a trial.")],
     seeds: Annotated[
@@ -237,7 +244,7 @@ def retrain(
 ) -> None:
     """Train a trial's configuration again, under its own seed and others."""
     from raffect.context import Context
-    from raffect.sweep.retrain import plan_retraining
+    from raffect.sweep.retrain import against_recipe, plan_retraining
     from raffect.sweep.retrain import retrain as run
 
     target, screen = begin(store, quiet, as_json)
@@ -252,18 +259,36 @@ def retrain(
 
         context = Context(address, on_note=screen.say)
         found = run(target, wanted, wanted.seeds(seeds), on_seed, context)
-    _show_seeds(screen, wanted, found, target.uri)
+    found, whole = against_recipe(target, wanted, found)
+    _show_seeds(screen, wanted, found, whole, target.uri)
     if as_json:
-        about = {"sweep": wanted.sweep, "trial": wanted.row.number, "score": wanted.row.score}
+        scores = [one.score for one in found]
+        about = {
+            "sweep": wanted.sweep,
+            "trial": wanted.row.number,
+            "score": wanted.row.score,
+            "mean": mean(scores),
+            "spread": stdev(scores) if len(scores) > 1 else None,
+            "versus_recipe": None if whole is None else asdict(whole),
+        }
         screen.json({**about, "seeds": [asdict(one) for one in found]})
 
 
-def _show_seeds(screen: Screen, wanted: Retraining, found: list[SeedResult], uri: str) -> None:
+def _show_seeds(
+    screen: Screen, wanted: Retraining, found: list[SeedResult], whole: Paired | None, uri: str
+) -> None:
     rows = [
-        [str(one.seed), f"{one.score:.4f}", str(one.best_epoch), one.model, _SAME[one.same]]
+        [
+            str(one.seed),
+            f"{one.score:.4f}",
+            str(one.best_epoch),
+            *([] if one.versus_recipe is None else _paired(one.versus_recipe)),
+            _SAME[one.same],
+        ]
         for one in found
     ]
-    screen.table([">seed", ">score", ">epoch", "model", ""], rows)
+    beside = [] if whole is None else [">to recipe", "95 % interval"]
+    screen.table([">seed", ">score", ">epoch", *beside, ""], rows)
     scores = [one.score for one in found]
     spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
     assert wanted.row.score is not None
@@ -271,4 +296,8 @@ def _show_seeds(screen: Screen, wanted: Retraining, found: list[SeedResult], uri
         f"Mean {mean(scores):.4f}{spread} over {len(scores)} seeds; on the leaderboard:"
         f" {wanted.row.score:.4f} [dim](best epoch on validation, each)[/]"
     )
+    if whole is not None:
+        gap, interval = _paired(whole)
+        screen.path(f"Mean against the recipe: {gap} {interval}, paired over validation videos")
+    screen.path(f"Models: {listed([one.model for one in found])}")
     screen.path(f"  raffect trials {wanted.sweep} --store {uri}")

@@ -12,7 +12,6 @@ from raffect.settings import flatten, hash_json, override, parse_assignments
 from raffect.sweep.attributes import RECIPE, VARIANT
 from raffect.sweep.records import TrialRow
 from raffect.sweep.space import Space
-from raffect.temporal.model import check_model
 
 FULL = "full"
 FROZEN = "without fine-tuning"
@@ -99,6 +98,8 @@ def plan_variants(
     Raises:
         SettingsError: As `leave_out`; or a variant is no valid model.
     """
+    from raffect.temporal.model import check_model  # torch: readers of a table need none
+
     found, notes = [Variant(FULL)], []
     if frozen is not None:
         found.append(Variant(FROZEN, features=frozen))

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
-
-from raffect.affwild2.evaluation import CONFIDENCE, RESAMPLES
-from raffect.affwild2.sums import VideoSums, score_sums
-from raffect.affwild2.tasks import Task
 from raffect.store import Store
-from raffect.store.layout import SUMS
 from raffect.sweep.ablation import by_variant
-from raffect.sweep.leaderboard import SweepView, model_folder_of
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.paired import paired_interval, read_sums
 from raffect.sweep.records import TrialRow
-
-Sums = NDArray[np.float64]
-"""Of one model's predictions, `(videos, sums, columns)`, see affwild2.sums."""
 
 
 class AblationJson(TypedDict):
@@ -87,30 +78,6 @@ class AblationRow:
         }
 
 
-def paired_interval(
-    task: Task, pairs: Sequence[tuple[Sums, Sums]], seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-    """95 % interval of the mean over pairs of models of the first one's score less the second's.
-
-    A percentile bootstrap over videos. All models are scored on the same resamples: most of what
-    a resample does to a score it does to both of a pair, and cancels.
-
-    Args:
-        pairs: Sums of the same videos in the same order.
-    """
-    videos = len(pairs[0][0])
-    share = np.full(videos, 1 / videos)
-    times = np.random.default_rng(seed).multinomial(videos, share, size=resamples)
-    scores: dict[int, NDArray[np.float64]] = {}
-    for one in (one for pair in pairs for one in pair):
-        if id(one) not in scores:
-            scores[id(one)] = score_sums(task, times, one)
-    apart = np.mean([scores[id(ours)] - scores[id(theirs)] for ours, theirs in pairs], axis=0)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(apart, [tail, 1 - tail])
-    return float(low), float(high)
-
-
 def tabulate(store: Store, view: SweepView) -> list[AblationRow]:
     """The table of an ablation's sweep, the full model first; also while it runs."""
     variants = list(by_variant(view.rows))
@@ -150,18 +117,3 @@ def _scored(trials: Mapping[int, TrialRow]) -> dict[int, TrialRow]:
 def _score(row: TrialRow) -> float:
     assert row.full_score is not None
     return row.full_score
-
-
-def read_sums(store: Store, row: TrialRow) -> Sums | None:
-    """The sums of a trial's best epoch; None of a trial that left none, e.g. one of before 0.4."""
-    if row.model is None or row.best_epoch is None:
-        return None
-    return sums_of(store, model_folder_of(row), row.best_epoch)
-
-
-def sums_of(store: Store, folder: str, epoch: int) -> Sums | None:
-    """The sums of an epoch of a model or a trial; None where they were not kept."""
-    try:
-        return VideoSums.from_bytes(store.read_bytes(f"{folder}/{SUMS}")).at(epoch)
-    except FileNotFoundError:
-        return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import mean
 
 import ray
 
@@ -14,7 +15,8 @@ from raffect.errors import find_user_error
 from raffect.settings import build, override
 from raffect.store import Store, model_folder
 from raffect.store.layout import CONFIG, METRICS, check_name
-from raffect.sweep.leaderboard import find_trial, model_folder_of, write_seed
+from raffect.sweep.leaderboard import find_trial, load_sweep, model_folder_of, write_seed
+from raffect.sweep.paired import Paired, paired_interval, read_sums, sums_of
 from raffect.sweep.records import TrialRow
 from raffect.temporal.data import check_lineage
 from raffect.temporal.epochs import EpochResult
@@ -32,6 +34,7 @@ class SeedResult:
         score: That of its best epoch on validation.
         same: For the trial's own seed: whether every epoch that the trial had gave the very same
             score again; None for other seeds.
+        versus_recipe: Against the sweep's recipe, see `against_recipe`.
     """
 
     seed: int
@@ -39,6 +42,7 @@ class SeedResult:
     score: float
     best_epoch: int
     same: bool | None
+    versus_recipe: Paired | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,30 @@ def retrain(
         if on_seed is not None:
             on_seed(found[seed])
     return [found[seed] for seed in seeds]
+
+
+def against_recipe(
+    store: Store, wanted: Retraining, found: Sequence[SeedResult]
+) -> tuple[list[SeedResult], Paired | None]:
+    """The results with their paired differences to the sweep's recipe, and that of their mean.
+
+    None where the trial is the recipe, or where the recipe has not its full score or no sums.
+    """
+    recipe = load_sweep(store, wanted.sweep).recipe
+    if recipe is None or recipe.number == wanted.row.number or recipe.state != "COMPLETE":
+        return list(found), None
+    theirs, score = read_sums(store, recipe), recipe.score
+    ours = [sums_of(store, model_folder(one.model), one.best_epoch) for one in found]
+    if theirs is None or score is None or any(one is None for one in ours):
+        return list(found), None
+    task = wanted.config.task
+    pairs = [(one, theirs) for one in ours if one is not None]
+    each = [
+        replace(one, versus_recipe=Paired(one.score - score, paired_interval(task, [pair])))
+        for one, pair in zip(found, pairs, strict=True)
+    ]
+    gap = mean(one.score for one in found) - score
+    return each, Paired(gap, paired_interval(task, pairs))
 
 
 def _train_seed(store: Store, wanted: Retraining, seed: int) -> SeedResult:

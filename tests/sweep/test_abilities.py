@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -15,10 +17,11 @@ from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.paired import paired_interval, read_sums, sums_of
 from raffect.sweep.plan import make_plan
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.records import Maker, TrialReport
-from raffect.sweep.retrain import plan_retraining, retrain
+from raffect.sweep.retrain import against_recipe, plan_retraining, retrain
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
 from raffect.sweep.trial import SweepTrial, TrialHome
@@ -250,6 +253,18 @@ def test_retraining_gives_the_score_to_the_bit_and_other_seeds_a_spread(
     began = time.monotonic()
     assert retrain(filled, wanted, wanted.seeds(3)) == found
     assert time.monotonic() - began < 5
+    # Against the recipe, whichever trial was the best; the recipe has none to be compared with.
+    recipe = after.recipe
+    assert recipe is not None
+    assert against_recipe(filled, replace(wanted, row=recipe), found) == (found, None)
+    each, whole = against_recipe(filled, replace(wanted, row=replace(best, number=99)), found)
+    assert whole is not None
+    gaps = [one.score - recipe.score for one in found]
+    assert whole.difference == pytest.approx(np.mean(gaps))
+    assert [one.versus_recipe.difference for one in each if one.versus_recipe] == gaps
+    theirs = read_sums(filled, recipe)
+    ours = sums_of(filled, f"models/{found[1].model}", found[1].best_epoch)
+    assert each[1].versus_recipe.interval == paired_interval(Task.VA, [(ours, theirs)])
     pruned = next(row for row in view.rows if row.state == "PRUNED")
     (again,) = retrain(filled, plan_retraining(filled, f"s:{pruned.number}"), [0])
     assert again.same

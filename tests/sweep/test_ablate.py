@@ -24,8 +24,9 @@ from raffect.store.layout import DATASET, trial_folder
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest
 from raffect.sweep.ablate import SETTINGS, ablate, find_base, plan_ablation
 from raffect.sweep.ablation import SPACE, missing_trials, plan_variants
-from raffect.sweep.ablation_table import read_sums, tabulate
+from raffect.sweep.ablation_table import tabulate
 from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.paired import read_sums
 from raffect.sweep.plan import make_plan
 from raffect.sweep.points import Recipe
 from raffect.sweep.progress import SweepProgress

@@ -15,7 +15,8 @@ from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.store.layout import SUMS, trial_folder
 from raffect.sweep.ablation import Variant
-from raffect.sweep.ablation_table import AblationRow, paired_interval, tabulate
+from raffect.sweep.ablation_table import AblationRow, tabulate
+from raffect.sweep.paired import paired_interval
 from raffect.sweep.records import TrialRow
 from tests.report.views import row, view
 from tests.sweep import tiny

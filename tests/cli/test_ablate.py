@@ -1,0 +1,95 @@
+"""`raffect ablate` on crops: it makes the frozen features, and says, writes and prints a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raffect.cli.app import run
+from raffect.clip.encoder import build_encoder
+from raffect.clip.extract import extract
+from raffect.config import ExtractConfig
+from raffect.report.page import write_report
+from raffect.store import Stage, Store, read_manifest
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
+from raffect.training.checkpoints import json_bytes, tensor_bytes
+from tests.clip.clip_data import make_dataset, tiny_config
+
+SMALL = [
+    "segments.window=16", "segments.stride=8", "model.tcn.channels=[8]", "model.tcn.depth=1",
+    "model.width=8", "model.transformer.layers=0", "model.head_hidden=8", "optimiser.epochs=2",
+    "optimiser.lr=0.001", "run.device=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tuned(store: Store, ray_local: None) -> Store:
+    """A store with crops, an encoder that counts as tuned, and its features."""
+    make_dataset(store, train=4, validation=2, shards=1)
+    config = tiny_config(epochs=1)
+    stage = Stage(store, "encoders/clip", "encoder", {**config.identity(), "workers": 1}, {})
+    encoder = build_encoder(config.encoder, config.head, 7)
+    parts = [
+        stage.write_part(ENCODER_WEIGHTS, tensor_bytes(encoder.state_dict())),
+        stage.write_part(CONFIG, json_bytes(encoder.describe())),
+    ]
+    stage.finish(parts, {"epochs": 1})
+    extract(store, "clip", "clip", ExtractConfig(layer="penultimate"))
+    return store
+
+
+@pytest.mark.ray
+def test_the_table_of_a_store_with_crops(
+    tuned: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = [part for one in SMALL for part in ("--set", one)]
+    command = [
+        "ablate",
+        "expr",
+        "--seeds",
+        "2",
+        "--concurrent",
+        "1",
+        "--store",
+        tuned.uri,
+        *settings,
+    ]
+    files = {"latex": tmp_path / "new/table.tex", "csv": tmp_path / "table.csv"}
+    out = [part for name, path in files.items() for part in (f"--{name}", str(path))]
+    assert run([*command, *out]) == 0
+    said = capsys.readouterr().out
+    assert "encoders/clip-frozen is not tuned" in said
+    assert "without Transformer: left out, as with this base it is the same as full." in said
+    assert "Mean and standard deviation over 2 seeds" in said
+    assert all(len(line) <= 80 for line in said.splitlines() if "without TCN  " in line)
+
+    # The frozen features are of the same settings; only the encoder differs.
+    made = read_manifest(tuned, "features/clip-frozen")
+    own = read_manifest(tuned, "features/clip")
+    assert {**own.config, "encoder": "clip-frozen"} == made.config
+    assert made.counts == own.counts
+    assert [file.sha256 for file in made.files] != [file.sha256 for file in own.files]
+
+    # Given again it does nothing but print; JSON says the same.
+    assert run([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["full", "without fine-tuning", "without TCN"]
+    assert rows[1]["without"] == {"features": "clip-frozen"}
+    assert all(len(row["scores"]) == 2 for row in rows)
+    lines = files["csv"].read_text().splitlines()
+    assert lines[1].startswith(f"full,,{rows[0]['mean']}")
+    assert "without TCN &" in files["latex"].read_text()
+
+    # It is a sweep as others are.
+    assert run(["trials", "--json", "--store", tuned.uri]) == 0
+    (sweep,) = json.loads(capsys.readouterr().out)
+    assert (sweep["name"], sweep["kind"]) == ("expr-ablation", "ablation")
+    assert run(["trials", "expr-ablation", "--store", tuned.uri]) == 0
+    assert "An ablation: its trials are not a search" in capsys.readouterr().out
+    predict = ["predict", "expr-ablation:1", "--split", "validation"]
+    assert run([*predict, "--out", str(tmp_path / "p.csv"), "--store", tuned.uri]) == 0
+    page = tmp_path / "report.html"
+    write_report(tuned, "expr-ablation", page)
+    assert "What each part contributes" in page.read_text()
