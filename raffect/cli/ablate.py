@@ -146,6 +146,7 @@ def ablate(
 def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> None:
     """Print the table of an ablation."""
     from raffect.affwild2.tasks import SPECS
+    from raffect.sweep.ablation import short_name
     from raffect.text import count_text
 
     screen.say(
@@ -154,16 +155,15 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
     )
     cells = [
         [
-            row.name,
-            "failed" if row.mean is None and row.reason else _number(row.mean),
-            "" if row.spread is None else f"± {row.spread:.4f}",
+            short_name(row.name),
+            _mean(row),
             "" if row.difference is None else f"{row.difference:+.4f}",
             "" if row.interval is None else "[{:+.4f}, {:+.4f}]".format(*row.interval),
             count_text(row.parameters),
         ]
         for row in rows
     ]
-    screen.table(["", ">mean", "", ">to full", "95 % interval", ">weights"], cells)
+    screen.table(["", "score", ">to full", "95 % interval", ">weights"], cells)
     seeds = len(rows[0].seeds) if rows else 0
     screen.say(
         f"[dim]Mean and standard deviation over {seeds} seed{'s' * (seeds != 1)}; the interval is"
@@ -174,5 +174,7 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
             screen.path(f"{row.name}: {len(row.known)} of {seeds} seeds; {row.reason}")
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _mean(row: AblationRow) -> str:
+    if row.mean is None:
+        return "failed" if row.reason else "–"
+    return f"{row.mean:.4f}" + ("" if row.spread is None else f" ± {row.spread:.4f}")

@@ -24,7 +24,7 @@ def show_sweeps(screen: Screen, views: Sequence[SweepView], now: datetime | None
     """Print a line for each sweep."""
     rows = [
         [
-            view.name,
+            view.name + " (ablation)" * (view.kind == "ablation"),
             view.task.value,
             score_text(view.best.score if view.best else None),
             _states(view),

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
     from raffect.sweep.records import TrialRow
 
-SETTINGS_SHOWN = ("model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.")
-"""What a sweep is about; the rest is in `trials --json` and in the report."""
+SETTINGS_SHOWN = (
+    "variant", "seed", "model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.",
+)  # fmt: skip
+"""What a sweep is about (an ablation: the first two); the rest is in `trials --json` and in the report."""
 _NAMES = {"model.tcn.depth": "TCN depth"}
 _MOST_SETTINGS = 7
 """Columns of settings and objectives that fit beside the others."""

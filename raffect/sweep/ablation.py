@@ -75,6 +75,13 @@ class Variant:
         return Variant(told["name"], changes, told["features"]), told["seed"]
 
 
+def short_name(name: str) -> str:
+    """A variant's name with the last two words of its setting's key."""
+    what, space, setting = name.rpartition(" ")
+    key, given, value = setting.partition("=")
+    return what + space + ".".join(key.split(".")[-2:]) + given + value
+
+
 def _changes(trial: Any) -> Mapping[str, Any]:
     changes: Mapping[str, Any] = trial.user_attrs[VARIANT]["changes"]
     return changes

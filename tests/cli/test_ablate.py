@@ -83,13 +83,15 @@ def test_the_table_of_a_store_with_crops(
     assert "without TCN &" in files["latex"].read_text()
 
     # It is a sweep as others are.
-    assert run(["trials", "--json", "--store", tuned.uri]) == 0
+    assert run(["trials", *where]) == 0
+    assert "expr-ablation (ablation)" in capsys.readouterr().out
+    assert run(["trials", "--json", *where]) == 0
     (sweep,) = json.loads(capsys.readouterr().out)
     assert (sweep["name"], sweep["kind"]) == ("expr-ablation", "ablation")
-    assert run(["trials", "expr-ablation", "--store", tuned.uri]) == 0
+    assert run(["trials", "expr-ablation", *where]) == 0
     assert "An ablation: its trials are not a search" in capsys.readouterr().out
     predict = ["predict", "expr-ablation:1", "--split", "validation"]
-    assert run([*predict, "--out", str(tmp_path / "p.csv"), "--store", tuned.uri]) == 0
+    assert run([*predict, "--out", str(tmp_path / "p.csv"), *where]) == 0
     page = tmp_path / "report.html"
     write_report(tuned, "expr-ablation", page)
     assert "What each part contributes" in page.read_text()

@@ -78,6 +78,8 @@ def test_the_section_shows_the_table_and_nothing_of_a_search():
         ("full", "full"),
         ("without fine-tuning", "without fine-tuning"),
         ("without model.transformer.positions", "without<br>transformer.positions"),
+        ("without Transformer", "without Transformer"),
+        ("optimiser.lr=0.5", "optimiser.lr=0.5"),
         ("segments.window=100", "segments.window=100"),
         ("losses.auxiliary.expr=0.5", "auxiliary.expr=0.5"),
     ],

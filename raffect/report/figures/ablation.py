@@ -12,6 +12,7 @@ from raffect.report.figures.style import (
     scatter,
 )
 from raffect.report.tables import Table
+from raffect.sweep.ablation import short_name
 
 SEED = "score."
 """Prefix of the columns of the table `ablation` with the scores of one seed each."""
@@ -90,9 +91,7 @@ def _layout(source: Table, title: str, **more: object) -> Props:
 
 
 def label(name: str) -> str:
-    """A variant's name as short as it is still clear: a setting's last two words, in two lines."""
-    what, _, setting = name.rpartition(" ")
-    key, given, value = setting.partition("=")
-    short = ".".join(key.split(".")[-2:]) + given + value
-    separator = "<br>" if len(what) + len(short) > _LONG else " "
-    return f"{what}{separator}{short}" if what else short
+    """A variant's short name, a long one in two lines."""
+    short = short_name(name)
+    what, _, setting = short.rpartition(" ")
+    return f"{what}<br>{setting}" if what and len(short) > _LONG else short
