@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SETTINGS_SHOWN = (
     "variant", "seed", "model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.",
 )  # fmt: skip
-"""What a sweep is about (an ablation: the first two); the rest is in `trials --json` and in the report."""
+"""What a sweep is about; the rest is in `trials --json` and in the report."""
 _NAMES = {"model.tcn.depth": "TCN depth"}
 _MOST_SETTINGS = 7
 """Columns of settings and objectives that fit beside the others."""

@@ -45,17 +45,8 @@ def test_the_table_of_a_store_with_crops(
     tuned: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     settings = [part for one in SMALL for part in ("--set", one)]
-    command = [
-        "ablate",
-        "expr",
-        "--seeds",
-        "2",
-        "--concurrent",
-        "1",
-        "--store",
-        tuned.uri,
-        *settings,
-    ]
+    where = ["--store", tuned.uri]
+    command = ["ablate", "expr", "--seeds", "2", "--concurrent", "1", *where, *settings]
     files = {"latex": tmp_path / "new/table.tex", "csv": tmp_path / "table.csv"}
     out = [part for name, path in files.items() for part in (f"--{name}", str(path))]
     assert run([*command, *out]) == 0
