@@ -6,11 +6,11 @@ the authors' ABAW6 paper; where neither states a figure, the comment says where 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from raffect.affwild2.tasks import Task
+from raffect.affwild2.tasks import Task, parse_fold
 from raffect.errors import SettingsError
 from raffect.settings import Config, Count, Depth, NonNegative, Positive, Rate, Share, added
 
@@ -18,6 +18,8 @@ Device = Literal["auto", "cpu", "cuda"]
 FeatureType = Literal["float16", "float32"]
 Layer = Literal["projected", "penultimate"]
 InputNormalisation = Literal["none", "zscore", "l2"]
+FoldName = Annotated[str, AfterValidator(lambda text: str(parse_fold(text)))]
+FOLD = "i/k: validate on the i-th of k folds (affwild2/folds.py), train on all other videos"
 
 
 class Machine(Config):
@@ -107,6 +109,7 @@ class FinetuneConfig(Config):
     lora_rank: int = Field(0, ge=0, le=256, description="0: all weights are tuned")
     head: Literal["linear", "prompt"] = Field("linear", description="prompt: from class names")
     frame_stride: Count = Field(1, description="use each n-th labelled frame of a video")
+    fold: FoldName | None = added(None, description=FOLD)
     run: RunConfig = RunConfig()
 
 
@@ -213,6 +216,7 @@ class TemporalConfig(Config):
     model: ModelConfig = ModelConfig()
     losses: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    fold: FoldName | None = added(None, description=FOLD)
     run: RunConfig = RunConfig()
 
 

@@ -9,12 +9,14 @@ import typer
 from raffect.cli.options import (
     AddressOption,
     ConfigOption,
+    FoldOption,
     OverwriteOption,
     QuietOption,
     SetOption,
     StoreOption,
     WorkersOption,
     begin,
+    in_fold,
     settings,
 )
 
@@ -31,6 +33,7 @@ def finetune(
     name: Annotated[str, typer.Option(help="Name of the encoder.")] = DEFAULT_NAME,
     model: ModelOption = None,
     pretrained: PretrainedOption = None,
+    fold: FoldOption = None,
     workers: WorkersOption = 1,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -49,7 +52,8 @@ def finetune(
     from raffect.context import Context
     from raffect.store import encoder_folder
 
-    chosen = settings(FinetuneConfig(), config, changes, _tower(model, pretrained))
+    options = _tower(model, pretrained) | in_fold(fold)
+    chosen = settings(FinetuneConfig(), config, changes, options)
     target, screen = begin(store, quiet)
     tower = chosen.encoder.model
     title = f"Fine-tuning {tower} on expressions" if chosen.epochs else f"Writing {tower} as it is"

@@ -14,6 +14,7 @@ from raffect.cli.options import (
     ConfigOption,
     FeaturesOption,
     FirstFrameOption,
+    FoldOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -22,6 +23,7 @@ from raffect.cli.options import (
     TaskArgument,
     WorkersOption,
     begin,
+    in_fold,
     temporal_settings,
 )
 from raffect.cli.screen import Screen
@@ -41,6 +43,7 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="the task")
     ] = None,
+    fold: FoldOption = None,
     workers: WorkersOption = 1,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -57,7 +60,8 @@ def train(
 
     chosen_task = parse_task(task)
     names = features or [DEFAULT_FEATURES]
-    chosen = temporal_settings("train", chosen_task, config, changes, sets=len(names))
+    options = in_fold(fold)
+    chosen = temporal_settings("train", chosen_task, config, changes, options, len(names))
     target, screen = begin(store, quiet)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
 
@@ -133,6 +137,10 @@ def evaluate(
     predictions: PredictionsArgument,
     annotations: AnnotationsOption,
     split: Annotated[str, typer.Option(help="train or validation")] = "validation",
+    fold: Annotated[
+        str | None,
+        typer.Option("--fold", metavar="I/K", help="The split of models of this fold."),
+    ] = None,
     as_submitted: Annotated[
         bool,
         typer.Option("--as-submitted", help="Score what `submission` writes: clipped, rounded."),
@@ -147,7 +155,7 @@ def evaluate(
     from raffect.affwild2.tasks import SPECS, parse_split, parse_task
 
     chosen = parse_task(task)
-    labels = load_annotations(annotations, chosen, parse_split(split))
+    labels = load_annotations(annotations, chosen, parse_split(split), fold)
     values = read_predictions(predictions, chosen)
     result = run(chosen, values, labels, submitted=as_submitted)
     screen = Screen(quiet, as_json)

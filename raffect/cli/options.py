@@ -60,6 +60,10 @@ FeaturesOption = Annotated[
         show_default=DEFAULT_FEATURES,
     ),
 ]
+FoldOption = Annotated[
+    str | None,
+    typer.Option("--fold", metavar="I/K", help="Validate on fold I of K, train on all else."),
+]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray workers.")]
 AnnotationsOption = Annotated[
     str,
@@ -127,6 +131,11 @@ def settings(
     """
     tree = flatten(read_yaml(file)) if file is not None else {}
     return override(base, {**tree, **(options or {}), **parse_assignments(changes or [])})
+
+
+def in_fold(fold: str | None) -> dict[str, object]:
+    """The setting of a FoldOption."""
+    return {} if fold is None else {"fold": fold}
 
 
 def temporal_settings(

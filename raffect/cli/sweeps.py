@@ -15,6 +15,7 @@ from raffect.cli.options import (
     AddressOption,
     ConfigOption,
     FeaturesOption,
+    FoldOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -22,6 +23,7 @@ from raffect.cli.options import (
     StoreOption,
     TaskArgument,
     begin,
+    in_fold,
     temporal_settings,
 )
 from raffect.context import DEFAULT_FEATURES
@@ -131,6 +133,7 @@ def tune(
             "--require-same-code", help="Refuse to go on with other code than the trials before."
         ),
     ] = False,
+    fold: FoldOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -150,7 +153,9 @@ def tune(
     chosen = parse_task(task)
     options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
     names = features or [DEFAULT_FEATURES]
-    base = temporal_settings("tune", chosen, config, changes, options, len(names))
+    base = temporal_settings(
+        "tune", chosen, config, changes, options | in_fold(fold), len(names)
+    )
     called = name or chosen.value
     wanted: dict[str, Any] = {
         "trials": trials,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from raffect.affwild2.labels import load_labels
+from raffect.affwild2.folds import load_fold
 from raffect.affwild2.tasks import Task
 from raffect.clip.encoder import EncoderDescription, build_encoder, restore
 from raffect.clip.frozen import freeze
@@ -119,8 +119,8 @@ def finetune(
 
     Raises:
         NotThereError: The store has no dataset, or the pretrained weights can't be had.
-        SettingsError: The architecture, its weights or the devices can't be used, or the loss
-            stopped being finite.
+        SettingsError: The architecture, its weights or the devices can't be used, there is no
+            such fold of the videos, or the loss stopped being finite.
         DataError: There are no labelled crops.
         ConflictError: An encoder of that name was begun or made with other settings.
     """
@@ -132,7 +132,7 @@ def finetune(
     # What can be wrong with the settings is found before anything is written.
     encoder = chosen = None
     if context.overwrite or not has_manifest(store, folder):
-        chosen = choose_frames(load_labels(store, Task.EXPR), config.frame_stride)
+        chosen = choose_frames(load_fold(store, Task.EXPR, config.fold), config.frame_stride)
         encoder = build_encoder(config.encoder, config.head, config.run.seed, guess=False)
     check_gpus(config.run.device, workers, context.address)
     plan = {**config.identity(), "workers": workers}

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 
 from raffect import __version__
 from raffect.affwild2.evaluation import evaluate
-from raffect.affwild2.labels import VideoLabels, load_labels
+from raffect.affwild2.folds import load_fold
+from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.scores import binary_f1, class_f1, score
 from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Split, Task
@@ -82,7 +83,7 @@ def _predict(store: Store, task: Task, row: TrialRow) -> Validation:
 
     bundle = load_bundle(store, model_folder_of(row))
     predictions = {each.video: each for each in predict_split(store, bundle, Split.VALIDATION)}
-    labels = load_labels(store, task)
+    labels = load_fold(store, task, bundle.config.fold)
     validation = {name: of for name, of in labels.items() if of.split is Split.VALIDATION}
     return validation_of(task, str(row.model), predictions, validation)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from raffect import engine
 from raffect.affwild2.baseline import trivial_score
-from raffect.affwild2.labels import load_labels
+from raffect.affwild2.folds import load_fold
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, check_task, recipe
 from raffect.context import Context
@@ -173,11 +173,13 @@ def carry_out(
         study = SweepStudy(store, name, work.space, base, settings)
         begin(study)
         if study.remaining:
-            data = load_task_data(store, work.features, task, work.auxiliary)
-            others = [load_task_data(store, one, task, work.auxiliary) for one in work.others]
+            data = load_task_data(store, work.features, task, work.auxiliary, base.fold)
+            others = [
+                load_task_data(store, one, task, work.auxiliary, base.fold) for one in work.others
+            ]
             for line in [*work.idle, *describe_gaps(data.train.trained_labels())]:
                 context.on_note(line)
-            labels = load_labels(store, task)
+            labels = load_fold(store, task, base.fold)
             trivial = trivial_score(task, labels, labels)
             floor = {"score": trivial.value, "parts": trivial.parts}
             study.describe({BASELINE: floor, SPACE: work.space.name})

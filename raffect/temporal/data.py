@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raffect.affwild2.labels import VideoLabels, codes_of, load_labels, runs
+from raffect.affwild2.folds import load_fold
+from raffect.affwild2.labels import VideoLabels, codes_of, runs
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError, StoreError
 from raffect.settings import hash_json
@@ -77,9 +78,13 @@ class TaskData:
 
 
 def load_task_data(
-    store: Store, features: FeatureNames, task: Task, auxiliary: Sequence[Task] = ()
+    store: Store,
+    features: FeatureNames,
+    task: Task,
+    auxiliary: Sequence[Task] = (),
+    fold: str | None = None,
 ) -> TaskData:
-    """Features and labels of a task's train and validation videos.
+    """Features and labels of a task's train and validation videos, those of a fold if one is named.
 
     Several sets of features lie side by side, in the order in which they are named.
 
@@ -90,14 +95,15 @@ def load_task_data(
         NotThereError: There are no such features, the task has no label to train on or no valid
             frame in validation, or an auxiliary task has no label of the training videos.
         ConflictError: The features were made from another dataset.
+        SettingsError: There is no such fold of the videos, or no label in it.
     """
     sources = load_sources(store, features)
-    labels = load_labels(store, task)
+    labels = load_fold(store, task, fold)
     videos = {split: _videos_of(store, task, labels, split) for split in Split}
     train_labels = {task: labels}
     for other in auxiliary:
         if other is not task:
-            theirs = load_labels(store, other).items()
+            theirs = load_fold(store, other, fold).items()
             train_labels[other] = {name: of for name, of in theirs if of.split is Split.TRAIN}
     _check_auxiliary(task, videos[Split.TRAIN], train_labels)
     rows = read_features(store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]})
@@ -132,15 +138,15 @@ def _lineage(store: Store, features: FeatureNames, sources: dict[str, str]) -> L
 
 
 def load_split(
-    store: Store, features: FeatureNames, task: Task, split: Split
+    store: Store, features: FeatureNames, task: Task, split: Split, fold: str | None = None
 ) -> tuple[NDArray[np.floating], Timelines]:
-    """Features and timelines of the videos of one split of a task.
+    """Features and timelines of the videos of one split of a task, official or a fold's.
 
     Raises:
         NotThereError: There are no such features, or the split has no annotated video.
     """
     load_sources(store, features)
-    labels = load_labels(store, task)
+    labels = load_fold(store, task, fold)
     videos = [name for name, of in labels.items() if of.split is split]
     if not videos:
         raise _no_annotations(store, task, split)

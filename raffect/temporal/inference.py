@@ -97,8 +97,9 @@ def predict_split(store: Store, bundle: ModelBundle, split: Split) -> list[Video
         ConflictError: Other features have their name now.
     """
     check_lineage(store, bundle.lineage)
-    features, timelines = load_split(store, bundle.features, bundle.config.task, split)
-    predictions = predict(bundle.model, bundle.config, features, timelines)
+    config = bundle.config
+    features, timelines = load_split(store, bundle.features, config.task, split, config.fold)
+    predictions = predict(bundle.model, config, features, timelines)
     pairs = zip(timelines.videos, predictions, strict=True)
     return [_of_video(video, values) for video, values in pairs]
 

@@ -54,7 +54,8 @@ def train(
     stage = Stage(store, folder, "model", settings, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished
-    data = load_task_data(store, features, config.task, tuple(auxiliary_weights(config)))
+    auxiliary = tuple(auxiliary_weights(config))
+    data = load_task_data(store, features, config.task, auxiliary, config.fold)
     gaps = describe_gaps(data.train.trained_labels())
     for line in describe_idle(config, model_tasks(config)) + gaps:
         context.on_note(line)

@@ -18,7 +18,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "check": ([], {"--json"}),
     "finetune": (
         [],
-        {"--name", "--model", "--pretrained", "--workers", "--config", "--set", "--overwrite"},
+        {"--name", "--model", "--pretrained", "--fold", "--workers", "--config", "--set",
+         "--overwrite"},
     ),
     "extract": (
         [],
@@ -27,7 +28,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     ),
     "train": (
         ["TASK"],
-        {"--features", "--name", "--workers", "--config", "--set", "--overwrite"},
+        {"--features", "--name", "--fold", "--workers", "--config", "--set", "--overwrite"},
     ),
     "tune": (
         ["TASK"],
@@ -36,7 +37,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--workers-per-trial", "--sampler", "--pruning", "--min-epochs", "--reduction-factor",
          "--seed", "--objective",
          "--max-params", "--max-latency-ms", "--warm-start", "--branch", "--track",
-         "--require-same-code", "--config", "--set", "--overwrite"},
+         "--require-same-code", "--fold", "--config", "--set", "--overwrite"},
     ),
     "ablate": (
         ["TASK"],
@@ -53,7 +54,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         {"--split", "--frames", "--first-frame", "--example", "--out"},
     ),
     "evaluate": (
-        ["TASK", "PREDICTIONS"], {"--annotations", "--split", "--as-submitted", "--json"},
+        ["TASK", "PREDICTIONS"], {"--annotations", "--split", "--fold", "--as-submitted", "--json"},
     ),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
     "doctor": ([], {"--features", "--json"}),
