@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from raffect.affwild2.labels import load_labels
 from raffect.affwild2.predictions import read_predictions
 from raffect.affwild2.tasks import Task
+from raffect.cli.app import run
 from raffect.clip.encoder import build_encoder, load_encoder
 from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
@@ -22,7 +25,7 @@ from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
 from raffect.temporal.inference import load_bundle, predict_features
 from raffect.temporal.train import train
-from tests.builders import jpeg
+from tests.builders import RawTree, jpeg
 from tests.sweep import tiny
 
 
@@ -70,6 +73,37 @@ def test_a_split_is_predicted_frame_by_frame(trained: Store, tmp_path: Path):
     done = predict_to_file(trained, "mine", tmp_path / "va.csv", split="validation")
     found = read_predictions(tmp_path / "va.csv", Task.VA)
     assert done.frames == sum(len(video.frames) for video in found.values()) == 120
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_folds_model_predicts_its_fold_and_evaluate_scores_the_same_videos(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+):
+    """Against an annotation tree, by the commands: as users check a reported score."""
+    tiny.fill(store)
+    tree = RawTree(tmp_path / "raw")
+    for task in Task:
+        for name, of in load_labels(store, task).items():
+            rows = [",".join(f"{value:.9g}" for value in row) for row in of.values]
+            tree.annotate(task, of.split, name, rows)
+    fold = ["--fold", f"{number}/2"]
+    where = ["--store", store.uri]
+    sets = [word for key, value in tiny.SIZES.items() for word in ("--set", f"{key}={value}")]
+    sets = [word.replace("(8,)", "[8]") for word in sets]
+    assert run(["train", "va", *fold, *sets, "--set", "optimiser.epochs=1", *where]) == 0
+    manifest = read_manifest(store, "models/va")
+    assert manifest.config["fold"] == f"{number}/2"
+    out = str(tmp_path / "va.csv")
+    assert run(["predict", "va", "--split", "validation", "--out", out, *where]) == 0
+    capsys.readouterr()
+    scored = ["evaluate", "va", out, "--annotations", str(tree.annotations), "--json"]
+    assert run([*scored, *fold]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["score"] == pytest.approx(manifest.counts["score"], abs=1e-6)
+    assert found["videos"] == 3
+    # The official validation videos v4 and v5 are not all in one fold.
+    assert run(scored) == 2
+    assert "--fold i/k" in capsys.readouterr().err
 
 
 def test_an_example_file_says_how_long_its_videos_are(trained: Store, tmp_path: Path):

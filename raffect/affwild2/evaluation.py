@@ -85,7 +85,8 @@ def evaluate(
         raise DataError(
             f"{len(missing):,} valid frames have no prediction: {some}{more}",
             "a prediction for every valid frame, those without a crop included",
-            "Predict the whole split, e.g. `raffect predict MODEL --split validation`.",
+            "Predict the whole split, e.g. `raffect predict MODEL --split validation`; of a model"
+            " with a fold, give its --fold i/k here.",
         )
     true = [labels[video].values[labels[video].valid] for video in videos]
     everything = np.concatenate(true)

@@ -132,6 +132,28 @@ def load_fold(store: Store, task: Task, fold: str | None) -> dict[str, VideoLabe
     return choose_fold({each: load_labels(store, each) for each in Task}, task, parse_fold(fold))
 
 
+def check_fold(store: Store, task: Task, fold: str | None) -> None:
+    """Say what is wrong with a fold before anything is written under a name; as `load_fold`."""
+    if fold is not None:
+        load_fold(store, task, fold)
+
+
+def count_seen(
+    trained: Mapping[str, VideoLabels], validation: Mapping[str, VideoLabels]
+) -> tuple[int, int]:
+    """How many of the labelled videos of `validation`'s validation split are of source videos in
+    `trained`'s training split, and how many there are."""
+    sources = {
+        source_of(name)
+        for name, of in trained.items()
+        if of.split is Split.TRAIN and of.valid.any()
+    }
+    held = [
+        name for name, of in validation.items() if of.split is Split.VALIDATION and of.valid.any()
+    ]
+    return sum(source_of(name) in sources for name in held), len(held)
+
+
 def two_groups(
     task: Task,
     videos: Sequence[str],

@@ -76,7 +76,7 @@ def _notes(view: SweepView, left: int) -> list[str]:
         f"{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base configuration."
     ]
     lines += [escape(view.against_recipe)] if view.recipe else []
-    lines += map(escape, view.mixture)
+    lines += map(escape, view.cautions)
     reasons = summarise(row.reason for row in view.rows if row.reason)
     lines += [escape(line) for line in reasons.splitlines()]
     if front := sum(row.pareto for row in view.rows):

@@ -14,12 +14,13 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
 from raffect.store.layout import SEEDS, SWEEPS, trial_folder
 from raffect.store.manifest import has_manifest
-from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SPACE, SPENT, TARGET
+from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.mixture import mixture
 from raffect.sweep.plan import read_plan
 from raffect.sweep.records import TOP, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
 from raffect.sweep.study import open_study
+from raffect.temporal.seen import Seen, describe_seen
 
 BEST = "best"
 """In the place of a trial's number: the best one."""
@@ -50,6 +51,7 @@ class SweepJson(TypedDict):
     target: int
     best: float | None
     recipe: float | None
+    seen_videos: int
     linear_floor: float | None
     device_hours: float
     changed: str | None
@@ -74,6 +76,7 @@ class SweepView:
         changed: When a trial last ended, ISO 8601; None before.
         ended: Why it ended before all trials were run.
         space: As it was named; None if it is not known.
+        seen: Validation videos that an encoder was fine-tuned on.
         linear_floor: What a temporal model has to beat; None as long as it is not known.
         kind: An ablation's trials are variants of its base; the best of them is luck.
     """
@@ -96,6 +99,7 @@ class SweepView:
     space: str | None = None
     linear_floor: LinearFloor | None = None
     kind: SweepKind = "search"
+    seen: Seen = field(default_factory=dict)
 
     def to_json(self) -> SweepJson:
         """As in `raffect trials --json`."""
@@ -106,6 +110,7 @@ class SweepView:
             "target": self.target,
             "best": self.best.score if self.best else None,
             "recipe": self.recipe.full_score if self.recipe else None,
+            "seen_videos": max((seen for seen, _ in self.seen.values()), default=0),
             "linear_floor": self.linear_floor["score"] if self.linear_floor else None,
             "device_hours": self.device_hours,
             "changed": self.changed,
@@ -151,9 +156,9 @@ class SweepView:
         return f"No comparison: {which} {why.get(recipe.state, 'has no score')}."
 
     @property
-    def mixture(self) -> list[str]:
-        """What differs in how its trials were computed, in sentences."""
-        return mixture(self.rows)
+    def cautions(self) -> list[str]:
+        """What readers of its scores have to know of how they were computed, in sentences."""
+        return describe_seen(self.seen, self.config.get("fold")) + mixture(self.rows)
 
     @property
     def top(self) -> tuple[float, ...]:
@@ -198,6 +203,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         ended=attributes.get(ENDED),
         space=attributes.get(SPACE),
         linear_floor=attributes.get(LINEAR_FLOOR),
+        seen=attributes.get(SEEN, {}),
         changed=max((row.finished for row in rows if row.finished), default=None),
         kind="ablation" if "ablation" in plan else "search",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from raffect import engine
 from raffect.affwild2.baseline import trivial_score
-from raffect.affwild2.folds import load_fold
+from raffect.affwild2.folds import check_fold, load_fold
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, check_task, recipe
 from raffect.context import Context
@@ -21,7 +21,7 @@ from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import StagePart
 from raffect.store.stage import read_plan as read_stage_plan
-from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, POINT, RECIPE, SPACE, WARM
+from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, POINT, RECIPE, SEEN, SPACE, WARM
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import execute, plan_execution, room_for
 from raffect.sweep.failures import summarise
@@ -41,6 +41,7 @@ from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.data import load_sources, load_task_data
 from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model, describe_idle
+from raffect.temporal.seen import describe_seen, find_seen
 
 _AUXILIARY = "losses.auxiliary."
 
@@ -86,6 +87,7 @@ def tune(
     check_model(base)
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
+    check_fold(store, task, base.fold)
     plan = make_plan(task, features, base, space, first, settings)
     if is_older(read_stage_plan(store, sweep_folder(name)), plan):
         context.on_note(f"Not checked, as this sweep is older: {', '.join(space.helpers)}.")
@@ -177,12 +179,14 @@ def carry_out(
             others = [
                 load_task_data(store, one, task, work.auxiliary, base.fold) for one in work.others
             ]
-            for line in [*work.idle, *describe_gaps(data.train.trained_labels())]:
+            seen = find_seen(store, stage.plan.sources, task, base.fold)
+            told = [*work.idle, *describe_gaps(data.train.trained_labels())]
+            for line in told + describe_seen(seen, base.fold):
                 context.on_note(line)
             labels = load_fold(store, task, base.fold)
             trivial = trivial_score(task, labels, labels)
             floor = {"score": trivial.value, "parts": trivial.parts}
-            study.describe({BASELINE: floor, SPACE: work.space.name})
+            study.describe({BASELINE: floor, SPACE: work.space.name, SEEN: seen})
             spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
             budget = Budget(
                 settings.max_hours,

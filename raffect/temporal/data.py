@@ -84,7 +84,7 @@ def load_task_data(
     auxiliary: Sequence[Task] = (),
     fold: str | None = None,
 ) -> TaskData:
-    """Features and labels of a task's train and validation videos, those of a fold if one is named.
+    """Features and labels of a task's train and validation videos, official or a fold's.
 
     Several sets of features lie side by side, in the order in which they are named.
 

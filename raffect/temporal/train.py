@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from raffect.affwild2.folds import check_fold
 from raffect.config import TemporalConfig
 from raffect.context import Context
 from raffect.errors import RaffectError
@@ -16,6 +17,7 @@ from raffect.temporal.data import TaskData, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model, describe_idle, model_tasks
+from raffect.temporal.seen import describe_seen, find_seen
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.loop import NotFiniteError, run_epochs
@@ -49,6 +51,7 @@ def train(
     """
     check_model(config)
     sources = load_sources(store, features)
+    check_fold(store, config.task, config.fold)
     settings = {"features": plain_names(features), **config.identity()}
     folder = model_folder(name)
     stage = Stage(store, folder, "model", settings, sources, context.overwrite)
@@ -57,7 +60,9 @@ def train(
     auxiliary = tuple(auxiliary_weights(config))
     data = load_task_data(store, features, config.task, auxiliary, config.fold)
     gaps = describe_gaps(data.train.trained_labels())
-    for line in describe_idle(config, model_tasks(config)) + gaps:
+    seen = find_seen(store, sources, config.task, config.fold)
+    told = describe_idle(config, model_tasks(config)) + gaps + describe_seen(seen, config.fold)
+    for line in told:
         context.on_note(line)
     try:
         parts, counts = _train(stage, config, data, workers, on_epoch, context)
@@ -69,7 +74,11 @@ def train(
             "settings with which the loss stays finite",
             "Lower optimiser.lr, or set optimiser.clip_norm (e.g. --set optimiser.clip_norm=1).",
         ) from error
-    notes = {"workers": workers, **({"absent": gaps} if gaps else {})}
+    notes = {
+        "workers": workers,
+        **({"absent": gaps} if gaps else {}),
+        **({"seen": seen} if seen else {}),
+    }
     manifest = stage.finish(parts, counts, notes=notes)
     CheckpointFolder(store, f"{folder}/{CHECKPOINT}").clear()
     return manifest

@@ -107,6 +107,19 @@ def test_an_unknown_task(tell, tmp_path: Path, command: tuple[str, ...]):
     assert "va, expr, au" in told.message
 
 
+@pytest.mark.parametrize("command", [("finetune",), ("train", "va"), ("tune", "va")])
+@pytest.mark.parametrize(
+    ("fold", "words"),
+    [("6/5", ["'6/5'", "i from 1 to k"]), ("1/40", ["source videos are annotated", "smaller k"])],
+)
+def test_a_fold_that_does_not_divide(tell, store: Store, command, fold: str, words: list[str]):
+    told = tell(*command, "--fold", fold, "--store", tiny.fill(store).uri)
+    assert told.code == 2
+    for word in words:
+        assert word in told.message
+    assert store.names("models") == store.names("sweeps") == store.names("encoders") == []
+
+
 @pytest.mark.parametrize("command", ["train", "tune"])
 @pytest.mark.parametrize("way", ["--set", "--config"])
 def test_settings_of_another_task(tell, tmp_path: Path, command: str, way: str):

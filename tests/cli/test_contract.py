@@ -54,7 +54,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         {"--split", "--frames", "--first-frame", "--example", "--out"},
     ),
     "evaluate": (
-        ["TASK", "PREDICTIONS"], {"--annotations", "--split", "--fold", "--as-submitted", "--json"},
+        ["TASK", "PREDICTIONS"],
+        {"--annotations", "--split", "--fold", "--as-submitted", "--json"},
     ),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
     "doctor": ([], {"--features", "--json"}),

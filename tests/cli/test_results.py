@@ -105,6 +105,7 @@ def test_the_list_for_scripts(filled: Store, capsys: pytest.CaptureFixture[str])
         "target": 4,
         "best": 0.3,
         "recipe": None,
+        "seen_videos": 0,
         "linear_floor": None,
         "kind": "search",
         "device_hours": pytest.approx(4 / 60),

@@ -69,7 +69,9 @@ def make_dataset(store: Store, train: int = 8, validation: int = 3, shards: int 
     for shard in range(shards):
         mine = [row for row in rows if names.index(row[0]) % shards == shard]
         parts.append(stage.write_part(f"frames/{shard:05d}.parquet", shard_bytes(mine)))
-    parts.append(stage.write_part(labels_file(Task.EXPR), to_parquet(Task.EXPR, labels)))
+    for task in Task:
+        own = labels if task is Task.EXPR else {}
+        parts.append(stage.write_part(labels_file(task), to_parquet(task, own)))
     stage.finish(parts, {"crops": {"readable": len(rows), "unreadable": []}})
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from raffect.affwild2.folds import load_fold
 from raffect.affwild2.labels import load_labels
-from raffect.affwild2.tasks import Task
+from raffect.affwild2.tasks import Split, Task
 from raffect.clip.encoder import build_encoder, load_encoder
 from raffect.clip.finetune import adopt_ray_checkpoint, finetune
 from raffect.clip.training import Finetuner
@@ -63,6 +64,21 @@ def test_it_learns_and_goes_on_after_an_interruption(
     assert finetune(dataset, "clip", config, workers=workers) == manifest
     with pytest.raises(ConflictError, match="lr"):
         finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=workers)
+
+
+def test_a_fold_is_never_trained_on(ray_local: None, dataset: Store):
+    manifest = finetune(dataset, "clip", tiny_config(epochs=1, fold="2/3"))
+    assert manifest.config["fold"] == "2/3"
+    labels = load_fold(dataset, Task.EXPR, "2/3")
+    # 20 frames with a label, of which frame 3's is invalid and frame 7 has no crop.
+    held = sum(of.split is Split.VALIDATION for of in labels.values())
+    frames = {"train": 18 * (11 - held), "validation": 18 * held}
+    assert dataset.read_json("encoders/clip/metrics.json")["frames"] == frames
+    with pytest.raises(ConflictError, match=r'fold: "2/3" -> "1/3"'):
+        finetune(dataset, "clip", tiny_config(epochs=1, fold="1/3"))
+    with pytest.raises(SettingsError, match="too few for 12 folds"):
+        finetune(dataset, "other", tiny_config(epochs=1, fold="1/12"))
+    assert dataset.names("encoders") == ["clip"]
 
 
 def test_weights_that_do_not_say_what_they_want_are_refused_before_anything_is_written(

@@ -111,9 +111,9 @@ def test_a_trial_that_an_older_raffect_began_is_partly_unknown(filled: Store, sp
 def test_the_leaderboard_says_that_code_or_workers_differ(filled: Store, space: str) -> None:
     study = begin(filled, space)
     run(study, OLD, OLD)
-    assert load_sweep(filled, "s").mixture == []
+    assert load_sweep(filled, "s").cautions == []
     run(study, None, Maker("0.3.0", "a" * 64, 2))
-    assert load_sweep(filled, "s").mixture == [
+    assert load_sweep(filled, "s").cautions == [
         f"Trials of different code: 3 of raffect 0.3.0 (code {'a' * 12}), 1 of {UNKNOWN}. Scores "
         "differ by that, too.",
         "Trials by different workers: 3 of 1 worker, 1 of 2 workers. Their dropout differs.",

@@ -1,14 +1,15 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from raffect.affwild2.tasks import Split, Task
+from raffect.affwild2.tasks import Split, Task, source_of
 from raffect.errors import ConflictError, NotThereError, StoreError
 from raffect.store import DATASET, Store
 from raffect.store.manifest import make_manifest, write_manifest
 from raffect.temporal.data import load_split, load_task_data, read_features
-from tests.temporal.builders import fill, make_video, small_videos
+from tests.temporal.builders import Video, fill, make_video, small_videos
 
 
 def test_each_crop_has_its_own_feature_in_its_own_frame(small_store):
@@ -145,3 +146,34 @@ def test_a_damaged_file_is_named(small_store):
     small_store.write_bytes("features/clip/00001.parquet", b"PAR1 no more")
     with pytest.raises(StoreError, match=r"00001\.parquet is damaged"):
         read_features(small_store, "clip", {"train-1"})
+
+
+@pytest.mark.parametrize("auxiliary", [(), (Task.EXPR, Task.AU)])
+def test_a_fold_holds_its_sources_out_of_every_task(store: Store, auxiliary: tuple[Task, ...]):
+    videos = small_videos()
+    # Subjects of one source in both official splits, and a video that only EXPR has labels of.
+    videos[0] = rename(videos[0], "two_left")
+    videos[5] = rename(videos[5], "two_right")
+    fill(store, videos)
+    official = {name for split in Split for name in _names(store, split)}
+    held = []
+    for number in (1, 2, 3):
+        data = load_task_data(store, "clip", Task.VA, auxiliary, f"{number}/3")
+        train = {source_of(name) for name in data.train.videos}
+        validation = {source_of(name) for name in data.validation.videos}
+        assert not train & validation
+        assert {*data.train.videos, *data.validation.videos} == official
+        assert set(data.train.labels) == {Task.VA, *auxiliary}
+        _, timelines = load_split(store, "clip", Task.VA, Split.VALIDATION, f"{number}/3")
+        assert timelines.videos == data.validation.videos
+        held += data.validation.videos
+    assert sorted(held) == sorted(official)
+
+
+def _names(store: Store, split: Split) -> tuple[str, ...]:
+    return load_split(store, "clip", Task.VA, split)[1].videos
+
+
+def rename(video: Video, name: str) -> Video:
+    labels = {task: replace(of, video=name) for task, of in video.labels.items()}
+    return replace(video, name=name, labels=labels)
