@@ -87,7 +87,6 @@ def tune(
     check_model(base)
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
-    check_fold(store, task, base.fold)
     plan = make_plan(task, features, base, space, first, settings)
     if is_older(read_stage_plan(store, sweep_folder(name)), plan):
         context.on_note(f"Not checked, as this sweep is older: {', '.join(space.helpers)}.")
@@ -141,7 +140,9 @@ def open_stage(
 
     Raises:
         ConflictError: A sweep of this name was made with other settings.
+        SettingsError: There is no such fold of the videos.
     """
+    check_fold(store, Task(plan["task"]), plan["base"].get("fold"))
     stage = Stage(store, sweep_folder(name), "sweep", dict(plan), sources, context.overwrite)
     with suppress(NotThereError):
         return stage, load_sweep(store, name)
