@@ -11,6 +11,7 @@ from raffect.cli.options import (
     AddressOption,
     ConfigOption,
     FeaturesOption,
+    FoldOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -18,6 +19,7 @@ from raffect.cli.options import (
     StoreOption,
     TaskArgument,
     begin,
+    in_fold,
     settings,
 )
 from raffect.context import DEFAULT_FEATURES
@@ -60,6 +62,7 @@ def ablate(
             show_default="FEATURES-frozen",
         ),
     ] = None,
+    fold: FoldOption = None,
     concurrent: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time.", show_default="what fits")
     ] = None,
@@ -106,7 +109,7 @@ def ablate(
     origin = find_base(target, base, chosen, features) if base else None
     used = origin.features if origin else features or [DEFAULT_FEATURES]
     published = recipe(chosen, len(feature_names(used)))
-    start = settings(origin.config if origin else published, config, changes)
+    start = settings(origin.config if origin else published, config, changes, in_fold(fold))
     check_task(start, chosen, f"`raffect ablate {chosen}`")
     wanted = plan_ablation(target, start, used, without or [], frozen)
     for note in wanted.notes:

@@ -153,9 +153,7 @@ def tune(
     chosen = parse_task(task)
     options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
     names = features or [DEFAULT_FEATURES]
-    base = temporal_settings(
-        "tune", chosen, config, changes, options | in_fold(fold), len(names)
-    )
+    base = temporal_settings("tune", chosen, config, changes, options | in_fold(fold), len(names))
     called = name or chosen.value
     wanted: dict[str, Any] = {
         "trials": trials,
