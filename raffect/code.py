@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parent
 _ENTRIES = {
     "dataset": ("affwild2.prepare",),
     "encoder": ("clip.finetune",),
-    "features": ("clip.extract",),
+    "features": ("clip.extract", "temporal.import_features"),
     "model": ("temporal.train",),
     "sweep": ("sweep.trial", "sweep.trial_on_workers"),
 }

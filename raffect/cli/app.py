@@ -18,6 +18,7 @@ from raffect.cli.data import check, prepare, synth
 from raffect.cli.demo import demo
 from raffect.cli.doctor import doctor
 from raffect.cli.encoders import extract, finetune
+from raffect.cli.features import import_, list_features
 from raffect.cli.jobs import follow, list_jobs, stop, submit
 from raffect.cli.models import evaluate, predict, submission, train
 from raffect.cli.options import fits_all_options
@@ -52,6 +53,10 @@ jobs_app.callback(invoke_without_command=True)(fits_all_options(list_jobs))
 for verb in (follow, stop):
     jobs_app.command()(fits_all_options(verb))
 app.add_typer(jobs_app, name="jobs", rich_help_panel="Clusters")
+features_app = typer.Typer(help="The store's sets of features: list them, import your own.")
+features_app.callback(invoke_without_command=True)(fits_all_options(list_features))
+features_app.command("import")(fits_all_options(import_))
+app.add_typer(features_app, name="features", rich_help_panel="Encoder")
 
 
 def _show_version(wanted: bool) -> None:

@@ -103,8 +103,10 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
             ", ".join(known),
             "Give it after --, e.g. raffect submit -- tune va --trials 50",
         )
-    context = group.commands[name].make_context(f"raffect {name}", words[1:])
-    return name, dict(context.params)
+    command, words = group.commands[name], words[1:]
+    if words and words[0] in (verbs := getattr(command, "commands", {})):
+        command, words = verbs[words[0]], words[1:]
+    return name, dict(command.make_context(f"raffect {name}", words).params)
 
 
 def without_store(arguments: list[str]) -> list[str]:

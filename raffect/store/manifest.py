@@ -20,11 +20,11 @@ SCHEMA_VERSION = 1
 Kind = Literal["dataset", "encoder", "features", "model", "sweep"]
 
 _MAKERS = {
-    "dataset": "raffect prepare --images DIR --annotations DIR",
-    "encoders": "raffect finetune",
-    "features": "raffect extract",
-    "models": "raffect train TASK",
-    "sweeps": "raffect tune TASK",
+    "dataset": ("raffect prepare --images DIR --annotations DIR",),
+    "encoders": ("raffect finetune",),
+    "features": ("raffect extract", "raffect features import DIR --name NAME"),
+    "models": ("raffect train TASK",),
+    "sweeps": ("raffect tune TASK",),
 }
 
 
@@ -117,8 +117,9 @@ def _not_there(store: Store, folder: str) -> NotThereError:
     siblings = [
         other for other in store.names(group) if name and has_manifest(store, f"{group}/{other}")
     ]
+    commands = [f"{maker} --store {store.uri}" for maker in _MAKERS.get(group, ())]
     return NotThereError(
         f"The store {store.uri} holds no finished {folder!r}.",
         f"{group} in this store: {', '.join(siblings)}" if siblings else "",
-        f"Make it first: {_MAKERS.get(group, 'see raffect --help')} --store {store.uri}",
+        f"Make it first: {' or '.join(commands) or 'see raffect --help'}",
     )

@@ -26,6 +26,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         {"--encoder", "--name", "--model", "--pretrained", "--workers", "--config", "--set",
          "--overwrite"},
     ),
+    "features": ([], {"--json"}),
     "train": (
         ["TASK"],
         {"--features", "--name", "--fold", "--workers", "--config", "--set", "--overwrite"},
@@ -85,6 +86,15 @@ def test_the_verbs_of_jobs_are_these():
     assert set(verbs) == {"follow", "stop"}
     for verb in verbs.values():
         assert [p.metavar for p in verb.params if p.param_type_name == "argument"] == ["JOB"]
+
+
+def test_the_verb_of_features_is_this():
+    verbs = COMMANDS["features"].commands
+    assert set(verbs) == {"import"}
+    found = verbs["import"].params
+    assert [p.metavar for p in found if p.param_type_name == "argument"] == ["DIR"]
+    long = {o for p in found if p.param_type_name == "option" for o in p.opts if o[:2] == "--"}
+    assert long - {"--help"} == {"--name", "--overwrite"} | EVERY
 
 
 @pytest.mark.parametrize("name", CONTRACT)

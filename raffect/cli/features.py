@@ -1,0 +1,70 @@
+"""features: the store's sets of features, and bringing in those that others computed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raffect.cli.options import JsonOption, OverwriteOption, QuietOption, StoreOption, begin
+
+
+def list_features(
+    context: typer.Context,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the store's features: rows, width, and what made them."""
+    if context.invoked_subcommand is not None:
+        return
+    from raffect.store import features_folder, read_manifest
+    from raffect.store.features import dtype_of
+    from raffect.store.layout import FEATURES
+    from raffect.store.manifest import has_manifest
+
+    target, screen = begin(store, quiet, as_json)
+    found = []
+    for name in target.names(FEATURES):
+        if has_manifest(target, folder := features_folder(name)):
+            manifest = read_manifest(target, folder)
+            about = {key: manifest.counts[key] for key in ("rows", "dim")}
+            encoder = manifest.config.get("encoder")
+            dtype = dtype_of(manifest.config).name
+            found.append({"name": name, **about, "dtype": dtype, "encoder": encoder})
+    if as_json:
+        screen.json(found)
+    elif not found:
+        screen.say("No features. Make them: raffect extract, or raffect features import DIR")
+    else:
+        rows = [
+            [f["name"], f"{f['rows']:,}", f"{f['dim']:,}", f["dtype"], f["encoder"] or "imported"]
+            for f in found
+        ]
+        screen.table(["features", ">rows", ">width", "type", "encoder"], rows)
+
+
+def import_(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A VIDEO.npy per video; or s3://bucket/prefix.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the features.")],
+    store: StoreOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Import features of your own: arrays (frames, features), checked against the dataset.
+
+    Row i is of frame i, unless VIDEO.frames.npy says which frames, from 1, the rows are of.
+    """
+    from raffect.context import Context
+    from raffect.store import features_folder
+    from raffect.store.raw import RawFolder
+    from raffect.temporal.import_features import import_features
+
+    target, screen = begin(store, quiet)
+    with screen.stage(f"Importing {name}") as bar:
+        context = Context(None, overwrite, bar.tick, screen.say)
+        manifest = import_features(target, RawFolder.of(folder, "DIR"), name, context)
+        bar.tell(f"{manifest.counts['rows']:,} x {manifest.counts['dim']}")
+    screen.ready(target.where(features_folder(name)), manifest)
