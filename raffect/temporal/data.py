@@ -92,8 +92,9 @@ def load_task_data(
     split there, and its labels must not leak into training.
 
     Raises:
-        NotThereError: There are no such features, the task has no label to train on or no valid
-            frame in validation, or an auxiliary task has no label of the training videos.
+        NotThereError: There are no such features, or none of the training videos; the task has no
+            label to train on or no valid frame in validation; or an auxiliary task has no label of
+            the training videos.
         ConflictError: The features were made from another dataset.
         SettingsError: There is no such fold of the videos, or no label in it.
     """
@@ -107,11 +108,13 @@ def load_task_data(
             train_labels[other] = {name: of for name, of in theirs if of.split is Split.TRAIN}
     _check_auxiliary(task, videos[Split.TRAIN], train_labels)
     rows = read_features(store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]})
+    train = rows.timelines(videos[Split.TRAIN], train_labels)
+    _check_rows(store, feature_names(features), task, train)
     return TaskData(
         task=task,
         features=rows.values,
         dims=rows.dims,
-        train=rows.timelines(videos[Split.TRAIN], train_labels),
+        train=train,
         validation=rows.timelines(videos[Split.VALIDATION], {task: labels}),
         digest=_digest(features, sources),
         lineage=_lineage(store, features, sources),
@@ -354,6 +357,18 @@ def _check_auxiliary(
             "auxiliary losses of tasks with labels",
             f"Leave losses.auxiliary of {', '.join(missing)} at 0; with `tune`, use a space that"
             f" does not search it, e.g. --space tune_spaces.{task}.",
+        )
+
+
+def _check_rows(store: Store, names: Sequence[str], task: Task, train: Timelines) -> None:
+    """Refuse a set of features that no training video has: nothing would be learnt of it."""
+    present = train.present.reshape(train.frames, -1).any(axis=0)
+    if missing := [name for name, any_row in zip(names, present, strict=True) if not any_row]:
+        raise NotThereError(
+            f"The features {', '.join(missing)} have no row of the training videos of {task}.",
+            "features of the videos that are trained on",
+            "Import them with those of these videos, or leave them out; `raffect features --store"
+            f" {store.uri}` lists what there is.",
         )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import recipe
-from raffect.errors import ConflictError, SettingsError
+from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.store import DATASET, Store, read_manifest
 from raffect.temporal.batches import DeviceTimelines
 from raffect.temporal.data import TaskData, load_split, load_task_data, read_features, sets_of
@@ -248,6 +248,13 @@ def test_normalising_adds_no_parameters(small_store: Store, audio: list[Video]):
 def test_sets_are_named_once(small_store: Store, names: list[str]):
     with pytest.raises(SettingsError, match="each once"):
         load_task_data(small_store, names, Task.VA)
+
+
+def test_features_of_no_training_video_are_refused(small_store: Store):
+    rest = [v for v in small_videos() if v.name.startswith("validation")]
+    write_features(small_store, rest, "rest", read_manifest(small_store, DATASET).digest())
+    with pytest.raises(NotThereError, match="rest have no row of the training videos of va"):
+        load_task_data(small_store, ["clip", "rest"], Task.VA)
 
 
 def test_the_recipe_normalises_several_sets_and_leaves_one_as_it_is():
