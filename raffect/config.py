@@ -217,6 +217,9 @@ class TemporalConfig(Config):
     losses: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     fold: FoldName | None = added(None, description=FOLD)
+    postprocess: Literal["none", "fit"] = added(
+        "none", description="fit: smoothing, delay and thresholds, cross-fitted on validation"
+    )
     run: RunConfig = RunConfig()
 
 

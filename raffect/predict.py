@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,7 @@ def predict_to_file(
     split: str | None = None,
     example: Path | None = None,
     first_frame: int | None = None,
+    raw: bool = False,
     progress: Progress = ignore,
 ) -> Predicted:
     """Predict a split, a folder of crops, or what an example file names, into a predictions file.
@@ -57,6 +58,7 @@ def predict_to_file(
         frames: A folder of crops `00001.jpg` ... of one video, or `s3://bucket/prefix`.
         example: The organisers' example file: its videos, e.g. those of the test set.
         first_frame: Number of the first frame in the names of `frames`; rows count from 1.
+        raw: Write what the model predicts, without its post-processing.
         progress: Counts the crops of `frames`.
 
     Raises:
@@ -72,6 +74,8 @@ def predict_to_file(
         )
     chosen = Split.VALIDATION if split is None else parse_split(split)
     bundle = load_bundle(store, resolve(store, model))
+    if raw:
+        bundle = replace(bundle, postprocess=None)
     skipped: list[str] = []
     if frames is not None:
         folder = RawFolder.of(frames, "--frames")

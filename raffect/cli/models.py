@@ -17,6 +17,7 @@ from raffect.cli.options import (
     FoldOption,
     JsonOption,
     OverwriteOption,
+    PostprocessOption,
     QuietOption,
     SetOption,
     StoreOption,
@@ -45,6 +46,7 @@ def train(
     ] = None,
     fold: FoldOption = None,
     workers: WorkersOption = 1,
+    postprocess: PostprocessOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -61,6 +63,8 @@ def train(
     chosen_task = parse_task(task)
     names = features or [DEFAULT_FEATURES]
     options = in_fold(fold)
+    if postprocess is not None:
+        options["postprocess"] = postprocess
     chosen = temporal_settings("train", chosen_task, config, changes, options, len(names))
     target, screen = begin(store, quiet)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
@@ -82,6 +86,11 @@ def train(
         f"Best score on validation: {manifest.counts['score']:.4f}"
         f" at epoch {manifest.counts['epoch']} (chosen on that split)"
     )
+    if "raw" in manifest.counts:
+        screen.say(
+            f"Before post-processing: {manifest.counts['raw']:.4f}"
+            " (fitted on half of the videos, scored on the other)"
+        )
     screen.ready(target.where(model_folder(name or chosen_task.value)), manifest)
 
 
@@ -106,6 +115,9 @@ def predict(
             "--example", metavar="FILE", help="The organisers' example file: its videos."
         ),
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Without the post-processing that the model has.")
+    ] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -122,6 +134,7 @@ def predict(
             split=split,
             example=example,
             first_frame=first_frame,
+            raw=raw,
             progress=bar.tick,
         )
         bar.tell(f"{done.frames:,} frames")

@@ -50,6 +50,16 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML file of settings; --set goes on top."),
 ]
+PostprocessOption = Annotated[
+    str | None,
+    typer.Option(
+        "--postprocess",
+        metavar="none|fit",
+        help="fit: smoothing, delay and thresholds, on half of the validation videos for the"
+        " other.",
+        show_default="none",
+    ),
+]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
 FeaturesOption = Annotated[
     list[str] | None,

@@ -18,6 +18,7 @@ from raffect.cli.options import (
     FoldOption,
     JsonOption,
     OverwriteOption,
+    PostprocessOption,
     QuietOption,
     SetOption,
     StoreOption,
@@ -127,6 +128,7 @@ def tune(
             show_default=", ".join(DEFAULTS.trackers),
         ),
     ] = None,
+    postprocess: PostprocessOption = None,
     require_same_code: Annotated[
         bool,
         typer.Option(
@@ -151,7 +153,8 @@ def tune(
     from raffect.sweep.tune import tune as run
 
     chosen = parse_task(task)
-    options = {} if max_epochs is None else {"optimiser.epochs": max_epochs}
+    given = {"optimiser.epochs": max_epochs, "postprocess": postprocess}
+    options = {key: value for key, value in given.items() if value is not None}
     names = features or [DEFAULT_FEATURES]
     base = temporal_settings("tune", chosen, config, changes, options | in_fold(fold), len(names))
     called = name or chosen.value

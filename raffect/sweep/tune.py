@@ -38,7 +38,7 @@ from raffect.sweep.study import Beginning, SweepStudy
 from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
-from raffect.temporal.data import load_sources, load_task_data
+from raffect.temporal.data import check_groups, load_sources, load_task_data
 from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model, describe_idle
 from raffect.temporal.seen import describe_seen, find_seen
@@ -87,6 +87,8 @@ def tune(
     check_model(base)
     first, points = derive_recipe(space, base), derive_points(space, base)
     sources = load_sources(store, features)
+    if base.postprocess == "fit" or "postprocess" in first.params:
+        check_groups(store, task, base.fold)
     plan = make_plan(task, features, base, space, first, settings)
     if is_older(read_stage_plan(store, sweep_folder(name)), plan):
         context.on_note(f"Not checked, as this sweep is older: {', '.join(space.helpers)}.")

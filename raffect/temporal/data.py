@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raffect.affwild2.folds import load_fold
+from raffect.affwild2.folds import load_fold, two_groups
 from raffect.affwild2.labels import VideoLabels, codes_of, runs
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError, StoreError
@@ -155,6 +155,18 @@ def load_split(
         raise _no_annotations(store, task, split)
     rows = read_features(store, features, videos)
     return rows.values, rows.timelines(videos, {task: labels})
+
+
+def check_groups(store: Store, task: Task, fold: str | None = None) -> None:
+    """Refuse to fit post-processing on validation before anything is begun.
+
+    Raises:
+        SettingsError: There are too few videos (folds.two_groups).
+    """
+    labels = load_fold(store, task, fold).values()
+    own = [of for of in labels if of.split is Split.VALIDATION]
+    names, valid = [of.video for of in own], [of.valid for of in own]
+    two_groups(task, names, [of.values for of in own], valid)
 
 
 def load_sources(store: Store, features: FeatureNames) -> dict[str, str]:

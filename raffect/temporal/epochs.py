@@ -12,7 +12,8 @@ from typing import Any
 class EpochResult:
     """One epoch (from 1): its mean training loss, then the challenge's score on validation.
 
-    The score is the mean of `parts`; `seconds` include validation; `lr` is the last step's.
+    The score is the mean of `parts`; `raw` is that before post-processing, None without any;
+    `seconds` include validation; `lr` is the last step's.
     """
 
     epoch: int
@@ -21,6 +22,7 @@ class EpochResult:
     parts: dict[str, float]
     seconds: float
     lr: float
+    raw: float | None = None
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> EpochResult:
@@ -32,4 +34,5 @@ class EpochResult:
             parts=dict(stored.get("parts") or {}),
             seconds=stored.get("seconds", 0.0),
             lr=stored.get("lr", math.nan),
+            raw=stored.get("raw"),
         )

@@ -29,6 +29,7 @@ from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
 from raffect.temporal.data import Lineage, check_lineage, load_split, read_features, sets_of
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
+from raffect.temporal.postprocess import CrossFitted, postprocess
 from raffect.temporal.timelines import Timelines, build_timelines
 from raffect.training.device import choose_device, whole_float32
 from raffect.training.reduce import LOCAL, Reducer
@@ -39,7 +40,10 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model on the device that computes, and its record; a sweep's trial has no manifest."""
+    """A model on the device that computes, and its record; a sweep's trial has no manifest.
+
+    Its predictions are post-processed; without `postprocess` they are the model's own.
+    """
 
     config: TemporalConfig
     model: TemporalModel
@@ -47,11 +51,24 @@ class ModelBundle:
     manifest: Manifest | None
     feature_dim: int
     lineage: Lineage
+    postprocess: CrossFitted | None = None
 
     @property
     def features(self) -> str | list[str]:
         """Name of the features that it was trained on; of several sets all of them."""
         return self.lineage["features"]
+
+    def finish(
+        self, predictions: NDArray[np.float32], seen: int, video: str | None = None
+    ) -> NDArray[np.float32]:
+        """The post-processed predictions of a video, whose last crop is that of frame `seen`.
+
+        A validation video has the values that were fitted on others, as it had when it was scored.
+        """
+        if self.postprocess is None:
+            return predictions
+        values = self.postprocess.final if video is None else self.postprocess.of(video)
+        return postprocess(self.config.task, values, predictions, seen)
 
 
 def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBundle:
@@ -76,6 +93,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
     if "blend" not in described["config"]["segments"]:
         # Made before raffect 0.3: predicting again gives the score that the model has there.
         config = override(config, {"segments.blend": "mean"})
+    fitted = metrics.get("postprocess")
     model = TemporalModel(config, described.get("feature_dims", described["feature_dim"]))
     model.load_state_dict(weights)
     model.to(choose_device(device)).eval()
@@ -86,6 +104,7 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
         manifest=manifest,
         feature_dim=described["feature_dim"],
         lineage=described["lineage"],
+        postprocess=None if fitted is None else build(CrossFitted, fitted),
     )
 
 
@@ -100,8 +119,10 @@ def predict_split(store: Store, bundle: ModelBundle, split: Split) -> list[Video
     config = bundle.config
     features, timelines = load_split(store, bundle.features, config.task, split, config.fold)
     predictions = predict(bundle.model, config, features, timelines)
-    pairs = zip(timelines.videos, predictions, strict=True)
-    return [_of_video(video, values) for video, values in pairs]
+    of_videos = zip(timelines.videos, predictions, timelines.seen.tolist(), strict=True)
+    return [
+        _of_video(video, bundle.finish(values, seen, video)) for video, values, seen in of_videos
+    ]
 
 
 def predict_videos(
@@ -131,7 +152,7 @@ def predict_videos(
         frames, index = rows.crops[video]
         length = max(wanted, int(frames.max()))
         own = None if rows.own is None else rows.own[index]
-        values = predict_features(bundle, rows.values[index], frames, length, own)
+        values = predict_features(bundle, rows.values[index], frames, length, own, video)
         predictions.append(_of_video(video, values))
     return predictions
 
@@ -147,12 +168,13 @@ def predict_features(
     frames: NDArray[np.integer],
     length: int,
     own: NDArray[np.bool_] | None = None,
+    video: str | None = None,
 ) -> NDArray[np.float64]:
     """Predictions `(length, outputs)` of all frames of one video.
 
     `features` `(crops, features)` and 1-based `frames` `(crops,)` are those of its crops; the
     length is at least the last crop's frame. `own` `(crops, sets)` says which of several sets of
-    features they are of; None: of all.
+    features they are of; None: of all. `video` is its name in the dataset, if it has one.
     """
     assert features.shape == (len(frames), bundle.feature_dim)
     rows = np.arange(len(frames), dtype=np.int64)
@@ -160,7 +182,8 @@ def predict_features(
     # As the features that the model was trained on are kept.
     dtype = np.result_type(*(dtype_of(each.extract) for each in sets_of(bundle.lineage)))
     stored = np.ascontiguousarray(features, dtype)
-    return predict(bundle.model, bundle.config, stored, timelines)[0].astype(np.float64)
+    (found,) = predict(bundle.model, bundle.config, stored, timelines)
+    return bundle.finish(found, int(timelines.seen[0]), video).astype(np.float64)
 
 
 def predict(

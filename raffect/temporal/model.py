@@ -44,6 +44,7 @@ class ModelMetrics(TypedDict):
 
     `score`, the mean of `parts`, is that of the best epoch (from 1) on validation; `selection`
     says how it was chosen. `data` is the data's digest; `history` holds EpochResults as JSON.
+    With post-processing, `raw` is the score without it, and `postprocess` a CrossFitted as JSON.
     """
 
     task: str
@@ -56,6 +57,8 @@ class ModelMetrics(TypedDict):
     parameters: int
     data: str
     history: list[dict[str, Any]]
+    raw: NotRequired[float | None]
+    postprocess: NotRequired[dict[str, Any]]
 
 
 def check_model(config: TemporalConfig) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raffect.affwild2.folds import two_groups
 from raffect.affwild2.scores import f1
 from raffect.affwild2.sums import score_sums, video_sums
 from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Task
@@ -112,6 +113,16 @@ def postprocess(
     return joined.clip(-1, 1) if task is Task.VA else joined
 
 
+def postprocess_videos(
+    task: Task, fitted: CrossFitted, predictions: NDArray[np.floating], timelines: Timelines
+) -> NDArray[np.float32]:
+    """Predictions `(frames, outputs)` of videos, each with the values that it has."""
+    pieces = zip(timelines.videos, timelines.split(predictions), timelines.seen, strict=True)
+    return np.concatenate(
+        [postprocess(task, fitted.of(name), own, int(seen)) for name, own, seen in pieces]
+    )
+
+
 def move_thresholds(
     probabilities: NDArray[np.float32], thresholds: Sequence[float]
 ) -> NDArray[np.float32]:
@@ -124,6 +135,17 @@ def move_thresholds(
     half = ACTION_UNIT_THRESHOLD
     above = half + (1 - half) * (x - threshold) / (1 - threshold)
     return np.asarray(np.where(x < threshold, half * x / threshold, above), np.float32)
+
+
+def group_videos(task: Task, timelines: Timelines) -> NDArray[np.int64]:
+    """The group of each video for `cross_fit`, 0 or 1 `(videos,)`.
+
+    Raises:
+        SettingsError: There are too few videos, as folds.two_groups says.
+    """
+    labels = timelines.labels[task]
+    values, valid = timelines.split(labels.values), timelines.split(labels.valid)
+    return two_groups(task, timelines.videos, values, valid)
 
 
 def cross_fit(

@@ -13,7 +13,7 @@ from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import CHECKPOINT
 from raffect.store.stage import StagePart
-from raffect.temporal.data import TaskData, load_sources, load_task_data
+from raffect.temporal.data import TaskData, check_groups, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model, describe_idle, model_tasks
@@ -44,7 +44,8 @@ def train(
     `on_epoch` is called with each new epoch's result and the number of epochs in all.
 
     Raises:
-        SettingsError: Settings that do not go together.
+        SettingsError: Settings that do not go together, or too few validation videos to fit
+            post-processing on.
         NotThereError: No such features, or no labels of the task.
         ConflictError: A model of this name was made with other settings.
         RaffectError: Training diverged.
@@ -52,6 +53,8 @@ def train(
     check_model(config)
     sources = load_sources(store, features)
     check_fold(store, config.task, config.fold)
+    if config.postprocess == "fit":
+        check_groups(store, config.task, config.fold)
     settings = {"features": plain_names(features), **config.identity()}
     folder = model_folder(name)
     stage = Stage(store, folder, "model", settings, sources, context.overwrite)
@@ -118,6 +121,7 @@ def _write_model(stage: Stage, trainer: Trainer) -> tuple[list[StagePart], Count
     assert best is not None
     counts = {
         "score": best.score,
+        **({} if best.raw is None else {"raw": best.raw}),
         "epoch": best.epoch,
         "epochs": trainer.epoch,
         "parameters": trainer.parameter_count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,12 @@ from raffect.temporal.model import (
     model_tasks,
 )
 from raffect.temporal.normalise import training_statistics
+from raffect.temporal.postprocess import (
+    CrossFitted,
+    cross_fit,
+    group_videos,
+    postprocess_videos,
+)
 from raffect.temporal.segments import index_segments
 from raffect.temporal.timelines import scored_videos
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
@@ -49,6 +55,23 @@ from raffect.training.reduce import LOCAL, Reducer
 _INITIALISE, _SHUFFLE, _DROPOUT = range(3)
 _CHECK_EVERY = 50
 """Steps between checks of the loss; each check synchronises with the GPU."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What an epoch's predictions are worth on validation.
+
+    Attributes:
+        score: The challenge's, of the predictions after post-processing, if there is any.
+        sums: Those of each video that it follows from (sums.py).
+        fitted: The post-processing.
+        raw: The score without it; None if there is none.
+    """
+
+    score: Score
+    sums: NDArray[np.float64]
+    fitted: CrossFitted | None = None
+    raw: float | None = None
 
 
 class ResidentData:
@@ -76,7 +99,8 @@ class Trainer:
     first of equals.
 
     Raises:
-        SettingsError: Settings that do not go together, or a GPU that is not there.
+        SettingsError: Settings that do not go together, a GPU that is not there, or too few
+            videos to fit post-processing on.
     """
 
     def __init__(
@@ -112,6 +136,9 @@ class Trainer:
         groups = decay_groups(self.model, settings.weight_decay)
         self._optimiser = torch.optim.AdamW(groups, lr=settings.lr)
         self._best_weights: dict[str, Tensor] = {}
+        self._best_fitted: CrossFitted | None = None
+        fits = config.postprocess == "fit"
+        self._groups = group_videos(config.task, self.data.validation) if fits else None
         # By epoch, of those that were the best so far: no other can be the score of this model.
         self._sums: dict[int, NDArray[np.float64]] = {}
 
@@ -141,20 +168,22 @@ class Trainer:
         began = time.perf_counter()
         with seeded(self._device, self.config.run.seed, _DROPOUT, self.epoch, self._reducer.rank):
             loss = self._train_epoch()
-        result, sums = self.validate()
+        found = self.validate()
         self.epoch += 1
         epoch = EpochResult(
             epoch=self.epoch,
             loss=loss,
-            score=result.value,
-            parts=result.parts,
+            score=found.score.value,
+            parts=found.score.parts,
             seconds=time.perf_counter() - began,
             lr=self._optimiser.param_groups[0]["lr"],
+            raw=found.raw,
         )
         self.history.append(epoch)
         if self.best is None or epoch.score > self.best.score:
             self.best = epoch
-            self._sums[epoch.epoch] = sums
+            self._best_fitted = found.fitted
+            self._sums[epoch.epoch] = found.sums
             state = self.model.state_dict()
             self._best_weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
         return epoch
@@ -214,25 +243,30 @@ class Trainer:
             known.zero_()
         return batch
 
-    def validate(self) -> tuple[Score, NDArray[np.float64]]:
-        """The challenge's score on validation, and the sums of each video that it follows from.
-
-        Every annotated valid frame counts once.
-        """
+    def validate(self) -> Validation:
+        """The challenge's score on validation; every annotated valid frame counts once."""
         timelines = self._resident.validation
         predictions = predict_resident(self.model, self.config, timelines, self._reducer)
         if not np.isfinite(predictions).all():
             raise NotFiniteError(f"Predictions are not finite after epoch {self.epoch + 1}.")
-        task, labels = self.config.task, self.data.validation.labels[self.config.task]
-        found = score(task, predictions[labels.valid], labels.values[labels.valid])
-        _, spans = scored_videos(self.data.validation, task)
+        task, validation = self.config.task, self.data.validation
+        labels = validation.labels[task]
+        known = labels.values[labels.valid]
+        raw, fitted = None, None
+        if self._groups is not None:
+            raw = score(task, predictions[labels.valid], known).value
+            fitted = cross_fit(task, predictions, validation, self._groups)
+            predictions = postprocess_videos(task, fitted, predictions, validation)
+        found = score(task, predictions[labels.valid], known)
+        _, spans = scored_videos(validation, task)
         valid = [labels.valid[span] for span in spans]
         predicted = [predictions[span][of] for span, of in zip(spans, valid, strict=True)]
         true = [labels.values[span][of] for span, of in zip(spans, valid, strict=True)]
-        return found, sums_of_videos(task, predicted, true)
+        return Validation(found, sums_of_videos(task, predicted, true), fitted, raw)
 
     def save(self) -> dict[str, bytes]:
         """All that is needed to go on exactly, as files: content by name."""
+        fitted = self._best_fitted
         groups = {
             "model": self.model.state_dict(),
             "best": self._best_weights,
@@ -243,6 +277,7 @@ class Trainer:
             "config": self.config.canonical(),
             "data": self.data.digest,
             "history": [asdict(result) for result in self.history],
+            "postprocess": None if fitted is None else fitted.canonical(),
         }
         return pack_state(groups, facts)
 
@@ -258,6 +293,8 @@ class Trainer:
             raise ValueError("the checkpoint was saved with other settings or data")
         self.model.load_state_dict(groups["model"])
         self._best_weights = groups["best"]
+        fitted = facts.get("postprocess")
+        self._best_fitted = None if fitted is None else build(CrossFitted, fitted)
         # Checkpoints of before 0.4 have none.
         kept = groups.get("sums", {})
         self._sums = {epoch: kept[str(epoch)].numpy() for epoch in sorted(map(int, kept))}
@@ -297,6 +334,8 @@ class Trainer:
             data=self.data.digest,
             history=[asdict(result) for result in self.history],
         )
+        if self._best_fitted is not None:
+            metrics |= {"raw": best.raw, "postprocess": self._best_fitted.canonical()}
         sums = {SUMS: self.sums.to_bytes()} if best.epoch in self._sums else {}
         # The metrics last: with them the model of a trial is whole.
         return {

@@ -29,7 +29,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "features": ([], {"--json"}),
     "train": (
         ["TASK"],
-        {"--features", "--name", "--fold", "--workers", "--config", "--set", "--overwrite"},
+        {"--features", "--name", "--fold", "--workers", "--postprocess", "--config", "--set",
+         "--overwrite"},
     ),
     "tune": (
         ["TASK"],
@@ -38,7 +39,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--workers-per-trial", "--sampler", "--pruning", "--min-epochs", "--reduction-factor",
          "--seed", "--objective",
          "--max-params", "--max-latency-ms", "--warm-start", "--branch", "--track",
-         "--require-same-code", "--fold", "--config", "--set", "--overwrite"},
+         "--require-same-code", "--fold", "--postprocess", "--config", "--set", "--overwrite"},
     ),
     "ablate": (
         ["TASK"],
@@ -53,7 +54,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "board": ([], {"--host", "--port"}),
     "predict": (
         ["MODEL|SWEEP[:TRIAL]"],
-        {"--split", "--frames", "--first-frame", "--example", "--out"},
+        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out"},
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],

@@ -134,7 +134,7 @@ def test_the_model_written_is_that_of_the_best_epoch(task_data):
     assert metrics["score"] == max(scores)
     assert [each["score"] for each in metrics["history"]] == scores
     trainer.model.load_state_dict(weights[metrics["best_epoch"]])
-    assert trainer.validate()[0].value == metrics["score"]
+    assert trainer.validate().score.value == metrics["score"]
 
 
 def test_the_score_counts_every_valid_frame_once(task_data):

@@ -1,0 +1,144 @@
+"""Models with post-processing: trained, predicted with, evaluated and continued."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raffect.affwild2.evaluation import evaluate
+from raffect.affwild2.labels import load_labels
+from raffect.affwild2.predictions import read_predictions
+from raffect.affwild2.sums import VideoSums, score_sums
+from raffect.affwild2.tasks import Split, Task
+from raffect.config import TemporalConfig, recipe
+from raffect.errors import SettingsError
+from raffect.predict import predict_to_file
+from raffect.settings import override
+from raffect.store.layout import SUMS
+from raffect.sweep.tune import tune
+from raffect.temporal.data import load_task_data
+from raffect.temporal.epochs import EpochResult
+from raffect.temporal.inference import load_bundle, predict_features, predict_split
+from raffect.temporal.postprocess import CrossFitted, postprocess
+from raffect.temporal.train import train
+from raffect.temporal.training import Trainer
+from tests.temporal.builders import fill, make_video, small_config, small_videos
+
+FIT = {"postprocess": "fit", "optimiser__epochs": 3}
+
+
+@pytest.fixture
+def larger_store(store):
+    """The small store, with subjects of one video and enough others to fit on."""
+    more = [
+        make_video(f"more-{name}", Split.VALIDATION, length, seed)
+        for seed, (name, length) in enumerate([("0_left", 50), ("0_right", 40), ("1", 64)], 90)
+    ]
+    fill(store, [*small_videos(), *more])
+    return store
+
+
+def evaluated(store, task, path):
+    labels = load_labels(store, task)
+    own = {name: of for name, of in labels.items() if of.split is Split.VALIDATION}
+    return evaluate(task, read_predictions(path, task), own).score
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_file_leaderboard_and_sums_have_the_same_score(larger_store, task, tmp_path):
+    store, path = larger_store, tmp_path / "predictions.csv"
+    manifest = train(store, small_config(task, **FIT), "clip", "m")
+    metrics = store.read_json("models/m/metrics.json")
+    predict_to_file(store, "m", path, split="validation")
+    assert evaluated(store, task, path) == pytest.approx(metrics["score"], abs=1e-8)
+    predict_to_file(store, "m", path, split="validation", raw=True)
+    assert evaluated(store, task, path) == pytest.approx(metrics["raw"], abs=1e-8)
+    assert manifest.counts["raw"] == metrics["raw"]
+    assert metrics["history"][metrics["best_epoch"] - 1]["raw"] == metrics["raw"]
+    sums = VideoSums.from_bytes(store.read_bytes(f"models/m/{SUMS}"))
+    (whole,) = score_sums(task, np.ones((1, len(sums.videos)), int), sums.at(sums.epochs[-1]))
+    assert whole == pytest.approx(metrics["score"], abs=1e-9)
+
+
+def test_training_is_the_same_with_and_without(larger_store):
+    plain = small_config(Task.EXPR, optimiser__epochs=3)
+    train(larger_store, plain, "clip", "plain")
+    train(larger_store, override(plain, {"postprocess": "fit"}), "clip", "fitted")
+    before, after = (
+        larger_store.read_json(f"models/{name}/metrics.json") for name in ("plain", "fitted")
+    )
+    assert not {"raw", "postprocess"} & set(before)
+    assert [each["raw"] for each in before["history"]] == [None] * 3
+    assert [each["raw"] for each in after["history"]] == [e["score"] for e in before["history"]]
+    assert [each["loss"] for each in after["history"]] == [e["loss"] for e in before["history"]]
+    assert "postprocess" not in plain.identity()
+    old = {key: value for key, value in before["history"][0].items() if key != "raw"}
+    assert EpochResult.read(old).raw is None
+
+
+def test_each_video_has_the_values_that_were_fitted_on_others(larger_store):
+    train(larger_store, small_config(Task.AU, **FIT), "clip", "m")
+    bundle = load_bundle(larger_store, "models/m")
+    fitted = bundle.postprocess
+    assert isinstance(fitted, CrossFitted)
+    names = {video.video for video in predict_split(larger_store, bundle, Split.VALIDATION)}
+    assert set(fitted.groups[0]) | set(fitted.groups[1]) == names
+    assert not set(fitted.groups[0]) & set(fitted.groups[1])
+    assert any({"more-0_left", "more-0_right"} <= set(group) for group in fitted.groups)
+    rng = np.random.default_rng(0)
+    features, frames = rng.normal(size=(9, bundle.feature_dim)), np.arange(2, 11)
+    # Values that differ in what they do to nine frames.
+    thresholds = [np.full(12, 0.1 + 0.2 * i).tolist() for i in range(3)]
+    values = [override(fitted.final, {"thresholds": of}) for of in thresholds]
+    own = CrossFitted(groups=fitted.groups, applied=(values[0], values[1]), final=values[2])
+    raw = predict_features(replace(bundle, postprocess=None), features, frames, 15)
+    bundle = replace(bundle, postprocess=own)
+    for video, chosen in ((fitted.groups[0][0], 0), (fitted.groups[1][0], 1), ("new", 2)):
+        found = predict_features(bundle, features, frames, 15, video=video)
+        expected = postprocess(Task.AU, values[chosen], raw, 10)
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        predict_features(bundle, features, frames, 15),
+        postprocess(Task.AU, values[2], raw, 10),
+    )
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_restored_run_goes_on_with_the_same_values(larger_store, task):
+    data = load_task_data(larger_store, "clip", task)
+    config = small_config(task, **FIT)
+    whole, half = Trainer(config, data), Trainer(config, data)
+    for _ in range(3):
+        whole.run_epoch()
+    half.run_epoch()
+    half.run_epoch()
+    restored = Trainer(config, data)
+    restored.restore(half.save())
+    assert restored.model_files()["metrics.json"] == half.model_files()["metrics.json"]
+    restored.run_epoch()
+    ends = [json.loads(one.model_files()["metrics.json"]) for one in (whole, restored)]
+    for end in ends:
+        for epoch in end["history"]:
+            del epoch["seconds"]
+    assert ends[0] == ends[1]
+
+
+def test_too_few_videos_are_refused_before_anything_is_begun(small_store):
+    before = set(small_store.files(""))
+    config = small_config(Task.VA, **FIT)
+    wanted = override(recipe(Task.VA), {"postprocess": "fit"})
+    for command in (
+        lambda: train(small_store, config, "clip", "m"),
+        lambda: tune(small_store, Task.VA, "clip", "s", base=wanted),
+    ):
+        with pytest.raises(SettingsError, match="3 validation videos with valid VA") as caught:
+            command()
+        assert "at least 4" in str(caught.value)
+    assert set(small_store.files("")) == before
+    train(small_store, override(config, {"postprocess": "none"}), "clip", "m")
+
+
+def test_other_values_of_the_setting_are_refused():
+    with pytest.raises(SettingsError, match="postprocess"):
+        override(TemporalConfig(task=Task.VA), {"postprocess": "smooth"})
