@@ -165,7 +165,7 @@ def written_whole(path: Path) -> Iterator[IO[str]]:
         raise DataError(
             f"{path} can't be written: {error.strerror or error}.",
             "a path in a folder that may be written, with space left",
-            "Give another --out.",
+            "Give another path.",
         ) from None
     finally:
         with suppress(OSError):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from raffect.affwild2.csvfile import written_whole
 
 Cell = str | int | float | bool | None
 Ranges = list[list[int]]
@@ -98,9 +99,7 @@ def from_table(
 
 
 def write_whole(out: Path, text: str) -> Path:
-    """Write a local file whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out)
+    """Write a local file whole or not at all; a DataError where it can't be written."""
+    with written_whole(out) as file:
+        file.write(text)
     return out

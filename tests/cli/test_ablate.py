@@ -16,12 +16,39 @@ from raffect.store import Stage, Store, read_manifest
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 from raffect.training.checkpoints import json_bytes, tensor_bytes
 from tests.clip.clip_data import make_dataset, tiny_config
+from tests.sweep import tiny
 
 SMALL = [
     "segments.window=16", "segments.stride=8", "model.tcn.channels=[8]", "model.tcn.depth=1",
     "model.width=8", "model.transformer.layers=0", "model.head_hidden=8", "optimiser.epochs=2",
     "optimiser.lr=0.001", "run.device=cpu",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--without", "losses.mse"], "no setting has the name 'losses.mse'"),
+        (["--without", "losses.mse_share"], "the base has losses.mse_share = 0.0 already"),
+        (["--without", "segments.stride"], "neither none nor 0"),
+        (["--without", "model.transformer.heads=3"], "heads = 3 does not divide"),
+        (["--base", "none:3"], "holds no sweep 'none'"),
+        (["--frozen", "nowhere"], "no features 'nowhere'; they can't be made"),
+        (["--features", "nothing"], "no finished 'features/nothing'"),
+        (["--set", "task=au"], "is for the task va"),
+        (["--name", "a/b"], "can't be a name in the store"),
+        (["--features", "clip", "--features", "clip"], "each once"),
+    ],
+)
+def test_a_mistake_is_one_message_before_anything_is_trained(
+    store: Store, capsys: pytest.CaptureFixture[str], given: list[str], told: str
+):
+    tiny.fill(store)
+    assert run(["ablate", "va", "--store", store.uri, *given]) == 2
+    message = capsys.readouterr().err
+    assert told in message
+    assert "Traceback" not in message
+    assert store.names("sweeps") == store.names("encoders") == []
 
 
 @pytest.fixture
