@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray import tune
@@ -128,24 +129,31 @@ def room_for(settings: SweepSettings, execution: Execution) -> Callable[[], int]
     return room_now
 
 
+def share(data: TaskData) -> ray.ObjectRef[Any]:
+    """The data where all processes of the cluster reach it."""
+    return ray.put(data)
+
+
 def execute(
     ledger: Ledger,
-    data: TaskData,
+    data: Sequence[ray.ObjectRef[Any]],
     home: TrialHome,
     execution: Execution,
     room: Callable[[], int],
-    callbacks: Sequence[tune.Callback] = (),
-    others: Sequence[TaskData] = (),
+    callbacks: Sequence[tune.Callback],
+    look: Callable[[], None],
+    others: Sequence[str | list[str]] = (),
 ) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
     Tune keeps nothing that is needed afterwards: its folder is temporary. `room` is how many
-    trials may run at a time, now; the callbacks are trackers (trackers.py); `others` is the data
-    of other features, which some trials read in place of the sweep's.
+    trials may run at a time, now; the callbacks are trackers (trackers.py); `look` is called
+    several times a second. The first of the `data` is the sweep's; the rest has the features that
+    `others` names, which some trials read in its place.
     """
-    searcher = StudySearcher(ledger, room, [one.lineage["features"] for one in others])
+    searcher = StudySearcher(ledger, room, others)
     # In a list, so that the engine does not resolve it: each trial decides what to do with it.
-    shared = [ray.put(one) for one in (data, *others)]
+    shared = list(data)
     if execution.workers == 1:
         trainable = tune.with_parameters(SweepTrial, data=shared, home=home)
     else:
@@ -171,7 +179,7 @@ def execute(
                 name=home.sweep,
                 storage_path=local,
                 verbose=0,
-                stop=StudyStopper(searcher),
+                stop=StudyStopper(searcher, look),
                 callbacks=list(callbacks),
                 failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(

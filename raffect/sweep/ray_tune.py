@@ -116,10 +116,14 @@ class StudyScheduler(_Stateless, FIFOScheduler):
 
 
 class StudyStopper(_Stateless, Stopper):
-    """Ends the engine's run after an error in a callback; the engine's clock for the study."""
+    """Ends the engine's run after an error in a callback; the engine's clock for the study.
 
-    def __init__(self, searcher: StudySearcher) -> None:
+    `look` is called as often as the engine asks.
+    """
+
+    def __init__(self, searcher: StudySearcher, look: Callable[[], None]) -> None:
         self._searcher = searcher
+        self._look = look
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Trials say themselves when they are done."""
@@ -129,6 +133,7 @@ class StudyStopper(_Stateless, Stopper):
         """Whether the run must end; the engine asks several times a second."""
         ledger = self._searcher.ledger
         ledger.guard(ledger.study.catch_up, None)
+        ledger.guard(self._look, None)
         return ledger.error is not None
 
 

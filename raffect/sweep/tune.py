@@ -21,10 +21,21 @@ from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
 from raffect.store.stage import StagePart
 from raffect.store.stage import read_plan as read_stage_plan
-from raffect.sweep.attributes import BASELINE, ENDED, FINISHED, POINT, RECIPE, SEEN, SPACE, WARM
+from raffect.sweep.attributes import (
+    BASELINE,
+    ENDED,
+    FINISHED,
+    LINEAR_FLOOR,
+    POINT,
+    RECIPE,
+    SEEN,
+    SPACE,
+    WARM,
+)
 from raffect.sweep.budget import Budget, exhausted
-from raffect.sweep.execution import execute, plan_execution, room_for
+from raffect.sweep.execution import execute, plan_execution, room_for, share
 from raffect.sweep.failures import summarise
+from raffect.sweep.floor import FloorTask
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.mixture import tell_others
@@ -177,7 +188,8 @@ def carry_out(
     with held(store, f"{stage.folder}/{LEASE}", context.on_note), quiet():
         study = SweepStudy(store, name, work.space, base, settings)
         begin(study)
-        if study.remaining:
+        # A driver may have been killed behind its last trial, and before the floor was there.
+        if study.remaining or LINEAR_FLOOR not in study.facts:
             data = load_task_data(store, work.features, task, work.auxiliary, base.fold)
             others = [
                 load_task_data(store, one, task, work.auxiliary, base.fold) for one in work.others
@@ -188,8 +200,8 @@ def carry_out(
                 context.on_note(line)
             labels = load_fold(store, task, base.fold)
             trivial = trivial_score(task, labels, labels)
-            floor = {"score": trivial.value, "parts": trivial.parts}
-            study.describe({BASELINE: floor, SPACE: work.space.name, SEEN: seen})
+            baseline = {"score": trivial.value, "parts": trivial.parts}
+            study.describe({BASELINE: baseline, SPACE: work.space.name, SEEN: seen})
             spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
             budget = Budget(
                 settings.max_hours,
@@ -213,9 +225,13 @@ def carry_out(
                 engine.tell_waiting(context.on_note, 1, execution.cpus, execution.gpus)
             else:
                 engine.share_of(execution.workers, base.run.device, context.on_note)
+            shared = [share(one) for one in (data, *others)]
+            names = [one.lineage["features"] for one in others]
+            floor = FloorTask(study, shared[0], context.on_note)
             room = room_for(settings, execution)
-            execute(ledger, data, home, execution, room, trackers, others)
+            execute(ledger, shared, home, execution, room, trackers, floor.look, names)
             check_ended(ledger, name)
+            floor.look(wait=True)
         return finish(stage, study, name)
 
 

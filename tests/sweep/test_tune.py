@@ -26,6 +26,7 @@ from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
 from raffect.temporal.data import load_task_data
 from raffect.temporal.inference import load_bundle, predict_split
+from raffect.temporal.linear import linear_floor
 from raffect.temporal.training import Trainer
 from tests.sweep import tiny
 from tests.sweep.sweeps import SPACE, sweep
@@ -73,6 +74,9 @@ def test_a_sweep_from_start_to_extension(ray_local: None, filled: Store, space: 
         assert row.parameters
         assert {"config_hash", "seed", "host"} <= set(row.attributes)
         assert ("latency_ms" in row.attributes) == (row.state == "COMPLETE")
+    floor = linear_floor(load_task_data(filled, "clip", Task.VA)).score
+    assert view.linear_floor is not None
+    assert (view.linear_floor["score"], view.linear_floor["parts"]) == (floor.value, floor.parts)
     ends = [event.trial for event in events if event.event == "finished"]
     assert sorted(ends) == [0, 1, 2, 3, 4, 5]
     assert events[-1].finished == 6

@@ -1,0 +1,49 @@
+"""The linear floor of a sweep, computed on the cluster beside its trials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from raffect.context import OnNote
+from raffect.sweep.attributes import LINEAR_FLOOR
+from raffect.sweep.failures import reason_of
+from raffect.temporal.linear import linear_floor
+
+if TYPE_CHECKING:
+    from raffect.sweep.study import SweepStudy
+
+
+class FloorTask:
+    """A task that the first trial does not wait for; the study keeps what it finds, once.
+
+    It asks for no core, as trials hold all of them until the sweep ends. If it fails, the sweep
+    goes on, and its floor is None.
+    """
+
+    def __init__(self, study: SweepStudy, data: ray.ObjectRef[Any], on_note: OnNote) -> None:
+        self._study = study
+        self._on_note = on_note
+        self._running: ray.ObjectRef[Any] | None = None
+        if LINEAR_FLOOR not in study.facts:
+            task = ray.remote(linear_floor).options(num_cpus=0, name="linear floor")
+            self._running = task.remote(data)
+
+    def look(self, wait: bool = False) -> None:
+        """Record the floor if it is there, or once it is."""
+        if self._running is None:
+            return
+        if not ray.wait([self._running], timeout=None if wait else 0)[0]:
+            return
+        running, self._running = self._running, None
+        floor = None
+        try:
+            found = ray.get(running)
+            parts, value = found.score.parts, found.score.value
+            floor = {"score": value, "parts": parts, "half_width": found.half_width}
+        except Exception as error:
+            # Of whatever kind: its process may also have been lost.
+            cause = getattr(error, "cause", error)
+            self._on_note(f"The linear floor is unknown, as it failed: {reason_of(cause)}")
+        self._study.describe({LINEAR_FLOOR: floor})
