@@ -75,6 +75,9 @@ def _notes(view: SweepView, left: int) -> list[str]:
     lines = [
         f"{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base configuration."
     ]
+    if floor := view.linear_floor:
+        window = f"ridge on means of the features over {2 * floor['half_width'] + 1} frames"
+        lines.append(f"Linear floor: {floor['score']:.4f} ({window}).")
     lines += [escape(view.against_recipe)] if view.recipe else []
     lines += map(escape, view.cautions)
     reasons = summarise(row.reason for row in view.rows if row.reason)
