@@ -374,8 +374,8 @@ def _check_auxiliary(
 
 def _check_rows(store: Store, names: Sequence[str], task: Task, train: Timelines) -> None:
     """Refuse a set of features that no training video has: nothing would be learnt of it."""
-    present = train.present.reshape(train.frames, -1).any(axis=0)
-    if missing := [name for name, any_row in zip(names, present, strict=True) if not any_row]:
+    present = train.present.reshape(train.frames, -1)
+    if missing := [name for i, name in enumerate(names) if not present[:, i].any()]:
         raise NotThereError(
             f"The features {', '.join(missing)} have no row of the training videos of {task}.",
             "features of the videos that are trained on",
