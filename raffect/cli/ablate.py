@@ -14,6 +14,7 @@ from raffect.cli.options import (
     FoldOption,
     JsonOption,
     OverwriteOption,
+    PostprocessOption,
     QuietOption,
     SetOption,
     StoreOption,
@@ -75,6 +76,7 @@ def ablate(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")
     ] = None,
+    postprocess: PostprocessOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -109,7 +111,8 @@ def ablate(
     origin = find_base(target, base, chosen, features) if base else None
     used = origin.features if origin else features or [DEFAULT_FEATURES]
     published = recipe(chosen, len(feature_names(used)))
-    start = settings(origin.config if origin else published, config, changes, in_fold(fold))
+    options = in_fold(fold) | ({} if postprocess is None else {"postprocess": postprocess})
+    start = settings(origin.config if origin else published, config, changes, options)
     check_task(start, chosen, f"`raffect ablate {chosen}`")
     wanted = plan_ablation(target, start, used, without or [], frozen)
     for note in wanted.notes:

@@ -44,8 +44,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "ablate": (
         ["TASK"],
         {"--base", "--without", "--seeds", "--name", "--features", "--frozen", "--fold",
-         "--concurrent",
-         "--gpus-per-trial", "--latex", "--csv", "--json", "--config", "--set", "--overwrite"},
+         "--concurrent", "--gpus-per-trial", "--postprocess", "--latex", "--csv", "--json",
+         "--config", "--set", "--overwrite"},
     ),
     "retrain": (["SWEEP[:TRIAL]"], {"--seeds", "--json"}),
     "trials": (["[SWEEP ...]"], {"--json"}),

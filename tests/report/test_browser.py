@@ -20,8 +20,11 @@ from raffect.report.collect import assemble, collect
 from raffect.report.page import sweep_page, write_overview, write_report
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store
+from raffect.sweep.ablation import Variant
+from raffect.sweep.ablation_table import AblationRow
 from tests.browsers import chromium, needs_chromium, watch
 from tests.report.views import made_up, made_up_validation, row, view
+from tests.sweep import tiny
 
 WIDE, NARROW = 1200, 390
 OVERVIEW = "overview"
@@ -214,6 +217,32 @@ def test_a_large_sweep_with_a_front_is_drawn(visit: Any, tmp_path: Path, theme: 
     assert all(plot["drawn"] and plot["marks"] for plot in plots)
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     assert opened.page.eval_on_selector_all(".plot", COVERED) == []
+
+
+def test_an_ablation_is_drawn(visit: Any, tmp_path: Path):
+    names = ["without TCN", "without model.transformer.positions", "losses.auxiliary.expr=0.5"]
+    variants = [Variant("full"), *(Variant(name, {name: 0}) for name in names)]
+    trials = [
+        row(number, scores=[0.6, 0.7 - 0.01 * number], attributes=of.attributes(tiny.base(), 0))
+        for number, of in enumerate(variants)
+    ]
+    rows = [AblationRow("full", {}, (0, 1), (0.7, 0.71), parameters=9)] + [
+        AblationRow(of.name, of.without, (0, 1), (0.6, 0.62), -0.095, (-0.12, 0.01), 9)
+        for of in variants[1:]
+    ]
+    data = assemble(view(trials, name="a", kind="ablation"), "store", ablation=rows)
+    out = tmp_path / "ablation.html"
+    out.write_text(sweep_page(data, datetime.now(UTC)), encoding="utf-8")
+    opened = visit(out, "dark", NARROW)
+    plots = opened.plots()
+    keys = {"ablation", "ablation-difference", "history", "device-time", "curves", "cost"}
+    assert {plot["section"] for plot in plots} == keys
+    assert all(plot["drawn"] and plot["marks"] for plot in plots)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    assert opened.page.eval_on_selector_all(".plot", COVERED) == []
+    text = opened.page.inner_text("[data-section=ablation]")
+    assert "without model.transformer.positions" in text
+    assert "-0.1200 to +0.0100" in text
 
 
 def test_text_of_the_data_is_only_text(visit: Any, swept: Store, tmp_path: Path):
