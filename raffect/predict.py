@@ -33,10 +33,16 @@ from raffect.temporal.inference import (
 
 @dataclass(frozen=True)
 class Predicted:
-    """Frames that were predicted, and files of a folder that could not be used, with why."""
+    """What was predicted.
+
+    Attributes:
+        skipped: Files of a folder that could not be used, with why.
+        postprocess: What was done with the model's predictions, in words; empty: nothing.
+    """
 
     frames: int
     skipped: tuple[str, ...]
+    postprocess: str = ""
 
 
 def predict_to_file(
@@ -86,7 +92,12 @@ def predict_to_file(
     else:
         predictions = predict_split(store, bundle, chosen)
     write_predictions(out, bundle.config.task, predictions)
-    return Predicted(sum(len(each.frames) for each in predictions), tuple(skipped))
+    done = ""
+    if bundle.postprocess is not None:
+        done = bundle.postprocess.final.describe(bundle.config.task)
+        if frames is None and example is None and chosen is Split.VALIDATION:
+            done = "on each half of the videos what was fitted on the other, as in its score"
+    return Predicted(sum(len(each.frames) for each in predictions), tuple(skipped), done)
 
 
 def resolve(store: Store, name: str) -> str:

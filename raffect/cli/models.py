@@ -57,7 +57,10 @@ def train(
     """Train one temporal model, by the recipe unless told otherwise."""
     from raffect.affwild2.tasks import parse_task
     from raffect.context import Context
+    from raffect.settings import build
     from raffect.store import model_folder
+    from raffect.store.layout import METRICS
+    from raffect.temporal.postprocess import CrossFitted
     from raffect.temporal.train import train as run
 
     chosen_task = parse_task(task)
@@ -82,16 +85,19 @@ def train(
             on_epoch=on_epoch,
             context=Context(address, overwrite, on_note=screen.say),
         )
+    folder = model_folder(name or chosen_task.value)
     screen.say(
         f"Best score on validation: {manifest.counts['score']:.4f}"
         f" at epoch {manifest.counts['epoch']} (chosen on that split)"
     )
-    if "raw" in manifest.counts:
+    metrics = target.read_json(f"{folder}/{METRICS}")
+    if "postprocess" in metrics:
+        final = build(CrossFitted, metrics["postprocess"]).final
         screen.say(
-            f"Before post-processing: {manifest.counts['raw']:.4f}"
-            " (fitted on half of the videos, scored on the other)"
+            f"Before post-processing: {metrics['raw']:.4f}. Fitted on one half of the"
+            f" videos, it is scored on the other; on both: {final.describe(chosen_task)}"
         )
-    screen.ready(target.where(model_folder(name or chosen_task.value)), manifest)
+    screen.ready(target.where(folder), manifest)
 
 
 def predict(
@@ -142,6 +148,8 @@ def predict(
         screen.path(f"  skipped {file}")
     if len(done.skipped) > 10:
         screen.say(f"  and {len(done.skipped) - 10} more files")
+    if done.postprocess:
+        screen.say(f"Post-processing: {done.postprocess} [dim](--raw leaves it out)[/]")
     screen.path(f"{out} is ready.")
 
 

@@ -96,7 +96,8 @@ def epochs_after(history: Sequence[EpochResult], known: int) -> list[tuple[int, 
         if epoch.epoch > known:
             values = {name: getattr(epoch, name) for name in ("score", "loss", "lr", "seconds")}
             parts = {f"parts/{name}": value for name, value in epoch.parts.items()}
-            found.append((epoch.epoch, {**values, "best": best, **parts}))
+            raw = {} if epoch.raw is None else {"raw": epoch.raw}
+            found.append((epoch.epoch, {**values, "best": best, **raw, **parts}))
     return found
 
 

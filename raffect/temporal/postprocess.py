@@ -62,6 +62,12 @@ class Filter(Config):
     half_width: int = Field(0, ge=0)
     shift: int = Field(0, ge=0)
 
+    def describe(self) -> str:
+        """In words."""
+        frames = 2 * self.half_width + 1
+        smoothed = f"{self.kind} of {frames} frames" if self.half_width else "no smoothing"
+        return f"{smoothed}, delayed by {self.shift}" if self.shift else smoothed
+
 
 class Postprocess(Config):
     """What is done with predictions: one filter for all columns or one for each, and thresholds.
@@ -72,6 +78,17 @@ class Postprocess(Config):
 
     filters: tuple[Filter, ...] = (Filter(),)
     thresholds: tuple[float, ...] = ()
+
+    def describe(self, task: Task) -> str:
+        """In words, e.g. `mean of 31 frames, delayed by 8`."""
+        texts = [each.describe() for each in self.filters]
+        if len(texts) > 1:
+            pairs = zip(SPECS[task].columns, texts, strict=True)
+            texts = [f"{column}: {text}" for column, text in pairs]
+        if self.thresholds:
+            lowest, highest = min(self.thresholds), max(self.thresholds)
+            texts.append(f"thresholds from {lowest:.3g} to {highest:.3g}")
+        return "; ".join(texts)
 
 
 class CrossFitted(Config):

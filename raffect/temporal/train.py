@@ -121,7 +121,6 @@ def _write_model(stage: Stage, trainer: Trainer) -> tuple[list[StagePart], Count
     assert best is not None
     counts = {
         "score": best.score,
-        **({} if best.raw is None else {"raw": best.raw}),
         "epoch": best.epoch,
         "epochs": trainer.epoch,
         "parameters": trainer.parameter_count,

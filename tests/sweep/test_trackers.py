@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,5 +244,8 @@ def test_new_epochs_have_the_best_score_of_all() -> None:
     found = epochs_after(history([0.3, 0.1, 0.4]), 1)
     assert [epoch for epoch, _ in found] == [2, 3]
     assert [values["best"] for _, values in found] == [0.3, 0.4]
+    assert "raw" not in found[0][1]
+    ((_, values),) = epochs_after([replace(history([0.3])[0], raw=0.2)], 0)
+    assert (values["score"], values["raw"]) == (0.3, 0.2)
     assert found[0][1]["parts/valence"] == 0.0
     assert found[0][1]["parts/arousal"] == pytest.approx(0.2)

@@ -247,6 +247,14 @@ def test_values_survive_json_and_other_data_has_those_of_all():
     assert fitted.of("another") == fitted.final
 
 
+def test_values_are_said_in_words():
+    both = Postprocess(filters=(Filter(half_width=15, shift=8), Filter()))
+    valence = "valence: mean of 31 frames, delayed by 8"
+    assert both.describe(Task.VA) == f"{valence}; arousal: no smoothing"
+    units = Postprocess(filters=(Filter(shift=4),), thresholds=(0.125, *[0.5] * 11))
+    assert units.describe(Task.AU) == "no smoothing, delayed by 4; thresholds from 0.125 to 0.5"
+
+
 def test_only_some_frames_of_long_videos_are_compared(monkeypatch):
     predictions, timelines = made(Task.EXPR, lag=8, frames=600)
     whole = cross_fit(Task.EXPR, predictions, timelines, GROUPS)

@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from raffect.affwild2.evaluation import evaluate
 from raffect.affwild2.labels import load_labels
 from raffect.affwild2.predictions import read_predictions
 from raffect.affwild2.sums import VideoSums, score_sums
 from raffect.affwild2.tasks import Split, Task
+from raffect.cli.app import run
 from raffect.config import TemporalConfig, recipe
 from raffect.errors import SettingsError
 from raffect.predict import predict_to_file
 from raffect.settings import override
 from raffect.store.layout import SUMS
+from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
 from raffect.temporal.data import load_task_data
 from raffect.temporal.epochs import EpochResult
@@ -48,13 +51,12 @@ def evaluated(store, task, path):
 @pytest.mark.parametrize("task", list(Task))
 def test_file_leaderboard_and_sums_have_the_same_score(larger_store, task, tmp_path):
     store, path = larger_store, tmp_path / "predictions.csv"
-    manifest = train(store, small_config(task, **FIT), "clip", "m")
+    train(store, small_config(task, **FIT), "clip", "m")
     metrics = store.read_json("models/m/metrics.json")
     predict_to_file(store, "m", path, split="validation")
     assert evaluated(store, task, path) == pytest.approx(metrics["score"], abs=1e-8)
     predict_to_file(store, "m", path, split="validation", raw=True)
     assert evaluated(store, task, path) == pytest.approx(metrics["raw"], abs=1e-8)
-    assert manifest.counts["raw"] == metrics["raw"]
     assert metrics["history"][metrics["best_epoch"] - 1]["raw"] == metrics["raw"]
     sums = VideoSums.from_bytes(store.read_bytes(f"models/m/{SUMS}"))
     (whole,) = score_sums(task, np.ones((1, len(sums.videos)), int), sums.at(sums.epochs[-1]))
@@ -142,3 +144,52 @@ def test_too_few_videos_are_refused_before_anything_is_begun(small_store):
 def test_other_values_of_the_setting_are_refused():
     with pytest.raises(SettingsError, match="postprocess"):
         override(TemporalConfig(task=Task.VA), {"postprocess": "smooth"})
+
+
+def test_commands_say_both_scores_and_what_was_done(larger_store, tmp_path, capsys):
+    path, out = tmp_path / "settings.yaml", tmp_path / "predictions.csv"
+    path.write_text(yaml.safe_dump(small_config(Task.EXPR, optimiser__epochs=2).canonical()))
+    at = ["--store", larger_store.uri]
+    assert run(["train", "expr", "--postprocess", "fit", "--config", str(path), *at]) == 0
+    metrics = larger_store.read_json("models/expr/metrics.json")
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"validation: {metrics['score']:.4f}" in told
+    assert f"Before post-processing: {metrics['raw']:.4f}." in told
+    predict = ["predict", "expr", "--split", "validation", "--out", str(out), *at]
+    assert run(predict) == 0
+    assert "fitted on the other" in " ".join(capsys.readouterr().out.split())
+    assert run([*predict, "--raw"]) == 0
+    assert "Post-processing" not in capsys.readouterr().out
+
+
+SPACE = """
+def space(trial):
+    return {"optimiser.lr": trial.suggest_float("optimiser.lr", 1e-3, 1e-1, log=True)}
+"""
+
+
+@pytest.mark.ray
+def test_trials_are_judged_by_their_post_processed_score(ray_local, larger_store, tmp_path):
+    (tmp_path / "space.py").write_text(SPACE)
+    base = small_config(Task.AU, **FIT)
+    settings = SweepSettings(
+        space=str(tmp_path / "space.py"), trials=2, concurrent=1, min_epochs=1
+    )
+    view = tune(larger_store, Task.AU, "clip", "s", settings, base)
+    for row in view.rows:
+        path = tmp_path / f"{row.number}.csv"
+        predict_to_file(larger_store, f"s:{row.number}", path, split="validation")
+        assert evaluated(larger_store, Task.AU, path) == pytest.approx(row.score, abs=1e-8)
+        assert row.curve[0].raw not in (None, row.curve[0].score)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_two_workers_fit_what_one_does(ray_local, larger_store):
+    config = small_config(Task.EXPR, **FIT)
+    train(larger_store, config, "clip", "one")
+    train(larger_store, config, "clip", "two", workers=2)
+    one, two = (larger_store.read_json(f"models/{name}/metrics.json") for name in ("one", "two"))
+    assert two["score"] == pytest.approx(one["score"], abs=1e-6)
+    assert two["raw"] == pytest.approx(one["raw"], abs=1e-6)
+    assert two["postprocess"] == one["postprocess"]
