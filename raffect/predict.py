@@ -108,7 +108,8 @@ def resolve(store: Store, name: str) -> str:
         NotThereError: Nothing has this name, or the trial saved no model.
     """
     # Torch takes seconds to load: a wrong name is said before.
-    from raffect.sweep.leaderboard import find_trial, model_folder_of
+    from raffect.sweep.leaderboard import find_trial
+    from raffect.sweep.records import model_folder_of
 
     group, _, rest = name.partition("/")
     if group == MODELS and rest:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raffect.affwild2.evaluation import CONFIDENCE, RESAMPLES
 from raffect.affwild2.tasks import Task
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95
-RESAMPLES = 1000
 FEWEST_VIDEOS = 4
 """With fewer, scores of resamples say nothing about other videos."""
 _REPLAYS = 512
@@ -27,23 +26,35 @@ _CONSTANT = 1e-13
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What `judge` finds of models; those without a reference have no difference.
+class Differences:
+    """Models against the one of index `reference`, on the same resamples.
 
     Attributes:
-        intervals: `(models, 2)`, percentile bootstrap over videos, 95 %.
-        differences: `(models,)` score minus the reference's.
-        difference_intervals: `(models, 2)` of these, of the same resamples.
+        values: `(models,)` score minus the reference's.
+        intervals: `(models, 2)`, 95 %.
+    """
+
+    reference: int
+    values: Floats
+    intervals: Floats
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `judge` finds of models; without a reference or a best one there are no differences.
+
+    Attributes:
+        intervals: `(models, 2)` of the scores, percentile bootstrap over videos, 95 %.
         probability_best: `(models,)` share of the resamples in which it is the best of the
             candidates; 0 for others.
         expected: Of the best candidate, see `expected_of_best`.
     """
 
     intervals: Floats
-    differences: Floats | None
-    difference_intervals: Floats | None
     probability_best: Floats
     expected: float | None
+    versus_reference: Differences | None
+    versus_best: Differences | None
 
 
 def judge(
@@ -58,39 +69,37 @@ def judge(
 
     Args:
         candidates: Which may be the best, `(models,)`.
-        compared: Those of which the best was chosen on equal terms: trained to the end. With
-            others among them, a tail of bad scores would pass for true differences.
+        compared: Those that were trained to the end. `expected` is of the choice among these (and
+            the best): the scores of pruned trials differ by their epochs, too.
         reference: Index of the model to compare the others with.
         seed: Of the resamples.
     """
     models, videos = sums.shape[:2]
     if videos < FEWEST_VIDEOS or not models:
         return None
-    generator = np.random.default_rng(seed)
-    times = generator.multinomial(videos, np.full(videos, 1 / videos), size=RESAMPLES)
+    times = np.random.default_rng(seed).multinomial(
+        videos, np.full(videos, 1 / videos), size=RESAMPLES
+    )
     resampled = score_models(task, times, sums)
     scores = score_models(task, np.ones((1, videos)), sums)[0]
-    best, share = None, np.zeros(models)
+    best, share, expected = None, np.zeros(models), None
     if candidates.any():
-        best = int(np.flatnonzero(candidates)[scores[candidates].argmax()])
+        best = int(np.where(candidates, scores, -np.inf).argmax())
         # Models that are equal on a resample share it.
         among = np.where(candidates, resampled, -np.inf)
         first = among == among.max(axis=1, keepdims=True)
         share = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
-    expected = None
-    if best is not None:
         chosen = compared & candidates
         chosen[best] = True
-        noise = jackknife(task, sums[chosen])
-        expected = expected_of_best(scores[chosen], noise)
-    versus = None if reference is None else resampled - resampled[:, [reference]]
-    return Selection(
-        intervals=_interval(resampled),
-        differences=None if reference is None else scores - scores[reference],
-        difference_intervals=None if versus is None else _interval(versus),
-        probability_best=share,
-        expected=expected,
-    )
+        expected = expected_of_best(scores[chosen], jackknife(task, sums[chosen]))
+
+    def versus(other: int | None) -> Differences | None:
+        if other is None:
+            return None
+        apart = _interval(resampled - resampled[:, [other]])
+        return Differences(other, scores - scores[other], apart)
+
+    return Selection(_interval(resampled), share, expected, versus(reference), versus(best))
 
 
 def _interval(resampled: Floats) -> Floats:

@@ -43,7 +43,7 @@ def trials(
         return
     views = [load_sweep(target, name) for name in dict.fromkeys(sweeps)]
     if as_json:
-        lists = {view.name: [row.to_json() for row in view.rows] for view in views}
+        lists = {view.name: view.trials_json() for view in views}
         screen.json(lists if len(sweeps) > 1 else lists[views[0].name])
     elif len(views) > 1:
         sources = [read_sources(target, view.name) for view in views]

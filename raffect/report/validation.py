@@ -28,8 +28,8 @@ from raffect.report.data import ChosenVideo, Validation
 from raffect.report.tables import Cell, Table, rounded, table
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import JUDGED
-from raffect.sweep.leaderboard import SweepView, model_folder_of
-from raffect.sweep.records import TrialRow
+from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.records import TrialRow, model_folder_of
 
 MOST_POINTS = 800
 """Points of a curve; more than the pixels that it has."""

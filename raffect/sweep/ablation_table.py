@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from raffect.store import Store
 from raffect.sweep.ablation import by_variant
 from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.paired import paired_interval, read_sums
+from raffect.sweep.paired import paired_interval, read_all_sums
 from raffect.sweep.records import TrialRow
 
 
@@ -82,13 +82,13 @@ def tabulate(store: Store, view: SweepView) -> list[AblationRow]:
     """The table of an ablation's sweep, the full model first; also while it runs."""
     variants = list(by_variant(view.rows))
     seeds = sorted({seed for _, trials in variants for seed in trials})
-    sums = {row.number: read_sums(store, row) for row in view.rows}
+    sums = {number: of for number, (_, of) in read_all_sums(store, view.rows).items()}
     full = _scored(variants[0][1]) if variants else {}
     found = []
     for place, (variant, trials) in enumerate(variants):
         own = _scored(trials)
         both = [seed for seed in own if seed in full] if place else []
-        pairs = [(sums[own[seed].number], sums[full[seed].number]) for seed in both]
+        pairs = [(sums.get(own[seed].number), sums.get(full[seed].number)) for seed in both]
         whole = [
             (ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None
         ]

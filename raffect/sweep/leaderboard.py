@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import stdev
 from typing import Any, Literal, TypedDict
 
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
-from raffect.store.layout import SEEDS, SWEEPS, trial_folder
+from raffect.store.layout import SEEDS, SWEEPS
 from raffect.store.manifest import has_manifest
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
+from raffect.sweep.evidence import Evidence, read_evidence
 from raffect.sweep.mixture import mixture
 from raffect.sweep.plan import read_plan
-from raffect.sweep.records import TOP, TrialRow, best_of, rank, read_row
+from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
 from raffect.sweep.study import open_study
 from raffect.temporal.seen import Seen, describe_seen
@@ -42,6 +44,21 @@ class LinearFloor(Baseline):
     half_width: int
 
 
+class DifferenceJson(TypedDict):
+    """A score less the recipe's, with its interval."""
+
+    difference: float
+    interval: Sequence[float]
+
+
+class JudgedTrialJson(TrialJson):
+    """A trial in `raffect trials SWEEP --json`, with what is None where it kept no sums."""
+
+    interval: Sequence[float] | None
+    versus_recipe: DifferenceJson | None
+    probability_best: float | None
+
+
 class SweepJson(TypedDict):
     """A sweep in `raffect trials --json` and in the page's JSON."""
 
@@ -50,6 +67,7 @@ class SweepJson(TypedDict):
     trials: Mapping[str, int]
     target: int
     best: float | None
+    expected: float | None
     recipe: float | None
     seen_videos: int
     linear_floor: float | None
@@ -63,6 +81,7 @@ class SweepView:
     """A sweep as it is now.
 
     Attributes:
+        store: From which its evidence is read.
         rows: Trials, best first: those with a final score, then the rest by number.
         config: The base configuration, as JSON.
         counts: Number of trials by state, without those taken over from other sweeps.
@@ -100,6 +119,31 @@ class SweepView:
     linear_floor: LinearFloor | None = None
     kind: SweepKind = "search"
     seen: Seen = field(default_factory=dict)
+    store: Store | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """How sure its scores are; the first look reads a small file of each trial."""
+        if self.store is None:
+            return Evidence(missing="the trials' sums per video were not read")
+        searched = self.kind == "search"
+        return read_evidence(self.store, self.task, self.rows, self.recipe, searched)
+
+    def trials_json(self) -> list[JudgedTrialJson]:
+        """As in `raffect trials SWEEP --json`, the best first."""
+        return [self._judged(row) for row in self.rows]
+
+    def _judged(self, row: TrialRow) -> JudgedTrialJson:
+        known = self.evidence.trials.get(row.number)
+        versus = known.versus_recipe if known else None
+        return {
+            **row.to_json(),
+            "interval": list(known.interval) if known else None,
+            "versus_recipe": {"difference": versus.difference, "interval": list(versus.interval)}
+            if versus
+            else None,
+            "probability_best": known.probability_best if known else None,
+        }
 
     def to_json(self) -> SweepJson:
         """As in `raffect trials --json`."""
@@ -109,6 +153,7 @@ class SweepView:
             "trials": self.counts,
             "target": self.target,
             "best": self.best.score if self.best else None,
+            "expected": self.evidence.expected,
             "recipe": self.recipe.full_score if self.recipe else None,
             "seen_videos": max((seen for seen, _ in self.seen.values()), default=0),
             "linear_floor": self.linear_floor["score"] if self.linear_floor else None,
@@ -205,6 +250,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         linear_floor=attributes.get(LINEAR_FLOOR),
         seen=attributes.get(SEEN, {}),
         changed=max((row.finished for row in rows if row.finished), default=None),
+        store=store,
         kind="ablation" if "ablation" in plan else "search",
     )
 
@@ -257,13 +303,6 @@ def find_trial(store: Store, name: str) -> tuple[str, TrialRow]:
         f"trials with a model: {numbers}{outside}",
         f"See `raffect trials {sweep}`.",
     )
-
-
-def model_folder_of(row: TrialRow) -> str:
-    """The folder of a trial's model, for load_bundle; that of the sweep that trained it."""
-    assert row.model is not None
-    sweep, _, number = row.model.rpartition(":")
-    return trial_folder(sweep, int(number))
 
 
 def write_seed(store: Store, sweep: str, number: int, seed: int, score: float) -> None:

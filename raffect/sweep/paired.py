@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +15,18 @@ from raffect.affwild2.sums import VideoSums, score_sums
 from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.store.layout import SUMS
-from raffect.sweep.leaderboard import model_folder_of
-from raffect.sweep.records import TrialRow
+from raffect.sweep.records import TrialRow, model_folder_of
 
 Sums = NDArray[np.float64]
 """Of one model's predictions, `(videos, sums, columns)`, see affwild2.sums."""
+ScoredVideos = tuple[tuple[str, ...], Sums]
+"""Names of videos, and a model's sums of them."""
+_READERS = 32
+"""Files that are read at a time: a bucket answers one request after 10 to 100 ms."""
+_MOST_KEPT = 2048
+"""Trials whose sums a process keeps, tens of KB each: a board reads its sweeps again and again."""
+_kept: dict[tuple[str, int], ScoredVideos] = {}
+_keeping = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,11 @@ class Paired:
 
     difference: float
     interval: tuple[float, float]
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.interval[0] > 0 or self.interval[1] < 0
 
 
 def paired_interval(
@@ -54,14 +68,47 @@ def paired_interval(
 
 def read_sums(store: Store, row: TrialRow) -> Sums | None:
     """The sums of a trial's best epoch; None of a trial that left none, e.g. one of before 0.4."""
-    if row.model is None or row.best_epoch is None:
-        return None
-    return sums_of(store, model_folder_of(row), row.best_epoch)
+    return read_all_sums(store, [row]).get(row.number, (None, None))[1]
 
 
 def sums_of(store: Store, folder: str, epoch: int) -> Sums | None:
     """The sums of an epoch of a model or a trial; None where they were not kept."""
+    found = _read(store, folder, epoch)
+    return None if found is None else found[1]
+
+
+def read_all_sums(store: Store, rows: Sequence[TrialRow]) -> dict[int, ScoredVideos]:
+    """By number: the videos of each trial, and their sums at its best epoch.
+
+    Trials that kept none are left out: those without a model, and those of raffect before 0.4.
+    """
+
+    def read(row: TrialRow) -> ScoredVideos | None:
+        listed = {str(entry["name"]).rpartition("/")[2]: entry["sha256"] for entry in row.files}
+        if row.model is None or row.best_epoch is None or (listed and SUMS not in listed):
+            return None
+        key = (listed.get(SUMS, ""), row.best_epoch)
+        with _keeping:
+            known = _kept.get(key)
+        return known or _keep(key, _read(store, model_folder_of(row), row.best_epoch))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = zip(rows, pool.map(read, rows), strict=True)
+        return {row.number: of for row, of in found if of is not None}
+
+
+def _read(store: Store, folder: str, epoch: int) -> ScoredVideos | None:
     try:
-        return VideoSums.from_bytes(store.read_bytes(f"{folder}/{SUMS}")).at(epoch)
+        sums = VideoSums.from_bytes(store.read_bytes(f"{folder}/{SUMS}"))
     except FileNotFoundError:
         return None
+    return (sums.videos, sums.at(epoch)) if epoch in sums.epochs else None
+
+
+def _keep(key: tuple[str, int], found: ScoredVideos | None) -> ScoredVideos | None:
+    if found is not None and key[0]:
+        with _keeping:
+            _kept[key] = found
+            for oldest in list(_kept)[:-_MOST_KEPT]:
+                del _kept[oldest]
+    return found

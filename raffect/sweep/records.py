@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from raffect import __version__
 from raffect.code import code_digest
 from raffect.store import FileEntry
+from raffect.store.layout import trial_folder
 from raffect.sweep.attributes import (
     ACCUMULATION,
     DEVICES,
@@ -147,6 +148,7 @@ class TrialJson(TypedDict):
     reason: str | None
     model: str | None
     made_by: Sequence[Mapping[str, object]]
+    raw: float | None
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,12 @@ class TrialRow:
         return bool(self.attributes.get(RECIPE))
 
     @property
+    def raw(self) -> float | None:
+        """Its score before post-processing; where there is none, the score."""
+        raw = [epoch.raw for epoch in self.curve if epoch.epoch == self.best_epoch]
+        return raw[0] if raw and raw[0] is not None and self.score is not None else self.score
+
+    @property
     def full_score(self) -> float | None:
         """Its score after its full budget: its own, or where it was pruned `raffect retrain`'s."""
         if self.state == "COMPLETE":
@@ -246,7 +254,15 @@ class TrialRow:
             "reason": self.reason,
             "model": self.model,
             "made_by": [asdict(maker) for maker in self.makers],
+            "raw": self.raw,
         }
+
+
+def model_folder_of(row: TrialRow) -> str:
+    """The folder of a trial's model, for load_bundle; that of the sweep that trained it."""
+    assert row.model is not None
+    sweep, _, number = row.model.rpartition(":")
+    return trial_folder(sweep, int(number))
 
 
 def read_row(

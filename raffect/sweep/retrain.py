@@ -15,9 +15,9 @@ from raffect.errors import find_user_error
 from raffect.settings import build, override
 from raffect.store import Store, model_folder
 from raffect.store.layout import CONFIG, METRICS, check_name
-from raffect.sweep.leaderboard import find_trial, load_sweep, model_folder_of, write_seed
+from raffect.sweep.leaderboard import find_trial, load_sweep, write_seed
 from raffect.sweep.paired import Paired, paired_interval, read_sums, sums_of
-from raffect.sweep.records import TrialRow
+from raffect.sweep.records import TrialRow, model_folder_of
 from raffect.temporal.data import check_lineage
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.train import train

@@ -116,7 +116,7 @@ class _Pages:
         if page is None:
             raise HTTPException(503, "The sweep is being written.", headers=_AGAIN)
         more = {
-            "leaderboard": [row.to_json() for row in page.view.rows],
+            "leaderboard": page.view.trials_json(),
             "failures": {one.kind: len(one.numbers) for one in page.failures},
         }
         return JSONResponse({**_sweep_json(live), **more}, headers=_HEADERS)

@@ -83,15 +83,15 @@ def test_intervals_and_differences_are_paired(task):
     everyone = np.ones(MODELS, dtype=bool)
     found = judge(task, sums, everyone, everyone, reference=1)
     assert found is not None
-    assert found.differences is not None
     assert found.intervals[0] == pytest.approx(bootstrap(task, predictions[0], labels), abs=1e-9)
     assert found.probability_best.sum() == pytest.approx(1)
     assert found.probability_best.argmax() == MODELS - 1
-    assert found.differences[1] == 0
-    assert found.difference_intervals is not None
-    assert found.difference_intervals[1].tolist() == [0, 0]
-    low, high = found.difference_intervals[-1]
-    assert low < found.differences[-1] < high
+    versus = found.versus_reference
+    assert versus is not None
+    assert versus.values[1] == 0
+    assert versus.intervals[1].tolist() == [0, 0]
+    low, high = versus.intervals[-1]
+    assert low < versus.values[-1] < high
     # Independent oracle: the same resamples of two models' frames.
     scores = score_models(task, resamples(), sums)
     gaps = scores[:, -1] - scores[:, 1]
@@ -104,7 +104,9 @@ def test_only_candidates_may_be_the_best():
     candidates = np.array([True, True, False, False, False])
     found = judge(Task.AU, sums, candidates, candidates)
     assert found is not None
-    assert found.differences is None
+    assert found.versus_reference is None
+    assert found.versus_best is not None
+    assert found.versus_best.reference == 1
     assert found.probability_best[2:].tolist() == [0, 0, 0]
     nobody = judge(Task.AU, sums, np.zeros(MODELS, bool), candidates)
     assert nobody is not None

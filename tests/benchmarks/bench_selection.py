@@ -110,7 +110,9 @@ def estimate(task: Task, sums: Floats, rng: np.random.Generator) -> dict[str, fl
     times = rng.multinomial(videos, np.full(videos, 1 / videos), _RESAMPLES)
     resampled = score_models(task, times, sums)
     winners, rows = resampled.argmax(axis=1), np.arange(_RESAMPLES)
-    left_out = score_models(task, times == 0, sums)[rows, winners]
+    left_out = times == 0
+    some = left_out.any(axis=1)
+    out_of_bag = score_models(task, left_out[some], sums)[np.arange(some.sum()), winners[some]]
     optimism = (resampled[rows, winners] - scores[winners]).mean()
     common = (resampled.mean(axis=1) - scores.mean()).mean()
     noise = jackknife(task, sums)
@@ -118,7 +120,7 @@ def estimate(task: Task, sums: Floats, rng: np.random.Generator) -> dict[str, fl
     shrunk = _shrunk(scores, noise, best)
     return {
         "plain": plain,
-        "out-of-bag": float(left_out.mean()),
+        "out-of-bag": float(out_of_bag.mean()),
         "optimism": plain - float(optimism),
         "paired": plain - float(optimism - common),
         "shrinkage": shrunk,
