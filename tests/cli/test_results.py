@@ -104,6 +104,7 @@ def test_the_list_for_scripts(filled: Store, capsys: pytest.CaptureFixture[str])
         "trials": {"COMPLETE": 3, "FAIL": 1},
         "target": 4,
         "best": 0.3,
+        "expected": None,
         "recipe": None,
         "seen_videos": 0,
         "linear_floor": None,
