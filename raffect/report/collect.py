@@ -166,8 +166,9 @@ def _parts(view: SweepView) -> tuple[ScorePart, ...]:
     parts = next(e.parts for e in view.best.curve if e.epoch == view.best.best_epoch)
     columns = [name for name in SPECS[view.task].columns if name in parts]
     floors = view.baseline["parts"]
+    linear = view.linear_floor["parts"] if view.linear_floor else {}
     return tuple(
-        ScorePart(name, parts[name], floors.get(name))
+        ScorePart(name, parts[name], floors.get(name), linear.get(name))
         for name in [*columns, *sorted(set(parts) - set(columns))]
     )
 

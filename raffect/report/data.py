@@ -19,11 +19,15 @@ Axis = Literal["number", "log", "category"]
 
 @dataclass(frozen=True)
 class ScorePart:
-    """A part of the best trial's score: a class, an action unit, valence or arousal."""
+    """A part of the best trial's score: a class, an action unit, valence or arousal.
+
+    Beside it the trivial prediction's and the linear floor's, None where they are not known.
+    """
 
     name: str
     score: float
     baseline: float | None
+    linear: float | None = None
 
 
 @dataclass(frozen=True)

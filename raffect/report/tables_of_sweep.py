@@ -55,8 +55,8 @@ def tables_of(data: ReportData) -> dict[str, Table]:
         ablation_table(data.ablation),
         table(
             "parts",
-            ("part", "score", "baseline"),
-            [(part.name, part.score, part.baseline) for part in data.parts],
+            ("part", "score", "baseline", "linear_floor"),
+            [(part.name, part.score, part.baseline, part.linear) for part in data.parts],
         ),
         table(
             "failures",
@@ -125,6 +125,7 @@ def _summary(data: ReportData) -> Table:
         ("trial", best.number if best else None),
         ("epoch", best.best_epoch if best else None),
         ("baseline", data.baseline),
+        ("linear_floor", data.view.linear_floor["score"] if data.view.linear_floor else None),
         ("interval_low", low),
         ("interval_high", high),
         ("interval_videos", validation.videos if validation else None),

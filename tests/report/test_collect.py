@@ -124,8 +124,11 @@ def test_axes(values, distribution, axis):
 def test_parts_are_those_of_the_best_epoch_in_the_task_s_order():
     epochs = [{"arousal": 0.1, "valence": 0.2}, {"arousal": 0.5, "valence": 0.7}]
     rows = [row(0, scores=[0.15, 0.6], parts=epochs), row(1, scores=[0.2, 0.1], parts=epochs)]
-    data = numbers(*rows, baseline={"score": 0.0, "parts": {"valence": 0.05}})
-    assert data.parts == (ScorePart("valence", 0.7, 0.05), ScorePart("arousal", 0.5, None))
+    baseline = {"score": 0.0, "parts": {"valence": 0.05}}
+    floor = {"score": 0.3, "parts": {"valence": 0.2}, "half_width": 5}
+    data = numbers(*rows, baseline=baseline, linear_floor=floor)
+    assert data.parts == (ScorePart("valence", 0.7, 0.05, 0.2), ScorePart("arousal", 0.5, None))
+    assert numbers(*rows, baseline=baseline).parts[0].linear is None
 
 
 def test_failures_are_counted_by_kind():

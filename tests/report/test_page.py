@@ -261,6 +261,9 @@ def test_missing_parts_are_named():
         assert words in text
     assert text.count("The model is gone.") == 3
     assert "95 % interval" not in text
+    assert "Linear floor 0.2000 ridge on means of the features over 31 frames" in text
+    without = replace(data, view=replace(data.view, linear_floor=None))
+    assert "inear floor" not in Page(sweep_page(without, NOW)).all_text()
 
 
 def test_what_is_special_about_a_trial_is_said_in_the_leaderboard():

@@ -120,7 +120,10 @@ def test_importance_grid_parts_and_cost_are_drawn_as_written(made):
     columns = list(files["grid"].values())
     written = {(x, y): score for x, y, score, _ in zip(*columns, strict=True)}
     assert drawn == written
-    assert drawing.figures["parts"]["data"][0]["x"] == files["parts"]["score"][::-1]
+    bars, trivial, linear = drawing.figures["parts"]["data"]
+    assert bars["x"] == files["parts"]["score"][::-1]
+    assert trivial["x"] == files["parts"]["baseline"][::-1]
+    assert linear["x"] == files["parts"]["linear_floor"][::-1]
     assert drawing.figures["cost"]["data"][0]["x"] == files["cost"]["device_seconds"][::-1]
 
 

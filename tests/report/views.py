@@ -131,10 +131,12 @@ def made_up(task: Task, trials: int = 50, seed: int = 0, finished: bool = True) 
     floors = {
         name: floor + 0.4 * h if floor else 0.0 for name, h in zip(columns, hardness, strict=True)
     }
+    linear = {name: value + 0.2 for name, value in floors.items()}
     return view(
         rows,
         name=task.value,
         task=task,
+        linear_floor={"score": floor + 0.2, "parts": linear, "half_width": 15},
         baseline={"score": floor, "parts": {k: max(0.0, v) for k, v in floors.items()}},
         manifest=FINISHED if finished else None,
         target=trials if finished else trials + 10,

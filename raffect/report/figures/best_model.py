@@ -31,7 +31,7 @@ _SHARE_HOVER = "%{customdata:,} frames, %{z:.1%} of the true ones<extra></extra>
 
 
 def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
-    """Parts of the best trial's score as bars, with the trivial baseline's as a mark."""
+    """Parts of the best trial's score as bars, with those of what it has to beat as marks."""
     rows = list(reversed(parts))
     traces = [
         bars(
@@ -43,20 +43,24 @@ def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
             hovertemplate="%{y}: %{x:.4f}<extra>best trial</extra>",
         )
     ]
-    floors = [part for part in rows if part.baseline is not None]
-    mark: Props = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "trivial baseline",
-        "x": [part.baseline for part in floors],
-        "y": [safe(part.name) for part in floors],
-        "marker": {**INK, "symbol": "line-ns-open", "size": 16, "line": {**INK, "width": 2.5}},
-        "hovertemplate": "%{y}: %{x:.4f}<extra>trivial baseline</extra>",
-    }
-    traces += [mark] if floors else []
+    for name, symbol, values in (
+        ("trivial baseline", "line-ns-open", [part.baseline for part in rows]),
+        ("linear floor", "diamond-open", [part.linear for part in rows]),
+    ):
+        known = [i for i, value in enumerate(values) if value is not None]
+        mark: Props = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": [values[i] for i in known],
+            "y": [safe(rows[i].name) for i in known],
+            "marker": {**INK, "symbol": symbol, "size": 16, "line": {**INK, "width": 2.5}},
+            "hovertemplate": f"%{{y}}: %{{x:.4f}}<extra>{name}</extra>",
+        }
+        traces += [mark] if known else []
     low = min([0.0, *(part.score for part in rows)])
     xaxis = {"range": [low * 1.15, 1.0], "nticks": 6}
-    shape = bar_layout(len(rows), "score", xaxis, legend=True, showlegend=bool(floors))
+    shape = bar_layout(len(rows), "score", xaxis, legend=True, showlegend=len(traces) > 1)
     return {"data": traces, "layout": shape}
 
 
