@@ -149,24 +149,31 @@ def fill_with_encoder(store: Store, dim: int = 64, **settings: str) -> Store:
     entry = FileEntry.of(ENCODER_WEIGHTS, store.read_bytes(f"{folder}/{ENCODER_WEIGHTS}"))
     manifest = make_manifest("encoder", {}, {}, [entry])
     write_manifest(store, folder, manifest)
+    write_made(store, "clip", dim, **settings)
+    train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
+    return store
+
+
+def write_made(store: Store, name: str, dim: int, **settings: str) -> None:
+    """Write features of that width as if the encoder had made them by these settings."""
+    folder = encoder_folder("clip")
     names = [name for name in (f"v{i}" for i in range(6)) for _ in range(60)]
     frames = np.tile(np.arange(1, 61, dtype=np.int32), 6)
     values = np.random.default_rng(0).normal(size=(360, dim))
     data = feature_files.to_parquet(names, frames, values, settings.get("dtype", "float16"))
-    store.write_bytes(f"{features_folder('clip')}/00000.parquet", data)
+    store.write_bytes(f"{features_folder(name)}/00000.parquet", data)
+    dataset = read_manifest(store, "dataset").digest()
     write_manifest(
         store,
-        features_folder("clip"),
+        features_folder(name),
         make_manifest(
             "features",
             {"encoder": "clip", **settings},
-            {"dataset": read_manifest(store, "dataset").digest(), folder: manifest.digest()},
+            {"dataset": dataset, folder: read_manifest(store, folder).digest()},
             [FileEntry.of("00000.parquet", data)],
             {"rows": 360, "dim": dim},
         ),
     )
-    train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
-    return store
 
 
 def test_a_folder_of_crops_is_predicted_up_to_its_last_crop(
@@ -195,6 +202,27 @@ def test_crops_are_encoded_as_the_models_features_were(store: Store, crops: Path
     np.testing.assert_allclose(found, expected, atol=1e-6)
     rounded = predict_features(bundle, features.astype(np.float16), np.array(frames), 6)
     assert np.abs(rounded - expected).max() > 1e-6
+
+
+def test_crops_are_encoded_once_for_each_set_of_features(
+    with_encoder: Store, crops: Path, tmp_path: Path
+):
+    settings = {"layer": "penultimate", "dtype": "float32"}
+    write_made(with_encoder, "deep", 256, **settings)
+    config = tiny.base(optimiser__epochs=1, model__input="zscore")
+    train(with_encoder, config, ["clip", "deep"], "both")
+    done = predict_to_file(with_encoder, "both", tmp_path / "x.csv", frames=crops)
+    assert len(done.skipped) == 1
+    encoder = load_encoder(with_encoder, "clip")
+    frames = [2, 3, 6]
+    data = [jpeg(frame) for frame in frames]
+    shallow = encode_crops(encoder, data, ExtractConfig())
+    deep = encode_crops(use_layer(encoder, "penultimate"), data, ExtractConfig(**settings))
+    bundle = load_bundle(with_encoder, "models/both")
+    features = np.concatenate([shallow, deep], axis=1)
+    expected = predict_features(bundle, features, np.array(frames), 6)
+    found = read_predictions(tmp_path / "x.csv", Task.VA)["someone"].values
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_another_encoder_under_the_same_name_is_refused(

@@ -128,6 +128,19 @@ def test_two_sets_train_as_one_that_was_put_together_by_hand(small_store: Store)
     assert not same_models(trained(load_task_data(small_store, ["two", "one"], Task.EXPR)), whole)
 
 
+@pytest.mark.parametrize("auxiliary", [0.0, 0.3])
+def test_one_set_alone_trains_as_before_there_could_be_several(
+    small_store: Store, auxiliary: float
+):
+    """Scores of two epochs, and the digest by which checkpoints know their data, of 0.3."""
+    data = load_task_data(small_store, "clip", Task.VA, list(Task) if auxiliary else [])
+    weights = {"losses__auxiliary__expr": auxiliary, "losses__auxiliary__au": auxiliary}
+    scores = [epoch.score for epoch in trained(data, **weights).history]
+    before = {0.0: [0.13466087, 0.24376003], 0.3: [0.13544349, 0.22548862]}
+    assert scores == pytest.approx(before[auxiliary], abs=1e-6)
+    assert data.digest == "0410d2f74d7c88dd08001417af13645e2fc88ef0113f62dd0b12fdef0f14d8a4"
+
+
 def test_one_set_in_a_list_is_that_set_alone(small_store: Store):
     alone, listed = (load_task_data(small_store, of, Task.AU) for of in ("clip", ["clip"]))
     assert (alone.digest, alone.lineage) == (listed.digest, listed.lineage)
