@@ -203,7 +203,17 @@ class SweepView:
     @property
     def cautions(self) -> list[str]:
         """What readers of its scores have to know of how they were computed, in sentences."""
-        return describe_seen(self.seen, self.config.get("fold")) + mixture(self.rows)
+        seen = describe_seen(self.seen, self.config.get("fold"))
+        return seen + self._describe_postprocess() + mixture(self.rows)
+
+    def _describe_postprocess(self) -> list[str]:
+        best = self.best
+        if best is None or best.raw == best.score:
+            return []
+        return [
+            "Scores are after post-processing, which was fitted on one half of the validation"
+            f" videos and scored on the other; before it the best trial has {best.raw:.4f}."
+        ]
 
     @property
     def top(self) -> tuple[float, ...]:

@@ -181,6 +181,8 @@ def test_trials_are_judged_by_their_post_processed_score(ray_local, larger_store
         predict_to_file(larger_store, f"s:{row.number}", path, split="validation")
         assert evaluated(larger_store, Task.AU, path) == pytest.approx(row.score, abs=1e-8)
         assert row.curve[0].raw not in (None, row.curve[0].score)
+        assert row.to_json()["raw"] == row.curve[row.best_epoch - 1].raw
+    assert f"before it the best trial has {view.best.raw:.4f}" in " ".join(view.cautions)
 
 
 @pytest.mark.ray
