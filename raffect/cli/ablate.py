@@ -106,7 +106,7 @@ def ablate(
     from raffect.sweep.frozen import make_frozen
 
     chosen = parse_task(task)
-    called = check_name(name or f"{chosen.value}-ablation")
+    called = check_name(name or ablation_name(chosen.value))
     target, screen = begin(store, quiet, as_json)
     origin = find_base(target, base, chosen, features) if base else None
     used = origin.features if origin else features or [DEFAULT_FEATURES]
@@ -147,6 +147,11 @@ def ablate(
     screen.path(f"  raffect report {called} --store {target.uri}")
     if as_json:
         screen.json([row.to_json() for row in rows])
+
+
+def ablation_name(task: str) -> str:
+    """What the sweep of an ablation is called, unless it was given a name."""
+    return f"{task}-ablation"
 
 
 def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> None:

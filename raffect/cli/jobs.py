@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raffect.cli.ablate import ablation_name
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 from raffect.cli.screen import Screen
 from raffect.errors import SettingsError
@@ -63,6 +64,8 @@ def submit(
         facts["task"] = str(params["task"])
     if name == "tune":
         facts["sweep"] = str(params.get("branch") or params.get("name") or params["task"])
+    elif name == "ablate":
+        facts["sweep"] = str(params.get("name") or ablation_name(str(params["task"])))
     target, screen = begin(params.get("store") or store, quiet, as_json)
     here = Path.cwd()
     package = pack(here, named_code(here, [params.get("space"), params.get("config")]))
