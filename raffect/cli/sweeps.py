@@ -227,6 +227,7 @@ def show_end(
     if view.best is not None:
         where = f"--store {shlex.quote(store.uri)}"
         commands.insert(2, f"raffect retrain {view.name} --seeds {RETRAIN_SEEDS} {where}")
+        commands.insert(3, f"raffect ablate {view.task.value} --base {view.name} {where}")
     commands.append(extend_command(view, store.uri, features, own_space))
     screen.say("Next:")
     for command in commands:

@@ -95,7 +95,7 @@ def plan_ablation(
     found = plan_frozen_sets(store, features, frozen)
     notes = [f"without fine-tuning: left out, {found}."] if isinstance(found, str) else []
     sets = None if isinstance(found, str) else found
-    variants, left_out = plan_variants(base, without, sets.features if sets else None)
+    variants, left_out = plan_variants(base, without, sets.features if sets else None, features)
     return Ablation(plain_names(features), base, variants, sets, notes + left_out)
 
 
@@ -116,20 +116,24 @@ def ablate(
     Raises: as `tune`.
     """
     base, task = wanted.base, wanted.base.task
-    others = [wanted.frozen.features] if wanted.frozen else []
+    frozen = wanted.frozen.features if wanted.frozen else None
     sources = load_sources(store, wanted.features)
-    for other in others:
-        sources |= load_sources(store, other)
+    if frozen is not None:
+        sources |= load_sources(store, frozen)
     plan = make_plan(task, wanted.features, base, SPACE, Recipe({}), settings)
-    plan["ablation"] = {"frozen": wanted.frozen.features if wanted.frozen else None}
+    plan["ablation"] = {"frozen": frozen}
     stage, before = open_stage(store, name, plan, sources, context)
     rows = [] if before is None else before.rows
     new = missing_trials(rows, base, wanted.variants, seeds)
     if stage.finished is not None and before is not None and not new:
         return before
     settings = override(settings, {"trials": len(rows) + len(new)})
-    known = [Variant.of(row)[0] for row in rows]
-    configs = [override(base, variant.changes) for variant in (*known, *wanted.variants)]
+    variants = [*(Variant.of(row)[0] for row in rows), *wanted.variants]
+    others: list[str | list[str]] = []
+    for variant in variants:
+        if variant.features is not None and variant.features not in others:
+            others.append(variant.features)
+    configs = [override(base, variant.changes) for variant in variants]
     auxiliary = sorted({of for config in configs for of in auxiliary_tasks(config, Recipe({}))})
     work = Work(wanted.features, SPACE, base, settings, auxiliary, others)
 

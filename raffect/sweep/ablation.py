@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raffect.config import TemporalConfig
+from raffect.context import DEFAULT_FEATURES
 from raffect.errors import SettingsError
 from raffect.settings import flatten, hash_json, override, parse_assignments
+from raffect.store.features import FeatureNames, feature_names, plain_names
 from raffect.sweep.attributes import RECIPE, VARIANT
 from raffect.sweep.records import TrialRow
 from raffect.sweep.space import Space
@@ -95,12 +97,14 @@ def plan_variants(
     base: TemporalConfig,
     without: Sequence[str] = (),
     frozen: str | list[str] | None = None,
+    features: FeatureNames = DEFAULT_FEATURES,
 ) -> tuple[list[Variant], list[str]]:
     """The rows of the table, the full model first, and why some of the paper's are left out.
 
     Args:
         without: What else to leave out, each as `leave_out` takes it.
         frozen: Features of the encoder before it was fine-tuned.
+        features: Those of the base.
 
     Raises:
         SettingsError: As `leave_out`; or a variant is no valid model.
@@ -118,7 +122,7 @@ def plan_variants(
         else:
             notes.append(f"{name}: left out, as with this base it is the same as {twin.name}.")
     for text in without:
-        variant = leave_out(base, text)
+        variant = leave_out(base, text, features)
         if _twin(variant, found) is None:
             found.append(variant)
     for variant in found:
@@ -130,11 +134,14 @@ def _twin(variant: Variant, others: Iterable[Variant]) -> Variant | None:
     return next((other for other in others if other.key == variant.key), None)
 
 
-def leave_out(base: TemporalConfig, text: str) -> Variant:
+def leave_out(
+    base: TemporalConfig, text: str, features: FeatureNames = DEFAULT_FEATURES
+) -> Variant:
     """The base without a setting's effect, by what a user gives to `--without`.
 
     A KEY is set to `none` where it can be, else to 0, a group of settings to its defaults; what
     can be neither needs KEY=VALUE. A window shorter than the stride takes a stride in proportion.
+    `features.NAME` is one of several sets of features.
 
     Raises:
         SettingsError: There is no such setting, it has no such value, all variants have it in
@@ -142,13 +149,17 @@ def leave_out(base: TemporalConfig, text: str) -> Variant:
     """
     key, given, _ = text.partition("=")
     key = key.strip()
+    sets = [f"features.{name}" for name in feature_names(features)]
+    if key in sets and len(sets) > 1 and not given:
+        rest = [name for name in feature_names(features) if f"features.{name}" != key]
+        return Variant(f"without {key}", features=plain_names(rest))
     values = flatten(base.canonical())
     group = any(name.startswith(f"{key}.") for name in values)
     if key not in values and not group:
         raise SettingsError(
             f"--without {text}: no setting has the name {key!r}.",
             "settings as --set names them, e.g. losses.mse_share; a group of them, e.g. losses;"
-            " or KEY=VALUE, e.g. segments.window=100",
+            " KEY=VALUE, e.g. segments.window=100; features.NAME where there are several sets",
             "The README's table lists all settings: correct the name.",
         )
     if key.split(".")[0] in _FIXED:

@@ -84,6 +84,16 @@ def test_what_can_not_be_left_out_is_said_why(text: str, told: str):
         leave_out(BASE, text)
 
 
+def test_one_of_several_sets_of_features_may_be_left_out():
+    sets = ["clip", "audio", "pose"]
+    variant = leave_out(BASE, "features.audio", sets)
+    assert variant == Variant("without features.audio", features=["clip", "pose"])
+    assert leave_out(BASE, "features.audio", sets[:2]).features == "clip"
+    for wrong, of in (("features.clip", "clip"), ("features.x", sets), ("features", sets)):
+        with pytest.raises(SettingsError, match=f"no setting has the name '{wrong}'"):
+            leave_out(BASE, wrong, of)
+
+
 def names(variants: list[Variant]) -> list[str]:
     return [variant.name for variant in variants]
 
