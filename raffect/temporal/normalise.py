@@ -16,8 +16,8 @@ from torch.nn.functional import normalize
 from raffect.config import InputNormalisation
 from raffect.temporal.data import TaskData
 
-_CHUNK = 8192
-"""Rows; float64 of 1,024 features take 64 MiB."""
+_CHUNK = 1024
+"""Rows whose float64 stays in a processor's cache."""
 _CONSTANT = 1e-6
 """Features that vary by less, of their mean, are rounding noise in float32."""
 
@@ -75,11 +75,16 @@ def training_statistics(data: TaskData) -> tuple[NDArray[np.float64], NDArray[np
         first = sum(data.dims[:i])
         part = data.features[:, first : first + dim]
         rows = data.train.row[present[:, i]]
-        chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-        count = max(1, len(rows))
-        mean = sum((part[c].astype(np.float64).sum(0) for c in chunks), np.zeros(dim)) / count
-        square = sum((np.square(part[c] - mean).sum(0) for c in chunks), np.zeros(dim))
-        std = np.sqrt(square / count)
+        mean, square = np.zeros(dim), np.zeros(dim)
+        # Means and sums of squares of chunks are merged as in Chan et al. (1983).
+        for start in range(0, len(rows), _CHUNK):
+            chunk = part[rows[start : start + _CHUNK]].astype(np.float64)
+            own = chunk.mean(axis=0)
+            chunk -= own
+            share = len(chunk) / (start + len(chunk))
+            square += np.einsum("ij,ij->j", chunk, chunk) + start * share * (own - mean) ** 2
+            mean += share * (own - mean)
+        std = np.sqrt(square / max(1, len(rows)))
         means.append(mean)
         deviations.append(np.where(std > _CONSTANT * np.abs(mean), std, 1.0))
     return np.concatenate(means), np.concatenate(deviations)
