@@ -161,7 +161,8 @@ def predict_folder(
             f"This model was trained on imported features ({', '.join(imported)}), which can't be"
             " computed from crops.",
             "--split, or --example FILE, of videos whose features are in the store",
-            "Import the video's features with those of the dataset, and name it in --example.",
+            "Predict videos of the dataset, or train a model on extracted features alone: it"
+            " predicts any folder of crops.",
         )
     crops = find_crops(folder, first_frame)
     parts: list[NDArray[np.floating]] = []
