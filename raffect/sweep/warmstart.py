@@ -123,6 +123,7 @@ def _comparable(plan: PlanFile, target: Target) -> bool:
         and config["task"] == own["task"]
         and config["features"] == own["features"]
         and config["sweep"].get("objectives") == own["sweep"].get("objectives")
+        and config["base"].get("fold") == own["base"].get("fold")
         and config["base"]["optimiser"]["epochs"] == own["base"]["optimiser"]["epochs"]
     )
 

@@ -48,6 +48,7 @@ def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
     assert load_sweep(store, "s").to_json()["linear_floor"] is None
     floor = {"score": 0.3, "parts": {"valence": 0.2}, "half_width": 15}
     study.describe({"baseline": {"score": 0.05, "parts": {"valence": 0.1}}, "linear_floor": floor})
+    study.describe({"seen": {"clip": [12, 76]}})
     study.complete(0, epochs(0.2, 0.6, 0.6, 0.1), TrialFacts(parameters=12, host="h"))
     study.fail(1, "nan: The loss is nan.", epochs(0.9))
     study.complete(3, epochs(0.7))
@@ -66,6 +67,10 @@ def test_rows_are_best_first_and_every_state_is_shown(store: Store) -> None:
     assert view.rows[3].reason == "nan: The loss is nan."
     assert (view.task, view.target, view.baseline["score"]) == (Task.VA, 7, 0.05)
     assert (view.linear_floor, view.to_json()["linear_floor"]) == (floor, 0.3)
+    assert view.to_json()["seen_videos"] == 12
+    assert "12 of 76 validation videos were used to fine-tune the encoder 'clip'" in " ".join(
+        view.cautions
+    )
     assert view.config["model"]["width"] == 8
     assert view.manifest is None
     stage.finish([], counts={"trials": 7})
