@@ -19,6 +19,7 @@ _ENTRIES = {
     "encoder": ("clip.finetune",),
     "features": ("clip.extract", "temporal.import_features"),
     "model": ("temporal.train",),
+    "ensemble": ("temporal.ensembling",),
     "sweep": ("sweep.trial", "sweep.trial_on_workers"),
 }
 """By what is made, the modules that make it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +24,11 @@ from raffect.store.manifest import has_manifest
 from raffect.store.raw import RawFolder
 from raffect.store.stage import has_plan
 from raffect.temporal.data import FeatureSet, sets_of
-from raffect.temporal.inference import (
-    ModelBundle,
-    load_bundle,
-    predict_features,
-    predict_split,
-    predict_videos,
-)
+from raffect.temporal.ensemble import Ensemble, load_ensemble, predict_split, predict_videos
+from raffect.temporal.inference import ModelBundle, predict_features, whole_video
+
+TOP_MEMBERS = 5
+"""Of a sweep, where users do not say how many."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,25 @@ def predict_to_file(
             "Say what to predict.",
         )
     chosen = Split.VALIDATION if split is None else parse_split(split)
-    bundle = load_bundle(store, resolve(store, model))
+    ensemble = load_ensemble(store, resolve(store, model))
     if raw:
-        bundle = replace(bundle, postprocess=None)
+        ensemble = ensemble.raw()
+    task = ensemble.config.task
     skipped: list[str] = []
     if frames is not None:
         folder = RawFolder.of(frames, "--frames")
-        predictions = [predict_folder(store, bundle, folder, skipped, first_frame, progress)]
+        predictions = [predict_folder(store, ensemble, folder, skipped, first_frame, progress)]
     elif example is not None:
-        lengths = example_lengths(bundle.config.task, example)
-        predictions = predict_videos(store, bundle, lengths)
+        lengths = example_lengths(task, example)
+        predictions = predict_videos(store, ensemble, lengths)
     else:
-        predictions = predict_split(store, bundle, chosen)
-    write_predictions(out, bundle.config.task, predictions)
+        predictions = predict_split(store, ensemble, chosen)
+    write_predictions(out, task, predictions)
+    fitted = [of.postprocess.final for of in ensemble.members if of.postprocess is not None]
     done = ""
-    if bundle.postprocess is not None:
-        done = bundle.postprocess.final.describe(bundle.config.task)
+    if fitted:
+        alone = len(ensemble.members) == 1
+        done = fitted[0].describe(task) if alone else "each member's own"
         if frames is None and example is None and chosen is Split.VALIDATION:
             done = "on each half of the videos what was fitted on the other, as in its score"
     return Predicted(sum(len(each.frames) for each in predictions), tuple(skipped), done)
@@ -135,9 +138,46 @@ def resolve(store: Store, name: str) -> str:
     return model_folder(name)
 
 
+def resolve_members(
+    store: Store, names: Sequence[str], top: int | None = None
+) -> list[tuple[str, str]]:
+    """The members of an ensemble, each with its folder: of one sweep its best trials, else those
+    that are named.
+
+    Args:
+        names: A sweep, or models and trials as `resolve` takes them.
+        top: How many of the sweep; None is TOP_MEMBERS, or all where there are fewer.
+
+    Raises:
+        SettingsError: As `resolve`; or `top` is not of one sweep, or more than it has.
+        NotThereError: As `resolve`.
+    """
+    from raffect.sweep.leaderboard import load_sweep
+    from raffect.sweep.records import model_folder_of
+
+    folders = [resolve(store, name) for name in names]
+    sweep = names[0].removeprefix(f"{SWEEPS}/")
+    if len(names) > 1 or ":" in sweep or folders[0].startswith(f"{MODELS}/"):
+        if top is not None:
+            raise SettingsError(
+                f"--top takes the best trials of one sweep; got {', '.join(names)}.",
+                "one sweep with --top K, or a list of models and trials without",
+                "Leave out --top, or name the sweep alone.",
+            )
+        return list(zip(names, folders, strict=True))
+    rows = [row for row in load_sweep(store, sweep).rows if row.is_candidate]
+    if top is not None and len(rows) < top:
+        raise SettingsError(
+            f"The sweep {sweep!r} has {len(rows)} trials with a model and a score, not {top}.",
+            f"--top from 1 to {len(rows)}",
+            "Give a smaller K, or run more trials with `raffect tune`.",
+        )
+    return [(str(row.model), model_folder_of(row)) for row in rows[: top or TOP_MEMBERS]]
+
+
 def predict_folder(
     store: Store,
-    bundle: ModelBundle,
+    ensemble: Ensemble,
     folder: RawFolder,
     skipped: list[str],
     first_frame: int | None = None,
@@ -145,8 +185,8 @@ def predict_folder(
 ) -> VideoPredictions:
     """Predictions of every frame of a folder of crops, up to the last crop.
 
-    The encoders are those whose features the model was trained on. `skipped` takes the files that
-    are no crop or do not decode.
+    The encoders are those whose features the members were trained on; each computes once.
+    `skipped` takes the files that are no crop or do not decode.
 
     Raises:
         DataError: The folder has no crop that can be read, or is not one video's.
@@ -155,8 +195,8 @@ def predict_folder(
     """
     from raffect.clip.folder import find_crops
 
-    sets = sets_of(bundle.lineage)
-    if imported := [each.name for each in sets if each.encoder is None]:
+    sets = [sets_of(member.lineage) for member in ensemble.members]
+    if imported := sorted({each.name for own in sets for each in own if each.encoder is None}):
         raise SettingsError(
             f"This model was trained on imported features ({', '.join(imported)}), which can't be"
             " computed from crops.",
@@ -164,22 +204,36 @@ def predict_folder(
             "Predict videos of the dataset, or train a model on extracted features alone: it"
             " predicts any folder of crops.",
         )
+    for member, own in zip(ensemble.members, sets, strict=True):
+        _check_encoders(store, member, own)
     crops = find_crops(folder, first_frame)
-    parts: list[NDArray[np.floating]] = []
-    for each in sets:
-        # Each encoder reads the same files: what is skipped is told once.
-        own = [] if parts else skipped
-        frames, part = _encode(store, bundle, each, folder, crops, own, progress)
-        parts.append(part)
+    encoded: dict[str, NDArray[np.floating]] = {}
+    for each in itertools.chain(*sets):
+        if each.key not in encoded:
+            # Each encoder reads the same files: what is skipped is told once.
+            told = [] if encoded else skipped
+            frames, encoded[each.key] = _encode(store, each, folder, crops, told, progress)
     length = int(frames.max())
-    values = predict_features(bundle, np.concatenate(parts, axis=1), frames, length)
-    numbers = np.arange(1, length + 1, dtype=np.int32)
-    return VideoPredictions(folder.name, numbers, values)
+    predictions = []
+    for member, own in zip(ensemble.members, sets, strict=True):
+        features = np.concatenate([encoded[each.key] for each in own], axis=1)
+        predictions.append(predict_features(member, features, frames, length))
+    return whole_video(folder.name, ensemble.average(predictions))
+
+
+def _check_encoders(store: Store, member: ModelBundle, sets: Sequence[FeatureSet]) -> None:
+    for name in (str(each.encoder) for each in sets):
+        trained_on = member.lineage["sources"].get(encoder_folder(name))
+        if read_manifest(store, encoder_folder(name)).digest() != trained_on:
+            raise ConflictError(
+                f"The encoder {name!r} is not the one whose features this model was trained on.",
+                "the same encoder",
+                "Train a model on features of the encoder as it is now.",
+            )
 
 
 def _encode(
     store: Store,
-    bundle: ModelBundle,
     features: FeatureSet,
     folder: RawFolder,
     crops: FolderCrops,
@@ -191,14 +245,6 @@ def _encode(
     from raffect.clip.folder import encode_folder
     from raffect.clip.layers import use_layer
 
-    name = str(features.encoder)
-    trained_on = bundle.lineage["sources"].get(encoder_folder(name))
-    if read_manifest(store, encoder_folder(name)).digest() != trained_on:
-        raise ConflictError(
-            f"The encoder {name!r} is not the one whose features this model was trained on.",
-            "the same encoder",
-            "Train a model on features of the encoder as it is now.",
-        )
     config = override(build(ExtractConfig, features.extract), {"run.device": "auto"})
-    encoder = use_layer(load_encoder(store, name), config.layer)
+    encoder = use_layer(load_encoder(store, str(features.encoder)), config.layer)
     return encode_folder(encoder, folder, crops, skipped, config, progress)

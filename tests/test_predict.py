@@ -17,12 +17,13 @@ from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
 from raffect.config import EncoderConfig, ExtractConfig
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
-from raffect.predict import predict_to_file, resolve
+from raffect.predict import predict_to_file, resolve, resolve_members
 from raffect.store import Store, encoder_folder, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
+from raffect.temporal.ensembling import make_ensemble
 from raffect.temporal.inference import load_bundle, predict_features
 from raffect.temporal.train import train
 from tests.builders import RawTree, jpeg
@@ -58,6 +59,20 @@ def test_a_sweeps_trials_are_found_by_number(trained: Store, ray_local: None, tm
         resolve(trained, "mine:7")
     with pytest.raises(SettingsError, match="a model and a sweep"):
         resolve(trained, "mine")
+    folders = [f"sweeps/mine/trials/{row.number:05d}" for row in view.rows]
+    members = [
+        (f"mine:{row.number}", folder) for row, folder in zip(view.rows, folders, strict=True)
+    ]
+    assert resolve_members(trained, ["sweeps/mine"]) == members
+    assert resolve_members(trained, ["sweeps/mine"], 1) == members[:1]
+    named = ["models/mine", "mine:1"]
+    assert resolve_members(trained, named) == list(
+        zip(named, ["models/mine", "sweeps/mine/trials/00001"], strict=True)
+    )
+    with pytest.raises(SettingsError, match="has 2 trials with a model and a score, not 3"):
+        resolve_members(trained, ["sweeps/mine"], 3)
+    with pytest.raises(SettingsError, match="of one sweep"):
+        resolve_members(trained, ["mine:1"], 2)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +238,32 @@ def test_crops_are_encoded_once_for_each_set_of_features(
     expected = predict_features(bundle, features, np.array(frames), 6)
     found = read_predictions(tmp_path / "x.csv", Task.VA)["someone"].values
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_ensemble_predicts_a_folder_and_encodes_it_once(
+    with_encoder: Store, crops: Path, tmp_path: Path
+):
+    train(with_encoder, tiny.base(optimiser__epochs=1, run__seed=1), "clip", "other")
+    names = ["mine", "other"]
+    members = [(name, f"models/{name}") for name in names]
+    make_ensemble(with_encoder, "both", members, "mean")
+    found, read, skipped = [], [], []
+    for name in (*names, "both"):
+        done: list[int] = []
+        out = tmp_path / f"{name}.csv"
+        told = predict_to_file(
+            with_encoder,
+            name,
+            out,
+            frames=crops,
+            progress=lambda of, _, done=done: done.append(of),
+        )
+        found.append(read_predictions(out, Task.VA)["someone"].values)
+        read.append(done)
+        skipped.append(told.skipped)
+    np.testing.assert_allclose(found[2], (found[0] + found[1]) / 2, atol=1e-6)
+    assert read[0] == read[2]
+    assert skipped[0] == skipped[2]
 
 
 def test_another_encoder_under_the_same_name_is_refused(

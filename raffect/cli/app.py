@@ -18,6 +18,7 @@ from raffect.cli.data import check, prepare, synth
 from raffect.cli.demo import demo
 from raffect.cli.doctor import doctor
 from raffect.cli.encoders import extract, finetune
+from raffect.cli.ensemble import ensemble
 from raffect.cli.features import import_, list_features
 from raffect.cli.jobs import follow, list_jobs, stop, submit
 from raffect.cli.models import evaluate, predict, submission, train
@@ -39,7 +40,7 @@ PANELS = {
     "Start here": (demo,),
     "Data": (synth, prepare, check),
     "Encoder": (finetune, extract),
-    "Models": (train, predict, evaluate, submission),
+    "Models": (train, ensemble, predict, evaluate, submission),
     "Sweeps": (tune, ablate, retrain, trials, report, dashboard, board),
     "Clusters": (submit, doctor),
 }

@@ -29,6 +29,8 @@ ENCODER_WEIGHTS = "encoder.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 METRICS = "metrics.json"
+MEMBERS = "members"
+"""Of an ensemble: the folders of the models that it averages."""
 SUMS = "sums.parquet"
 """Per-video sums of the epochs that may be judged (affwild2/sums.py); since 0.4."""
 

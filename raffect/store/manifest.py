@@ -17,7 +17,7 @@ from raffect.store.layout import MANIFEST
 from raffect.store.store import Store
 
 SCHEMA_VERSION = 1
-Kind = Literal["dataset", "encoder", "features", "model", "sweep"]
+Kind = Literal["dataset", "encoder", "features", "model", "ensemble", "sweep"]
 
 _MAKERS = {
     "dataset": ("raffect prepare --images DIR --annotations DIR",),

@@ -45,6 +45,11 @@ class FeatureSet(NamedTuple):
     encoder: str | None
     extract: dict[str, Any]
 
+    @property
+    def key(self) -> str:
+        """The same for features of the same encoder by the same settings."""
+        return hash_json([self.encoder, self.extract])
+
 
 def sets_of(lineage: Lineage) -> list[FeatureSet]:
     """The sets of features that a model was trained on, in the order of its input."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,18 @@ from raffect.config import Device, TemporalConfig
 from raffect.errors import NotThereError
 from raffect.settings import build, override
 from raffect.store import Manifest, Store, read_manifest
-from raffect.store.features import dtype_of
+from raffect.store.features import FeatureNames, dtype_of, plain_names
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
 from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
-from raffect.temporal.data import Lineage, check_lineage, load_split, read_features, sets_of
+from raffect.temporal.data import (
+    FeatureRows,
+    Lineage,
+    check_lineage,
+    load_split,
+    read_features,
+    sets_of,
+)
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
 from raffect.temporal.postprocess import CrossFitted, postprocess
 from raffect.temporal.timelines import Timelines, build_timelines
@@ -77,8 +84,9 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
     Raises:
         NotThereError: The folder holds no whole model.
     """
-    # Models exist with their manifest; trials are parts of a sweep and have none.
-    manifest = read_manifest(store, folder) if folder.startswith(f"{MODELS}/") else None
+    # Models exist with their manifest; trials and members of ensembles are parts of a folder.
+    group, _, name = folder.partition("/")
+    manifest = read_manifest(store, folder) if group == MODELS and "/" not in name else None
     try:
         described: ModelDescription = json.loads(store.read_bytes(f"{folder}/{CONFIG}"))
         metrics = json.loads(store.read_bytes(f"{folder}/{METRICS}"))
@@ -121,7 +129,7 @@ def predict_split(store: Store, bundle: ModelBundle, split: Split) -> list[Video
     predictions = predict(bundle.model, config, features, timelines)
     of_videos = zip(timelines.videos, predictions, timelines.seen.tolist(), strict=True)
     return [
-        _of_video(video, bundle.finish(values, seen, video)) for video, values, seen in of_videos
+        whole_video(video, bundle.finish(values, seen, video)) for video, values, seen in of_videos
     ]
 
 
@@ -137,27 +145,40 @@ def predict_videos(
         ConflictError: Other features have their name now.
     """
     check_lineage(store, bundle.lineage)
-    rows = read_features(store, bundle.features, lengths)
-    missing = sorted(set(lengths) - set(rows.crops))
+    return predict_rows(bundle, read_videos(store, bundle.features, lengths), lengths)
+
+
+def read_videos(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
+    """Features of videos; a NotThereError if they have no crop of some of them."""
+    rows = read_features(store, features, videos)
+    missing = sorted(set(videos) - set(rows.crops))
     if missing:
         raise NotThereError(
-            f"The features {bundle.features!r} have no crop of {len(missing)} of {len(lengths)}"
-            f" videos: {', '.join(missing[:5])}",
+            f"The features {plain_names(features)!r} have no crop of {len(missing)} of"
+            f" {len(videos)} videos: {', '.join(missing[:5])}",
             "videos that were prepared, and extracted or imported",
             "Prepare their crops, too (one more --images), then make the features again; or"
             " correct the names.",
         )
+    return rows
+
+
+def predict_rows(
+    bundle: ModelBundle, rows: FeatureRows, lengths: Mapping[str, int]
+) -> list[VideoPredictions]:
+    """Predictions of videos of which the features were read, as `predict_videos`."""
     predictions = []
     for video, wanted in lengths.items():
         frames, index = rows.crops[video]
         length = max(wanted, int(frames.max()))
         own = None if rows.own is None else rows.own[index]
         values = predict_features(bundle, rows.values[index], frames, length, own, video)
-        predictions.append(_of_video(video, values))
+        predictions.append(whole_video(video, values))
     return predictions
 
 
-def _of_video(video: str, values: NDArray[np.floating]) -> VideoPredictions:
+def whole_video(video: str, values: NDArray[np.floating]) -> VideoPredictions:
+    """Predictions `(frames, outputs)` of all frames of a video, from the first."""
     frames = np.arange(1, len(values) + 1, dtype=np.int32)
     return VideoPredictions(video, frames, values.astype(np.float64))
 

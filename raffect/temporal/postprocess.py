@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Task
 from raffect.settings import Config
 from raffect.temporal.timelines import Timelines
 
+T = TypeVar("T")
 HALF_WIDTHS = {
     Task.VA: (0, 5, 15, 25, 50, 100),
     Task.EXPR: (0, 5, 15, 25, 50, 100),
@@ -91,7 +92,7 @@ class Postprocess(Config):
         return "; ".join(texts)
 
 
-class CrossFitted(Config):
+class OfGroups(Config, Generic[T]):
     """Values for the two groups of validation videos, and for all other data.
 
     Attributes:
@@ -101,15 +102,19 @@ class CrossFitted(Config):
     """
 
     groups: tuple[tuple[str, ...], tuple[str, ...]]
-    applied: tuple[Postprocess, Postprocess]
-    final: Postprocess
+    applied: tuple[T, T]
+    final: T
 
-    def of(self, video: str) -> Postprocess:
+    def of(self, video: str) -> T:
         """What a validation video has; that of other data if it is none."""
         for videos, values in zip(self.groups, self.applied, strict=True):
             if video in videos:
                 return values
         return self.final
+
+
+class CrossFitted(OfGroups[Postprocess]):
+    """Post-processing of the two groups of validation videos, and of all other data."""
 
 
 def postprocess(

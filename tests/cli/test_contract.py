@@ -47,6 +47,9 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--concurrent", "--gpus-per-trial", "--postprocess", "--latex", "--csv", "--json",
          "--config", "--set", "--overwrite"},
     ),
+    "ensemble": (
+        ["SWEEP|MODEL ..."], {"--top", "--name", "--method", "--overwrite", "--json"},
+    ),
     "retrain": (["SWEEP[:TRIAL]"], {"--seeds", "--json"}),
     "trials": (["[SWEEP ...]"], {"--json"}),
     "report": (["SWEEP"], {"--out", "--csv"}),
