@@ -6,6 +6,7 @@ import pytest
 import typer.main
 
 from raffect.cli.app import app
+from raffect.cli.jobs import parse_command
 
 EVERY = {"--quiet", "--store", "--address"}
 CONTRACT: dict[str, tuple[list[str], set[str]]] = {
@@ -104,3 +105,10 @@ def test_the_verb_of_features_is_this():
 @pytest.mark.parametrize("name", CONTRACT)
 def test_every_command_says_what_it_does(name: str):
     assert COMMANDS[name].help
+
+
+def test_a_verb_of_a_group_is_submitted_with_its_own_options():
+    group = typer.main.get_command(app)
+    words = ["features", "import", "s3://b/own", "--name", "own", "--store", "s3://b/p"]
+    name, params = parse_command(group, words)
+    assert (name, params["store"], params["name"]) == ("features", "s3://b/p", "own")
