@@ -131,6 +131,9 @@ class SegmentConfig(Config):
     blend: Literal["crossfade", "mean"] = added(
         "crossfade", description="of overlapping predictions; mean: as before raffect 0.3"
     )
+    predict_stride: int | None = added(
+        None, ge=1, description="of prediction; none: that of training, or less"
+    )
 
 
 class TCNConfig(Config):
@@ -169,8 +172,11 @@ class ModelConfig(Config):
     tcn: TCNConfig = TCNConfig()
     width: Count = 512
     transformer: TransformerConfig = TransformerConfig()
+    head: Literal["relu", "batchnorm"] = added(
+        "relu", description="batchnorm: linear layers, as in the authors' code"
+    )
     head_hidden: Count = 256
-    head_dropout: Rate = 0.3
+    head_dropout: Rate = Field(0.3, description="of the relu head")
 
 
 class AuxiliaryConfig(Config):

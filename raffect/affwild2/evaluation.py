@@ -19,6 +19,8 @@ from raffect.errors import DataError
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+PAPER_WINDOW, PAPER_STRIDE = 300, 200
+"""Frames of the segments that the authors' code validates on."""
 _SHOWN = 5
 
 
@@ -34,6 +36,7 @@ class Evaluation:
         as_submitted: Whether the values are those that `submission` writes of the predictions.
         submitted_score: The score of those, whatever was asked for.
         clipped: How many values of the valid frames lie outside [-1, 1] and are clipped there.
+        paper_score: That of the authors' counting (`score_as_paper`), if it was asked for.
     """
 
     task: Task
@@ -45,6 +48,7 @@ class Evaluation:
     as_submitted: bool
     submitted_score: float
     clipped: int
+    paper_score: float | None = None
 
 
 def evaluate(
@@ -53,6 +57,7 @@ def evaluate(
     labels: Mapping[str, VideoLabels],
     seed: int = 0,
     submitted: bool = False,
+    as_paper: bool = False,
 ) -> Evaluation:
     """Score predictions; frames without a valid label are ignored.
 
@@ -60,6 +65,7 @@ def evaluate(
         predictions: By video; VA values, EXPR or AU probabilities.
         seed: Of the bootstrap.
         submitted: Score what a submission holds of them (submission.as_submitted).
+        as_paper: Score them as the authors' code counts, too.
 
     Raises:
         DataError: A valid frame has no prediction, or no frame is valid.
@@ -105,7 +111,39 @@ def evaluate(
         as_submitted=submitted,
         submitted_score=in_submission.value,
         clipped=clipped,
+        paper_score=score_as_paper(task, found, [labels[of] for of in videos])
+        if as_paper
+        else None,
     )
+
+
+def score_as_paper(
+    task: Task, predictions: list[NDArray[np.float64]], labels: list[VideoLabels]
+) -> float | None:
+    """The score of the frames that the authors' ABAW6 code validates on, as often as it does.
+
+    It cuts videos into segments of 300 frames at stride 200. The last, shorter segment of a video
+    is left out, so that no frame of a shorter video counts, and frames in two segments count
+    twice.
+
+    Args:
+        predictions: Per video, of its valid frames.
+
+    Returns:
+        None if no such segment has a valid frame.
+    """
+    times = []
+    for video in labels:
+        frames = np.zeros(len(video.valid), np.int64)
+        for start in range(0, len(frames) - PAPER_WINDOW + 1, PAPER_STRIDE):
+            frames[start : start + PAPER_WINDOW] += 1
+        times.append(frames[video.valid])
+    repeats = np.concatenate(times)
+    if not repeats.any():
+        return None
+    true = np.concatenate([video.values[video.valid] for video in labels])
+    values = np.concatenate(predictions).repeat(repeats, axis=0)
+    return score(task, values, true.repeat(repeats, axis=0)).value
 
 
 def bootstrap(

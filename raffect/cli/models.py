@@ -166,11 +166,16 @@ def evaluate(
         bool,
         typer.Option("--as-submitted", help="Score what `submission` writes: clipped, rounded."),
     ] = False,
+    as_paper: Annotated[
+        bool,
+        typer.Option("--as-paper", help="Also the score as the authors' code counts frames."),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Score a predictions file against an annotation tree, as the challenge does."""
     from raffect.affwild2.annotations import load_annotations
+    from raffect.affwild2.evaluation import PAPER_STRIDE, PAPER_WINDOW
     from raffect.affwild2.evaluation import evaluate as run
     from raffect.affwild2.predictions import read_predictions
     from raffect.affwild2.tasks import SPECS, parse_split, parse_task
@@ -178,7 +183,7 @@ def evaluate(
     chosen = parse_task(task)
     labels = load_annotations(annotations, chosen, parse_split(split), fold)
     values = read_predictions(predictions, chosen)
-    result = run(chosen, values, labels, submitted=as_submitted)
+    result = run(chosen, values, labels, submitted=as_submitted, as_paper=as_paper)
     screen = Screen(quiet, as_json)
     told = abs(result.score - result.submitted_score) >= DIFFERENCE_TOLD
     if not as_submitted and (told or result.clipped):
@@ -194,6 +199,12 @@ def evaluate(
         f"[bold]{result.score:.4f}[/]  {SPECS[chosen].score_name}{' as submitted' * as_submitted}"
         f"  [dim](95 % over videos: {low:.4f} to {high:.4f})[/]"
     )
+    if as_paper:
+        paper = "no score" if result.paper_score is None else f"{result.paper_score:.4f}"
+        screen.say(
+            f"{paper}  [dim]as the authors' code counts: segments of {PAPER_WINDOW} frames at"
+            f" stride {PAPER_STRIDE}, the rest of a video left out, overlaps counted again[/]"
+        )
     rows = [[name, f"{value:.4f}"] for name, value in result.parts.items()]
     screen.table(["part", ">score"], rows)
     screen.say(f"[dim]{result.frames:,} frames of {result.videos} videos, each frame once[/]")

@@ -123,7 +123,7 @@ class SweepTrial(tune.Trainable):
             self._data = data
             self._resident.clear()
         self._note: str | None = None
-        if config.get(ACCUMULATION):
+        if config.get(ACCUMULATION) and self._can_halve:
             self._halve()
         self._trainer = None
         self._trained = False
@@ -152,7 +152,7 @@ class SweepTrial(tune.Trainable):
             raise
         except Exception as error:
             reason = reason_of(error)
-            if kind_of(reason) != OUT_OF_MEMORY or self._config.optimiser.accumulation > 1:
+            if kind_of(reason) != OUT_OF_MEMORY or not self._can_halve:
                 facts = TrialFacts(
                     host=platform.node(), accumulation=self._accumulation, note=self._note
                 )
@@ -164,6 +164,11 @@ class SweepTrial(tune.Trainable):
         self._halve()
         free_memory()
         return self._report()
+
+    @property
+    def _can_halve(self) -> bool:
+        """Whether batches are whole, and batch norm does not need them so."""
+        return self._config.optimiser.accumulation == 1 and self._config.model.head == "relu"
 
     def _halve(self) -> None:
         """Go on from the last checkpoint with half a batch at a time; its gradient is the same."""

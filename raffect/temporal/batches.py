@@ -28,6 +28,8 @@ class Batch:
         frames: Timeline entry of each frame, `(B, W)` int64; arbitrary where padded.
         values: Per task, labels `(B, W, L)` float32.
         known: Per task, which labels may be trained on, `(B, W, L)` bool; never padding.
+        stand_in: It counts for nothing: a worker that has no segment of a batch passes it, as all
+            have to join the all-reduce.
     """
 
     x: Tensor
@@ -36,6 +38,7 @@ class Batch:
     frames: Tensor
     values: dict[Task, Tensor]
     known: dict[Task, Tensor]
+    stand_in: bool = False
 
 
 class DeviceTimelines:

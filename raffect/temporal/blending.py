@@ -76,12 +76,13 @@ def make_blend(timelines: Timelines, config: SegmentConfig, looks_ahead: bool) -
     """The blend of the timelines for a model that looks ahead, as a Transformer does, or not."""
     window = config.window
     if config.blend == "mean":
-        segments = index_segments(timelines, config)
+        own = config.predict_stride or config.stride
+        segments = index_segments(timelines, config.model_copy(update={"stride": own}))
         every, even = np.arange(timelines.frames), np.ones(window)
         first = np.zeros(len(segments), dtype=bool)
         none = np.empty(0, dtype=np.int64)
         return Blend(segments, first, even, even, np.ones(timelines.frames), none, every)
-    stride = blend_stride(window, config.stride)
+    stride = config.predict_stride or blend_stride(window, config.stride)
     rise = np.minimum(1.0, np.arange(1, window + 1) / (1 + min(stride, window - stride)))
     fall = rise[::-1]
     ends = timelines.offsets[:-1] + timelines.seen

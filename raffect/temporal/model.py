@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.parametrizations import weight_norm
 
-from raffect.affwild2.tasks import SPECS, Task
+from raffect.affwild2.tasks import Task
 from raffect.config import LossConfig, ModelConfig, TCNConfig, TemporalConfig
 from raffect.errors import SettingsError
 from raffect.temporal.data import Lineage
+from raffect.temporal.heads import BatchNormHead, make_head
 from raffect.temporal.normalise import Normalise, spread
 
 
@@ -79,6 +80,16 @@ def check_model(config: TemporalConfig) -> None:
             f"  segments.stride = {segments.stride} is larger than segments.window = "
             f"{segments.window}: frames in between would be left out"
         )
+    if (segments.predict_stride or 1) > segments.window:
+        wrong.append(
+            f"  segments.predict_stride = {segments.predict_stride} is larger than "
+            f"segments.window = {segments.window}: frames in between would have no prediction"
+        )
+    if model.head == "batchnorm" and config.optimiser.accumulation > 1:
+        wrong.append(
+            f"  model.head = batchnorm takes statistics of whole batches, and "
+            f"optimiser.accumulation = {config.optimiser.accumulation} passes them in parts"
+        )
     if getattr(config.losses.auxiliary, config.task.value) > 0:
         wrong.append(
             f"  losses.auxiliary.{config.task.value} is the main task's own; its weight is 1"
@@ -86,7 +97,8 @@ def check_model(config: TemporalConfig) -> None:
     if wrong:
         raise SettingsError(
             "These settings do not go together:\n" + "\n".join(wrong),
-            "heads that divide the width, a stride up to the window, other tasks as auxiliary",
+            "heads that divide the width, strides up to the window, whole batches for batch norm,"
+            " other tasks as auxiliary",
             "Correct the `--set` options, the file or the search space.",
         )
 
@@ -151,18 +163,24 @@ class TemporalModel(nn.Module):
         self.transformer = _transformer(model)
         self.positions = model.transformer.positions == "sinusoidal"
         self.heads = nn.ModuleDict(
-            {task.value: _head(model, task) for task in model_tasks(config)}
+            {task.value: make_head(model, task) for task in model_tasks(config)}
         )
 
     def forward(
-        self, x: Tensor, present: Tensor, real: Tensor | None = None, back_only: bool = False
+        self,
+        x: Tensor,
+        present: Tensor,
+        real: Tensor | None = None,
+        back_only: bool = False,
+        stand_in: bool = False,
     ) -> dict[Task, Tensor]:
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
         `x` is `(B, T, D)`, `present` (frames with a crop of their own) and `real` (not padding;
         None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`. `present` may be
         `(B, T, S)`: which sets of features have a row of their own. Told to look back only, the
-        Transformer shows each frame no later one.
+        Transformer shows each frame no later one. Batch norm takes no statistics of a stand-in
+        (batches.py), nor of padding.
         """
         padding = None if real is None else ~real
         absent = ~present if present.dim() == 3 else (~present)[..., None]
@@ -180,7 +198,12 @@ class TemporalModel(nn.Module):
                 x = self.transformer(x, mask=later.triu(1))
             else:
                 x = self.transformer(x, src_key_padding_mask=padding)
-        return {Task(name): head(x).float() for name, head in self.heads.items()}
+        counts = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        counts = (counts if real is None else real) & (not stand_in)
+        return {
+            Task(name): (head(x, counts) if isinstance(head, BatchNormHead) else head(x)).float()
+            for name, head in self.heads.items()
+        }
 
 
 def _transformer(model: ModelConfig) -> nn.TransformerEncoder | None:
@@ -197,15 +220,6 @@ def _transformer(model: ModelConfig) -> nn.TransformerEncoder | None:
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
     return encoder
-
-
-def _head(model: ModelConfig, task: Task) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(model.width, model.head_hidden),
-        nn.ReLU(),
-        nn.Dropout(model.head_dropout),
-        nn.Linear(model.head_hidden, SPECS[task].outputs),
-    )
 
 
 def sinusoids(frames: int, width: int, device: torch.device) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, SUMS
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
+from raffect.temporal.heads import BatchNorm
 from raffect.temporal.inference import predict_resident
 from raffect.temporal.losses import WeightedLosses, task_loss
 from raffect.temporal.model import (
@@ -130,6 +131,9 @@ class Trainer:
             model.normalise.learn(*data.statistics)
         self.model = model.to(self._device)
         self.parameter_count = sum(value.numel() for value in self.model.parameters())
+        for module in self.model.modules():
+            if isinstance(module, BatchNorm):
+                module.reducer = reducer
         self._wrapped = reducer.wrap(self.model)
         self._losses = self._make_losses()
         settings = config.optimiser
@@ -217,7 +221,9 @@ class Trainer:
 
     def _forward(self, batch: Batch) -> dict[Task, Tensor]:
         with autocast(self.config.run, self._device):
-            outputs: dict[Task, Tensor] = self._wrapped(batch.x, batch.present, batch.real)
+            outputs: dict[Task, Tensor] = self._wrapped(
+                batch.x, batch.present, batch.real, stand_in=batch.stand_in
+            )
         return outputs
 
     def _batches(self) -> Iterator[list[Batch]]:
@@ -236,12 +242,12 @@ class Trainer:
     def _micro_batch(self, own: NDArray[np.int64], index: NDArray[np.int64]) -> Batch:
         if len(own):
             return self._resident.train.gather(self._segments.take(own), self._tasks)
-        # The last batch has fewer segments than there are workers, and all have to join the
-        # all-reduce: this one passes a segment of another with all labels masked.
+        # The last batch has fewer segments than there are workers: this one passes a segment of
+        # another with all labels masked.
         batch = self._resident.train.gather(self._segments.take(index[:1]), self._tasks)
         for known in batch.known.values():
             known.zero_()
-        return batch
+        return replace(batch, stand_in=True)
 
     def validate(self) -> Validation:
         """The challenge's score on validation; every annotated valid frame counts once."""
@@ -358,7 +364,8 @@ def is_done(settings: OptimiserConfig, history: Sequence[EpochResult]) -> bool:
 
 def _numbers(config: TemporalConfig) -> TemporalConfig:
     """The settings without those that only decide on memory, or on how epochs are validated."""
-    return override(config, {"optimiser.accumulation": 1, "segments.blend": "crossfade"})
+    others = {"segments.blend": "crossfade", "segments.predict_stride": None}
+    return override(config, {"optimiser.accumulation": 1, **others})
 
 
 def backward(

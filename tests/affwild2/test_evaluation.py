@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from raffect.affwild2.annotations import load_annotations
 from raffect.affwild2.evaluation import bootstrap, evaluate
@@ -258,3 +259,39 @@ def test_a_validation_split_of_real_size_takes_seconds(task):
     began = time.perf_counter()
     evaluate(task, predictions, labels)
     assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_as_paper_counts_whole_segments_and_overlaps_again(task):
+    predictions, labels = make(task, (299, 300, 499, 501, 740, 1101, 40), seed=5)
+    result = evaluate(task, predictions, labels, as_paper=True)
+    kept, true = [], []
+    for video, of in labels.items():
+        start = 0
+        while start + 300 <= len(of.values):
+            for frame in range(start, start + 300):
+                if of.valid[frame]:
+                    kept.append(predictions[video].values[frame])
+                    true.append(of.values[frame])
+            start += 200
+    p, y = np.array(kept), np.array(true, np.float64)
+    if task is Task.VA:
+        ccc = []
+        for a, b in zip(p.T, y.T, strict=True):
+            (var_a, both), (_, var_b) = np.cov(a, b, bias=True)
+            ccc.append(2 * both / (var_a + var_b + (a.mean() - b.mean()) ** 2))
+        expected = np.mean(ccc)
+    elif task is Task.EXPR:
+        expected = f1_score(
+            y[:, 0], p.argmax(axis=1), labels=range(8), average="macro", zero_division=0
+        )
+    else:
+        expected = f1_score(y, p >= 0.5, average="macro", zero_division=0)
+    assert result.paper_score == pytest.approx(expected, abs=1e-12)
+    assert result.score == evaluate(task, predictions, labels).score != result.paper_score
+    assert evaluate(task, predictions, labels).paper_score is None
+
+
+def test_as_paper_has_no_score_of_short_videos():
+    predictions, labels = make(Task.VA, (299, 40))
+    assert evaluate(Task.VA, predictions, labels, as_paper=True).paper_score is None

@@ -62,7 +62,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],
-        {"--annotations", "--split", "--fold", "--as-submitted", "--json"},
+        {"--annotations", "--split", "--fold", "--as-submitted", "--as-paper", "--json"},
     ),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
     "doctor": ([], {"--features", "--json"}),

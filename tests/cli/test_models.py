@@ -67,6 +67,9 @@ def test_two_scores_of_the_same_predictions_are_told(tell: Tell, tmp_path: Path)
     assert raw["score"] < written["score"] - 0.05
     assert written["clipped"] == 0
     assert scored(path, "--quiet")[1] == ""
+    assert scored(path, "--as-paper")[0] == raw
+    words = ("evaluate", "va", path, "--annotations", annotations, "--as-paper")
+    assert "no score as the authors' code counts" in " ".join(tell(*words)[1].split())
 
 
 def test_nothing_is_told_where_only_far_decimals_differ(tell: Tell, tmp_path: Path) -> None:

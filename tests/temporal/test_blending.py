@@ -15,6 +15,7 @@ from raffect.settings import override
 from raffect.temporal.blending import make_blend
 from raffect.temporal.inference import load_bundle, predict, predict_features, predict_split
 from raffect.temporal.model import TemporalModel, activate
+from raffect.temporal.segments import index_segments
 from raffect.temporal.timelines import build_timelines
 from raffect.temporal.train import train
 from raffect.temporal.training import Trainer
@@ -75,6 +76,22 @@ def test_every_frame_has_a_weight_that_its_place_alone_decides(lengths, window, 
 def test_segments_that_hardly_overlap_are_predicted_closer_together():
     blend = make_blend(timelines_of([100]), SegmentConfig(window=20, stride=20), False)
     assert np.diff(blend.segments.start).tolist() == [15] * 6
+
+
+@pytest.mark.parametrize("kind", ["crossfade", "mean"])
+@pytest.mark.parametrize("own", [1, 7, 20])
+def test_prediction_may_have_a_stride_of_its_own(kind, own):
+    config = SegmentConfig(window=20, stride=10, blend=kind, predict_stride=own)
+    blend = make_blend(timelines_of([121]), config, True)
+    assert set(np.diff(blend.segments.start)[:-1]) == {own}
+    timelines = timelines_of([121])
+    assert np.diff(index_segments(timelines, config).start)[0] == 10
+    covered = np.zeros(121)
+    numbers = np.arange(len(blend.segments))
+    segments = zip(blend.segments.start, blend.segments.real, blend.weights(numbers), strict=True)
+    for start, real, weights in segments:
+        covered[start : start + real] += weights[:real]
+    assert (covered > 0).all()
 
 
 def small_model(task, **changes):

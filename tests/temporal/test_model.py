@@ -143,12 +143,21 @@ def test_settings_that_do_not_go_together_are_listed_at_once():
         {
             "model.transformer.heads": 3,
             "segments.stride": 400,
+            "segments.predict_stride": 301,
             "losses.auxiliary.va": 0.5,
+            "model.head": "batchnorm",
+            "optimiser.accumulation": 2,
         },
     )
     with pytest.raises(SettingsError) as caught:
         check_model(config)
-    for name in ("model.transformer.heads = 3", "segments.stride = 400", "losses.auxiliary.va"):
+    for name in (
+        "model.transformer.heads = 3",
+        "segments.stride = 400",
+        "segments.predict_stride = 301",
+        "losses.auxiliary.va",
+        "model.head = batchnorm",
+    ):
         assert name in str(caught.value)
     # Heads do not matter where there is no Transformer.
     check_model(small_config(Task.VA, model__transformer__heads=3, model__transformer__layers=0))

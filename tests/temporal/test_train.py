@@ -29,9 +29,15 @@ def interrupt_after(epochs):
     return on_epoch
 
 
-@pytest.mark.parametrize("task", list(Task))
-def test_predicting_again_gives_the_score_of_the_model(small_store, task, tmp_path):
-    manifest = train(small_store, small_config(task), "clip", "m")
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        *((task, {}) for task in Task),
+        (Task.VA, {"model__head": "batchnorm", "segments__predict_stride": 7}),
+    ],
+)
+def test_predicting_again_gives_the_score_of_the_model(small_store, task, changes, tmp_path):
+    manifest = train(small_store, small_config(task, **changes), "clip", "m")
     bundle = load_bundle(small_store, "models/m")
     path = tmp_path / "predictions.csv"
     write_predictions(path, task, predict_split(small_store, bundle, Split.VALIDATION))

@@ -32,8 +32,12 @@ CASES = {
 }
 
 
-def first_gradients(store: Store, task: Task, reducer, parts: int = 1) -> dict:
-    config = small_config(task, **CASES[task], optimiser__accumulation=parts)
+def first_gradients(store: Store, task: Task, reducer, parts: int, head: str) -> dict:
+    more = {"optimiser__accumulation": parts, "model__head": head}
+    if head == "batchnorm":
+        # See BatchNorm: larger steps along rounding would show in the score.
+        more["optimiser__lr"] = 1e-6
+    config = small_config(task, **CASES[task], **more)
     data = load_task_data(store, "clip", task, tuple(Task))
     trainer = Trainer(config, data, reducer)
     trainer._train_epoch()
@@ -50,33 +54,36 @@ def first_gradients(store: Store, task: Task, reducer, parts: int = 1) -> dict:
     }
 
 
+def cases_of(parts: int) -> list[tuple[Task, int, str]]:
+    return [*((task, parts, "relu") for task in Task), (Task.EXPR, 1, "batchnorm")]
+
+
 def work(rank: int, size: int, folder: str, uri: str, parts: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
     )
-    found = {task: first_gradients(Store(uri), task, GroupReducer(), parts) for task in Task}
+    group = GroupReducer()
+    found = [first_gradients(Store(uri), task, group, *of) for task, *of in cases_of(parts)]
     torch.save(found, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_two_workers_train_as_one(small_store, tmp_path, parts):
-    """Also where each passes its share of a batch in parts."""
+    """Also where each passes its share of a batch in parts, and with batch norm."""
     mp.spawn(work, (2, str(tmp_path), small_store.uri, parts), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
-    for task in Task:
-        alone = first_gradients(small_store, task, LOCAL)
+    for i, (task, _, head) in enumerate(cases_of(parts)):
+        alone = first_gradients(small_store, task, LOCAL, 1, head)
         # Otherwise the case of a worker without segments would not be tested.
         assert alone["remainder"] == 1
         for rank in ranks:
-            assert rank[task]["losses"] == pytest.approx(alone["losses"], abs=1e-5)
-            assert rank[task]["scores"] == pytest.approx(alone["scores"], abs=1e-5)
+            assert rank[i]["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+            assert rank[i]["scores"] == pytest.approx(alone["scores"], abs=1e-5)
             for kind in ("gradients", "weights"):
                 for name, expected in alone[kind].items():
-                    torch.testing.assert_close(
-                        rank[task][kind][name], expected, atol=1e-5, rtol=1e-4
-                    )
+                    torch.testing.assert_close(rank[i][kind][name], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_one_process_reduces_nothing():
