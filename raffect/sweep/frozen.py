@@ -85,7 +85,8 @@ def plan_frozen(store: Store, features: str, wanted: str | None = None) -> Froze
         if encoder.epochs:
             known = {k: v for k, v in manifest.config.items() if k in ExtractConfig.model_fields}
             name = wanted or f"{features}-frozen"
-            return FrozenFeatures(name, encoder, build(ExtractConfig, known))
+            frozen = FrozenFeatures(name, encoder, build(ExtractConfig, known))
+            return FrozenFeatures(name) if _is_made(store, frozen) else frozen
         encoder = f"the encoder of {features!r} was never fine-tuned"
     if wanted is not None:
         raise NotThereError(
@@ -95,6 +96,19 @@ def plan_frozen(store: Store, features: str, wanted: str | None = None) -> Froze
             " out.",
         )
     return encoder
+
+
+def _is_made(store: Store, wanted: FrozenFeatures) -> bool:
+    """Whether the store has just these; anything else of that name is for make_frozen to tell."""
+    assert wanted.encoder is not None
+    if not has_manifest(store, features_folder(wanted.name)):
+        return False
+    config = read_manifest(store, features_folder(wanted.name)).config
+    encoder = _encoder(store, wanted.name)
+    if isinstance(encoder, str) or config != {"encoder": wanted.name, **wanted.extract.identity()}:
+        return False
+    tower = (wanted.encoder.encoder, wanted.encoder.head, wanted.encoder.run.seed)
+    return not encoder.epochs and (encoder.encoder, encoder.head, encoder.run.seed) == tower
 
 
 def _encoder(store: Store, features: str) -> FinetuneConfig | str:
