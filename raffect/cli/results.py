@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raffect.cli.ablate import show_ablation
 from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
@@ -50,6 +51,10 @@ def trials(
         show_comparison(screen, views, compare(views, sources))
     else:
         show_leaderboard(screen, views[0])
+        if views[0].kind == "ablation":
+            from raffect.sweep.ablation_table import tabulate
+
+            show_ablation(screen, views[0], tabulate(target, views[0]))
 
 
 def report(

@@ -126,7 +126,9 @@ def test_the_table_of_a_store_with_crops(
     (sweep,) = json.loads(capsys.readouterr().out)
     assert (sweep["name"], sweep["kind"]) == ("expr-ablation", "ablation")
     assert run(["trials", "expr-ablation", *where]) == 0
-    assert "An ablation: its trials are not a search" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "An ablation: its trials are not a search" in shown
+    assert "Mean and standard deviation over 2 seeds" in shown
     predict = ["predict", "expr-ablation:1", "--split", "validation"]
     assert run([*predict, "--out", str(tmp_path / "p.csv"), *where]) == 0
     page = tmp_path / "report.html"
