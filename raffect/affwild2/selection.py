@@ -195,4 +195,4 @@ def expected_of_best(scores: Floats, noise: Floats, seed: int = 0) -> float:
     errors = np.concatenate([half, -half]) @ noise
     winners = (apart * np.sqrt(share) + errors).argmax(axis=1)
     optimism = np.take_along_axis(errors, winners[:, None], axis=1).mean()
-    return float((shrunk + scores[best] - optimism) / 2)
+    return float(min(scores[best], (shrunk + scores[best] - optimism) / 2))

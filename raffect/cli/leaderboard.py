@@ -19,8 +19,6 @@ SETTINGS_SHOWN = (
 )  # fmt: skip
 """What a sweep is about; the rest is in `trials --json` and in the report."""
 _NAMES = {"model.tcn.depth": "TCN depth"}
-_MOST_SETTINGS = 7
-"""Columns of settings and objectives that fit beside the others."""
 _UNITS = {"latency": "ms", "parameters": "weights"}
 
 
@@ -28,29 +26,55 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     """Print the best trials of a sweep, and what the scores are to be compared with."""
     from raffect.affwild2.tasks import SPECS
 
-    keys = _shown_settings(view.rows)[: _MOST_SETTINGS - len(view.objectives)]
+    keys, shown = _shown_settings(view.rows), view.rows[:most]
+    judged = any(row.number in view.evidence.trials for row in shown)
+    raw = any(row.raw != row.score for row in shown)
     rows = [
         [
             str(row.number),
-            score_text(row.score) + ("*" if row.pareto else "=" if row.tied else ""),
+            _score(view, row),
+            *([score_text(row.raw)] if raw else []),
             *(_objective(row, name) for name in view.objectives[1:]),
+            *(_judgement(view, row) if judged else []),
             f"{row.best_epoch or '–'}/{row.epochs}",
             escape(_state(row)),
-            duration(row.seconds),
             *(short_value(row.params[key]) if key in row.params else "–" for key in keys),
+            duration(row.seconds),
         ]
-        for row in view.rows[:most]
+        for row in shown
     ]
     extra = [f">{_UNITS[name]}" for name in view.objectives[1:]]
     names = [">" + setting_name(key) for key in keys]
-    columns = [">trial", ">score", *extra, ">epoch", "state", ">time", *names]
+    sure = [">95 % interval", ">against recipe"] if judged else []
+    before = [">raw"] if raw else []
+    first = [">trial", ">score", *before, *extra, *sure, ">epoch", "state"]
     screen.say(
         f"[bold]{view.task.value.upper()}[/] sweep {view.name!r}: {SPECS[view.task].score_name},"
         " best epoch on validation"
     )
-    screen.table(columns, rows)
+    left = screen.table([*first, *names, ">time"], rows, spare=1 + len(names))
+    if left:
+        screen.say(f"[dim]Left out for want of width: {', '.join(left)}.[/]")
     for line in _notes(view, len(view.rows) - most):
         screen.say(f"[dim]{line}[/]")
+
+
+def _score(view: SweepView, row: TrialRow) -> str:
+    marks = ("*" if row.pareto else "=" if row.tied else "") + "<" * view.is_below_floor(row)
+    return score_text(row.score) + marks
+
+
+def _judgement(view: SweepView, row: TrialRow) -> list[str]:
+    """The score's interval, and its difference to the recipe's with that of its own."""
+    known = view.evidence.trials.get(row.number)
+    if known is None:
+        return ["–", "–"]
+    low, high = known.interval
+    versus = known.versus_recipe
+    if versus is None:
+        return [f"{low:.3f}–{high:.3f}", "–"]
+    less, more = versus.interval
+    return [f"{low:.3f}–{high:.3f}", f"{versus.difference:+.3f} ({less:+.3f}, {more:+.3f})"]
 
 
 def _state(row: TrialRow) -> str:
@@ -72,12 +96,15 @@ def _notes(view: SweepView, left: int) -> list[str]:
     from raffect.sweep.failures import summarise
 
     more = f"{left} more trials. " if left > 0 else ""
-    lines = [
+    lines = [f"[/][bold]{line}[/][dim]"] if (line := view.expectation) else []
+    lines += [
         f"{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base configuration."
     ]
     if floor := view.linear_floor:
         window = f"ridge on means of the features over {2 * floor['half_width'] + 1} frames"
-        lines.append(f"Linear floor: {floor['score']:.4f} ({window}).")
+        below = sum(map(view.is_below_floor, view.rows))
+        marked = f" < marks scores below it: {below}." if below else ""
+        lines.append(f"Linear floor: {floor['score']:.4f} ({window}).{marked}")
     lines += [escape(view.against_recipe)] if view.recipe else []
     lines += map(escape, view.cautions)
     reasons = summarise(row.reason for row in view.rows if row.reason)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
@@ -21,11 +22,15 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from raffect.store import Manifest
 
 WIDTH = 100
+_GAP = 2
+"""Blanks between the columns of a table."""
+_LONG_WORD = 12
 
 
 class Screen:
@@ -69,20 +74,40 @@ class Screen:
         """Print JSON on standard output, also when quiet."""
         sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
-    def table(self, columns: list[str], rows: list[list[str]]) -> None:
-        """Print a table; columns whose name starts with `>` are aligned to the right."""
+    def table(self, columns: list[str], rows: list[list[str]], spare: int = 0) -> list[str]:
+        """Print a table; columns whose name starts with `>` are numbers, aligned to the right.
+
+        Numbers are never cut: of the last `spare` columns those that don't fit are left out, and
+        their names returned.
+        """
+        titles = [name.lstrip(">") for name in columns]
+        least, whole = [], []
+        for at, title in enumerate(titles):
+            cells = [Text.from_markup(row[at]).plain for row in rows]
+            # Heads and text wrap between words, long words anywhere; a number is whole.
+            words = [word[:_LONG_WORD] for cell in cells for word in cell.split()]
+            kept = cells if columns[at].startswith(">") else words
+            least.append(max(map(len, [*title.split(), *kept]), default=0))
+            whole.append(max(map(len, [title, *cells])))
+        room = self.console.width + _GAP
+        shown = len(columns)
+        while shown > len(columns) - spare and sum(least[:shown]) + _GAP * shown > room:
+            shown -= 1
+        tight = sum(whole[:shown]) + _GAP * shown > room
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in columns:
-            title = column.lstrip(">")
+        for column, title, width in zip(columns[:shown], titles, least, strict=False):
+            numeric = column.startswith(">")
             table.add_column(
-                title,
-                justify="right" if column.startswith(">") else "left",
+                fill(title, width) if numeric and tight else title,
+                justify="right" if numeric else "left",
                 overflow="fold",
-                min_width=max(map(len, title.split()), default=0),
+                min_width=width,
+                no_wrap=numeric,
             )
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*row[:shown])
         self.console.print(table)
+        return titles[shown:]
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stagebar]:

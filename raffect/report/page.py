@@ -142,9 +142,12 @@ def _lede(sweeps: Sequence[ReportData]) -> str:
 
 
 def make_environment(folder: Path, **filters: Callable[..., object]) -> Environment:
-    """Jinja with a folder's templates: every value is escaped, a missing one is an error."""
+    """Jinja with a folder's templates, and the report's where it has none of that name.
+
+    Every value is escaped, a missing one is an error.
+    """
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([folder, _HERE]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

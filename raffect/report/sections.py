@@ -179,6 +179,21 @@ class SweepSections:
         return limited or "latency" in self.data.view.objectives
 
     @property
+    def has_raw(self) -> bool:
+        """Whether post-processing makes a difference between a score and the raw one."""
+        return any(trial.raw != trial.score for trial in self.data.trials)
+
+    @property
+    def expectation_note(self) -> str:
+        """What the expected score is."""
+        return (
+            "The expected score is corrected for the choice among the trials: what the best one "
+            "would score on average on as many new videos that chose nothing, given how far the "
+            "trials differ and how much of that the few videos explain. The choice of its epoch "
+            "is not corrected."
+        )
+
+    @property
     def interval(self) -> str:
         """The best score's interval; empty if unknown."""
         if self.data.validation is None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from raffect.report.ablation import ablation_table
 from raffect.report.data import Grid, ReportData
 from raffect.report.tables import Cell, Table, rounded, table
+from raffect.sweep.evidence import TrialEvidence
 from raffect.sweep.records import TrialRow
 from raffect.text import short_value
 
@@ -126,6 +127,7 @@ def _summary(data: ReportData) -> Table:
         ("epoch", best.best_epoch if best else None),
         ("baseline", data.baseline),
         ("linear_floor", data.view.linear_floor["score"] if data.view.linear_floor else None),
+        ("expected", data.view.evidence.expected),
         ("interval_low", low),
         ("interval_high", high),
         ("interval_videos", validation.videos if validation else None),
@@ -143,6 +145,8 @@ def _trials(data: ReportData) -> Table:
             "trial": trial.number,
             "state": trial.state,
             "score": trial.score,
+            "raw": trial.raw,
+            **_judged(data.view.evidence.trials.get(trial.number)),
             "best_so_far": data.best_so_far.get(trial.number),
             "best_epoch": trial.best_epoch,
             "epochs": trial.epochs,
@@ -165,6 +169,18 @@ def _trials(data: ReportData) -> Table:
         for trial in data.trials
     ]
     return table("trials", list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+
+
+def _judged(known: TrialEvidence | None) -> dict[str, Cell]:
+    versus = known.versus_recipe if known else None
+    return {
+        "interval_low": known.interval[0] if known else None,
+        "interval_high": known.interval[1] if known else None,
+        "versus_recipe": versus.difference if versus else None,
+        "versus_recipe_low": versus.interval[0] if versus else None,
+        "versus_recipe_high": versus.interval[1] if versus else None,
+        "probability_best": known.probability_best if known else None,
+    }
 
 
 def _parameter(params: Mapping[str, object], name: str) -> Cell:

@@ -10,6 +10,7 @@ from functools import cached_property
 from statistics import stdev
 from typing import Any, Literal, TypedDict
 
+from raffect.affwild2.evaluation import RESAMPLES
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, read_manifest, sweep_folder
@@ -214,6 +215,29 @@ class SweepView:
             "Scores are after post-processing, which was fitted on one half of the validation"
             f" videos and scored on the other; before it the best trial has {best.raw:.4f}."
         ]
+
+    @property
+    def expectation(self) -> str:
+        """What its best score is worth, in a sentence, or why that is not known."""
+        best, evidence = self.best, self.evidence
+        if best is None or best.score is None:
+            return ""
+        if evidence.missing:
+            return f"No intervals: {evidence.missing}."
+        known = evidence.trials[best.number]
+        expected = evidence.expected
+        note = "" if expected is None else f" ({expected:.4f} expected on new videos)"
+        return (
+            f"Best: {best.score:.4f}{note}; trial {best.number} is the best in "
+            f"{known.probability_best:.0%} of {RESAMPLES:,} resamples of the {evidence.videos} "
+            "validation videos."
+        )
+
+    def is_below_floor(self, row: TrialRow) -> bool:
+        """Whether a trial that ended is worse than ridge regression on the same features."""
+        floor = self.linear_floor
+        ended = row.model is not None and row.score is not None
+        return floor is not None and ended and (row.score or 0.0) < floor["score"]
 
     @property
     def top(self) -> tuple[float, ...]:

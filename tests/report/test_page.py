@@ -28,9 +28,11 @@ from raffect.report.page import (
     write_overview,
     write_report,
 )
+from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Store
 from tests.report.filling import filled
 from tests.report.views import made_up, made_up_validation, row, view
+from tests.sweep.test_evidence import leave
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINEAGE = (Ancestor("dataset", "a" * 64, "2026-11-20T10:00:00+00:00", "same"),)
@@ -385,3 +387,29 @@ def test_the_way_gained():
     assert best.score is not None
     assert data.gained == pytest.approx((best.score - 0.1) / 0.4)
     assert replace(data, reachable=0.1).gained is None
+
+
+def test_how_sure_the_scores_are_is_on_the_page_and_in_the_tables(store: Store) -> None:
+    rows, _ = leave(store)
+    floor = {"score": 0.6, "parts": {}, "half_width": 15}
+    data = assemble(view(rows, store=store, linear_floor=floor), "store")
+    evidence = data.view.evidence
+    page = sweep_page(data, NOW)
+    assert evidence.expected is not None
+    assert f"<strong>{evidence.expected:.4f}</strong> expected on new videos" in page
+    known = evidence.trials[1]
+    low, high = known.interval
+    assert f"{low:.3f}–{high:.3f}" in page
+    assert known.versus_recipe is not None
+    assert f"{known.versus_recipe.difference:+.3f}" in page
+    assert page.count("below the floor") == sum((row.score or 0) < 0.6 for row in rows)
+    tables = tables_of(data)
+    summary = dict(tables["summary"].rows)
+    assert summary["expected"] == evidence.expected
+    columns = tables["trials"].by_column()
+    assert columns["interval_low"] == [evidence.trials[n].interval[0] for n in range(5)]
+    assert columns["versus_recipe"][-1] is None
+    assert columns["probability_best"] == [evidence.trials[n].probability_best for n in range(5)]
+    without = sweep_page(assemble(view(rows), "store"), NOW)
+    assert "expected on new videos" not in without
+    assert "Best in" not in without
