@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GUIDES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "cluster/README.md"]
+GUIDES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/paper.md",
+    "cluster/README.md",
+]
 PLACES = [ROOT, ROOT / "raffect"]
 
 
