@@ -98,6 +98,29 @@ def test_each_set_shows_its_own_nearest_earlier_row(small_store: Store, audio: l
     assert len(data.features) == len(frames[0] | frames[1])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_gaps_of_any_kind_are_filled_per_set(small_store: Store, seed: int):
+    """Three sets with random frames, some with none of a video, against a loop over frames."""
+    rng = np.random.default_rng(seed)
+    dataset = read_manifest(small_store, DATASET).digest()
+    sets = []
+    for i, share in enumerate((0.9, 0.4, 0.1)):
+        videos = {}
+        for video in small_videos():
+            length = len(video.labels[Task.VA].valid)
+            frames = np.flatnonzero(rng.random(length) < share).astype(np.int32) + 1
+            values = rng.integers(1, 100, (len(frames), 2)).astype(np.float32)
+            videos[video.name] = replace(video, frames=frames, features=values)
+        write_features(small_store, list(videos.values()), f"set{i}", dataset)
+        sets.append(videos)
+    data = load_task_data(small_store, ["set0", "set1", "set2"], Task.VA)
+    for i, name in enumerate(data.train.videos):
+        x, present = gathered(data, i)
+        parts = [by_hand(videos[name], len(x)) for videos in sets]
+        np.testing.assert_array_equal(x, np.concatenate([values for values, _ in parts], axis=1))
+        np.testing.assert_array_equal(present, np.stack([own for _, own in parts], axis=1))
+
+
 def test_a_video_that_a_set_does_not_have_shows_zeros(small_store: Store, audio: list[Video]):
     rows = read_features(small_store, BOTH, ["validation-1"])
     assert rows.own is not None
