@@ -176,9 +176,10 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
     ]
     screen.table(["", "score", ">to full", "95 % interval", ">weights"], cells)
     seeds = len(rows[0].seeds) if rows else 0
+    over = f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed each"
     screen.say(
-        f"[dim]Mean and standard deviation over {seeds} seed{'s' * (seeds != 1)}; the interval is"
-        " of the paired difference, over resamples of the validation videos.[/]"
+        f"[dim]{over}; the interval is of the paired difference, over resamples of the validation"
+        " videos.[/]"
     )
     for row in rows:
         if row.reason:

@@ -97,7 +97,7 @@ def test_the_table_of_a_store_with_crops(
     said = capsys.readouterr().out
     assert "encoders/clip-frozen is not tuned" in said
     assert "without Transformer: left out, as with this base it is the same as full." in said
-    assert "Mean and standard deviation over 2 seeds" in said
+    assert "Mean ± standard deviation over 2 seeds" in said
     assert all(len(line) <= 80 for line in said.splitlines() if "without TCN  " in line)
 
     # The frozen features are of the same settings; only the encoder differs.
@@ -128,7 +128,7 @@ def test_the_table_of_a_store_with_crops(
     assert run(["trials", "expr-ablation", *where]) == 0
     shown = capsys.readouterr().out
     assert "An ablation: its trials are not a search" in shown
-    assert "Mean and standard deviation over 2 seeds" in shown
+    assert "Mean ± standard deviation over 2 seeds" in shown
     predict = ["predict", "expr-ablation:1", "--split", "validation"]
     assert run([*predict, "--out", str(tmp_path / "p.csv"), *where]) == 0
     page = tmp_path / "report.html"
