@@ -157,7 +157,7 @@ def ablation_name(task: str) -> str:
 def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> None:
     """Print the table of an ablation."""
     from raffect.affwild2.tasks import SPECS
-    from raffect.sweep.ablation import short_name
+    from raffect.sweep.ablation import is_tried_again, short_name
     from raffect.text import count_text
 
     screen.say(
@@ -183,7 +183,8 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
     )
     for row in rows:
         if row.reason:
-            screen.path(f"{row.name}: {len(row.known)} of {seeds} seeds; {row.reason}")
+            again = " Give the command again: it is tried again." * is_tried_again(row.reason)
+            screen.path(f"{row.name}: {len(row.known)} of {seeds} seeds; {row.reason}{again}")
 
 
 def _mean(row: AblationRow) -> str:

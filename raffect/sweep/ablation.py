@@ -12,6 +12,7 @@ from raffect.errors import SettingsError
 from raffect.settings import flatten, hash_json, override, parse_assignments
 from raffect.store.features import FeatureNames, feature_names, plain_names
 from raffect.sweep.attributes import RECIPE, VARIANT
+from raffect.sweep.failures import BAD_CONFIG, NAN, kind_of
 from raffect.sweep.records import TrialRow
 from raffect.sweep.space import Space
 
@@ -31,6 +32,8 @@ _OFF: Mapping[str, Mapping[str, Any]] = {
     "losses.valence_share": {"losses.valence_share": 0.5},
 }
 """What is left out otherwise than by `none` or 0; a share of 0 is a loss of arousal alone."""
+_ITS_OWN = (NAN, BAD_CONFIG)
+"""Failures that a variant's settings bring about each time."""
 _FIXED = ("task", "run", "fold")
 """Settings of what is compared and where, which all variants have in common."""
 
@@ -225,25 +228,34 @@ def missing_trials(
     """Attributes of the trials that a sweep of these `rows` lacks, in the order of their running.
 
     Its table has as many seeds of each variant as were ever asked for, and each variant that was
-    ever asked for. One seed of all variants comes before the next seed.
+    ever asked for. One seed of all variants comes before the next seed. A trial that failed for
+    another reason than its own settings is tried again.
     """
     known: dict[str, Variant] = {}
-    there = set()
+    there: set[tuple[str, int]] = set()
+    seeds_of: set[int] = set()
     for row in sorted(rows, key=lambda row: row.number):
         variant, seed = Variant.of(row)
         known.setdefault(variant.key, variant)
-        there.add((variant.key, seed))
+        seeds_of.add(seed)
+        if row.state != "FAIL" or not is_tried_again(row.reason):
+            there.add((variant.key, seed))
     for variant in variants:
         known.setdefault(variant.key, variant)
     first = base.run.seed
-    asked = SEEDS if seeds is None and not there else seeds or 0
-    count = max([asked, *(seed - first + 1 for _, seed in there)])
+    asked = SEEDS if seeds is None and not seeds_of else seeds or 0
+    count = max([asked, *(seed - first + 1 for seed in seeds_of)])
     return [
         variant.attributes(base, seed)
         for seed in range(first, first + count)
         for variant in known.values()
         if (variant.key, seed) not in there
     ]
+
+
+def is_tried_again(reason: str | None) -> bool:
+    """Whether a trial that failed for this reason may succeed when the command is given again."""
+    return kind_of(reason or "") not in _ITS_OWN
 
 
 def by_variant(rows: Iterable[TrialRow]) -> Iterator[tuple[Variant, dict[int, TrialRow]]]:

@@ -176,6 +176,13 @@ def test_more_seeds_or_variants_add_only_what_is_missing():
     window = leave_out(BASE, "segments.window=100")
     more = missing_trials(rows, BASE, [full, tcn, window])
     assert pairs(more) == [("segments.window=100", 0), ("segments.window=100", 1)]
+    # What failed for a reason of its own stays so; another failure is made up for.
+    failed = [
+        replace(row, state="FAIL", reason=reason)
+        for row, reason in zip(rows[:2], ("nan: the loss", "lost-actor: gone"), strict=True)
+    ]
+    again = missing_trials([*failed, *rows[2:]], BASE, [full, tcn])
+    assert pairs(again) == [("without TCN", 0)]
     # The same under another name is the same.
     assert missing_trials(rows, BASE, [replace(tcn, name="x")]) == []
 
