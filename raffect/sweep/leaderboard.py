@@ -19,6 +19,7 @@ from raffect.store.manifest import has_manifest
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, read_evidence
 from raffect.sweep.mixture import mixture
+from raffect.sweep.paired import Paired
 from raffect.sweep.plan import read_plan
 from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
@@ -46,7 +47,7 @@ class LinearFloor(Baseline):
 
 
 class DifferenceJson(TypedDict):
-    """A score less the recipe's, with its interval."""
+    """A score less another one, with its interval."""
 
     difference: float
     interval: Sequence[float]
@@ -57,6 +58,7 @@ class JudgedTrialJson(TrialJson):
 
     interval: Sequence[float] | None
     versus_recipe: DifferenceJson | None
+    versus_best: DifferenceJson | None
     probability_best: float | None
 
 
@@ -136,13 +138,17 @@ class SweepView:
 
     def _judged(self, row: TrialRow) -> JudgedTrialJson:
         known = self.evidence.trials.get(row.number)
-        versus = known.versus_recipe if known else None
+
+        def written(of: Paired | None) -> DifferenceJson | None:
+            if of is None:
+                return None
+            return {"difference": of.difference, "interval": list(of.interval)}
+
         return {
             **row.to_json(),
             "interval": list(known.interval) if known else None,
-            "versus_recipe": {"difference": versus.difference, "interval": list(versus.interval)}
-            if versus
-            else None,
+            "versus_recipe": written(known.versus_recipe if known else None),
+            "versus_best": written(known.versus_best if known else None),
             "probability_best": known.probability_best if known else None,
         }
 
@@ -227,10 +233,17 @@ class SweepView:
         known = evidence.trials[best.number]
         expected = evidence.expected
         note = "" if expected is None else f" ({expected:.4f} expected on new videos)"
+        others = (evidence.trials[n].versus_best for n in sorted(evidence.trials))
+        alike = sum(of is not None and not of.is_clear for of in others)
+        more = (
+            f"{alike} of the others can't be told from it"
+            if alike
+            else "all others are clearly worse"
+        )
         return (
             f"Best: {best.score:.4f}{note}; trial {best.number} is the best in "
             f"{known.probability_best:.0%} of {RESAMPLES:,} resamples of the {evidence.videos} "
-            "validation videos."
+            f"validation videos; {more}."
         )
 
     def is_below_floor(self, row: TrialRow) -> bool:

@@ -70,7 +70,7 @@ def test_the_best_score_and_what_is_expected_of_it(
     best, expected = judged.rows[0], judged.evidence.expected
     share = judged.evidence.trials[0].probability_best
     assert f"Best: {best.score:.4f} ({expected:.4f} expected on new videos); trial 0" in said
-    assert f"{share:.0%} of 1,000 resamples of the 12 validation videos." in said
+    assert f"{share:.0%} of 1,000 resamples of the 12 validation videos;" in said
     below = sum((row.score or 0) < 0.6 for row in judged.rows)
     assert below
     assert f"< marks scores below it: {below}." in said

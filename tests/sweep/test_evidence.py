@@ -100,6 +100,10 @@ def test_rows_and_sweeps_as_json(store: Store) -> None:
     assert first["probability_best"] == known.probability_best
     assert (first["raw"], second["raw"]) == (first["score"], 0.4)
     assert recipe["versus_recipe"] is None
+    assert first["versus_best"] is None
+    assert second["versus_best"] is not None
+    assert second["versus_best"]["difference"] == pytest.approx(rows[1].score - rows[0].score)
+    assert "1 of the others can't be told from it" in made.expectation
     assert made.to_json()["expected"] == made.evidence.expected
 
 
