@@ -17,8 +17,8 @@ PUBLISHED: Mapping[str, Mapping[Task, float]] = {
     "without TCN": {Task.VA: 0.5675, Task.EXPR: 0.4372, Task.AU: 0.5519},
     "without Transformer": {Task.VA: 0.5734, Task.EXPR: 0.4428, Task.AU: 0.5612},
 }
-"""Validation scores of Zhou et al., "Emotion Recognition with CLIP and Sequential Learning": one
-seed, and overlapping frames counted more than once."""
+"""Validation scores of Zhou et al., "Emotion Recognition with CLIP and Sequential Learning", by
+their own counting (see docs/paper.md)."""
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
