@@ -112,6 +112,7 @@ def _with_best(view: SweepView, where: str) -> list[Command]:
     number = view.best.number
     trial = shlex.quote(f"{view.name}:{number}")
     predictions = shlex.quote(f"{view.name}-{number}-validation.csv")
+    fold = f" --fold {view.config['fold']}" if view.config.get("fold") else ""
     return [
         Command(
             f"Predict the validation videos with trial {number}, the best",
@@ -120,7 +121,7 @@ def _with_best(view: SweepView, where: str) -> list[Command]:
         Command(
             f"Score that file against the annotation tree (put its folder for {ANNOTATIONS}); "
             "it gives the score above",
-            f"raffect evaluate {view.task.value} {predictions} --annotations {ANNOTATIONS}",
+            f"raffect evaluate {view.task.value} {predictions} --annotations {ANNOTATIONS}{fold}",
         ),
         Command(
             "Train it again under further seeds, to see how far its score is luck",

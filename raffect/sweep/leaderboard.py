@@ -210,8 +210,14 @@ class SweepView:
     @property
     def cautions(self) -> list[str]:
         """What readers of its scores have to know of how they were computed, in sentences."""
-        seen = describe_seen(self.seen, self.config.get("fold"))
-        return seen + self._describe_postprocess() + mixture(self.rows)
+        fold = self.config.get("fold")
+        held = [f"Validation is fold {fold}; all other videos are trained on."] if fold else []
+        return (
+            held
+            + describe_seen(self.seen, fold)
+            + self._describe_postprocess()
+            + mixture(self.rows)
+        )
 
     def _describe_postprocess(self) -> list[str]:
         best = self.best

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raffect.affwild2.predictions import VideoPredictions
-from raffect.affwild2.scores import score
+from raffect.affwild2.sums import score_sums, video_sums
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import Device, TemporalConfig
 from raffect.settings import build
@@ -36,8 +36,8 @@ Counts = tuple[int, ...]
 Raw = Mapping[str, tuple[NDArray[np.float32], int]]
 """By video a model's own predictions `(frames, outputs)`, and the frame of its last crop."""
 METHODS = ("greedy", "mean")
-ROUNDS = 50
-"""Of greedy selection: weights are multiples of a fiftieth at the finest."""
+ROUNDS = 25
+"""Of greedy selection: weights are multiples of a 25th at the finest."""
 
 
 class MemberWeights(OfGroups[Counts]):
@@ -205,15 +205,18 @@ def select(task: Task, predictions: Sequence[NDArray[Any]], labels: NDArray[Any]
         predictions: Of each member, `(frames, outputs)`.
         labels: `(frames, label_width)`, all valid.
     """
-    once: Counts = (1,) * len(predictions)
-    kept, best = once, score(task, mean_of(predictions, once), labels).value
+
+    def score(values: NDArray[np.float32]) -> float:
+        return float(
+            score_sums(task, np.ones((1, 1), int), video_sums(task, values, labels)[None])[0]
+        )
+
+    kept: Counts = (1,) * len(predictions)
+    best = score(mean_of(predictions, kept))
     total = np.zeros(predictions[0].shape)
     counts = [0] * len(predictions)
     for size in range(1, ROUNDS + 1):
-        scores = [
-            score(task, ((total + own) / size).astype(np.float32), labels).value
-            for own in predictions
-        ]
+        scores = [score(((total + own) / size).astype(np.float32)) for own in predictions]
         chosen = int(np.argmax(scores))
         counts[chosen] += 1
         total += predictions[chosen]

@@ -63,6 +63,15 @@ def test_those_of_an_ablation_extend_its_table():
     ]
 
 
+def test_those_of_a_fold_name_it():
+    config = override(recipe(Task.VA), {"fold": "1/5"}).canonical()
+    data = assemble(replace(view([row(5, scores=[0.6])]), config=config), "store")
+    found = {words[1]: words for words in (shlex.split(c.text) for c in data.commands)}
+    assert found["evaluate"][-2:] == ["--fold", "1/5"]
+    assert 'fold="1/5"' in found["tune"]
+    assert data.view.cautions == ["Validation is fold 1/5; all other videos are trained on."]
+
+
 def test_without_a_score_there_is_nothing_to_predict_with():
     data = assemble(view([row(0, "FAIL")]), "store")
     assert [command.text.split()[1] for command in data.commands] == ["tune", "trials", "report"]

@@ -165,7 +165,7 @@ def test_the_reported_score_is_cross_fitted_and_that_of_predict(models: Store) -
         np.testing.assert_allclose(values, mixed, rtol=1e-6, atol=1e-7)
 
 
-def plain_greedy(members: list[np.ndarray], true: np.ndarray, rounds: int = 50) -> list[int]:
+def plain_greedy(members: list[np.ndarray], true: np.ndarray, rounds: int = 25) -> list[int]:
     """The members' counts, written anew: lists of members, and CCC by its formula."""
 
     def ccc(values: np.ndarray) -> float:
