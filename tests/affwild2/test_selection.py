@@ -171,3 +171,44 @@ def test_the_expected_score_is_right_where_the_plain_best_is_not(task, videos):
     apart = measure(task, videos, trials=30, spread=0.3, replications=30)
     assert abs(apart.bias["half"]) < 0.007
     assert apart.squared["half"] < 1.1 * apart.squared["plain"]
+
+
+def test_the_expected_score_by_loops():
+    """An oracle without vectors, on the jackknife of sums scored one by one."""
+    sums = simulate(Task.EXPR, np.random.default_rng(3), 8, np.linspace(-0.1, 0.1, 4))
+    models, videos = sums.shape[:2]
+    ones = np.ones((1, videos), dtype=int)
+    scores = [score_sums(Task.EXPR, ones, sums[k])[0] for k in range(models)]
+    without = np.array(
+        [
+            [
+                score_sums(Task.EXPR, ones[:, 1:], np.delete(sums[k], v, axis=0))[0]
+                for k in range(models)
+            ]
+            for v in range(videos)
+        ]
+    )
+    mean = sum(scores) / models
+    parts = [[0.0] * models for _ in range(videos)]
+    for v in range(videos):
+        for k in range(models):
+            own = without[v, k] - without[:, k].mean()
+            common = without[v].mean() - without.mean()
+            parts[v][k] = (own - common) * ((videos - 1) / videos) ** 0.5
+    error = [sum(parts[v][k] ** 2 for v in range(videos)) for k in range(models)]
+    true = max(0.0, (sum((s - mean) ** 2 for s in scores) - sum(error)) / (models - 1))
+    best = max(range(models), key=lambda k: scores[k])
+    share = [true / (true + e) for e in error]
+    shrunk = mean + (scores[best] - mean) * share[best]
+    half = np.random.default_rng(0).standard_normal((256, videos))
+    optimism = []
+    for draw in [*half, *-half]:
+        errors = [sum(draw[v] * parts[v][k] for v in range(videos)) for k in range(models)]
+        replayed = [(scores[k] - mean) * share[k] ** 0.5 + errors[k] for k in range(models)]
+        optimism.append(errors[max(range(models), key=lambda k: replayed[k])])
+    expected = (shrunk + scores[best] - sum(optimism) / len(optimism)) / 2
+    everyone = np.ones(models, dtype=bool)
+    found = judge(Task.EXPR, sums, everyone, everyone)
+    assert found is not None
+    assert true > 0
+    assert found.expected == pytest.approx(min(expected, scores[best]), abs=1e-12)

@@ -13,7 +13,12 @@ import pytest
 from raffect.affwild2.tasks import Task
 from raffect.store import Stage, Store
 from raffect.sweep.leaderboard import load_sweep
+from raffect.web.app import _render
+from raffect.web.live import LiveSweep
+from raffect.web.view import SweepPage
 from tests.jobs.studies import Sweep
+from tests.report.views import view
+from tests.sweep.test_evidence import leave
 from tests.web.pages import Page, page
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -76,6 +81,9 @@ def test_a_sweep_s_leaderboard_curve_and_failures_are_shown(shown: Page, swept: 
     view = load_sweep(swept, "va")
     assert [row["number"] for row in api["leaderboard"]] == [row.number for row in view.rows]
     assert api["leaderboard"][0]["score"] == 0.4123
+    # Its trials kept no sums.
+    assert (api["expected"], api["leaderboard"][0]["interval"]) == (None, None)
+    assert "No intervals: the best trial kept no sums per video" in answer.text
 
 
 def test_nothing_that_was_not_changed_is_sent_again(shown: Page) -> None:
@@ -200,3 +208,18 @@ def test_who_listens_for_everybody_is_warned_and_it_ends_quietly(swept: Store) -
         assert shown.ask("/api/sweeps", Host="head.example:8266").status == 200
         said, complaints = shown.interrupt()
         assert (shown.process.returncode, said, complaints) == (0, "", "")
+
+
+def test_how_sure_the_scores_are_is_shown(store: Store) -> None:
+    rows, _ = leave(store)
+    made = view(rows, store=store, linear_floor={"score": 0.6, "parts": {}, "half_width": 15})
+    live = LiveSweep("s", made, "finished")
+    sweep = SweepPage(live, made, "store")
+    text = _render("sweep.html", title="s", live=live, sweep=sweep, store="store", whole=True)
+    evidence = made.evidence
+    assert f"<strong>{evidence.expected:.4f}</strong> expected on new videos" in text
+    for number, known in evidence.trials.items():
+        low, high = known.interval
+        assert f"{low:.3f}–{high:.3f}" in text, number
+    assert escape(made.expectation) in text
+    assert text.count("below the floor") == sum((row.score or 0) < 0.6 for row in rows)
