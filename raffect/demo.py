@@ -59,10 +59,14 @@ SMALL_EPOCHS = {Task.VA: 10, Task.EXPR: 8, Task.AU: 20}
 
 
 class TaskScores(TypedDict):
-    """Scores of one task: the trivial baseline, the best trial, the best possible predictions."""
+    """Scores of one task: the trivial baseline, the best trial, the best possible predictions.
+
+    What the best trial is expected to score on new videos is None where it can't be said.
+    """
 
     baseline: float
     best: float | None
+    expected: float | None
     reachable: float
 
 
@@ -192,6 +196,7 @@ class Demo:
             view.task.value: {
                 "baseline": view.baseline["score"],
                 "best": view.best.score if view.best else None,
+                "expected": view.evidence.expected,
                 "reachable": self._reachable(view.task),
             }
             for view in self.views()

@@ -74,6 +74,7 @@ def test_the_best_trial_lies_between_the_baseline_and_what_can_be_reached(folder
     assert set(scores) == {task.value for task in Task}
     for numbers in scores.values():
         assert numbers["baseline"] < numbers["best"] < numbers["reachable"]
+        assert numbers["expected"] is None or numbers["expected"] <= numbers["best"]
 
 
 def test_the_report_is_one_file_that_says_what_the_data_is(folder: Path):

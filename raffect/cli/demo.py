@@ -80,13 +80,15 @@ def _show_results(screen: Screen, show: Demo) -> None:
         [
             task.upper(),
             f"{scores['baseline']:.3f}",
-            "–" if scores["best"] is None else f"{scores['best']:.3f}",
+            *("–" if of is None else f"{of:.3f}" for of in (scores["best"], scores["expected"])),
             f"{scores['reachable']:.3f}",
         ]
         for task, scores in show.summary()["scores"].items()
     ]
     screen.say("[bold]Scores[/] on the synthetic validation videos, best epoch of the best trial")
-    screen.table(["task", ">trivial baseline", ">best trial", ">best reachable"], rows)
+    screen.table(
+        ["task", ">trivial baseline", ">best trial", ">expected", ">best reachable"], rows
+    )
     screen.say("\nReport:")
     screen.path(f"  {show.report.resolve()}")
     screen.say("Try next:")
