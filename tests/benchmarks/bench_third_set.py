@@ -31,7 +31,7 @@ from raffect.store.raw import RawFolder
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.records import TrialRow, model_folder_of
 from raffect.synthetic.tree import write_synthetic
-from raffect.temporal.inference import load_bundle
+from raffect.temporal.ensemble import load_ensemble
 from raffect.text import score_text
 
 _SETS = 2000
@@ -41,7 +41,7 @@ def third_scores(
     store: Store, task: Task, row: TrialRow, tree: Path, videos: int
 ) -> tuple[float, float, int]:
     """A trial on a tree: score of all videos, mean over sets of so many, their number."""
-    bundle = load_bundle(store, model_folder_of(row))
+    ensemble = load_ensemble(store, model_folder_of(row))
     labels = {}
     for split in (Split.TRAIN, Split.VALIDATION):
         labels.update(load_annotations(tree / "annotations", task, split))
@@ -53,7 +53,7 @@ def third_scores(
         if folder is None or not of.valid.any():
             continue
         predicted: VideoPredictions = predict_folder(
-            store, bundle, RawFolder.of(folder, "--frames"), []
+            store, ensemble, RawFolder.of(folder, "--frames"), []
         )
         frames = np.flatnonzero(of.valid) + 1
         values, known = predicted.at(frames)
