@@ -18,7 +18,7 @@ from raffect.errors import ConflictError
 if TYPE_CHECKING:
     from raffect.demo import Demo, DemoStage
 
-VIDEOS = 40
+VIDEOS = 48
 
 
 def demo(

@@ -4,8 +4,9 @@ The crop is the square [-1, 1] x [-1, 1] with y pointing down. As in the aligned
 dataset, eyes, brows and mouth fill much of it. Shapes are computed for all frames of a video at
 once and only rasterised frame by frame.
 
-Temporal models have something to gain: jitter, speech, blinks, blur and occlusion are independent
-per frame, and a subject's resting face, which resembles a weak expression, is constant.
+Temporal models have something to gain, as in real videos: single frames jitter, flicker and blur,
+speech and blinks pass over the face, a hand hides it for a few frames, and a subject's resting
+face, which resembles a weak expression, is constant.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ DRAWN = 2 * SIZE
 _QUALITY = 90
 _NOISE_BANK = 512
 """Rows of noise drawn once per video; each frame uses a random window of them."""
-_JITTER = 0.13
+_JITTER = 0.3
 _RESTING = 0.14
+_FLICKER = 0.05
+_HIDDEN = 1.28
+"""Standard deviations above which a slow path hides the face: a tenth of the frames."""
 _ANGLES = np.linspace(0.0, 2.0 * math.pi, 18, endpoint=False)
 _OVAL = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
@@ -155,7 +159,7 @@ def draw(
     if identity.glasses:
         shapes += _glasses(identity, lines)
     placed = _place(rng, shapes, lines)
-    camera = Camera(rng, lines)
+    camera = Camera(rng, identity.skin, lines)
     for frame in frames:
         image = Image.new("RGB", (DRAWN, DRAWN), identity.background)
         pen = ImageDraw.Draw(image)
@@ -311,31 +315,40 @@ def to_colour(values: NDArray[np.generic] | Floats) -> Colour:
 
 
 class Camera:
-    """Light, occlusion, blur and sensor noise of every frame of a video."""
+    """Light, occlusion, blur and sensor noise of every frame of a video.
 
-    def __init__(self, rng: np.random.Generator, lines: int) -> None:
+    A hand or an object passes in front of the face in a tenth of the frames, a few at a time; the
+    light flickers; and a sixth of the frames are blurred by motion, along or across.
+    """
+
+    def __init__(self, rng: np.random.Generator, skin: Colour, lines: int) -> None:
         self._rng = rng
         axis = np.linspace(-1.0, 1.0, SIZE, dtype=np.float32)
         self._x, self._y = axis[None, :, None], axis[:, None, None]
         spread = np.array([0.1, 0.09, 0.07, 0.04, 0.04])
         self._light = (wander(rng, lines, 5, 20.0, 1.0) + 0.5 * rng.standard_normal(5)) * spread
-        self._blur = np.where(rng.random(lines) < 0.25, rng.uniform(0.6, 2.0, lines), 0.0)
+        self._light[:, 0] += rng.normal(0.0, _FLICKER, lines)
+        self._motion = 3.0 * np.maximum(np.abs(wander(rng, lines, 2, 3.0, 1.0)) - 1.2, 0.0)
         self._sigma = rng.uniform(2.0, 5.0) + rng.exponential(3.0, lines)
-        hidden = wander(rng, lines, 1, 4.0, 1.0)[:, 0]
-        self._hidden = (hidden > 1.8) | (rng.random(lines) < 0.03)
+        self._hidden = wander(rng, lines, 1, 4.0, 1.0)[:, 0] > _HIDDEN
+        self._object = wander(rng, lines, 4, 8.0, 1.0) * (0.25, 0.25, 0.05, 0.05)
+        self._object += np.array([0.5, 0.5, 0.3, 0.3])
+        # Hands come more often than objects.
+        self._colours = [_shade(skin, 0.9), _shade(skin, 1.1), to_colour(rng.uniform(10, 230, 3))]
+        self._which = np.cumsum(np.diff(self._hidden, prepend=False)) // 2 % len(self._colours)
         self._bank = rng.standard_normal((_NOISE_BANK, SIZE * 3)).astype(np.float32)
 
     def take(self, image: Image.Image, row: int) -> bytes:
         """The JPEG of a drawn face as the camera sees it in one frame."""
         if self._hidden[row]:
-            x, y = self._rng.uniform(0.1, 0.9, 2) * DRAWN
-            wide, high = self._rng.uniform(0.12, 0.26, 2) * DRAWN
-            colour = to_colour(self._rng.uniform(10, 230, 3))
-            box = (x - wide, y - high, x + wide, y + high)
-            ImageDraw.Draw(image).ellipse(box, fill=colour)
+            x, y, wide, high = self._object[row] * DRAWN
+            box = (x - abs(wide), y - abs(high), x + abs(wide), y + abs(high))
+            colour = self._colours[self._which[row]]
+            ImageDraw.Draw(image).ellipse(box, fill=colour, outline=_shade(colour, 0.7), width=3)
         image = image.reduce(2)
-        if self._blur[row]:
-            image = image.filter(ImageFilter.BoxBlur(float(self._blur[row])))
+        if self._motion[row].any():
+            across, down = self._motion[row].tolist()
+            image = image.filter(ImageFilter.BoxBlur((across, down)))
         gain, across, down, red, blue = self._light[row].astype(np.float32)
         white = np.exp(np.array([gain + red, gain, gain + blue], dtype=np.float32))
         pixels = np.asarray(image, dtype=np.float32) * (1.0 + across * self._x + down * self._y)

@@ -23,7 +23,7 @@ from raffect.synthetic import faces
 from raffect.synthetic.cast import Clip, cast
 from raffect.synthetic.latents import Performance, deal, perform
 
-GENERATOR = 1
+GENERATOR = 2
 """Incremented when the same parameters would give another tree."""
 _BEGUN = "synthetic.begun.json"
 _UNFINISHED = ".unfinished"
@@ -32,7 +32,8 @@ _README = """This is not Aff-Wild2. It is a synthetic data set in Aff-Wild2's la
 `raffect synth` for demos, tests and benchmarks: drawn faces, and labels that follow from the
 latent emotions they were drawn from. No person is shown and no real annotation is used.
 synthetic.json has its parameters. oracle/*.csv has, for each task's validation split, the best
-predictions that can be reached: those of the latents, without the annotators' errors.
+predictions that can be reached: what annotators with other errors but the same habits (delay,
+smoothing, hysteresis) write down of the same latents, averaged over many of them.
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from raffect.affwild2.tasks import SPECS, Task
-from raffect.synthetic.latents import Performance, deal, perform, wander
+from raffect.synthetic.latents import LAG, PATIENCE, Performance, deal, perform, wander
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,61 @@ def test_dynamics_are_slow(people: list[Performance]) -> None:
     assert (affect.std(axis=0) < 0.2 * spread).all()
 
 
-def test_best_predictions_score_high_but_not_one(people: list[Performance]) -> None:
-    best, labels = annotated(people, Task.VA)
-    scores = [concordance(best[:, i], labels[:, i]) for i in (0, 1)]
-    assert 0.8 < np.mean(scores) < 0.95
-    best, labels = annotated(people, Task.EXPR)
-    assert 0.75 < f1_score(labels[:, 0], best.argmax(axis=1), average="macro") < 0.92
-    best, labels = annotated(people, Task.AU)
-    assert 0.8 < f1_score(labels, best >= 0.5, average="macro") < 0.93
+def reached(task: Task, predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The score, by other code than raffect's."""
+    if task is Task.VA:
+        return float(np.mean([concordance(predictions[:, i], labels[:, i]) for i in (0, 1)]))
+    if task is Task.EXPR:
+        return float(f1_score(labels[:, 0], predictions.argmax(axis=1), average="macro"))
+    return float(f1_score(labels, predictions >= 0.5, average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("task", "low", "high"), [(Task.VA, 0.85, 0.95), (Task.EXPR, 0.8, 0.95), (Task.AU, 0.8, 0.95)]
+)
+def test_best_predictions_score_high_but_not_one(
+    people: list[Performance], task: Task, low: float, high: float
+) -> None:
+    assert low < reached(task, *annotated(people, task)) < high
+
+
+@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("change", ["later", "earlier", "smoother", "another annotator"])
+def test_other_predictions_are_worse_than_the_best(
+    people: list[Performance], task: Task, change: str
+) -> None:
+    best, labels = annotated(people, task)
+    changed = []
+    for i, one in enumerate(people):
+        path = one.best_predictions(task)
+        if change == "smoother":
+            box = np.ones(21) / 21
+            path = np.stack([np.convolve(column, box, mode="same") for column in path.T], 1)
+        elif change == "another annotator":
+            path = one.annotate(task, np.random.default_rng([3, i]))
+            path = np.eye(8)[path[:, 0].astype(int)] if task is Task.EXPR else path
+        else:
+            path = np.roll(path, 8 if change == "later" else -8, axis=0)
+        changed.append(path)
+    worse = reached(task, np.concatenate(changed), labels)
+    assert reached(task, best, labels) > worse
+
+
+def test_valence_and_arousal_are_written_down_late(people: list[Performance]) -> None:
+    lags = np.arange(0, 60, 4)
+    found = np.zeros(len(lags))
+    for i, one in enumerate(people):
+        labels = one.annotate(Task.VA, np.random.default_rng([2, i]))
+        for j, lag in enumerate(lags):
+            found[j] += np.corrcoef(labels[60:, 0], one.affect[60 - lag : 241 - lag, 0])[0, 1]
+    assert lags[found.argmax()] == LAG
+
+
+def test_expressions_last(people: list[Performance]) -> None:
+    for i, one in enumerate(people):
+        labels = one.annotate(Task.EXPR, np.random.default_rng([2, i]))[:, 0]
+        changes = np.flatnonzero(np.diff(labels))
+        assert (np.diff(changes) >= PATIENCE).all()
 
 
 def test_expressions_are_imbalanced_like_the_real_ones(people: list[Performance]) -> None:
@@ -84,14 +131,14 @@ def test_probabilities_of_action_units_are_calibrated(people: list[Performance])
     best, labels = annotated(people, Task.AU)
     for low in np.arange(0.0, 1.0, 0.2):
         chosen = (best >= low) & (best < low + 0.2)
-        assert labels[chosen].mean() == pytest.approx(best[chosen].mean(), abs=0.05)
+        assert labels[chosen].mean() == pytest.approx(best[chosen].mean(), abs=0.08)
 
 
 def test_values_lie_in_the_range_of_the_task(people: list[Performance]) -> None:
     best, labels = annotated(people, Task.VA)
     assert max(np.abs(best).max(), np.abs(labels).max()) <= 1.0
     best, labels = annotated(people, Task.EXPR)
-    assert (best.sum(axis=1) == 1).all()
+    assert np.allclose(best.sum(axis=1), 1.0)
     assert set(np.unique(labels)) == set(range(8))
     best, labels = annotated(people, Task.AU)
     assert set(np.unique(labels)) == {0.0, 1.0}
