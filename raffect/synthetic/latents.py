@@ -9,7 +9,8 @@ Annotators see the state with a smooth error, so that even the best possible pre
 below 1, and they have habits, so that context is worth something. With a joystick they are late
 (by 1 to 6 s: Mariooryad and Busso, "Correcting Time-Continuous Emotional Labels by Modeling the
 Reaction Lag of Evaluators", 2015) and smooth. Of expressions and action units, for which they go
-back and forth, they pass over what does not last, and keep a unit that hovers about its threshold.
+back and forth, they mark the beginning before it shows, pass over what does not last, and keep a
+unit that hovers about its threshold.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ LAG = 8
 """Frames by which valence and arousal are written down late."""
 _SMOOTHING = 15
 """Half-width in frames of the triangular window that smooths them."""
+_LEAD = 6
+"""Frames by which expressions and action units are marked before they show."""
 PATIENCE = 8
 """Frames that an expression has to last to be marked."""
 _HOLD = 0.12
@@ -105,9 +108,9 @@ class Performance:
         if task is Task.VA:
             truth, deviation = _smooth(_later(self.affect, LAG)), _ANNOTATOR_VA
         elif task is Task.EXPR:
-            truth, deviation = self.state, _ANNOTATOR_EXPRESSION
+            truth, deviation = _later(self.state, -_LEAD), _ANNOTATOR_EXPRESSION
         else:
-            truth, deviation = self.intensities, _ANNOTATOR_UNIT
+            truth, deviation = _later(self.intensities, -_LEAD), _ANNOTATOR_UNIT
         lines, width = truth.shape
         error = wander(rng, lines, people * width, _ANNOTATOR_FRAMES, deviation)
         seen = truth[:, None] + error.reshape(lines, people, width)
@@ -197,8 +200,8 @@ def _classify(state: Floats) -> NDArray[np.int64]:
 
 
 def _later(path: Floats, frames: int) -> Floats:
-    """The path so many frames later, at its first value until then."""
-    return path[np.maximum(np.arange(len(path)) - frames, 0)]
+    """The path so many frames later (earlier, if negative), its ends repeated."""
+    return path[np.clip(np.arange(len(path)) - frames, 0, len(path) - 1)]
 
 
 def _smooth(path: Floats) -> Floats:
