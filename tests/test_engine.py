@@ -83,6 +83,7 @@ print(place(), ray.get(ray.remote(place).remote()), sep="\\n")
 """
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_workers_find_raffect_from_the_folder_that_holds_its_clone(tmp_path: Path):
     """Ray puts the driver's folder first on their path, and `raffect/` there is no package.
@@ -213,6 +214,7 @@ class Where:
         return ray.get_runtime_context().get_node_id()
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_an_actor_beside_its_caller_is_not_on_a_node_that_may_die(monkeypatch):
     with two_nodes(monkeypatch):

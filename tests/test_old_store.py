@@ -213,6 +213,7 @@ def test_what_is_finished_is_known_again(old: Path, say: Any) -> None:
     assert files_of(old / "store") == before
 
 
+@pytest.mark.long
 def test_a_sweep_is_extended(ray_local: None, old: Path, say: Any) -> None:
     wanted = golden(old, "va")
     models = {name: files_of(old / f"store/sweeps/va/trials/{name}") for name in numbers(4)}
@@ -279,6 +280,7 @@ def test_a_report_shows_the_old_trials(old: Path, say: Any, sweep: str) -> None:
         assert float(rows[row["number"]]["score"]) == pytest.approx(row["score"], abs=1e-6)
 
 
+@pytest.mark.long
 def test_killed_fine_tuning_goes_on(ray_local: None, old: Path, say: Any) -> None:
     encoder = old / "store/encoders/killed"
     (state,) = encoder.glob("train/*/state.json")

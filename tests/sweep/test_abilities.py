@@ -109,6 +109,7 @@ def test_latency_is_measured_before_training(ray_local: None, filled: Store, spa
     assert all(0 < row.attributes["latency_ms"] < 1e6 for row in view.rows)
 
 
+@pytest.mark.long
 def test_two_objectives_leave_a_front(ray_local: None, filled: Store, branches: str) -> None:
     view = sweep(filled, branches, 10, objectives=("score", "parameters"))
     assert view.objectives == ("score", "parameters")
@@ -163,6 +164,7 @@ def test_device_hours_are_those_of_the_epochs(ray_local: None, filled: Store, sp
     assert sum(view.counts.values()) < 500
 
 
+@pytest.mark.long
 def test_too_many_failures_end_a_sweep_with_a_summary(
     ray_local: None, filled: Store, tmp_path: Path
 ) -> None:
@@ -220,6 +222,7 @@ def target_of(store: Store, space: str, base: TemporalConfig) -> Target:
     return Target(planned, load_sources(store, "clip"), loaded, base, first, chosen)
 
 
+@pytest.mark.long
 def test_what_is_not_comparable_is_tried_and_not_taken_for_a_result(
     ray_local: None, filled: Store, space: str, branches: str
 ) -> None:
