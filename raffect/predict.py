@@ -155,8 +155,11 @@ def resolve_members(
     from raffect.sweep.leaderboard import load_sweep
     from raffect.sweep.records import model_folder_of
 
-    folders = [resolve(store, name) for name in names]
     sweep = names[0].removeprefix(f"{SWEEPS}/")
+    if len(names) == 1 and ":" not in sweep and not sweep.startswith(f"{MODELS}/"):
+        # An ensemble is of a sweep, also where a model has its name.
+        names = [f"{SWEEPS}/{sweep}"] if has_plan(store, sweep_folder(sweep)) else names
+    folders = [resolve(store, name) for name in names]
     if len(names) > 1 or ":" in sweep or folders[0].startswith(f"{MODELS}/"):
         if top is not None:
             raise SettingsError(

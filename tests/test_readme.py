@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 
@@ -45,6 +46,8 @@ SMALLER = {
     "finetune": SMALL_FINETUNE,
     "train": SMALL_TEMPORAL,
     "tune": [*SMALL_TEMPORAL, "--trials", "2", "--concurrent", "1"],
+    "ablate": [*SMALL_TEMPORAL, "--seeds", "2"],
+    "ensemble": ["--top", "2"],
     "retrain": ["--seeds", "2"],
     "synth": ["--videos", "8", "--frames", "16"],
 }
@@ -52,8 +55,11 @@ SMALLER = {
 ELSEWHERE = {"demo", "dashboard"}
 TYPED = [line for line in COMMANDS if line.split()[1] not in ELSEWHERE]
 # CI has no time for them: the demo's test has sweeps of all tasks, tests/sweep/test_abilities.py
-# warm starts, limits, several objectives and other seeds.
-LEFT = ("raffect tune expr", "raffect tune au", "raffect retrain", "raffect tune va --branch")
+# warm starts, limits, several objectives and other seeds, tests/sweep/test_ablate.py ablations.
+LEFT = (
+    "raffect tune expr", "raffect tune au", "raffect retrain", "raffect tune va --branch",
+    "raffect tune va --postprocess", "raffect ablate",
+)  # fmt: skip
 REPEATED = [line for line in TYPED if line.startswith(LEFT) or "va-wide" in line]
 
 
@@ -77,6 +83,11 @@ def affwild2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     crops = sorted((root / "cropped_aligned").glob("*/*.jpg"))[:200]
     rows = [f"{path.parent.name}/{path.name}," for path in crops]
     (root / "example.txt").write_text("image_location,valence,arousal\n" + "\n".join(rows) + "\n")
+    sound = np.random.default_rng(0)
+    (root / "audio").mkdir()
+    for annotation in (root / "annotations").rglob("*.txt"):
+        frames = len(annotation.read_text().splitlines()) - 1
+        np.save(root / "audio" / f"{annotation.stem}.npy", sound.normal(size=(frames, 3)))
     (root / "cropped_aligned" / "454").mkdir(exist_ok=True)
     for path in sorted(crops[0].parent.glob("*.jpg")):
         shutil.copy(path, root / "cropped_aligned" / "454" / path.name)
@@ -108,7 +119,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder: Path):
-    assert len(REPEATED) == 7
+    assert len(REPEATED) == 10
     for line in TYPED:
         type_in(line, environment, folder)
 
