@@ -207,9 +207,9 @@ def predict_folder(
             "Predict videos of the dataset, or train a model on extracted features alone: it"
             " predicts any folder of crops.",
         )
+    crops = find_crops(folder, first_frame)
     for member, own in zip(ensemble.members, sets, strict=True):
         _check_encoders(store, member, own)
-    crops = find_crops(folder, first_frame)
     encoded: dict[str, NDArray[np.floating]] = {}
     for each in itertools.chain(*sets):
         if each.key not in encoded:
