@@ -37,7 +37,7 @@ _ONSET_FRAMES, _OFFSET_FRAMES = 3.5, 6.0
 
 LAG = 8
 """Frames by which valence and arousal are written down late."""
-_SMOOTHING = 15
+_SMOOTHING = 24
 """Half-width in frames of the triangular window that smooths them."""
 _LEAD = 6
 """Frames by which expressions and action units are marked before they show."""
