@@ -293,6 +293,7 @@ def test_killed_fine_tuning_goes_on(ray_local: None, old: Path, say: Any) -> Non
     assert not (encoder / "train").exists()
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on(going_on: tuple[Path, Any], tmp_path: Path) -> None:
     folder, process = going_on
     said, _ = process.communicate(timeout=LEASE_S + 300)

@@ -84,6 +84,7 @@ def tuned(store: Store, ray_local: None) -> Store:
     return store
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_the_table_of_a_store_with_crops(
     tuned: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -66,6 +66,7 @@ def test_it_learns_and_goes_on_after_an_interruption(
         finetune(dataset, "clip", tiny_config(epochs=3, lr=1.0), workers=workers)
 
 
+@pytest.mark.long
 def test_a_fold_is_never_trained_on(ray_local: None, dataset: Store):
     manifest = finetune(dataset, "clip", tiny_config(epochs=1, fold="2/3"))
     assert manifest.config["fold"] == "2/3"

@@ -83,6 +83,7 @@ def test_every_pruner_leaves_models_of_what_it_prunes(
         assert filled.read_json(f"{folder}/metrics.json")["epochs"] == row.epochs
 
 
+@pytest.mark.long
 def test_a_model_beyond_a_limit_is_never_trained(
     ray_local: None, filled: Store, branches: str
 ) -> None:
