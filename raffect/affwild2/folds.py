@@ -183,6 +183,7 @@ def two_groups(
             f" {sum(count[0] > 0 for count in counts.values())} source videos, can't be divided"
             " for cross-fitting: fitting on one half and scoring on the other.",
             f"at least {LEAST_VIDEOS} such videos, of at least 2 source videos",
-            "Leave out what is fitted on validation, or validate on more videos.",
+            "Leave out --postprocess fit (an ensemble: give --method mean), or validate on more"
+            " videos.",
         )
     return np.array([groups[source_of(video)] for video in videos], np.int64)

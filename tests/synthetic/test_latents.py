@@ -57,7 +57,7 @@ def reached(task: Task, predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("task", "low", "high"), [(Task.VA, 0.85, 0.95), (Task.EXPR, 0.8, 0.95), (Task.AU, 0.8, 0.95)]
+    ("task", "low", "high"), [(Task.VA, 0.85, 0.95), (Task.EXPR, 0.8, 0.92), (Task.AU, 0.8, 0.93)]
 )
 def test_best_predictions_score_high_but_not_one(
     people: list[Performance], task: Task, low: float, high: float
@@ -84,7 +84,7 @@ def test_other_predictions_are_worse_than_the_best(
             path = np.roll(path, 8 if change == "later" else -8, axis=0)
         changed.append(path)
     worse = reached(task, np.concatenate(changed), labels)
-    assert reached(task, best, labels) > worse
+    assert reached(task, best, labels) > worse + 0.005
 
 
 def test_valence_and_arousal_are_written_down_late(people: list[Performance]) -> None:
@@ -131,7 +131,7 @@ def test_probabilities_of_action_units_are_calibrated(people: list[Performance])
     best, labels = annotated(people, Task.AU)
     for low in np.arange(0.0, 1.0, 0.2):
         chosen = (best >= low) & (best < low + 0.2)
-        assert labels[chosen].mean() == pytest.approx(best[chosen].mean(), abs=0.08)
+        assert labels[chosen].mean() == pytest.approx(best[chosen].mean(), abs=0.05)
 
 
 def test_values_lie_in_the_range_of_the_task(people: list[Performance]) -> None:
