@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,16 @@ class Store:
         """Delete a file, or a folder and everything below it; an absent key is no error."""
         with translated(self.uri), suppress(FileNotFoundError):
             self.filesystem.rm(self.path(key), recursive=True)
+
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Delete exactly these files; one that is absent is no error.
+
+        Each answer is checked: StoreError where the server does not delete one.
+        """
+        paths = [self.path(key) for key in keys]
+        with translated(self.uri):
+            if self.is_local:
+                for path in paths:
+                    Path(path).unlink(missing_ok=True)
+            else:
+                self.filesystem.delete_keys(paths)

@@ -23,7 +23,7 @@ LOG = "requests.log"
 USER = "raffect"
 POLICY = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+    "Statement": [{"Effect": "Allow", "Action": ["s3:*", "iam:*"], "Resource": "*"}],
 }
 _READS = ("GET", "HEAD", "OPTIONS")
 _REFUSED = (

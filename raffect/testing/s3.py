@@ -52,6 +52,14 @@ class S3Server:
         _client(self.endpoint, "s3", self.access_key, self.secret_key).create_bucket(Bucket=name)
         return name
 
+    def user_who_may(self, *actions: str) -> dict[str, str]:
+        """The environment of a new user with just these rights, e.g. `s3:GetObject`."""
+        rights = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        policy = {"Version": "2012-10-17", "Statement": [rights]}
+        iam = _client(self.endpoint, "iam", self.access_key, self.secret_key)
+        key, secret = _create_user(iam, f"user-{uuid.uuid4().hex}", policy)
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+
     def stop(self) -> None:
         """End the server; its data is gone with it."""
         self.process.kill()
@@ -92,7 +100,8 @@ def start_s3_server() -> S3Server:
     endpoint = f"http://127.0.0.1:{port}"
     process = _launch(["moto.server", "-H", "127.0.0.1", "-p", str(port)], endpoint)
     try:
-        key, secret = _create_user(endpoint)
+        key, secret = _create_user(_client(endpoint, "iam", "admin", "admin"), USER, POLICY)
+        _check_from_here_on(endpoint)
     except BaseException:
         process.kill()
         raise
@@ -136,17 +145,19 @@ def _launch(
         raise
 
 
-def _create_user(endpoint: str) -> tuple[str, str]:
-    iam = _client(endpoint, "iam", "admin", "admin")
-    iam.create_user(UserName=USER)
-    iam.put_user_policy(UserName=USER, PolicyName="s3", PolicyDocument=json.dumps(POLICY))
-    made = iam.create_access_key(UserName=USER)["AccessKey"]
-    # From here on the server checks every signature and policy.
+def _create_user(iam: Any, name: str, policy: object) -> tuple[str, str]:
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="s3", PolicyDocument=json.dumps(policy))
+    made = iam.create_access_key(UserName=name)["AccessKey"]
+    return made["AccessKeyId"], made["SecretAccessKey"]
+
+
+def _check_from_here_on(endpoint: str) -> None:
+    """Let the server check every signature and policy."""
     request = urllib.request.Request(
         f"{endpoint}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"}
     )
     urllib.request.urlopen(request, timeout=5).close()
-    return made["AccessKeyId"], made["SecretAccessKey"]
 
 
 @contextmanager

@@ -51,6 +51,31 @@ def test_delete_takes_all_below(any_store: Store):
     assert any_store.files("") == ["e"]
 
 
+def test_exactly_the_named_keys_are_deleted(any_store: Store):
+    keys = [f"a/{i}" for i in range(5)]
+    for key in (*keys, "a/1/below", "a/10"):
+        if not (any_store.is_local and key == "a/1/below"):
+            any_store.write_bytes(key, b"x")
+    any_store.delete_keys([*keys[1:], "absent"])
+    left = ["a/0", "a/10"] if any_store.is_local else ["a/0", "a/1/below", "a/10"]
+    assert any_store.files("") == left
+    any_store.delete_keys([])
+
+
+def test_a_refused_deletion_is_an_error(s3_server: S3Server, s3_store: Store):
+    """Of one key and of several: s3fs takes the errors that a bulk deletion lists for done."""
+    for key in ("a/1", "a/2"):
+        s3_store.write_bytes(key, b"x")
+    with environment(s3_server.user_who_may("s3:GetObject", "s3:PutObject", "s3:ListBucket")):
+        stranger = Store(s3_store.uri)
+        for refused in (["a/1"], ["a/1", "a/2"]):
+            with pytest.raises(StoreError, match="refuses"):
+                stranger.delete_keys(refused)
+        with pytest.raises(StoreError, match="refuses"):
+            stranger.delete("a")
+    assert s3_store.files("") == ["a/1", "a/2"]
+
+
 PATTERNS = ["run*", "run?", "run[12]", "[!x]un1", "run{1,2}", "run#1"]
 
 
