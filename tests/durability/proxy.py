@@ -1,13 +1,46 @@
-"""A wire to the S3 server that loses an answer: the server has done it, the client can't know."""
+"""A wire to an S3 server on which requests and answers come to harm, planned or at random."""
 
 from __future__ import annotations
 
 import http.client
+import random
+import re
+import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal, get_args
 from urllib.parse import urlsplit
+
+Fault = Literal["500", "503", "403", "reset", "stall", "lost", "cut", "drip", "etag"]
+"""What happens to a request.
+
+500, 503, 403, reset, stall: the server never sees it, and the client gets that answer, a closed
+connection or nothing. lost: the server has done it, the client can't know. cut, drip, etag: of
+the server's answer only half the body arrives, or a byte at a time, or with another ETag.
+"""
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+_REFUSALS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What passes: a method, a path with its query, and whether it writes under a condition."""
+
+    method: str
+    path: str
+    is_conditional: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+Where = Callable[[Request], bool]
 
 
 class Wire:
@@ -15,28 +48,71 @@ class Wire:
 
     Attributes:
         endpoint: To be used instead of the server's.
-        lost: How many answers were lost.
+        requests: All that have come, those that a fault met among them.
+        injected: How often each fault happened.
+        strips_condition: Errors come without <Condition>, as from Ceph, MinIO and others.
+        stall_s: How long a stalled request is held before the connection is closed.
+        drip_s: Seconds from one byte of a dripping body to the next.
     """
 
     def __init__(self, server: str) -> None:
         self.target = urlsplit(server).netloc
-        self.lost = 0
-        self._to_lose = 0
+        self.requests: list[Request] = []
+        self.injected: Counter[str] = Counter()
+        self.strips_condition = False
+        self.stall_s = 60.0
+        self.drip_s = 0.5
+        self._lock = threading.Lock()
+        self._planned: list[tuple[Fault, Where]] = []
+        self._random: tuple[float, Sequence[Fault]] = (0.0, ())
+        self._rng = random.Random(0)
         self._listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.endpoint = f"http://127.0.0.1:{self._listener.server_port}"
         threading.Thread(target=self._listener.serve_forever, daemon=True).start()
 
+    def inject(self, fault: Fault, times: int = 1, where: Where = lambda request: True) -> None:
+        """Let the next requests that match meet a fault."""
+        with self._lock:
+            self._planned += [(fault, where)] * times
+
+    def inject_at_random(
+        self, share: float, seed: int = 0, faults: Sequence[Fault] = FAULTS
+    ) -> None:
+        """Let this share of all requests meet one of the faults; 0 ends it."""
+        with self._lock:
+            self._random = share, faults
+            self._rng = random.Random(seed)
+
     def lose(self, answers: int) -> None:
         """Lose the answers to the next conditional writes."""
-        self._to_lose = answers
+        self.inject("lost", answers, lambda request: request.is_conditional)
 
-    def takes(self, headers: http.client.HTTPMessage) -> bool:
-        """Whether the answer to a request gets lost."""
-        if not self._to_lose or "If-None-Match" not in headers:
-            return False
-        self._to_lose -= 1
-        self.lost += 1
-        return True
+    @property
+    def lost(self) -> int:
+        """How many answers were lost."""
+        return self.injected["lost"]
+
+    @contextmanager
+    def counting(self) -> Iterator[list[str]]:
+        """The requests of a block, as text; filled at its end."""
+        before, found = len(self.requests), list[str]()
+        yield found
+        found += map(str, self.requests[before:])
+
+    def fault_of(self, request: Request) -> Fault | None:
+        """Note a request; what is to happen to it."""
+        with self._lock:
+            self.requests.append(request)
+            share, faults = self._random
+            fault = self._rng.choice(faults) if self._rng.random() < share else None
+            for index, (planned, where) in enumerate(self._planned):
+                if where(request):
+                    fault = planned
+                    del self._planned[index]
+                    break
+            if fault:
+                self.injected[fault] += 1
+            return fault
 
     def cut(self) -> None:
         """End it."""
@@ -60,27 +136,85 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
 
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            is_conditional = "If-None-Match" in self.headers
+            fault = wire.fault_of(Request(self.command, self.path, is_conditional))
+            if fault in _REFUSALS:
+                code = _REFUSALS[fault]
+                text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
+                self._answer(int(fault), [("Content-Type", "application/xml")], text.encode())
+            elif fault == "reset":
+                self._reset()
+            elif fault == "stall":
+                self.connection.settimeout(wire.stall_s)
+                with suppress(OSError):
+                    # Returns when the client gives up.
+                    self.connection.recv(1)
+                self._reset()
+            else:
+                self._forward(body, fault)
+
+        def _forward(self, body: bytes, fault: Fault | None) -> None:
             onward = http.client.HTTPConnection(wire.target, timeout=30)
             # As they came, the name of the host among them: it is part of what was signed.
             onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 onward.putheader(name, value)
-            onward.endheaders(body)
-            answer = onward.getresponse()
-            data = answer.read()
-            onward.close()
-            if wire.takes(self.headers):
-                self.close_connection = True
-                self.connection.close()
+            try:
+                onward.endheaders(body)
+                answer = onward.getresponse()
+                data = answer.read()
+            except OSError:  # The server itself is away.
+                self._reset()
                 return
-            self.send_response_only(answer.status, answer.reason)
-            for name, value in answer.getheaders():
+            finally:
+                onward.close()
+            if fault == "lost":
+                self._reset()
+                return
+            headers = answer.getheaders()
+            if fault == "etag":
+                others = [(name, value) for name, value in headers if name.lower() != "etag"]
+                headers = [*others, ("ETag", '"00000000000000000000000000000000"')]
+            if wire.strips_condition:
+                data = re.sub(b"<Condition>.*?</Condition>", b"", data)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
+            self._answer(answer.status, headers, data, fault, length)
+
+        def _answer(
+            self,
+            status: int,
+            headers: list[tuple[str, str]],
+            data: bytes,
+            fault: Fault | None = None,
+            length: str | None = None,
+        ) -> None:
+            self.send_response_only(status)
+            for name, value in headers:
                 if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                     self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(data)
-            self.send_header("Content-Length", str(length or 0))
+            self.send_header("Content-Length", length or str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if self.command == "HEAD":
+                return
+            with suppress(OSError):  # The client has gone.
+                if fault == "cut":
+                    self.wfile.write(data[: len(data) // 2])
+                    self._reset()
+                elif fault == "drip":
+                    for index in range(len(data)):
+                        self.wfile.write(data[index : index + 1])
+                        time.sleep(wire.drip_s)
+                else:
+                    self.wfile.write(data)
+
+        def _reset(self) -> None:
+            self.close_connection = True
+            with suppress(OSError):
+                # Without lingering, close() sends RST.
+                option = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+                self.connection.shutdown(socket.SHUT_RDWR)
+            self.connection.close()
 
         def __getattr__(self, name: str) -> Callable[[], None]:
             if name.startswith("do_"):
