@@ -20,6 +20,7 @@ from raffect.cli.doctor import doctor
 from raffect.cli.encoders import extract, finetune
 from raffect.cli.ensemble import ensemble
 from raffect.cli.features import import_, list_features
+from raffect.cli.hands import enqueue
 from raffect.cli.jobs import follow, list_jobs, stop, submit
 from raffect.cli.models import evaluate, predict, submission, train
 from raffect.cli.options import fits_all_options
@@ -41,7 +42,7 @@ PANELS = {
     "Data": (synth, prepare, check),
     "Encoder": (finetune, extract),
     "Models": (train, ensemble, predict, evaluate, submission),
-    "Sweeps": (tune, ablate, retrain, trials, report, dashboard, board),
+    "Sweeps": (tune, ablate, retrain, enqueue, trials, report, dashboard, board),
     "Clusters": (submit, doctor),
 }
 for panel, commands in PANELS.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raffect.cli.ablate import show_ablation
+from raffect.cli.hands import stop_trials
 from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 
@@ -21,13 +22,16 @@ PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is 
 
 def trials(
     sweeps: Annotated[
-        list[str] | None, typer.Argument(metavar="[SWEEP ...]", help="All sweeps when left out.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SWEEP ...]", help="All sweeps when left out; SWEEP stop 7: end its trial 7."
+        ),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List all sweeps, show the leaderboard of one, or compare several."""
+    """List all sweeps, show the leaderboard of one, or compare several; stop a trial."""
     from raffect.cli.comparison import show_comparison, show_sweeps
     from raffect.sweep.comparison import compare, read_sources
     from raffect.sweep.leaderboard import list_sweeps, load_sweep
@@ -41,6 +45,9 @@ def trials(
             show_sweeps(screen, views)
         else:
             screen.say(f"No sweeps in {target.uri} yet: make one with `raffect tune va`.")
+        return
+    if sweeps[1:2] == ["stop"]:
+        stop_trials(screen, target, sweeps[0], sweeps[2:])
         return
     views = [load_sweep(target, name) for name in dict.fromkeys(sweeps)]
     if as_json:

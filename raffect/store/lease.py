@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -44,7 +45,21 @@ class Holder(BaseModel):
     pid: int
     started: str | None
     job: str | None = None
+    since: str | None = None
     renewals: int = 0
+
+    @classmethod
+    def here(cls) -> Holder:
+        """This process, now."""
+        return cls(
+            id=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            boot=_boot(),
+            pid=os.getpid(),
+            started=_started(os.getpid()),
+            job=os.environ.get("RAFFECT_JOB"),
+            since=datetime.now(UTC).isoformat(timespec="minutes"),
+        )
 
     @property
     def is_here(self) -> bool:
@@ -76,16 +91,19 @@ class Lease:
         self._renew_s = renew_s
         self._ttl_s = ttl_s
         self._number = 0
-        self._holder = Holder(
-            id=uuid.uuid4().hex,
-            host=socket.gethostname(),
-            boot=_boot(),
-            pid=os.getpid(),
-            started=_started(os.getpid()),
-            job=os.environ.get("RAFFECT_JOB"),
-        )
+        self._holder = Holder.here()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who holds it, or held it and is gone; None after a release."""
+        current = self._current()
+        return self._read(current) if current else None
+
+    def _current(self) -> int:
+        names = self._store.names(self._folder)
+        return max((int(name.removesuffix(".json")) for name in names), default=0)
 
     def acquire(self, on_wait: OnNote | None = None) -> None:
         """Take the lease, as soon as its last holder is gone; `on_wait` is told of a wait.
@@ -94,8 +112,7 @@ class Lease:
             ConflictError: The holder is alive.
         """
         while True:
-            names = self._store.names(self._folder)
-            current = max((int(name.removesuffix(".json")) for name in names), default=0)
+            current = self._current()
             if current:
                 self._wait_for_expiry(current, on_wait)
             self._number = current + 1
@@ -160,11 +177,18 @@ class Lease:
         return f"{self._folder}/{number:08d}.json"
 
     def _conflict(self, holder: Holder) -> ConflictError:
+        since = f", since {holder.since}" if holder.since else ""
         return ConflictError(
-            f"{holder}, is at {self._folder.rpartition('/')[0]} already.",
+            f"{holder}, is at {self._folder.rpartition('/')[0]} already{since}.",
             "one command per sweep at a time",
             "Let it finish, or stop it; then give this command again: it continues.",
         )
+
+
+def holder_of(store: Store, folder: str) -> Holder | None:
+    """Who holds a folder's lease and is not known to be gone."""
+    holder = Lease(store, folder).holder
+    return None if holder is None or holder.is_dead else holder
 
 
 @contextmanager

@@ -14,6 +14,8 @@ LOST_ACTOR = "lost-actor"
 STORAGE = "storage"
 LIMIT = "limit"
 EXCEPTION = "exception"
+STOPPED = "stopped"
+"""By a user's hand: no fault of the trial's."""
 _LONGEST = 300
 
 

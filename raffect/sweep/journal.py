@@ -53,11 +53,19 @@ class Batch:
     """Nothing was decided by them, and their writer can repeat them: the next batch may do."""
 
 
+class OvertakenError(ConflictError):
+    """Others have written since: what a block decided was decided on old knowledge."""
+
+
 class StoreJournal(BaseJournalBackend):
     """Journal entries of one study in a folder of a store.
 
     Outside of `batch` every call talks to the store and several writers may take turns. Inside of
     it entries are held back and written as one segment, at the end or with those of a later batch.
+
+    Attributes:
+        heard: How many entries of others were read.
+        contact: When the store last showed what others have written, by the monotonic clock.
     """
 
     def __init__(self, store: Store, folder: str) -> None:
@@ -69,6 +77,8 @@ class StoreJournal(BaseJournalBackend):
         self._batch: Batch | None = None
         self._held: list[str] = []
         self._held_since = 0.0
+        self.heard = 0
+        self.contact = time.monotonic()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Entries from a number on; in a batch those known, with the ones held back."""
@@ -108,28 +118,30 @@ class StoreJournal(BaseJournalBackend):
         batch `may_wait` leaves its entries to the next one, or to `flush`.
 
         Raises:
-            ConflictError: Another process has written since: it has taken the sweep over, and
-                what the block decided was decided on old knowledge. Nothing is written.
+            OvertakenError: Another process has written since. Nothing of the block is written,
+                what waited before it goes on waiting, and the other's entries are read. A
+                JournalStorage on this journal has replayed what is not there: make a new one.
         """
         if self._batch is not None:
             yield self._batch
             return
         self._batch = batch = Batch()
+        before = len(self._held)
         try:
             yield batch
         finally:
             # Also after an error: Optuna's copy in memory has these entries already.
             self._batch = None
-            self.flush(PATIENCE_S if batch.may_wait else 0.0)
+            self.flush(PATIENCE_S if batch.may_wait else 0.0, before)
         # A compaction rewrites everything: a large study does it more rarely.
         if len(self._segments) >= max(COMPACT_AFTER, len(self._lines) // _COMPACT_SHARE):
             self.compact()
 
-    def flush(self, patience: float = 0.0) -> None:
+    def flush(self, patience: float = 0.0, keep: int | None = None) -> None:
         """Write what is held back as one segment, unless all of it is younger than `patience`.
 
         Raises:
-            ConflictError: As `batch`.
+            OvertakenError: As `batch`; the first `keep` entries (all by default) go on waiting.
         """
         if not self._held or time.monotonic() - self._held_since < patience:
             return
@@ -137,11 +149,22 @@ class StoreJournal(BaseJournalBackend):
         # If the first attempt succeeded and only its reply was lost, create() recognises its own
         # object.
         if not patiently(lambda: self._append(held)):
-            raise ConflictError(
+            self._held = held[:keep]
+            patiently(self._refresh)
+            raise OvertakenError(
                 f"Another command has taken over {self._store.where(self._folder)}.",
                 "one command per sweep at a time",
                 "Let the other one finish; `raffect trials` shows how far it is.",
             )
+
+    def look(self) -> None:
+        """Read what others have written, after writing what is held back; errors as `flush`."""
+        self.flush()
+        self._refresh()
+
+    def drop(self) -> None:
+        """Forget what is held back."""
+        self._held = []
 
     def compact(self) -> None:
         """Turn all segments into one; safe against a kill at any moment."""
@@ -179,6 +202,7 @@ class StoreJournal(BaseJournalBackend):
             self._compacted = current
         self._lines += lines
         self._segments.append(name)
+        self.contact = time.monotonic()
         return True
 
     def _was_compacted(self, compacted: str, lines: list[str]) -> bool:
@@ -207,6 +231,7 @@ class StoreJournal(BaseJournalBackend):
             except FileNotFoundError:
                 # Compacted between listing and reading: the next listing shows the new segment.
                 continue
+            self.contact = time.monotonic()
             return
         raise StoreError(
             f"{self._store.where(self._folder)} changes faster than it can be read.",
@@ -227,6 +252,7 @@ class StoreJournal(BaseJournalBackend):
                 # Left by a writer that was killed after it met a compaction: covered, or not next.
                 continue
             lines, segments = [*lines, *content], [*segments, name]
+        self.heard += len(lines) - len(self._lines)
         self._lines, self._segments, self._compacted = lines, segments, compacted
 
     def _read(self, names: list[str]) -> list[list[str]]:

@@ -17,7 +17,8 @@ from raffect.sweep.attributes import FINISHED
 from raffect.sweep.budget import Budget
 from raffect.sweep.progress import Event, SweepProgress
 from raffect.sweep.records import TOP, TrialReport, TrialRow, rank
-from raffect.sweep.study import Assignment, SweepStudy
+from raffect.sweep.running import Assignment
+from raffect.sweep.study import SweepStudy
 
 T = TypeVar("T")
 MAX_LOSSES = 2
@@ -86,6 +87,9 @@ class Ledger:
 
     def begin(self, key: str) -> Assignment | None:
         """The next trial under the engine's key; None when there is none."""
+        if not self.study.remaining and not self.live:
+            # The last look before the end: somebody may have added a trial.
+            self.study.look()
         while self.study.remaining and not self.gave_up and not self.budget.exhausted:
             assignment = self.study.next(self._note_bad)
             if assignment is not None:
@@ -118,9 +122,18 @@ class Ledger:
                 self._told[number] = told.epoch
                 self._update("epoch", number, told.epoch, told.score)
             return False
-        self.succeeded += told.score is not None
         self._settle(key, told)
         return True
+
+    def keep_up(self) -> None:
+        """Write what waits, and let go of trials that another hand has ended.
+
+        Their processes hear of it at their next result, which nobody waits for any more.
+        """
+        self.study.catch_up()
+        for key, assignment in list(self.live.items()):
+            if not self.study.is_live(assignment.number):
+                self._settle(key, TrialReport())
 
     def lose(self, key: str, reasons: Sequence[str]) -> None:
         """The engine has given a trial up; it is taken back as long as it lost few processes.
@@ -146,6 +159,7 @@ class Ledger:
     def _settle(self, key: str, told: TrialReport) -> None:
         """Take in how a trial ended, from the study."""
         row = self.study.row(self.live.pop(key).number)
+        self.succeeded += row.score is not None
         self.states[row.state] += 1
         self.ended += 1
         self.budget.settle(key)

@@ -132,7 +132,7 @@ class StudyStopper(_Stateless, Stopper):
     def stop_all(self) -> bool:
         """Whether the run must end; the engine asks several times a second."""
         ledger = self._searcher.ledger
-        ledger.guard(ledger.study.catch_up, None)
+        ledger.guard(ledger.keep_up, None)
         ledger.guard(self._look, None)
         return ledger.error is not None
 

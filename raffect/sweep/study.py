@@ -7,22 +7,27 @@ those that are missing.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from raffect.config import TemporalConfig
+from raffect.errors import ConflictError
 from raffect.settings import override
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import STUDY
+from raffect.store.lease import Holder
 from raffect.sweep.attributes import (
     ACCUMULATION,
+    DRIVER,
     EPOCH,
     LATENCY,
     MADE_BY,
@@ -36,16 +41,21 @@ from raffect.sweep.attributes import (
     WARM,
     WORKERS,
 )
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.failures import reason_of
-from raffect.sweep.journal import PATIENCE_S, Batch, StoreJournal
+from raffect.sweep.journal import PATIENCE_S, Batch, OvertakenError, StoreJournal
 from raffect.sweep.plan import no_sweep
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import TrialFacts, TrialRow, is_compared_with, read_row
+from raffect.sweep.running import Assignment, Running
 from raffect.sweep.samplers import make_pruner, make_sampler
 from raffect.sweep.settings import DIRECTIONS, Objective, SweepSettings
 from raffect.sweep.space import Space
 from raffect.temporal.epochs import EpochResult
 
+T = TypeVar("T")
+_LOOK_S = 15.0
+"""How long a driver that has nothing to write goes without a look at what others wrote."""
 _VALUES: dict[Objective, str] = {"latency": LATENCY, "parameters": PARAMETERS}
 """Trial attributes with the values of the objectives beside the score."""
 
@@ -74,87 +84,10 @@ def open_study(store: Store, name: str) -> optuna.Study:
             raise no_sweep(store, name) from None
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """What one sweep brought to another.
-
-    Attributes:
-        results: Trials taken over as results.
-        points: Trials of which only the parameters are tried.
-        comparable: Its trials may count as results.
-        shared: Parameters with the same range in both.
-        narrowed: Parameters whose ranges differ.
-        unknown: Parameters that this space does not search.
-        added: Parameters that only this space searches.
-    """
-
-    sweep: str
-    results: int
-    points: int
-    comparable: bool
-    shared: tuple[str, ...] = ()
-    narrowed: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-
-    def describe(self) -> list[str]:
-        """Lines for people."""
-        why = "" if self.comparable else " (its scores mean something else here)"
-        groups = {
-            "same range": self.shared,
-            "other range": self.narrowed,
-            "not searched here": self.unknown,
-            "only searched here": self.added,
-        }
-        return [
-            f"From {self.sweep}: {self.results} results, {self.points} points to try{why}",
-            *(f"  {what}: {', '.join(names)}" for what, names in groups.items() if names),
-        ]
-
-
-@dataclass
-class Beginning:
-    """The first trials of a new study.
-
-    Attributes:
-        points: Parameters to try first, in order, each with the trial's attributes; parameters
-            that a point leaves out are sampled.
-        results: Trials of other studies that count as this one's; one with the recipe's
-            configuration comes first.
-        overlaps: What each of the other sweeps brought.
-    """
-
-    points: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=list)
-    results: list[FrozenTrial] = field(default_factory=list)
-    overlaps: list[Overlap] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A trial to run: its number, its settings, and the epochs that are already recorded.
-
-    `features` are those that it reads in place of the sweep's.
-    """
-
-    number: int
-    config: TemporalConfig
-    recorded: int = 0
-    features: str | list[str] | None = None
-
-
-@dataclass
-class _Running:
-    """What the study has of a running trial: to ask Optuna copies all its epochs, each time."""
-
-    trial: Trial
-    epochs: int
-    best: float
-    attributes: dict[str, Any]
-    margins: Mapping[str, float] = field(default_factory=dict)
-
-
 class SweepStudy:
-    """The driver's hold on the study. One driver at a time: the newest wins (see journal.py).
+    """The driver's hold on the study. One driver at a time: the newest wins.
+
+    Others may add trials and end them meanwhile (hands.py, or Optuna's tools on `open_storage`).
 
     `optimiser.epochs` of the base is a trial's full budget; the settings have `trials` set.
     """
@@ -175,29 +108,48 @@ class SweepStudy:
         self._rungs = settings.rungs(base.optimiser.epochs)
         self._journal = journal_of(store, name)
         self._journal.compact()
-        self._live: dict[int, _Running] = {}
+        self._live: dict[int, Running] = {}
         self._run = uuid.uuid4().hex[:8]
         self.clock: Callable[[], float] = lambda: 0.0
         """Seconds of this run, recorded whenever a trial ends."""
-        with self._writing():
-            self._storage = JournalStorage(self._journal)
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name=name,
-                directions=[DIRECTIONS[objective] for objective in self._objectives],
-                load_if_exists=True,
-                pruner=make_pruner(settings, base.optimiser.epochs),
-            )
-            trials = self._trials()
-            if not trials:
-                self._study.set_metric_names(list(self._objectives))
-            warm = [str(overlap["sweep"]) for overlap in self._study.user_attrs.get(WARM, ())]
-            self._study.sampler = make_sampler(settings, len(trials), self._storage, warm)
-            own = [trial for trial in trials if ORIGIN not in trial.user_attrs]
-            self.target = max(settings.trials, len(own))
-            self._study.set_user_attr(TARGET, self.target)
-            self._spent: dict[str, float] = self._study.user_attrs.get(SPENT, {})
+        while True:
+            with suppress(OvertakenError), self._writing():
+                self._begin(name)
+                break
+        own = [trial for trial in self._trials() if ORIGIN not in trial.user_attrs]
         self._interrupted = [trial.number for trial in own if trial.state == TrialState.RUNNING]
+
+    def _begin(self, name: str) -> None:
+        """Open the study, and say in it that this driver writes it from now on."""
+        self._heard = self._journal.heard
+        storage = JournalStorage(self._journal)
+        epochs = self._base.optimiser.epochs
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=[DIRECTIONS[objective] for objective in self._objectives],
+            load_if_exists=True,
+            pruner=make_pruner(self._settings, epochs),
+        )
+        if not study.get_trials(deepcopy=False):
+            study.set_metric_names(list(self._objectives))
+        now = datetime.now(UTC).isoformat(timespec="minutes")
+        study.set_user_attr(DRIVER, {"run": self._run, "who": str(Holder.here()), "since": now})
+        self._hold(study, storage)
+
+    def _hold(self, study: optuna.Study, storage: JournalStorage) -> None:
+        """Go on with a study as it is now; record a target that has grown."""
+        self._study, self._storage = study, storage
+        trials, facts = self._trials(), study.user_attrs
+        warm = [str(overlap["sweep"]) for overlap in facts.get(WARM, ())]
+        study.sampler = make_sampler(self._settings, len(trials), storage, warm)
+        own = [trial for trial in trials if ORIGIN not in trial.user_attrs]
+        assert self._settings.trials is not None
+        self.target = max(self._settings.trials, len(own))
+        if facts.get(TARGET) != self.target:
+            study.set_user_attr(TARGET, self.target)
+        spent: dict[str, float] = facts.get(SPENT, {})
+        self._spent = {run: seconds for run, seconds in spent.items() if run != self._run}
         waiting = sum(trial.state == TrialState.WAITING for trial in own)
         self._unasked = self.target - len(own) + waiting
 
@@ -206,6 +158,51 @@ class SweepStudy:
         """One segment of the journal per decision."""
         with quiet(), self._journal.batch() as batch:
             yield batch
+
+    def _decide(self, block: Callable[[Batch], T]) -> T:
+        """Do a block and write what it decides as one segment.
+
+        Others may write to the study too: Optuna's tools, `raffect enqueue`. What they have
+        written since is taken up, and the block is done again on what is known then.
+
+        Raises:
+            ConflictError: Another driver has taken over.
+        """
+        live, interrupted = list(self._live), list(self._interrupted)
+        again = False
+        while True:
+            with suppress(OvertakenError), self._writing() as batch:
+                if again or self._journal.heard != self._heard:
+                    self._take_up(live, interrupted)
+                again = True
+                return block(batch)
+
+    def _take_up(self, live: Sequence[int], interrupted: Sequence[int]) -> None:
+        """Go on with what others have written; these trials were running, or are to go on."""
+        name, pruner = self._study.study_name, self._study.pruner
+        storage = JournalStorage(self._journal)
+        driver: dict[str, str] = {}
+        with suppress(KeyError):
+            study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+            driver = study.user_attrs.get(DRIVER, {})
+        if driver.get("run") != self._run:
+            self._journal.drop()
+            raise _taken_over(name, driver)
+        self._hold(study, storage)
+        self._heard = self._journal.heard
+        running = {t.number for t in self._trials() if t.state == TrialState.RUNNING}
+        self._live = {n: Running.of(Trial(study, self._id(n))) for n in live if n in running}
+        self._interrupted = [number for number in interrupted if number in running]
+
+    def look(self) -> None:
+        """Take up what others have written, if there is anything."""
+        with suppress(OvertakenError):
+            self._journal.look()
+        self._decide(lambda batch: None)
+
+    def is_live(self, number: int) -> bool:
+        """Whether a trial still runs by what is known; another hand may have ended it."""
+        return number in self._live
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -216,9 +213,12 @@ class SweepStudy:
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Record what readers of the sweep want to know of it, e.g. the trivial baseline."""
-        with self._writing():
+
+        def record(batch: Batch) -> None:
             for key, value in facts.items():
                 self._study.set_user_attr(key, value)
+
+        self._decide(record)
 
     @property
     def is_new(self) -> bool:
@@ -228,24 +228,29 @@ class SweepStudy:
 
     def begin(self, beginning: Beginning) -> None:
         """Give a new study its first trials, the recipe as trial 0; does nothing to an old one."""
-        with self._writing():
-            if self._trials():
-                return
-            early = [trial for trial in beginning.results[:1] if trial.user_attrs[RECIPE]]
-            self._study.add_trials(early)
-            for params, attributes in beginning.points[: self.target]:
-                self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
-            self._study.add_trials(beginning.results[len(early) :])
-            warm = [asdict(overlap) for overlap in beginning.overlaps]
-            self._study.set_user_attr(WARM, warm)
-            names = [overlap.sweep for overlap in beginning.overlaps]
-            self._study.sampler = make_sampler(self._settings, 0, self._storage, names)
+        self._decide(lambda batch: self._enter(beginning))
+
+    def _enter(self, beginning: Beginning) -> None:
+        if self._trials():
+            return
+        early = [trial for trial in beginning.results[:1] if trial.user_attrs[RECIPE]]
+        self._study.add_trials(early)
+        for params, attributes in beginning.points[: self.target]:
+            self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+        self._study.add_trials(beginning.results[len(early) :])
+        warm = [asdict(overlap) for overlap in beginning.overlaps]
+        self._study.set_user_attr(WARM, warm)
+        names = [overlap.sweep for overlap in beginning.overlaps]
+        self._study.sampler = make_sampler(self._settings, 0, self._storage, names)
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Add trials that have these attributes and nothing that is searched."""
-        with self._writing():
+
+        def add(batch: Batch) -> None:
             for attributes in points:
                 self._study.enqueue_trial({}, user_attrs=dict(attributes))
+
+        self._decide(add)
 
     @property
     def seconds_before(self) -> float:
@@ -281,16 +286,24 @@ class SweepStudy:
         When a trial's parameters make no valid configuration, `on_bad` is called with the reason;
         the trial is FAIL then, and the result None, although there may be others.
         """
-        if not self.remaining:
-            return None
-        with self._writing():
+        bad: list[str] = []
+
+        def ask(batch: Batch) -> Assignment | None:
+            bad.clear()
+            if not self.remaining:
+                return None
             if self._interrupted:
                 trial = Trial(self._study, self._id(self._interrupted.pop(0)))
                 trial.set_user_attr("continued", trial.user_attrs.get("continued", 0) + 1)
             else:
                 self._unasked -= 1
                 trial = self._study.ask()
-            return self._assign(trial, on_bad)
+            return self._assign(trial, bad.append)
+
+        assignment = self._decide(ask)
+        for reason in bad:
+            on_bad(reason)
+        return assignment
 
     def _assign(self, trial: Trial, on_bad: Callable[[str], None]) -> Assignment | None:
         try:
@@ -306,12 +319,9 @@ class SweepStudy:
             return None
         trial.set_user_attr("config_hash", config.digest())
         trial.set_user_attr("seed", config.run.seed)
-        known = trial.user_attrs
-        scores = [known[key]["score"] for key in known if key.startswith(EPOCH)]
-        best = max(scores, default=float("-inf"))
-        self._live[trial.number] = _Running(trial, len(scores), best, known)
-        features = known.get(VARIANT, {}).get("features")
-        return Assignment(trial.number, config, len(scores), features)
+        running = self._live[trial.number] = Running.of(trial)
+        features = running.attributes.get(VARIANT, {}).get("features")
+        return Assignment(trial.number, config, running.epochs, features)
 
     def report(
         self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()
@@ -325,8 +335,11 @@ class SweepStudy:
         A trial that others are compared with (records.is_compared_with) always goes on; its epochs
         count where others are judged.
         """
-        before = self._live[number].epochs
-        with self._writing() as batch:
+
+        def record(batch: Batch) -> bool:
+            if number not in self._live:
+                return True
+            before = self._live[number].epochs
             running = self._record(number, history, facts)
             now = running.epochs
             if now > before and len(self._objectives) == 1:
@@ -336,20 +349,32 @@ class SweepStudy:
                     self._end(number, TrialState.PRUNED)
                     return True
             batch.may_wait = not any(before < rung <= now for rung in self._rungs)
-        return False
+            return False
+
+        return self._decide(record)
 
     def catch_up(self) -> None:
-        """Write what has waited long enough."""
-        self._journal.flush(PATIENCE_S)
+        """Write what has waited long enough; look what others have written, now and then."""
+        if time.monotonic() - self._journal.contact > _LOOK_S:
+            self.look()
+            return
+        try:
+            self._journal.flush(PATIENCE_S)
+        except OvertakenError:
+            self.look()
 
     def complete(
         self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()
     ) -> None:
         """Record a trial that used its full budget."""
-        with self._writing():
-            running = self._record(number, history, facts)
-            rest = [float(running.attributes[_VALUES[of]]) for of in self._objectives[1:]]
-            self._end(number, TrialState.COMPLETE, [running.best, *rest])
+
+        def end(batch: Batch) -> None:
+            if number in self._live:
+                running = self._record(number, history, facts)
+                rest = [float(running.attributes[_VALUES[of]]) for of in self._objectives[1:]]
+                self._end(number, TrialState.COMPLETE, [running.best, *rest])
+
+        self._decide(end)
 
     def refuse(self, number: int, reason: str, facts: TrialFacts) -> None:
         """Record a trial whose model is beyond a limit: pruned before its first epoch.
@@ -367,16 +392,20 @@ class SweepStudy:
         state: TrialState = TrialState.FAIL,
     ) -> None:
         """Record a trial that can't go on, with the reason."""
-        with self._writing():
-            self._record(number, history, facts).trial.set_user_attr(REASON, reason)
-            self._end(number, state)
+
+        def end(batch: Batch) -> None:
+            if number in self._live:
+                self._record(number, history, facts).trial.set_user_attr(REASON, reason)
+                self._end(number, state)
+
+        self._decide(end)
 
     def take_back(self, number: int) -> None:
         """Take back a trial whose process is gone; `next` gives it again, to be continued."""
-        self._live.pop(number)
-        self._interrupted.append(number)
+        if self._live.pop(number, None) is not None:
+            self._interrupted.append(number)
 
-    def _record(self, number: int, history: Sequence[EpochResult], facts: TrialFacts) -> _Running:
+    def _record(self, number: int, history: Sequence[EpochResult], facts: TrialFacts) -> Running:
         """Add what is new; known epochs are not repeated."""
         running = self._live[number]
         trial = running.trial
@@ -413,4 +442,17 @@ class SweepStudy:
 
     def close(self) -> None:
         """Leave one segment behind."""
+        self.look()
         self._journal.compact()
+
+
+def _taken_over(name: str, driver: Mapping[str, str]) -> ConflictError:
+    who, since = driver.get("who", "Another command"), driver.get("since", "")
+    return ConflictError(
+        f"{who} has taken over the sweep {name!r}{since and f' (since {since})'}."
+        if driver
+        else f"Somebody has deleted the study of the sweep {name!r} while it ran.",
+        "one command per sweep at a time",
+        f"Let the other one finish: `raffect trials {name}` shows how far it is. Then give this"
+        " command again: it continues.",
+    )

@@ -32,6 +32,7 @@ from raffect.sweep.attributes import (
     SPACE,
     WARM,
 )
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import execute, plan_execution, room_for, share
 from raffect.sweep.failures import summarise
@@ -45,7 +46,7 @@ from raffect.sweep.quiet import quiet
 from raffect.sweep.records import Maker, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space, load_space
-from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.study import SweepStudy
 from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
@@ -238,9 +239,10 @@ def carry_out(
 def is_enough(view: SweepView, settings: SweepSettings) -> bool:
     """Whether a finished sweep has all that is asked for, or has spent what it may."""
     assert settings.trials is not None
-    ended = sum(view.counts.values())
+    ended = sum(view.counts.values()) - view.counts.get("WAITING", 0)
     spent = exhausted(settings.max_hours, settings.max_device_hours, view.hours, view.device_hours)
-    return ended >= settings.trials or spent is not None
+    waits = view.counts.get("WAITING", 0) > 0
+    return (ended >= settings.trials and not waits) or spent is not None
 
 
 def beginning(store: Store, name: str, target: Target) -> Beginning:

@@ -20,11 +20,12 @@ from raffect.errors import SettingsError
 from raffect.settings import build, flatten, hash_json, override
 from raffect.store import Store
 from raffect.sweep.attributes import FILES, ORIGIN, POINT, RECIPE, SCORED, VARIANT
+from raffect.sweep.beginning import Beginning, Overlap
 from raffect.sweep.plan import PlanFile, SweepPlan, read_plan
 from raffect.sweep.points import Recipe, derive_point, nearest_point
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Beginning, Overlap, open_study
+from raffect.sweep.study import open_study
 
 _POINTS_SHARE = 4
 """One of so many trials at most is spent on points of other sweeps."""

@@ -52,6 +52,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         ["SWEEP|MODEL ..."], {"--top", "--name", "--method", "--overwrite", "--json"},
     ),
     "retrain": (["SWEEP[:TRIAL]"], {"--seeds", "--json"}),
+    "enqueue": (["SWEEP"], {"--set", "--space"}),
     "trials": (["[SWEEP ...]"], {"--json"}),
     "report": (["SWEEP"], {"--out", "--csv"}),
     "dashboard": (["[SWEEP]"], {"--host", "--port"}),

@@ -12,10 +12,11 @@ from raffect.affwild2.tasks import Task
 from raffect.store import Stage, Store, sweep_folder
 from raffect.store.lease import Lease
 from raffect.sweep.attributes import RECIPE
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.study import SweepStudy
 from tests.sweep import tiny
 from tests.sweep.drivers import SPACE, epochs
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from raffect.config import TemporalConfig
 from raffect.store import Store
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.records import TrialRow, read_row
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Beginning, SweepStudy, open_study
+from raffect.sweep.study import SweepStudy, open_study
 from raffect.temporal.epochs import EpochResult
 
 

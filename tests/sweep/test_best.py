@@ -20,6 +20,7 @@ from raffect.predict import resolve
 from raffect.report.collect import collect
 from raffect.store import Stage, Store
 from raffect.sweep.attributes import ORIGIN, RECIPE
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.ledger import Ledger
 from raffect.sweep.plan import make_plan
 from raffect.sweep.points import derive_recipe
@@ -27,7 +28,7 @@ from raffect.sweep.progress import SweepProgress
 from raffect.sweep.records import TrialFacts, TrialReport, best_of
 from raffect.sweep.retrain import plan_retraining
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.study import SweepStudy
 from raffect.sweep.tune import finish
 from raffect.temporal.train import train
 from tests.report import views

@@ -13,7 +13,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 from raffect.errors import ConflictError
 from raffect.store import Store
 from raffect.sweep import journal
-from raffect.sweep.journal import StoreJournal
+from raffect.sweep.journal import OvertakenError, StoreJournal
 
 
 def numbers(backend: StoreJournal) -> list[int]:
@@ -90,16 +90,30 @@ def test_entries_that_may_wait_are_written_before_anything_else(store: Store, le
     assert numbers(backend) == expected
 
 
-def test_entries_that_waited_are_refused_when_another_writer_has_come(store: Store) -> None:
+def test_entries_that_waited_are_written_after_those_of_another_writer(store: Store) -> None:
     old, new = StoreJournal(store, "f"), StoreJournal(store, "f")
     with old.batch() as batch:
         old.append_logs([{"n": 9}])
         batch.may_wait = True
     new.append_logs([{"n": 0}])
-    with pytest.raises(ConflictError, match="taken over"):
+    with pytest.raises(OvertakenError):
         old.flush()
+    assert old.heard == 1
+    assert numbers(StoreJournal(store, "f")) == [0]
     old.flush()
-    assert numbers(new) == [0]
+    assert numbers(new) == [0, 9]
+
+
+def test_a_refused_block_leaves_what_waited_before_it(store: Store) -> None:
+    old, new = StoreJournal(store, "f"), StoreJournal(store, "f")
+    with old.batch() as batch:
+        old.append_logs([{"n": 9}])
+        batch.may_wait = True
+    new.append_logs([{"n": 0}])
+    with pytest.raises(OvertakenError), old.batch():
+        old.append_logs([{"n": 10}])
+    old.flush()
+    assert numbers(new) == [0, 9]
 
 
 def test_a_batch_is_written_although_its_block_fails(store: Store) -> None:

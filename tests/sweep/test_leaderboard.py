@@ -8,12 +8,13 @@ import pytest
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Stage, Store
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.leaderboard import list_sweeps, load_sweep
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.study import SweepStudy
 from raffect.temporal.epochs import EpochResult
 from tests.report import views
 from tests.sweep import tiny

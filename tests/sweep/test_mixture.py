@@ -16,6 +16,7 @@ from raffect.report.collect import assemble
 from raffect.report.commands import extend_command
 from raffect.report.tables_of_sweep import tables_of
 from raffect.store import Stage, Store
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.mixture import tell_others
 from raffect.sweep.plan import make_plan
@@ -23,7 +24,7 @@ from raffect.sweep.points import derive_recipe
 from raffect.sweep.records import Maker, TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import load_space
-from raffect.sweep.study import Beginning, SweepStudy
+from raffect.sweep.study import SweepStudy
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.tune import tune
 from raffect.temporal.data import load_sources

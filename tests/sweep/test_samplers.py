@@ -9,10 +9,11 @@ import pytest
 from raffect.errors import SettingsError
 from raffect.settings import build
 from raffect.store import Store
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Beginning, SweepStudy, open_study
+from raffect.sweep.study import SweepStudy, open_study
 from tests.sweep import tiny
 from tests.sweep.drivers import epochs
 

@@ -13,11 +13,13 @@ from optuna.samplers import RandomSampler, TPESampler
 from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store
 from raffect.sweep import journal
+from raffect.sweep.beginning import Beginning
 from raffect.sweep.points import derive_recipe
+from raffect.sweep.running import Assignment
 from raffect.sweep.samplers import plain_sampler
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
-from raffect.sweep.study import Assignment, Beginning, SweepStudy, open_study
+from raffect.sweep.study import SweepStudy, open_study
 from tests.sweep import tiny
 from tests.sweep.drivers import SPACE, epochs, open_driver, rows
 

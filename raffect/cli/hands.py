@@ -1,0 +1,67 @@
+"""enqueue, and `trials SWEEP stop`: changing a sweep while it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raffect.cli.options import QuietOption, SetOption, StoreOption, begin
+
+if TYPE_CHECKING:
+    from raffect.cli.screen import Screen
+    from raffect.store import Store
+
+
+def enqueue(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP")],
+    changes: SetOption = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE|FILE", help="The sweep's space.", show_default="as it was named"
+        ),
+    ] = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Add a trial to a sweep: its base with changes; the running command takes it next."""
+    from raffect.settings import parse_assignments
+    from raffect.sweep.hands import enqueue as run
+    from raffect.text import short_value
+
+    target, screen = begin(store, quiet)
+    number, params = run(target, sweep, parse_assignments(changes or []), space)
+    shown = ", ".join(f"{name}={short_value(value)}" for name, value in params.items())
+    screen.path(f"Trial {number} of {sweep}: {shown}")
+    _say_when(screen, target, sweep, "takes it next", "Give `raffect tune` again: it takes it.")
+
+
+def stop_trials(screen: Screen, store: Store, sweep: str, numbers: list[str]) -> None:
+    """End trials that run or wait.
+
+    Raises:
+        SettingsError: What is named is no trial's number.
+    """
+    from raffect.errors import SettingsError
+    from raffect.sweep.hands import stop
+
+    if not numbers or not all(number.isdecimal() for number in numbers):
+        raise SettingsError(
+            f"Which trials to stop is not said: {' '.join(numbers) or 'no number'}.",
+            "numbers of trials that run or wait",
+            f"E.g. raffect trials {sweep} stop 7; `raffect trials {sweep}` lists them.",
+        )
+    stop(store, sweep, map(int, numbers))
+    screen.say(f"Stopped: trial {', '.join(numbers)} of {sweep}, recorded as failed.")
+    _say_when(screen, store, sweep, "lets go of it within seconds, or at its next epoch")
+
+
+def _say_when(screen: Screen, store: Store, sweep: str, does: str, otherwise: str = "") -> None:
+    from raffect.sweep.hands import driver_of
+
+    driver = driver_of(store, sweep)
+    if driver is not None:
+        screen.path(f"{driver} runs the sweep, and {does}.")
+    elif otherwise:
+        screen.path(otherwise)
