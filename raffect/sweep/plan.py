@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
-from raffect.errors import NotThereError
+from raffect.errors import ConflictError, NotThereError
 from raffect.store import Store, sweep_folder
 from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import SWEEPS
@@ -91,4 +91,17 @@ def no_sweep(store: Store, name: str) -> NotThereError:
         f"The store {store.uri} holds no sweep {name!r}.",
         f"sweeps in this store: {known}" if known else "",
         f"Make it first: raffect tune TASK --name {name} --store {store.uri}",
+    )
+
+
+def taken_over(name: str, driver: Mapping[str, str]) -> ConflictError:
+    """What to tell a command whose sweep is another's; without a driver its study is gone."""
+    who, since = driver.get("who", "Another command"), driver.get("since", "")
+    return ConflictError(
+        f"{who} has taken over the sweep {name!r}{since and f' (since {since})'}."
+        if driver
+        else f"Somebody has deleted the study of the sweep {name!r} while it ran.",
+        "one command per sweep at a time",
+        f"Let the other one finish: `raffect trials {name}` shows how far it is. Then give this"
+        " command again: it continues.",
     )

@@ -20,7 +20,6 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from raffect.config import TemporalConfig
-from raffect.errors import ConflictError
 from raffect.settings import override
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import STUDY
@@ -44,7 +43,7 @@ from raffect.sweep.attributes import (
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.failures import reason_of
 from raffect.sweep.journal import PATIENCE_S, Batch, OvertakenError, StoreJournal
-from raffect.sweep.plan import no_sweep
+from raffect.sweep.plan import no_sweep, taken_over
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import TrialFacts, TrialRow, is_compared_with, read_row
 from raffect.sweep.running import Assignment, Running
@@ -187,7 +186,7 @@ class SweepStudy:
             driver = study.user_attrs.get(DRIVER, {})
         if driver.get("run") != self._run:
             self._journal.drop()
-            raise _taken_over(name, driver)
+            raise taken_over(name, driver)
         self._hold(study, storage)
         self._heard = self._journal.heard
         running = {t.number for t in self._trials() if t.state == TrialState.RUNNING}
@@ -444,15 +443,3 @@ class SweepStudy:
         """Leave one segment behind."""
         self.look()
         self._journal.compact()
-
-
-def _taken_over(name: str, driver: Mapping[str, str]) -> ConflictError:
-    who, since = driver.get("who", "Another command"), driver.get("since", "")
-    return ConflictError(
-        f"{who} has taken over the sweep {name!r}{since and f' (since {since})'}."
-        if driver
-        else f"Somebody has deleted the study of the sweep {name!r} while it ran.",
-        "one command per sweep at a time",
-        f"Let the other one finish: `raffect trials {name}` shows how far it is. Then give this"
-        " command again: it continues.",
-    )
