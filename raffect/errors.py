@@ -43,6 +43,10 @@ class StoreError(RaffectError):
     """The store can't be reached, read or written."""
 
 
+class StoreAwayError(StoreError):
+    """The store's server does not answer now, and may again."""
+
+
 class NotThereError(RaffectError):
     """A command needs something that an earlier command has not made yet."""
 

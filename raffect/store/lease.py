@@ -10,6 +10,9 @@ waiting command's own clock. A holder on this machine is looked up in the proces
     held elsewhere, counter moves      -> ConflictError
     held elsewhere, counter stands     -> taken after TTL_S
     released (the object is gone)      -> taken at once
+
+So a holder whose last renewal began less than TTL_S ago knows without a request that it still
+holds the lease: `is_sure`. Once it has been cut off for longer it looks before each renewal.
 """
 
 from __future__ import annotations
@@ -87,6 +90,9 @@ class Lease:
         self, store: Store, folder: str, renew_s: float = RENEW_S, ttl_s: float = TTL_S
     ) -> None:
         self._store = store
+        # A renewal that fails is followed by the next one.
+        self._renewing = store.hurried()
+        self._sure_until = 0.0
         self._folder = folder
         self._renew_s = renew_s
         self._ttl_s = ttl_s
@@ -116,11 +122,13 @@ class Lease:
             if current:
                 self._wait_for_expiry(current, on_wait)
             self._number = current + 1
+            began = _now()
             if self._store.create(self._key(self._number), self._content()):
                 break
             # Another waiting command created the same number first: look at the new holder.
+        self._sure_until = began + self._ttl_s
         if current:
-            self._store.delete(self._key(current))
+            self._store.delete_keys([self._key(current)])
         self._thread = threading.Thread(target=self._renew, daemon=True, name="raffect-lease")
         self._thread.start()
 
@@ -130,8 +138,13 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            if self._is_mine():
-                self._store.delete(self._key(self._number))
+            if self.is_sure or self._is_mine():
+                self._renewing.delete_keys([self._key(self._number)])
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether no other process can have taken the lease, by the time alone."""
+        return _now() < self._sure_until
 
     def _wait_for_expiry(self, number: int, on_wait: OnNote | None) -> None:
         first = self._read(number)
@@ -154,14 +167,19 @@ class Lease:
         while not self._ended.wait(self._renew_s):
             self._holder.renewals += 1
             with suppress(StoreError):
-                if not self._is_mine():
+                if not self.is_sure and not self._is_mine():
                     # Taken over while this process was suspended or cut off. The journal refuses
                     # the study's next write (journal.py), which ends the sweep with a message.
                     return
-                self._store.write_bytes(self._key(self._number), self._content())
+                began = _now()
+                self._renewing.write_bytes(self._key(self._number), self._content())
+                # Who was not sure for a moment may have been overtaken while it wrote.
+                if self.is_sure:
+                    self._sure_until = began + self._ttl_s
 
     def _is_mine(self) -> bool:
-        found = self._read(self._number)
+        names = self._renewing.names(self._folder)
+        found = self._read(self._number) if names[-1:] == [self._name(self._number)] else None
         return found is not None and found.id == self._holder.id
 
     def _content(self) -> bytes:
@@ -174,7 +192,11 @@ class Lease:
             return None
 
     def _key(self, number: int) -> str:
-        return f"{self._folder}/{number:08d}.json"
+        return f"{self._folder}/{self._name(number)}"
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"{number:08d}.json"
 
     def _conflict(self, holder: Holder) -> ConflictError:
         since = f", since {holder.since}" if holder.since else ""
@@ -192,14 +214,19 @@ def holder_of(store: Store, folder: str) -> Holder | None:
 
 
 @contextmanager
-def held(store: Store, folder: str, on_wait: OnNote | None = None) -> Iterator[None]:
+def held(store: Store, folder: str, on_wait: OnNote | None = None) -> Iterator[Lease]:
     """Hold a folder's lease for the time of a block; ConflictError if another command does."""
     lease = Lease(store, folder)
     lease.acquire(on_wait)
     try:
-        yield
+        yield lease
     finally:
         lease.release()
+
+
+def _now() -> float:
+    """Seconds, also those for which the machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _started(pid: int) -> str | None:

@@ -10,7 +10,6 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +19,6 @@ from raffect.errors import StoreError
 from raffect.inputs import read_input, refuse_binary
 from raffect.store.filesystem import VERSION, locate
 from raffect.store.store import Store
-from raffect.store.translate import translated
 from raffect.text import size_text
 
 S = TypeVar("S")
@@ -129,8 +127,7 @@ class RawFolder:
 
     def _list_prefix(self) -> list[Entry]:
         path = self.uri.removeprefix("s3://")
-        with self._translated():
-            found = self._root.filesystem.ls(path, detail=True)
+        found = self._reach(lambda: self._root.filesystem.ls(path, detail=True))
         entries = []
         for info in found:
             name, is_folder = str(info["name"]), info["type"] == "directory"
@@ -164,9 +161,9 @@ class RawFolder:
         """Whether a file of that name lies below; where access is refused, there is none."""
         if self.is_local:
             return Path(self.uri, name).is_file()
+        path = f"{self.uri.removeprefix('s3://')}/{name}"
         try:
-            with self._translated():
-                info = self._root.filesystem.info(f"{self.uri.removeprefix('s3://')}/{name}")
+            info = self._reach(lambda: self._root.filesystem.info(path))
         except (FileNotFoundError, StoreError):
             return False
         return bool(info["type"] == "file")
@@ -195,7 +192,7 @@ class RawFolder:
         return data
 
     def _get(self, path: str, most: int) -> bytes:
-        with self._translated():
+        def get() -> bytes:
             try:
                 # Without a range s3fs asks for the size first.
                 data: bytes = self._root.filesystem.cat_file(path, start=0, end=most)
@@ -206,8 +203,10 @@ class RawFolder:
                     raise
                 return b""
 
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(self.typed, self.option)
+        return self._reach(get)
+
+    def _reach(self, action: Callable[[], T]) -> T:
+        return self._root.reach(action, self.typed, self.option)
 
 
 class RawFile(NamedTuple):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.store.filesystem import locate, open_filesystem
+from raffect.store.retry import PATIENCE_S, patiently
 from raffect.store.translate import translated
+
+T = TypeVar("T")
 
 
 class Store:
@@ -21,20 +25,25 @@ class Store:
     A store can be pickled: only its URI travels, credentials come from the environment of the
     process that unpickles it. Every method raises StoreError if the store can't be used, and
     FileNotFoundError if a key that is read does not exist.
+
+    Every method waits for a server that is away (retry.PATIENCE_S), once it has answered: here, or
+    where the store was pickled. Before that its address may be wrong, which is said at once.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, has_answered: bool = False) -> None:
         self._location = locate(uri)
         self.uri = self._location.uri
         self._opened: Any = None
+        self._has_answered = has_answered
+        self._patience_s = PATIENCE_S
 
     @classmethod
     def open(cls, uri: str | None = None) -> Store:
         """The store a user named, else that of STORE_VARIABLE, else DEFAULT_STORE."""
         return cls(uri or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
-        return Store, (self.uri,)
+    def __reduce__(self) -> tuple[type[Store], tuple[str, bool]]:
+        return Store, (self.uri, self._has_answered)
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -52,6 +61,33 @@ class Store:
         """Whether the store is a folder."""
         return self._location.scheme == "file"
 
+    def hurried(self) -> Store:
+        """The same store, that waits for nothing: for a caller that comes again by itself."""
+        same = copy(self)
+        same._patience_s = 0.0
+        return same
+
+    def reach(
+        self, action: Callable[[], T], named: str | None = None, option: str | None = None
+    ) -> T:
+        """The value of requests that may be repeated; waits as the class says.
+
+        Args:
+            named: What messages call the store (see `translated`, also for `option`).
+        """
+
+        def attempt() -> T:
+            try:
+                with translated(named or self.uri, option):
+                    found = action()
+            except FileNotFoundError:
+                self._has_answered = True
+                raise
+            self._has_answered = True
+            return found
+
+        return patiently(attempt, self._patience_s if self._has_answered else 0.0)
+
     def path(self, key: str) -> str:
         """A key as the file system names it, without a scheme."""
         return f"{self._location.root}/{key}" if key else self._location.root
@@ -62,17 +98,19 @@ class Store:
 
     def read_bytes(self, key: str) -> bytes:
         """The content of a key."""
-        with translated(self.uri):
-            data: bytes = self.filesystem.cat_file(self.path(key))
-            return data
+        data: bytes = self.reach(lambda: self.filesystem.cat_file(self.path(key)))
+        return data
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write a key atomically: readers see the old content or the new, never a mixture."""
-        with translated(self.uri):
+
+        def write() -> None:
             if self.is_local:
                 self._write_beside(key, data).replace(self.path(key))
             else:
                 self.filesystem.pipe_file(self.path(key), data)
+
+        self.reach(write)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a key only if it does not exist, atomically; False if it did.
@@ -82,7 +120,8 @@ class Store:
         lost, the client's own retry is refused; the object then holds our data, which counts as
         success.
         """
-        with translated(self.uri):
+
+        def write() -> bool:
             try:
                 if self.is_local:
                     temporary = self._write_beside(key, data)
@@ -97,9 +136,11 @@ class Store:
                 if self.is_local:
                     return False
             try:
-                return self.read_bytes(key) == data
+                return bool(self.filesystem.cat_file(self.path(key)) == data)
             except FileNotFoundError:
                 return False
+
+        return self.reach(write)
 
     def _write_beside(self, key: str, data: bytes) -> Path:
         target = Path(self.path(key))
@@ -121,20 +162,19 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether a key (a file, not a folder) is there."""
-        with translated(self.uri):
-            # fsspec's isfile() reports any failure, even an unreachable server, as an absent file.
-            try:
-                return bool(self.filesystem.info(self.path(key))["type"] == "file")
-            except (FileNotFoundError, NotADirectoryError):
-                return False
+        # fsspec's isfile() reports any failure, even an unreachable server, as an absent file.
+        try:
+            info = self.reach(lambda: self.filesystem.info(self.path(key)))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return bool(info["type"] == "file")
 
     def names(self, folder: str) -> list[str]:
         """Names directly below a folder, sorted; an absent folder is empty."""
-        with translated(self.uri):
-            try:
-                found = self.filesystem.ls(self.path(folder), detail=False)
-            except FileNotFoundError:
-                return []
+        try:
+            found = self.reach(lambda: self.filesystem.ls(self.path(folder), detail=False))
+        except FileNotFoundError:
+            return []
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
         # Object storage lists a folder's own marker; hidden files are leftovers of killed writers.
         names.discard(folder.rsplit("/", 1)[-1])
@@ -142,19 +182,18 @@ class Store:
 
     def files(self, folder: str) -> list[str]:
         """Keys of all files below a folder, sorted; an absent folder is empty."""
-        with translated(self.uri):
-            try:
-                found = self.filesystem.find(self.path(folder))
-            except FileNotFoundError:
-                return []
+        try:
+            found = self.reach(lambda: self.filesystem.find(self.path(folder)))
+        except FileNotFoundError:
+            return []
         cut = len(self._location.root) + 1
         keys = [str(path)[cut:] for path in found]
         return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith("."))
 
     def delete(self, key: str) -> None:
         """Delete a file, or a folder and everything below it; an absent key is no error."""
-        with translated(self.uri), suppress(FileNotFoundError):
-            self.filesystem.rm(self.path(key), recursive=True)
+        with suppress(FileNotFoundError):
+            self.reach(lambda: self.filesystem.rm(self.path(key), recursive=True))
 
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Delete exactly these files; one that is absent is no error.
@@ -162,9 +201,12 @@ class Store:
         Each answer is checked: StoreError where the server does not delete one.
         """
         paths = [self.path(key) for key in keys]
-        with translated(self.uri):
+
+        def remove() -> None:
             if self.is_local:
                 for path in paths:
                     Path(path).unlink(missing_ok=True)
             else:
                 self.filesystem.delete_keys(paths)
+
+        self.reach(remove)

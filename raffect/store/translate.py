@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raffect.errors import RaffectError, StoreError
+from raffect.errors import RaffectError, StoreAwayError, StoreError
 
 _DENIED = (
     "ACCESS_DENIED",
@@ -92,7 +92,7 @@ def explain(uri: str, error: BaseException, option: str | None = None) -> StoreE
         )
     if any(name in text for name in _DOWN):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return StoreError(
+        return StoreAwayError(
             f"The server of the {what} {uri} does not answer ({endpoint or 'AWS'}).",
             "a server that is up and can be reached from here",
             "Check AWS_ENDPOINT_URL and the network, and give the command again: it continues.",

@@ -31,7 +31,6 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
-from raffect.store.retry import patiently
 
 COMPACT_AFTER = 256
 """Segments after which a batch compacts them: about 0.3 s of requests on S3, once in 256."""
@@ -43,6 +42,11 @@ _ATTEMPTS = 100
 T = TypeVar("T")
 PATIENCE_S = 1.0
 """How long entries that may wait do so for the next batch: what a kill may cost, in seconds."""
+
+
+def never() -> bool:
+    """Whether no other process can have compacted a journal: that is not known."""
+    return False
 
 
 @dataclass
@@ -66,9 +70,14 @@ class StoreJournal(BaseJournalBackend):
     Attributes:
         heard: How many entries of others were read.
         contact: When the store last showed what others have written, by the monotonic clock.
+
+    Args:
+        is_alone: Whether no other process can have compacted the journal, e.g. as this one holds
+            the sweep's lease: an append is then one request, and not looked after.
     """
 
-    def __init__(self, store: Store, folder: str) -> None:
+    def __init__(self, store: Store, folder: str, is_alone: Callable[[], bool] = never) -> None:
+        self._is_alone = is_alone
         self._store = store
         self._folder = folder
         self._lines: list[str] = []
@@ -148,9 +157,9 @@ class StoreJournal(BaseJournalBackend):
         held, self._held = self._held, []
         # If the first attempt succeeded and only its reply was lost, create() recognises its own
         # object.
-        if not patiently(lambda: self._append(held)):
+        if not self._append(held):
             self._held = held[:keep]
-            patiently(self._refresh)
+            self._refresh()
             raise OvertakenError(
                 f"Another command has taken over {self._store.where(self._folder)}.",
                 "one command per sweep at a time",
@@ -177,13 +186,13 @@ class StoreJournal(BaseJournalBackend):
         found = self._names()
         if _newest_compacted(found) != compacted:
             # Another process has compacted more in the meantime: its segment counts.
-            self._store.delete(self._key(compacted))
+            self._store.delete_keys([self._key(compacted)])
             return
         old = [name for name in found if _start(name) == 0 and name != compacted]
         covered = [name for name in found if 0 < _start(name) < _end(compacted)]
         # The old generation goes first, as other writers look for it: see the module's docstring.
-        self._for_each(self._store.delete, old)
-        self._for_each(self._store.delete, covered)
+        self._store.delete_keys([self._key(name) for name in old])
+        self._store.delete_keys([self._key(name) for name in covered])
         self._compacted = compacted
         self._segments = []
 
@@ -194,10 +203,10 @@ class StoreJournal(BaseJournalBackend):
             return False
         # The segment with entry 0 is the journal's generation: see the module's docstring.
         first = self._compacted or f"{0:08d}.jsonl"
-        if not self._lines or not self._store.exists(self._key(first)):
+        if not self._lines or not (self._is_alone() or self._store.exists(self._key(first))):
             current = _newest_compacted(self._names())
             if current is not None and _end(current) > len(self._lines):
-                self._store.delete(self._key(name))
+                self._store.delete_keys([self._key(name)])
                 return self._was_compacted(current, lines)
             self._compacted = current
         self._lines += lines

@@ -42,7 +42,7 @@ from raffect.sweep.attributes import (
 )
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.failures import reason_of
-from raffect.sweep.journal import PATIENCE_S, Batch, OvertakenError, StoreJournal
+from raffect.sweep.journal import PATIENCE_S, Batch, OvertakenError, StoreJournal, never
 from raffect.sweep.plan import no_sweep, taken_over
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import TrialFacts, TrialRow, is_compared_with, read_row
@@ -59,9 +59,9 @@ _VALUES: dict[Objective, str] = {"latency": LATENCY, "parameters": PARAMETERS}
 """Trial attributes with the values of the objectives beside the score."""
 
 
-def journal_of(store: Store, name: str) -> StoreJournal:
-    """The journal of a sweep's study."""
-    return StoreJournal(store, f"{sweep_folder(name)}/{STUDY}")
+def journal_of(store: Store, name: str, is_alone: Callable[[], bool] = never) -> StoreJournal:
+    """The journal of a sweep's study; see StoreJournal for `is_alone`."""
+    return StoreJournal(store, f"{sweep_folder(name)}/{STUDY}", is_alone)
 
 
 def open_storage(store: Store, name: str) -> JournalStorage:
@@ -89,6 +89,7 @@ class SweepStudy:
     Others may add trials and end them meanwhile (hands.py, or Optuna's tools on `open_storage`).
 
     `optimiser.epochs` of the base is a trial's full budget; the settings have `trials` set.
+    `is_alone` is StoreJournal's.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class SweepStudy:
         space: Space,
         base: TemporalConfig,
         settings: SweepSettings,
+        is_alone: Callable[[], bool] = never,
     ) -> None:
         assert settings.trials is not None
         self._space = space
@@ -105,7 +107,7 @@ class SweepStudy:
         self._settings = settings
         self._objectives = settings.objectives
         self._rungs = settings.rungs(base.optimiser.epochs)
-        self._journal = journal_of(store, name)
+        self._journal = journal_of(store, name, is_alone)
         self._journal.compact()
         self._live: dict[int, Running] = {}
         self._run = uuid.uuid4().hex[:8]

@@ -17,7 +17,6 @@ from raffect.errors import ConflictError, StoreError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, trial_folder
-from raffect.store.retry import patiently
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
 from raffect.sweep.records import Maker, TrialFacts, TrialReport
@@ -146,7 +145,7 @@ class SweepTrial(tune.Trainable):
     def _report(self) -> TrialReport:
         try:
             self._home.check_code()
-            return patiently(self._advance)
+            return self._advance()
         except StoreError:
             # Not this trial's fault: the engine gives it another try.
             raise

@@ -186,8 +186,8 @@ def carry_out(
     trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
     engine.connect(context.address)
     execution = plan_execution(settings, is_local=engine.is_local(context.address))
-    with held(store, f"{stage.folder}/{LEASE}", context.on_note), quiet():
-        study = SweepStudy(store, name, work.space, base, settings)
+    with held(store, f"{stage.folder}/{LEASE}", context.on_note) as lease, quiet():
+        study = SweepStudy(store, name, work.space, base, settings, lambda: lease.is_sure)
         begin(study)
         # A driver may have been killed behind its last trial, and before the floor was there.
         if study.remaining or LINEAR_FLOOR not in study.facts:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from raffect.affwild2.tasks import Split, Task
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError, StoreError
 from raffect.store import Store
 from raffect.store.layout import trial_folder
-from raffect.store.retry import patiently
 from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.records import Maker
@@ -222,8 +220,6 @@ def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(
         return create(key, data)
 
     monkeypatch.setattr(filled, "create", failing)
-    impatiently = partial(patiently, pauses=(0.1, 0.1))
-    monkeypatch.setattr("raffect.sweep.journal.patiently", impatiently)
     with pytest.raises(StoreError, match="does not answer"):
         sweep(filled, space, 4)
     monkeypatch.undo()
