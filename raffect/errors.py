@@ -47,6 +47,10 @@ class StoreAwayError(StoreError):
     """The store's server does not answer now, and may again."""
 
 
+class DamagedError(StoreError):
+    """A file of the store is not as it was written; trying again does not help."""
+
+
 class NotThereError(RaffectError):
     """A command needs something that an earlier command has not made yet."""
 

@@ -13,6 +13,10 @@ holds entry 0, and only then the others. The segment with entry 0 is thus the jo
 a writer that still finds it unchanged after an append knows that no number which it had not seen
 was freed before. And readers find every entry at any moment: where segments overlap, the compacted
 one counts.
+
+Each entry ends with a checksum of its own, `"sum":"LEFT-CRC"`: of its text, of its number, and of
+how many entries followed it in the segment in which it was written. So a changed byte, a lost tail
+and a missing segment are all noticed. Older entries have none.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +34,7 @@ from typing import Any, TypeVar
 
 from optuna.storages.journal import BaseJournalBackend
 
-from raffect.errors import ConflictError, StoreError
+from raffect.errors import ConflictError, DamagedError, StoreError
 from raffect.store import Store
 
 COMPACT_AFTER = 256
@@ -37,6 +42,10 @@ COMPACT_AFTER = 256
 _COMPACT_SHARE = 400
 """Of a study's entries: 10,000 trials are compacted every 1,000 segments, for 2 s on S3."""
 _NAME = re.compile(r"\d{8,}(-\d{8,})?\.jsonl")
+_SEAL = re.compile(r',"sum":"([0-9a-f]+)-([0-9a-f]{8})"}')
+_SEAL_LENGTH = 32
+"""Characters, at most; the seal of a short line is found in fewer."""
+_LIKE_A_SEAL = re.compile(r',"sum":|[0-9a-f]+-[0-9a-f]{8}"}$')
 _READERS = 16
 _ATTEMPTS = 100
 T = TypeVar("T")
@@ -199,6 +208,7 @@ class StoreJournal(BaseJournalBackend):
     def _append(self, lines: list[str]) -> bool:
         """Write after what this process knows; False if another process has written there."""
         name = f"{len(self._lines):08d}.jsonl"
+        lines = _seal(lines, len(self._lines))
         if not self._store.create(self._key(name), _encode(lines)):
             return False
         # The segment with entry 0 is the journal's generation: see the module's docstring.
@@ -233,12 +243,23 @@ class StoreJournal(BaseJournalBackend):
         return True
 
     def _refresh(self) -> None:
-        """Read what others have written since."""
+        """Read what others have written since.
+
+        Raises:
+            DamagedError: A segment is damaged or missing.
+        """
+        missing = None
         for _ in range(_ATTEMPTS):
             try:
                 self._read_new()
             except FileNotFoundError:
                 # Compacted between listing and reading: the next listing shows the new segment.
+                continue
+            except _MissingError as error:
+                # So may a listing look that was made while the folder was compacted.
+                if error.names == missing:
+                    raise self._damaged(error.name, "is missing") from None
+                missing = error.names
                 continue
             self.contact = time.monotonic()
             return
@@ -257,17 +278,31 @@ class StoreJournal(BaseJournalBackend):
             segments = [name for name in segments if _start(name) >= _end(compacted)]
         new = sorted(n for n in names if "-" not in n and _start(n) >= len(lines))
         for name, content in zip(new, self._read(new), strict=True):
-            if _start(name) != len(lines):
-                # Left by a writer that was killed after it met a compaction: covered, or not next.
+            if _start(name) < len(lines):
+                # Left by a writer that was killed after it met a compaction.
                 continue
+            if _start(name) > len(lines):
+                raise _MissingError(f"{len(lines):08d}.jsonl", names)
             lines, segments = [*lines, *content], [*segments, name]
         self.heard += len(lines) - len(self._lines)
         self._lines, self._segments, self._compacted = lines, segments, compacted
 
     def _read(self, names: list[str]) -> list[list[str]]:
-        return [
-            blob.decode().splitlines() for blob in self._for_each(self._store.read_bytes, names)
-        ]
+        found = []
+        for name, blob in zip(names, self._for_each(self._store.read_bytes, names), strict=True):
+            lines, damage = _unseal(name, blob)
+            if damage:
+                raise self._damaged(name, damage)
+            found.append(lines)
+        return found
+
+    def _damaged(self, name: str, what: str) -> DamagedError:
+        sweep = self._folder.rpartition("/")[0].rpartition("/")[2]
+        return DamagedError(
+            f"{self._store.where(self._key(name))} {what}: the study of this sweep is not whole.",
+            "the study as raffect wrote it, e.g. of a backup",
+            f"Put it back, or make the sweep again: raffect tune ... --name {sweep} --overwrite",
+        )
 
     def _for_each(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
         """Side by side where each takes a request."""
@@ -286,6 +321,55 @@ class StoreJournal(BaseJournalBackend):
 
 def _encode(lines: list[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+class _MissingError(Exception):
+    """A segment is not there, and a later one is; `names` are those that are."""
+
+    def __init__(self, name: str, names: list[str]) -> None:
+        self.name, self.names = name, names
+
+
+def _seal(lines: Sequence[str], start: int) -> list[str]:
+    """The lines of a segment whose first entry has the number `start`, with their checksums."""
+    left = range(len(lines) - 1, -1, -1)
+    return [
+        f'{line[:-1]},"sum":"{after:x}-{_checksum(line, number, after)}"}}'
+        for number, (line, after) in enumerate(zip(lines, left, strict=True), start)
+    ]
+
+
+def _checksum(line: str, number: int, left: int) -> str:
+    return f"{zlib.crc32(f'{number} {left} {line}'.encode()):08x}"
+
+
+def _unseal(name: str, blob: bytes) -> tuple[list[str], str]:
+    """A segment's lines that are as they were written, up to the first that is not, and why."""
+    start, left = _start(name), 0
+    lines = blob.decode("utf-8", "replace").split("\n")
+    if lines.pop():
+        lines.append("")
+    for index, line in enumerate(lines):
+        seal = _SEAL.fullmatch(line, max(0, line.rfind(",")))
+        if seal is not None:
+            left = int(seal[1], 16)
+            whole = _checksum(f"{line[: seal.start()]}}}", start + index, left) == seal[2]
+        else:
+            left = 0
+            whole = not _LIKE_A_SEAL.search(line[-_SEAL_LENGTH:]) and _is_entry(line)
+        if not whole:
+            return lines[:index], f"is damaged at line {index + 1}"
+    written = _end(name) - start if "-" in name else len(lines) + left
+    if len(lines) != max(1, written):
+        return lines, "is cut off" if lines else "is empty"
+    return lines, ""
+
+
+def _is_entry(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _start(name: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.testing.pytest_storages import StorageTestCase
 
-from raffect.errors import ConflictError
+from raffect.errors import ConflictError, DamagedError
 from raffect.store import Store
 from raffect.sweep import journal
 from raffect.sweep.journal import OvertakenError, StoreJournal
@@ -321,3 +321,46 @@ def test_a_study_in_s3_is_the_same(s3_store: Store) -> None:
     assert len(s3_store.names("f")) == 1
     again = optuna.load_study(storage=JournalStorage(StoreJournal(s3_store, "f")), study_name="s")
     assert again.user_attrs == {"k": 1}
+
+
+def written(store: Store) -> dict[str, bytes]:
+    """A journal of two appends, three entries in all, and its first part compacted."""
+    backend = StoreJournal(store, "f")
+    backend.append_logs([{"n": 0}, {"n": 1}])
+    backend.compact()
+    backend.append_logs([{"n": 2}, {"n": 3, "text": 'ü,"sum":"0-00000000"}'}])
+    return {name: store.read_bytes(f"f/{name}") for name in store.names("f")}
+
+
+def test_every_flipped_bit_and_every_lost_tail_is_noticed(store: Store) -> None:
+    for name, data in written(store).items():
+        flipped = [
+            data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :]
+            for i in range(len(data))
+            for bit in range(8)
+        ]
+        for damaged in [*flipped, *(data[:i] for i in range(len(data)))]:
+            store.write_bytes(f"f/{name}", damaged)
+            with pytest.raises(DamagedError, match=f"{name} is (damaged|cut off|empty)"):
+                numbers(StoreJournal(store, "f"))
+        store.write_bytes(f"f/{name}", data)
+    assert numbers(StoreJournal(store, "f")) == [0, 1, 2, 3]
+
+
+def test_a_missing_or_a_moved_segment_is_noticed(store: Store) -> None:
+    files = written(store)
+    StoreJournal(store, "f").append_logs([{"n": 4}])
+    store.delete("f/00000002.jsonl")
+    with pytest.raises(DamagedError, match=r"00000002.jsonl is missing"):
+        numbers(StoreJournal(store, "f"))
+    store.write_bytes("f/00000002.jsonl", files["00000000-00000002.jsonl"])
+    with pytest.raises(DamagedError, match=r"00000002.jsonl is damaged at line 1"):
+        numbers(StoreJournal(store, "f"))
+
+
+def test_older_entries_have_no_checksum(store: Store) -> None:
+    store.write_bytes("f/00000000.jsonl", b'{"n":0}\n{"n":1}\n')
+    backend = StoreJournal(store, "f")
+    backend.append_logs([{"n": 2}])
+    backend.compact()
+    assert numbers(StoreJournal(store, "f")) == [0, 1, 2]

@@ -106,7 +106,7 @@ def test_what_is_torn_shows_what_was_known(store: Store, clock: Clock) -> None:
     torn = sweeps.look("s")
     assert torn.view is before.view
     assert torn.trouble is not None
-    assert "being written" in torn.trouble
+    assert "is not whole" in torn.trouble
     store.write_bytes(study, whole)
     store.delete("sweeps/s/study/00099999.jsonl")
     clock.now += REFRESH_S
