@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import secrets
 import socket
 import warnings
@@ -16,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import raffect
 from raffect.context import OnNote
+from raffect.environment import JOB_CONFIG, forwarded_variables
 from raffect.errors import RaffectError, SettingsError
-from raffect.store.filesystem import CONNECT_TIMEOUT_S, worker_environment
+from raffect.store.filesystem import CONNECT_TIMEOUT_S
 from raffect.text import first_line
 
 _QUIET = {
@@ -48,6 +54,15 @@ _CLUSTER = {
     # the command starts has no dashboard.
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
 }
+_CLIENT = "ray://"
+_ADDRESS = re.compile(
+    rf"(?:{_CLIENT})?(?P<host>\[[\da-fA-F:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{{1,5}})"
+)
+_ANSWER_S = 10.0
+_SOCKET_PATH = 107
+"""Bytes of a socket's path at most; TMPDIR of a batch system is often too long."""
+_LONGEST_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_OTHER_FOLDERS = ("/tmp/ray", f"/tmp/ray-{os.getuid()}", f"/dev/shm/ray-{os.getuid()}")
 
 
 def connect(address: str | None = None) -> None:
@@ -57,50 +72,118 @@ def connect(address: str | None = None) -> None:
         address: A cluster's address; None means RAY_ADDRESS, else this machine.
 
     Raises:
-        RaffectError: No cluster answers at the address.
+        SettingsError: It is no cluster's address.
+        RaffectError: No cluster answers there, or Ray can't be started here.
     """
     if ray.is_initialized():
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = _cluster(address)
     own = _CLUSTER if address else _LOCAL
     for name, value in {**_QUIET, **own}.items():
         os.environ.setdefault(name, value)
     # An actor that starts the workers of its trial needs the same settings.
     told = {name: os.environ[name] for name in own if address}
+    sent = forwarded_variables() if address else {}
     # By default torch starts a thread per core in each worker: those of one machine would compete.
-    variables = {**worker_environment(), "OMP_NUM_THREADS": "1", **told}
+    variables = {**sent, "OMP_NUM_THREADS": "1", **told}
     start = partial(
         ray.init,
         log_to_driver=False,
         logging_level=logging.ERROR,
         runtime_env={"env_vars": variables},
+        job_config=_job_config(),
     )
     with _hushed():
         if address:
             _join(address, start)
         else:
-            _protect()
-            start(address="local", include_dashboard=False)
+            _start(start)
     _calm()
 
 
+def _cluster(address: str | None) -> str | None:
+    """The cluster that is meant; None for this machine alone."""
+    given = address or os.environ.get("RAY_ADDRESS")
+    return None if given == "local" else given or None
+
+
+def _job_config() -> JobConfig:
+    """Workers import the raffect that this process does, wherever the command is given.
+
+    Ray puts the driver's current folder first on the path of all workers: a clone in it, or below
+    it, would come before what is installed, and so would a file that is named as a library is.
+    """
+    root = Path(raffect.__file__).parent.parent
+    # Of a job, Ray has put the files in place. What is installed is on the path anyway, and first
+    # it would come before Python's own library.
+    in_place = JOB_CONFIG in os.environ or root.name in ("site-packages", "dist-packages")
+    paths = [] if in_place else [str(root)]
+    return JobConfig(_client_job=True, _py_driver_sys_path=paths)
+
+
 def knock(address: str) -> None:
-    """Try a connection to a cluster's HOST:PORT; other forms of address are not tried.
+    """Try a connection to a cluster's HOST:PORT; `auto` is not tried.
 
     Where nobody listens, Ray's clients wait for half a minute and ray.init() for ten.
 
     Raises:
+        SettingsError: It is no cluster's address.
         OSError: Nobody listens there.
     """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        place = (host.strip("[]"), int(port))
-        socket.create_connection(place, timeout=CONNECT_TIMEOUT_S).close()
+    if address != "auto":
+        socket.create_connection(_place(address), timeout=CONNECT_TIMEOUT_S).close()
+
+
+def _place(address: str) -> tuple[str, int]:
+    """Host and port of a cluster's address."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found["port"]) < 2**16:
+        is_page = address.startswith(("http://", "https://"))
+        raise SettingsError(
+            f"{address.rpartition('@')[2]!r} is not the address of a Ray cluster's head"
+            + (": it is one of a dashboard." if is_page else "."),
+            "HOST:PORT, e.g. head:6379 or [fd00::1]:6379; auto for the cluster of this machine",
+            "Check --address or RAY_ADDRESS; a job goes to a dashboard's address: raffect submit.",
+        )
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def _ask(address: str) -> None:
+    """Ask a server whether it is a cluster's head: ray.init() would wait on for any other.
+
+    Raises:
+        AuthenticationError: It wants a token.
+        OSError: It is none, or does not answer.
+    """
+    import grpc
+    import ray.core.generated.gcs_service_pb2 as messages
+    import ray.core.generated.gcs_service_pb2_grpc as services
+    from ray._private.gcs_utils import create_gcs_channel
+
+    # Protocol buffers have no types.
+    request: Any = messages
+    stub: Any = services
+
+    place = address.removeprefix(_CLIENT)
+    with create_gcs_channel(place) as channel:
+        try:
+            stub.NodeInfoGcsServiceStub(channel).CheckAlive(
+                request.CheckAliveRequest(), timeout=_ANSWER_S
+            )
+        except grpc.RpcError as error:
+            code, why = error.code(), first_line(str(error.details()))
+            if code is grpc.StatusCode.UNAUTHENTICATED:
+                raise AuthenticationError(why) from None
+            # A Ray Client's server is another one, whose clients give up by themselves.
+            if code is not grpc.StatusCode.UNIMPLEMENTED or place == address:
+                late = f"no answer within {_ANSWER_S:g} s"
+                is_late = code is grpc.StatusCode.DEADLINE_EXCEEDED
+                raise ConnectionError(late if is_late else f"no Ray there: {why}") from None
 
 
 def is_local(address: str | None = None) -> bool:
     """Whether commands run on this machine alone; a cluster may grow, this machine does not."""
-    return not (address or os.environ.get("RAY_ADDRESS"))
+    return _cluster(address) is None
 
 
 def count_cpus() -> float:
@@ -234,6 +317,8 @@ def check_room(workers: int, address: str | None) -> None:
 def _join(address: str, start: Callable[..., object]) -> None:
     try:
         knock(address)
+        found = canonicalize_bootstrap_address(address) if address == "auto" else address
+        _ask(found or address)
         start(address=address)
     except AuthenticationError as error:
         raise RaffectError(
@@ -247,6 +332,33 @@ def _join(address: str, start: Callable[..., object]) -> None:
             "the address of a running cluster, or none for this machine alone",
             "Check --address or RAY_ADDRESS, and `ray status` on the cluster.",
         ) from None
+
+
+def _start(start: Callable[..., object]) -> None:
+    """Start Ray on this machine, in a folder that holds its sockets."""
+    _protect()
+    default: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    folder = next(filter(_holds_sockets, (default, *_OTHER_FOLDERS)), default)
+    options: dict[str, object] = {} if folder == default else {"_temp_dir": folder}
+    try:
+        start(address="local", include_dashboard=False, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RaffectError(
+            f"Ray can't be started on this machine, in {folder}: {first_line(error)}",
+            "a folder with room, in which this user may write; memory and processes to spare",
+            "Name another folder in RAY_TMPDIR, or give a cluster's --address.",
+        ) from error
+
+
+def _holds_sockets(folder: str) -> bool:
+    """Whether Ray may write to a folder, and its sockets' paths there are short enough."""
+    try:
+        path = Path(folder, _LONGEST_SOCKET).absolute()
+        fits = len(str(path).encode()) <= _SOCKET_PATH
+    except (OSError, ValueError):
+        return False
+    there = next(parent for parent in Path(folder).absolute().parents if parent.exists())
+    return fits and os.access(folder if Path(folder).exists() else there, os.W_OK | os.X_OK)
 
 
 def _protect() -> None:

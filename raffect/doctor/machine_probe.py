@@ -13,7 +13,7 @@ from typing import Any
 from raffect.doctor.facts import Disk, Gpu, Gpus, Machine, Token
 from raffect.doctor.findings import one_line, redact
 from raffect.doctor.timeouts import ScriptError, run_script
-from raffect.store.filesystem import worker_environment
+from raffect.environment import store_variables
 
 GPU_SCRIPT = Path(__file__).with_name("gpu_script.py")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -33,7 +33,7 @@ def look_at_machine(paths: tuple[str, ...]) -> Machine:
         disks=tuple(disk_of(path) for path in paths),
         open_files=max(soft, _RAY_RAISES_TO if unlimited else min(hard, _RAY_RAISES_TO)),
         threads=os.environ.get("OMP_NUM_THREADS", ""),
-        variables={name: redact(value) for name, value in worker_environment().items()},
+        variables={name: redact(value) for name, value in store_variables().items()},
         token=find_token(),
     )
 

@@ -19,6 +19,7 @@ import ray
 from ray.util.metrics import Gauge
 
 from raffect import __version__
+from raffect.environment import JOB_CONFIG
 from raffect.jobs.submission import BOARD_VARIABLE, JOB_VARIABLE, LIVE, MARK
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import REPORT
@@ -30,7 +31,6 @@ EVERY_S = 5.0
 """Half of the time after which Ray drops a gauge that nobody has set again."""
 _LAST_WORD_S = 15.0
 """Longest wait for the last state to be published, when the command ends."""
-JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _TIMEOUT_S = 5
 _LONGEST = 1000
 """Of a value: Ray sends all metadata of all jobs with each look at its list of jobs."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from raffect import __version__
 from raffect.context import STORE_VARIABLE
+from raffect.environment import forwarded_variables, is_secret, refuse_logins
 from raffect.errors import SettingsError
-from raffect.store.filesystem import worker_environment
 
 JOB_VARIABLE = "RAFFECT_JOB"
 """Tells the process of a job its id, which goes into the sweep's lease."""
@@ -21,7 +21,6 @@ MARK = "raffect"
 """The metadata key that marks a job as raffect's; its value is raffect's version."""
 LIVE = "live"
 """The metadata key of what `submit` and `follow` show of a running sweep (progress.Glance)."""
-_SECRET = re.compile(r"secret|passw|token|credential|(^|_)key|key(_id)?$", re.IGNORECASE)
 # Ray's default is SIGTERM and 3 s. On Ctrl-C a command ends in order, with its trials settled.
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 # The command's own ray.init() sets some of the job's variables again: without this Ray refuses.
@@ -60,8 +59,7 @@ def make_submission(
     job_id = f"raffect-{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{secrets.token_hex(3)}"
     line = shlex.join(["raffect", *arguments])
     metadata = {"job_name": name, MARK: __version__, "line": line, "store": store, **facts}
-    forwarded = worker_environment()
-    _refuse_logins(forwarded)
+    forwarded = forwarded_variables()
     return Submission(
         job_id,
         # exec: signals and exit codes are the command's own, not a shell's.
@@ -84,7 +82,7 @@ def parse_variables(given: Sequence[str]) -> dict[str, str]:
             raise SettingsError(
                 f"--env {name}: it is not set here.", "NAME=VALUE, or the name of one that is"
             )
-        if _SECRET.search(name):
+        if is_secret(name):
             raise SettingsError(
                 f"--env {name} looks like a secret; Ray shows a job's environment to everybody"
                 " who sees its dashboard.",
@@ -92,15 +90,5 @@ def parse_variables(given: Sequence[str]) -> dict[str, str]:
                 "Give the cluster's nodes the secret: a role, a mounted file, a secret of theirs.",
             )
         found[name] = value if sign else os.environ[name]
-    _refuse_logins(found)
+    refuse_logins(found)
     return found
-
-
-def _refuse_logins(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        if re.search(r"://[^/\s]*@", value):
-            raise SettingsError(
-                f"{name} has a user or a password in its address; it would be shown with the job.",
-                "an address without them",
-                "Leave them out; give the cluster's nodes credentials of their own.",
-            )

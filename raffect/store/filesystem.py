@@ -18,7 +18,7 @@ from raffect.errors import SettingsError
 
 # Many servers other than AWS answer 411 to the checksums that recent clients send by default.
 # botocore and pyarrow read these variables when they create their first client.
-_CHECKSUMS = {
+CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
 }
@@ -27,7 +27,6 @@ _URI = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):(?://([^/]*))?(.*)", re.DOTALL)
 # s3fs cuts a key off where this begins, so that all keys of such a store would be one object.
 VERSION = "?versionId="
 CONNECT_TIMEOUT_S = 5
-_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def open_filesystem(location: Location) -> Any:
     """The fsspec file system of a location; sends no request."""
     if location.scheme == "file":
         return fsspec.filesystem("file", auto_mkdir=True)
-    for name, value in _CHECKSUMS.items():
+    for name, value in CHECKSUMS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("AWS_DEFAULT_REGION", os.environ.get("AWS_REGION", "us-east-1"))
     settings: dict[str, Any] = {
@@ -94,9 +93,3 @@ def open_filesystem(location: Location) -> Any:
     # s3fs would retry on top of botocore: together they hide a dead server for minutes.
     filesystem.retries = 1
     return filesystem
-
-
-def worker_environment() -> dict[str, str]:
-    """Variables that workers on other nodes need to reach the same store; never a credential."""
-    names = (*_CHECKSUMS, *_FORWARDED)
-    return {name: os.environ[name] for name in names if name in os.environ}

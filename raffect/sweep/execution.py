@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 
 from raffect import engine
+from raffect.environment import no_credentials_sent
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
@@ -163,7 +164,8 @@ def execute(
     trainable = tune.with_resources(trainable, {"cpu": execution.cpus, "gpu": execution.gpus})
     # Ray's dashboard lists the actors by it.
     trainable.__qualname__ = trainable.__name__
-    with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm(), _no_credentials_sent():
+    unsent = no_credentials_sent(class_cache.ENV_VARS_TO_PROPAGATE)
+    with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm(), unsent:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -191,24 +193,6 @@ def execute(
 
 def _name(trial: tune.experiment.Trial) -> str:
     return f"trial-{trial.config['number']:05d}"
-
-
-@contextmanager
-def _no_credentials_sent() -> Iterator[None]:
-    """Keep Tune from copying AWS keys from the driver's environment to each trial's actor.
-
-    It copies them into the actor's runtime environment, which Ray sends to the node and writes in
-    clear to runtime_env_agent.log, readable by every user of the machine. Trials don't need that:
-    the processes of a Ray on this machine inherit the driver's environment, and the nodes of a
-    cluster have credentials of their own. Tune has no switch for it, only this set of names.
-    """
-    names: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
-    credentials = {name for name in names if name.startswith("AWS_")}
-    names -= credentials
-    try:
-        yield
-    finally:
-        names |= credentials
 
 
 @contextmanager
