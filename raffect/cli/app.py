@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
+from contextlib import suppress
 from functools import partial
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from raffect import __version__
+from raffect import __version__, interrupts
 from raffect.cli.ablate import ablate
 from raffect.cli.data import check, prepare, synth
 from raffect.cli.demo import demo
@@ -28,7 +27,7 @@ from raffect.cli.results import board, dashboard, report, trials
 from raffect.cli.sweeps import retrain, tune
 from raffect.errors import RaffectError, find_user_error
 
-EXIT_INTERRUPTED = 130
+_TYPER_INTERRUPTED = 130
 app = typer.Typer(
     name="raffect",
     help="Continuous emotion recognition on Aff-Wild2: from raw crops to the best trial, on Ray.",
@@ -78,18 +77,8 @@ def _root(
 
 def main() -> None:
     """Run a command; exit 0 done, 2 the user's mistake, 1 a bug or a failed engine."""
-    signal.signal(signal.SIGINT, _interrupt)
+    interrupts.install()
     sys.exit(run(sys.argv[1:]))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C ends the command in order; pressed again, at once.
-
-    A KeyboardInterrupt that is raised in one of Ray's callbacks can be swallowed there, or leave
-    a lock held. Ending at once risks nothing: what is unfinished is never taken for complete.
-    """
-    signal.signal(signal.SIGINT, lambda *pressed: os._exit(EXIT_INTERRUPTED))
-    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
@@ -98,11 +87,16 @@ def run(arguments: list[str]) -> int:
         result = app(args=arguments, prog_name="raffect", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         # typer turns Ctrl-C into this code silently.
-        return _interrupted() if code == EXIT_INTERRUPTED else code
+        return _interrupted() if code == _TYPER_INTERRUPTED else code
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
+    except SystemExit as stop:
+        # ray.init() has a handler of its own for SIGTERM, which exits with the signal's number.
+        if stop.code == interrupts.received():
+            return _interrupted()
+        raise
     except typer.TyperException as error:
         # Usage errors have a `show` method, declared by a class that is private to typer.
         getattr(error, "show", partial(sys.stderr.write, f"{error}\n"))()
@@ -111,6 +105,9 @@ def run(arguments: list[str]) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return 0
     except Exception as error:
+        if interrupts.received() is not None:
+            # Whatever the interruption has broken; the terminal itself may be gone.
+            return _interrupted()
         known = find_user_error(error)
         if known is None:
             traceback.print_exception(error)
@@ -120,6 +117,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
-    sys.stderr.flush()
-    return EXIT_INTERRUPTED
+    with suppress(OSError):
+        sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
+        sys.stderr.flush()
+    return interrupts.exit_code()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raffect import interrupts
 from raffect.cli.ablate import ablation_name
 from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
 from raffect.cli.screen import Screen
@@ -180,9 +181,12 @@ def _finish(screen: Screen, server: JobServer, job_id: str, as_json: bool) -> No
     from raffect.cli.follow import JobView
 
     try:
-        with JobView(screen, server, job_id) as view:
+        with interrupts.silent(), JobView(screen, server, job_id) as view:
             job = server.follow(job_id, view.text)
     except KeyboardInterrupt:
+        if not interrupts.by_ctrl_c():
+            _detached(screen, job_id)
+            sys.exit(interrupts.exit_code())
         job = _ask(screen, server, job_id)
     if as_json:
         screen.json(_facts(job))
@@ -202,9 +206,13 @@ def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
     if choice.startswith("s"):
         server.stop(job_id)
         return _stopped(screen, server, job_id)
+    _detached(screen, job_id)
+    return server.job(job_id)
+
+
+def _detached(screen: Screen, job_id: str) -> None:
     screen.path(f"\nDetached; the job goes on. To see it again:\n  raffect jobs follow {job_id}")
     screen.path(f"To stop it:\n  raffect jobs stop {job_id}")
-    return server.job(job_id)
 
 
 def _stopped(screen: Screen, server: JobServer, job_id: str) -> Job:

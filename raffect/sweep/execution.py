@@ -16,7 +16,7 @@ import ray
 from ray import tune
 from ray.tune.execution import class_cache
 
-from raffect import engine
+from raffect import engine, interrupts
 from raffect.environment import no_credentials_sent
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
@@ -165,7 +165,13 @@ def execute(
     # Ray's dashboard lists the actors by it.
     trainable.__qualname__ = trainable.__name__
     unsent = no_credentials_sent(class_cache.ENV_VARS_TO_PROPAGATE)
-    with tempfile.TemporaryDirectory(prefix="raffect-") as local, _calm(), unsent:
+    with (
+        tempfile.TemporaryDirectory(prefix="raffect-") as local,
+        _calm(),
+        unsent,
+        interrupts.deferred(),
+        interrupts.kept(),
+    ):
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

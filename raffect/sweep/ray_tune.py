@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from raffect import interrupts
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import LOST_ACTOR, OUT_OF_MEMORY, kind_of, reason_of, reason_of_loss
 from raffect.sweep.ledger import Ledger
@@ -116,9 +117,9 @@ class StudyScheduler(_Stateless, FIFOScheduler):
 
 
 class StudyStopper(_Stateless, Stopper):
-    """Ends the engine's run after an error in a callback; the engine's clock for the study.
+    """Ends the engine's run after an error in a callback or a stop signal.
 
-    `look` is called as often as the engine asks.
+    It is the engine's clock for the study, too: `look` is called as often as the engine asks.
     """
 
     def __init__(self, searcher: StudySearcher, look: Callable[[], None]) -> None:
@@ -134,7 +135,7 @@ class StudyStopper(_Stateless, Stopper):
         ledger = self._searcher.ledger
         ledger.guard(ledger.keep_up, None)
         ledger.guard(self._look, None)
-        return ledger.error is not None
+        return ledger.error is not None or interrupts.received() is not None
 
 
 def _reason(trial: Trial) -> str:

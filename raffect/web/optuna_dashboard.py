@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.storages import JournalStorage
 
+from raffect.interrupts import until_ctrl_c
 from raffect.store import Store
 from raffect.store.layout import SWEEPS
 from raffect.sweep.plan import no_sweep
@@ -60,7 +60,7 @@ def serve(
         app = _application(store, sweep, on_trouble)
     with listening(host, port):
         server = make_server(host, port, app, server_class=_Server, handler_class=_Handler)
-    with server, suppress(KeyboardInterrupt):
+    with server, until_ctrl_c():
         on_ready(f"http://{host}:{server.server_port}/dashboard")
         server.serve_forever()
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext
 
 import uvicorn
 
+from raffect.interrupts import until_ctrl_c
 from raffect.store import Store
 from raffect.store.layout import SWEEPS
 from raffect.sweep.quiet import quiet
 from raffect.web.app import make_app
 from raffect.web.listening import LOOPBACK, listening
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
+        """Leave the signals to the command: uvicorn would send each to it once more."""
+        return nullcontext()
 
 
 def serve(
@@ -47,6 +54,6 @@ def serve(
     )
     with listening(host, port):
         server = socket.create_server((host, port))
-    with quiet(), server, suppress(KeyboardInterrupt):
+    with quiet(), server, until_ctrl_c():
         on_ready(f"http://{host}:{server.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[server])
+        _Server(config).run(sockets=[server])
