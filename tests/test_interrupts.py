@@ -83,6 +83,7 @@ def test_the_first_ends_in_order_and_says_so(work: str, number: signal.Signals):
 @pytest.mark.parametrize("work", [IN_C, CLEANS_UP_LONG])
 def test_the_second_ends_whatever_the_process_is_at(work: str):
     process = Process(work)
+    time.sleep(0.3)
     process.send(signal.SIGINT)
     assert process.process.stderr is not None
     assert process.process.stderr.readline() == "Stopping; again to leave now.\n"

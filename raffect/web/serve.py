@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import uvicorn
 
-from raffect.interrupts import until_ctrl_c
+from raffect import interrupts
 from raffect.store import Store
 from raffect.store.layout import SWEEPS
 from raffect.sweep.quiet import quiet
@@ -18,9 +18,15 @@ from raffect.web.listening import LOOPBACK, listening
 
 
 class _Server(uvicorn.Server):
+    """One that ends in order when the command is to stop."""
+
     def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
         """Leave the signals to the command: uvicorn would send each to it once more."""
         return nullcontext()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end; asked ten times a second."""
+        return await super().on_tick(counter) or interrupts.received() is not None
 
 
 def serve(
@@ -54,6 +60,6 @@ def serve(
     )
     with listening(host, port):
         server = socket.create_server((host, port))
-    with quiet(), server, until_ctrl_c():
+    with quiet(), server, interrupts.until_ctrl_c(), interrupts.deferred():
         on_ready(f"http://{host}:{server.getsockname()[1]}/")
         _Server(config).run(sockets=[server])
