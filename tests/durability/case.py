@@ -94,7 +94,7 @@ def _run(place: Place, fault: Fault, rng: random.Random, outcome: Outcome) -> No
     outcome.damage = fault(place, rng)
     hit = read_moment(place.store)
     outcome.finished, outcome.running = len(hit.finished), hit.running
-    _finish(place, command, outcome)
+    finish(place, command, outcome.exits)
     outcome.verdict = check(place.store, hit, told)
     outcome.problems += outcome.verdict.problems
 
@@ -107,8 +107,10 @@ def _moment(kind: Kind, rng: random.Random) -> Callable[[list[Event]], bool]:
     return lambda events: len(events) >= number
 
 
-def _finish(place: Place, command: Command, outcome: Outcome) -> None:
-    """Give the command again until it ends well.
+def finish(
+    place: Place, command: Command, exits: list[int | None], most: int = MOST_COMMANDS
+) -> None:
+    """Give the command again until it ends well; `exits` takes how each ended.
 
     Raises:
         RuntimeError: It never does, or ends with more than a message.
@@ -117,13 +119,13 @@ def _finish(place: Place, command: Command, outcome: Outcome) -> None:
     if code is not None and code < 0:
         code = None
     while True:
-        outcome.exits.append(code)
+        exits.append(code)
         said = place.commands[-1].complaint
         if code not in (0, 2, None) or (code == 2 and "Traceback" in said):
             raise RuntimeError(f"exit {code}: {said[-300:]}")
         # Also after a command that got over it: given again, it finds nothing to do.
-        if code == 0 and len(outcome.exits) > 1:
+        if code == 0 and len(exits) > 1:
             return
-        if len(outcome.exits) == MOST_COMMANDS:
+        if len(exits) == most:
             raise RuntimeError("given again and again, it does not finish")
         code = place.give_command().wait(COMMAND_S)

@@ -1,4 +1,4 @@
-"""The sweep's command in a process of its own, and what it says while it runs."""
+"""A command in a process of its own, and what it says while it runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Event:
 
 
 class Command:
-    """A running command; the newest on its sweep is the one that counts.
+    """A running command; the newest on its sweep or folder is the one that counts.
 
     Args:
-        arguments: Of driver.py.
+        arguments: Of Python.
         variables: Its environment.
         log: File that gets what it says on standard error.
     """
@@ -40,7 +40,7 @@ class Command:
         self.log = log
         with log.open("wb") as complaints:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.durability.driver", *arguments],
+                [sys.executable, *arguments],
                 cwd=ROOT,
                 env=variables,
                 stdout=subprocess.PIPE,

@@ -6,7 +6,6 @@ import sys
 
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
-from raffect.context import Context
 from raffect.errors import RaffectError, find_user_error
 from raffect.store import Store
 from raffect.sweep.progress import SweepProgress
@@ -53,15 +52,12 @@ def base() -> TemporalConfig:
     )
 
 
-def drive(uri: str, space: str, address: str | None = None) -> int:
+def drive(uri: str, space: str) -> int:
     """Sweep, and end as the command line does."""
     from raffect.sweep.tune import tune
 
     try:
-        tune(
-            Store(uri), TASK, FEATURES, SWEEP, settings(space), base(),
-            on_update=_tell, context=Context(address),
-        )  # fmt: skip
+        tune(Store(uri), TASK, FEATURES, SWEEP, settings(space), base(), on_update=_tell)
     except Exception as error:
         known = find_user_error(error)
         if known is None:

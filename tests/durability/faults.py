@@ -36,14 +36,17 @@ def kill_driver(place: Place, rng: random.Random) -> str:
 
 
 def kill_actor(place: Place, rng: random.Random) -> str:
-    """One of the processes that run trials dies."""
-    found = _wait_for_actors(place)
+    """One of the processes that run trials, or do a command's work, dies."""
+    found = _wait_for_workers(place)
+    if not found:
+        return "none: it ended"
     processes.kill([rng.choice(found)])
-    return f"1 of {len(found)} actors"
+    return f"1 of {len(found)} {'workers' if place.command else 'actors'}"
 
 
 def kill_s3(place: Place, rng: random.Random) -> str:
     """The store's server dies, and comes back after a while."""
+    assert place.server is not None
     seconds = rng.uniform(*OUTAGE_S)
     place.server.kill()
     time.sleep(seconds)
@@ -67,8 +70,8 @@ class Nodes:
 
     def kill(self, place: Place, rng: random.Random) -> str:
         """A node that runs a trial dies with all its processes; a new one comes after a while."""
-        _wait_for_actors(place)
-        busy = [node for node in self._nodes if self._runs_trial(node)]
+        _wait_for_workers(place)
+        busy = [n for n in self._nodes if place.workers(processes.descendants(_raylet(n)))]
         node = rng.choice(busy or self._nodes)
         before = len(self._nodes)
         if rng.random() < 0.7:
@@ -83,10 +86,6 @@ class Nodes:
         time.sleep(rng.uniform(0, 5))
         self._nodes.append(self._cluster.add_node(num_cpus=1))
         return f"1 {how} of {before}"
-
-    @staticmethod
-    def _runs_trial(node: Any) -> bool:
-        return bool(processes.trial_actors(processes.descendants(_raylet(node))))
 
     def end(self) -> None:
         """Take the cluster down."""
@@ -112,12 +111,12 @@ def _raylet(node: Any) -> int:
     return pid
 
 
-def _wait_for_actors(place: Place) -> list[int]:
-    """Processes of trials; they begin some seconds after the first trial was asked for."""
+def _wait_for_workers(place: Place) -> list[int]:
+    """Processes that work; they begin some seconds after the command. None if it ends before."""
     until = time.monotonic() + _ACTOR_TIMEOUT_S
-    while time.monotonic() < until:
-        found = processes.trial_actors(processes.marked(place.mark))
+    while time.monotonic() < until and place.commands[-1].process.poll() is None:
+        found = place.workers(processes.marked(place.mark))
         if found:
             return found
         time.sleep(0.1)
-    raise TimeoutError("no process runs a trial")
+    return []

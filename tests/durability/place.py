@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +23,20 @@ class Place:
 
     Attributes:
         folder: All that the run leaves on this machine; its name is the mark of its processes.
-        server: The S3 server.
+        server: The S3 server; None where the store is a folder.
         store: The filled store.
         address: The Ray cluster of the commands; none: each starts Ray for itself.
+        command: What is given, of raffect's; none: the sweep of driver.py.
+        endpoint: Of a wire to the server.
         commands: Those given so far.
     """
 
     folder: Path
-    server: DurableS3Server
+    server: DurableS3Server | None
     store: Store
     address: str | None = None
+    command: Sequence[str] = ()
+    endpoint: str | None = None
     commands: list[Command] = field(default_factory=list)
 
     @property
@@ -48,8 +52,10 @@ class Place:
     def variables(self) -> dict[str, str]:
         """Environment of the run's processes: all that they leave lies on the head's disk."""
         self.head.mkdir(exist_ok=True)
+        reached = {"AWS_ENDPOINT_URL": self.endpoint} if self.endpoint else {}
         return {
-            **self.server.environment(),
+            **(self.server.environment() if self.server else {}),
+            **reached,
             processes.MARK: self.mark,
             "HOME": str(self.head),
             "TMPDIR": str(self.head),
@@ -63,14 +69,26 @@ class Place:
 
     def give_command(self) -> Command:
         """The same command as ever."""
-        arguments = [self.store.uri, str(self.folder / "space.py")]
+        sweep = ["tests.durability.driver", self.store.uri, str(self.folder / "space.py")]
+        words = ["raffect", *self.command] if self.command else sweep
+        address = {"RAY_ADDRESS": self.address} if self.address else {}
         command = Command(
-            [*arguments, self.address] if self.address else arguments,
-            {**os.environ, **self.variables()},
+            ["-m", *words],
+            {**os.environ, **self.variables(), **address},
             self.folder / f"command-{len(self.commands) + 1}.log",
         )
         self.commands.append(command)
         return command
+
+    def workers(self, pids: list[int]) -> list[int]:
+        """Those that do the command's work: the trials of a sweep, all of Ray's otherwise."""
+        return (processes.ray_workers if self.command else processes.trial_actors)(pids)
+
+    def end(self) -> None:
+        """End what it has started."""
+        processes.kill_marked(self.mark)
+        if self.server:
+            self.server.stop()
 
     def lose_disk(self) -> None:
         """The head comes back with an empty disk."""
@@ -88,12 +106,12 @@ def prepared(keep: bool = False) -> Iterator[Place]:
     (folder / "s3").mkdir()
     (folder / "space.py").write_text(driver.SPACE, encoding="utf-8")
     server = start_durable_s3_server(folder / "s3")
+    place = Place(folder, server, Store(f"s3://{server.new_bucket()}/store"))
     try:
         with environment(server.environment()):
-            store = tiny.fill(Store(f"s3://{server.new_bucket()}/store"), (driver.TASK,))
-            yield Place(folder, server, store)
+            tiny.fill(place.store, (driver.TASK,))
+            yield place
     finally:
-        processes.kill_marked(folder.name)
-        server.stop()
+        place.end()
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)

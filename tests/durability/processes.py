@@ -12,6 +12,8 @@ from pathlib import Path
 MARK = "RAFFECT_DURABILITY_RUN"
 _TRIALS = (b"ray::SweepTrial", b"ray::ResourceTrainable")
 """Titles of an actor that runs trials, idle and at work; Ray sets them."""
+_RAYS_OWN = (b"ray::IDLE", b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
+"""Titles of processes that do no work of ours."""
 
 
 def marked(mark: str) -> list[int]:
@@ -28,6 +30,16 @@ def marked(mark: str) -> list[int]:
 def trial_actors(pids: list[int]) -> list[int]:
     """Those that run trials."""
     return [pid for pid in pids if _title(pid).startswith(_TRIALS)]
+
+
+def ray_workers(pids: list[int]) -> list[int]:
+    """Those in which Ray runs a task or an actor."""
+    titles = {pid: _title(pid) for pid in pids}
+    return [
+        pid
+        for pid, title in titles.items()
+        if title.startswith(b"ray::") and not title.startswith(_RAYS_OWN)
+    ]
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,7 +1,9 @@
-"""Kill drivers, trial actors, nodes and the S3 server at random moments; print what came of it.
+"""The tables of durability: what is killed, refused, cut and mutated, and what came of it.
 
-    python -m tests.durability.run --runs 28 --seed 1
-    python -m tests.durability.run --runs 4 --seed 7 --kind s3
+    python -m tests.durability.run sweeps --runs 28 --seed 1     a sweep, in depth
+    python -m tests.durability.run kills --runs 60 --seed 1      every command of the line
+    python -m tests.durability.run texts --runs 10000 --seed 1   mutated texts that people hand in
+    python -m tests.durability.run stored --runs 1000 --seed 1   damaged files of a store
 
 Ends with 1 if anything was lost, doubled or wrong.
 """
@@ -12,11 +14,19 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
+import ray
+
+from tests.durability import filled, kills, mutation
 from tests.durability.case import Outcome, run_case
-from tests.durability.faults import KINDS
+from tests.durability.faults import KINDS, Kind
+from tests.durability.stored import run_stored
+from tests.durability.texts import run_texts
 
+RUNS = {"sweeps": 28, "kills": 60, "texts": 10_000, "stored": 1_000}
 _HEADER = (
     f"{'run':>3} {'killed':<7}{'':<18}{'events':>6} {'done':>4} {'live':>4} {'exits':<9}"
     f"{'lost':>4} {'dbl':>3} {'RUN':>3} {'bud':>3} {'rung':>4} {'file':>4} {'FAIL':>4}"
@@ -72,26 +82,43 @@ def show(number: int, outcome: Outcome) -> None:
                 print(f"      command {index + 1}: {text[:180]}", flush=True)
 
 
+def run_sweeps(number: int, seed: int, kind: Kind | None, keep: bool) -> bool:
+    """Print the table of one sweep that is hit; whether nothing was wrong."""
+    print(_HEADER, flush=True)
+    outcomes = []
+    for index in range(number):
+        outcomes.append(run_case(kind or KINDS[index % len(KINDS)], seed + index, keep))
+        show(index + 1, outcomes[-1])
+    print(_LEGEND)
+    print(summary(outcomes))
+    return not any(outcome.problems for outcome in outcomes)
+
+
 def main() -> int:
-    """Run them."""
+    """Run one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=28)
+    parser.add_argument("table", choices=RUNS)
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", choices=KINDS)
+    parser.add_argument("--only", help=f"{', '.join(KINDS)}; or, of kills, a command")
     parser.add_argument("--keep", action="store_true", help="leave the runs' folders")
+    parser.add_argument("--base", type=Path, help="folder of the filled store, to be used again")
     options = parser.parse_args()
+    number = options.runs or RUNS[options.table]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # What a run has started is ended also when this is.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print(_HEADER, flush=True)
-    outcomes = []
-    for number in range(options.runs):
-        kind = options.kind or KINDS[number % len(KINDS)]
-        outcomes.append(run_case(kind, options.seed + number, options.keep))
-        show(number + 1, outcomes[-1])
-    print(_LEGEND)
-    print(summary(outcomes))
-    return int(any(outcome.problems for outcome in outcomes))
+    if options.table == "sweeps":
+        return int(not run_sweeps(number, options.seed, options.only, options.keep))
+    if options.table == "texts":
+        return int(not mutation.show(run_texts(number, options.seed)))
+    with tempfile.TemporaryDirectory(prefix="rb-") as own:
+        base = options.base or Path(own)
+        filled.fill(base)
+        ray.shutdown()
+        if options.table == "stored":
+            return int(not mutation.show(run_stored(number, options.seed, base)))
+        return int(not kills.run_kills(number, options.seed, base, options.only, options.keep))
 
 
 if __name__ == "__main__":
