@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
-from raffect.testing.s3 import environment
+from raffect.testing.s3 import DurableS3Server, environment
 from tests.durability import processes
 from tests.durability.place import Place
 
@@ -46,7 +46,7 @@ def kill_actor(place: Place, rng: random.Random) -> str:
 
 def kill_s3(place: Place, rng: random.Random) -> str:
     """The store's server dies, and comes back after a while."""
-    assert place.server is not None
+    assert isinstance(place.server, DurableS3Server)
     seconds = rng.uniform(*OUTAGE_S)
     place.server.kill()
     time.sleep(seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raffect.store import Store
-from raffect.testing.s3 import DurableS3Server, environment, start_durable_s3_server
+from raffect.testing.s3 import S3Server, environment, start_durable_s3_server
 from tests.durability import driver, processes
 from tests.durability.command import ROOT, Command
 from tests.sweep import tiny
@@ -32,7 +32,7 @@ class Place:
     """
 
     folder: Path
-    server: DurableS3Server | None
+    server: S3Server | None
     store: Store
     address: str | None = None
     command: Sequence[str] = ()

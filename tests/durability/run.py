@@ -2,6 +2,7 @@
 
     python -m tests.durability.run sweeps --runs 28 --seed 1     a sweep, in depth
     python -m tests.durability.run kills --runs 60 --seed 1      every command of the line
+    python -m tests.durability.run wires --runs 60 --seed 1      the same by a wire with faults
     python -m tests.durability.run texts --runs 10000 --seed 1   mutated texts that people hand in
     python -m tests.durability.run stored --runs 1000 --seed 1   damaged files of a store
 
@@ -20,13 +21,13 @@ from pathlib import Path
 
 import ray
 
-from tests.durability import filled, kills, mutation
+from tests.durability import filled, kills, mutation, wires
 from tests.durability.case import Outcome, run_case
 from tests.durability.faults import KINDS, Kind
 from tests.durability.stored import run_stored
 from tests.durability.texts import run_texts
 
-RUNS = {"sweeps": 28, "kills": 60, "texts": 10_000, "stored": 1_000}
+RUNS = {"sweeps": 28, "kills": 60, "wires": 60, "texts": 10_000, "stored": 1_000}
 _HEADER = (
     f"{'run':>3} {'killed':<7}{'':<18}{'events':>6} {'done':>4} {'live':>4} {'exits':<9}"
     f"{'lost':>4} {'dbl':>3} {'RUN':>3} {'bud':>3} {'rung':>4} {'file':>4} {'FAIL':>4}"
@@ -118,6 +119,8 @@ def main() -> int:
         ray.shutdown()
         if options.table == "stored":
             return int(not mutation.show(run_stored(number, options.seed, base)))
+        if options.table == "wires":
+            return int(not wires.run_wires(number, options.seed, base, options.only))
         return int(not kills.run_kills(number, options.seed, base, options.only, options.keep))
 
 
