@@ -33,13 +33,19 @@ SPACE_FILE = "space.py"
 TASK = Task.VA
 
 
+def draw(folder: Path) -> Path:
+    """The tree alone, and the search space."""
+    write_synthetic(folder / TREE, videos=8, frames=24)
+    (folder / SPACE_FILE).write_text(SPACE, encoding="utf-8")
+    return folder / TREE
+
+
 def fill(folder: Path) -> Store:
     """Fill `folder/store` from `folder/raw`, unless it is there; Ray is connected."""
     store = Store(str(folder / STORE))
     if folder.joinpath(STORE).exists():
         return store
-    raw = folder / TREE
-    write_synthetic(raw, videos=8, frames=24)
+    raw = draw(folder)
     prepare(store, [raw / "cropped_aligned"], raw / "annotations")
     encoder = build_encoder(EncoderConfig(model="raffect-tiny", pretrained=None)).eval()
     stage = Stage(store, encoder_folder("clip"), "encoder", {}, {})
@@ -59,7 +65,6 @@ def fill(folder: Path) -> Store:
     base = tiny.base(TASK, optimiser__epochs=3)
     train(store, base, "clip", "va")
     space = folder / SPACE_FILE
-    space.write_text(SPACE, encoding="utf-8")
     settings = SweepSettings(trials=3, space=str(space), concurrent=1, min_epochs=1)
     tune(store, TASK, "clip", "va", settings, base)
     make_ensemble(store, "mean", resolve_members(store, ["va:0", "va:1"]), method="mean")

@@ -156,7 +156,7 @@ class Tally:
                 taken = use()
         except WrongValueError as error:
             self.wrong += 1
-            self._note(given, str(error).partition("\n")[0][:60], str(error))
+            self._note(given, str(error).partition(":")[0], str(error))
         except Exception as error:
             if find_user_error(error) is not None:
                 self.refused += 1

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from tests.durability.mutation import Tally, WrongValueError, mutate
 
 _NUMBER = re.compile(r"[0-9+\-.eE]+")
 _LOCATION = re.compile(r"([^/]+)/([0-9]{5,9})\.jpg")
+_URI = re.compile("(?s)(?:([a-zA-Z][a-zA-Z0-9+.-]*):(?://)?)?(.*)")
 _FRAMES = 6
 Rows = list[list[str]]
 Use = Callable[[bytes, Path], bool]
@@ -182,15 +184,22 @@ def _use_uri(data: bytes, path: Path) -> bool:
     text = os.fsdecode(data)
     store = Store(text)
     _agree(Store(store.uri).path("k"), store.path("k"), "given again")
-    scheme, rest = re.fullmatch("(?s)(?:([a-zA-Z][a-zA-Z0-9+.-]*):(?://)?)?(.*)", text).groups()  # type: ignore[union-attr]
+    # Of a folder's name blanks are a part.
+    parts = _URI.fullmatch(text.strip())
+    scheme, rest = (parts[1].lower(), parts[2]) if parts and parts[1] else ("", text)
     place = store.path("k").removesuffix("/k")
-    if store.is_local:
-        folders = (os.path.abspath(os.path.expanduser(one)) for one in (place, rest))  # noqa: PTH100, PTH111
-        _agree(*folders, "folder")
-    else:
+    if not store.is_local:
         wanted = re.sub("/+", "/", rest).rstrip("/")
-        _agree((scheme.lower(), re.sub("/+", "/", place)), ("s3", wanted), "bucket and prefix")
+        _agree((scheme, re.sub("/+", "/", place)), ("s3", wanted), "bucket and prefix")
+        return True
+    if scheme:
+        rest = unquote(rest.removeprefix("localhost"), errors="surrogateescape")
+    _agree(_real(place), _real(rest), "folder")
     return True
+
+
+def _real(folder: str) -> str:
+    return os.path.realpath(os.path.expanduser(folder))  # noqa: PTH111
 
 
 _SPACE = b'''"""Words."""

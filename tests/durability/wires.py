@@ -34,6 +34,7 @@ _STALL_S = 21.0
 """A stalled connection costs the client's time-out of 20 s."""
 _PAUSE_S = 6.5
 """The longest pause before another attempt."""
+_AWAY_S = REQUEST_S + PATIENCE_S
 _SLOWER = 3.0
 """Beside other work on the machine a command takes so many times what it took before."""
 
@@ -107,7 +108,7 @@ def _run(wired: Wired, place: Place, wire: Wire, seed: int, reference: Reference
         wired.complaint = command.complaint
     wired.promised_s = (
         _SLOWER * reference.seconds + stalls * _STALL_S + wired.injected * _PAUSE_S
-        + REQUEST_S + PATIENCE_S
+        + _AWAY_S
     )  # fmt: skip
     if wired.code not in (0, 2) or "Traceback" in wired.complaint:
         wired.problems.append(f"exit {wired.code}: {wired.complaint[-400:]}")
@@ -134,11 +135,10 @@ HEADER = (
 LEGEND = f"""\
 share: of the requests that meet a fault ({", ".join(FAULTS)});
 exits: of the command, and where it refused (2) of the same without faults;
-lost, other: files and trials that are not there, or (also: left over) not those
-of an undisturbed run, of so many; promised: {_SLOWER:g} times the undisturbed run,
-{_STALL_S:g} s for each stall, {_PAUSE_S:g} s for each fault, and {REQUEST_S + PATIENCE_S:g} s, after which
-a store that
-stays away is given up."""
+lost, other: files and trials that are not there, or not those of an undisturbed
+run (also: left over), of so many; promised: {_SLOWER:g} times the undisturbed run,
+{_STALL_S:g} s for each stall, {_PAUSE_S:g} s for each fault, {_AWAY_S:g} s, after which
+a store that stays away is given up."""
 
 
 def line(number: int, wired: Wired) -> str:
