@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -373,6 +373,26 @@ def _protect() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+def outcome_of(work: Callable[[], object]) -> dict[str, Any]:
+    """A row of Ray Data with what a task or actor made, or with the user's error that it met.
+
+    Raised there, Ray Data would print an error as a fault of the program, in hundreds of lines,
+    and one in an actor's constructor would lose its cause: actors begin in their first call.
+    """
+    try:
+        return {"outcome": work()}
+    except RaffectError as error:
+        return {"outcome": error}
+
+
+def outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """What `outcome_of` has told, as it comes; raises the first error."""
+    for row in rows:
+        if isinstance(row["outcome"], RaffectError):
+            raise row["outcome"]
+        yield row["outcome"]
+
+
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Silence standard error: Ray's C++ core prints a line there about being told to be quiet."""
@@ -393,6 +413,10 @@ def _calm() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray", "ray.data", "ray.tune", "ray.train"):
+    # Its wrapper would lose the user's error below it, see errors.find_user_error.
+    context.raise_original_map_exception = True
+    for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It prints whatever it raises.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray")

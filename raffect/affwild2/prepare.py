@@ -24,8 +24,8 @@ from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.tasks import Task, image_location
 from raffect.context import Context, Progress
-from raffect.engine import connect, tell_waiting
-from raffect.errors import DataError, RaffectError, SettingsError
+from raffect.engine import connect, outcome_of, outcomes, tell_waiting
+from raffect.errors import DataError, SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store
 from raffect.store.stage import StagePart
 
@@ -157,24 +157,16 @@ def _write_shards(
 
 
 def _run(stage: Stage, shards: Sequence[Shard]) -> Iterator[StagePart]:
-    """Write shards with Ray Data, a task for each, in any order; raises a worker's error.
-
-    Ray Data drops the cause of an exception on its way to the driver: errors are returned as rows.
-    """
+    """Write shards with Ray Data, a task for each, in any order; raises a worker's error."""
     if not shards:
         return
 
     def write(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"outcome": write_shard(stage, row["shard"])}
-        except RaffectError as error:
-            return {"outcome": error}
+        return outcome_of(lambda: write_shard(stage, row["shard"]))
 
     rows = [{"shard": shard} for shard in shards]
-    for row in ray.data.from_items(rows, override_num_blocks=len(rows)).map(write).iter_rows():
-        if isinstance(row["outcome"], RaffectError):
-            raise row["outcome"]
-        yield row["outcome"]
+    source = ray.data.from_items(rows, override_num_blocks=len(rows))
+    yield from outcomes(source.map(write).iter_rows())
 
 
 def _readable(crops: Scan, unreadable: dict[str, str]) -> dict[str, NDArray[np.int32]]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 
 from raffect.affwild2.shards import frames_files
 from raffect.affwild2.tasks import image_location
-from raffect.clip.encoder import load_encoder
+from raffect.clip.encoder import FrameEncoder, load_encoder
 from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
 from raffect.code import code_digest
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
-from raffect.engine import check_gpus, connect, share_of
-from raffect.errors import DataError
+from raffect.engine import check_gpus, connect, outcome_of, outcomes, share_of
 from raffect.store import (
     DATASET,
     Manifest,
@@ -103,20 +101,15 @@ def _parts(
     source = ray.data.from_items(
         [{"shard": shard} for shard in pending], override_num_blocks=len(pending)
     )
-    done = source.map_batches(
-        _Encoder,
+    done = source.map(
+        _Encoder,  # type: ignore[arg-type]  # Ray types functions only
         fn_constructor_args=(stage, encoder, config),
-        batch_size=1,
-        batch_format="numpy",
         # A fixed pool of more actors than fit would wait for ever.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(pending))),
         num_cpus=share.cpus,
         num_gpus=share.gpus,
     )
-    for row in done.iter_rows():
-        if row["refused"]:
-            raise DataError(*json.loads(row["refused"]))
-        yield StagePart.model_validate_json(row["part"])
+    yield from outcomes(done.iter_rows())
 
 
 class _Encoder:
@@ -125,11 +118,18 @@ class _Encoder:
     def __init__(self, stage: Stage, encoder: str, config: ExtractConfig) -> None:
         self.stage = stage
         self.config = config
-        loaded = use_layer(load_encoder(stage.store, encoder), config.layer)
-        self.encoder = loaded.to(choose_device(config.run.device))
+        self._name = encoder
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        (name,) = batch["shard"]
+    @cached_property
+    def encoder(self) -> FrameEncoder:
+        """The model, on its device."""
+        loaded = use_layer(load_encoder(self.stage.store, self._name), self.config.layer)
+        return loaded.to(choose_device(self.config.run.device))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return outcome_of(lambda: self._encode(row["shard"]))
+
+    def _encode(self, name: str) -> StagePart:
         data = self.stage.store.read_bytes(f"{DATASET}/{name}")
         table = pq.read_table(io.BytesIO(data), columns=["video", "frame", "jpeg"])
         videos = table.column("video").cast(pa.string()).to_pylist()
@@ -139,14 +139,9 @@ class _Encoder:
             return image_location(videos[row], int(frames[row]))
 
         jpegs = table.column("jpeg").to_pylist()
-        try:
-            features = encode_crops(self.encoder, jpegs, self.config, location)
-        except DataError as error:
-            # Raised here, Ray would print it as a fault of the program, with two tracebacks.
-            return {"part": np.array([""]), "refused": np.array([json.dumps(error.args)])}
-        part = self.stage.write_part(
-            str(name).removeprefix(f"{FRAMES}/"),
+        features = encode_crops(self.encoder, jpegs, self.config, location)
+        return self.stage.write_part(
+            name.removeprefix(f"{FRAMES}/"),
             to_parquet(videos, frames, features, self.config.dtype),
             {"rows": len(features), "dim": self.encoder.dim, "code": code_digest("features")},
         )
-        return {"part": np.array([part.model_dump_json()]), "refused": np.array([""])}

@@ -28,7 +28,7 @@ from raffect.affwild2.shards import frames_files
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.clip.images import Preprocessing, decode_batch
 from raffect.engine import count_cpus
-from raffect.errors import DataError
+from raffect.errors import DataError, find_user_error
 from raffect.store import DATASET, Store, read_manifest
 
 WINDOW = 2048
@@ -110,7 +110,13 @@ def read_frames(
     if seed is not None:
         crops = crops.random_shuffle(seed=seed)
     expected = sum(int((labels != UNUSED).sum()) for labels in wanted.values())
-    crops = crops.repartition(-(-expected // BLOCK_ROWS) + workers).materialize()
+    try:
+        crops = crops.repartition(-(-expected // BLOCK_ROWS) + workers).materialize()
+    except Exception as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        raise known from None
     rows = crops.count()
     if rows < workers:
         raise DataError(

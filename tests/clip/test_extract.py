@@ -17,12 +17,11 @@ from raffect.clip.layers import use_layer
 from raffect.code import code_digest
 from raffect.config import ExtractConfig
 from raffect.context import Context
-from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
+from raffect.errors import ConflictError, DataError, NotThereError, SettingsError, StoreError
 from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
-from raffect.store.stage import StagePart
 from raffect.temporal.data import load_task_data
 from tests.clip.clip_data import tiny_config, to_bytes
 
@@ -85,6 +84,17 @@ def test_features_are_the_encoders_in_the_crops_order(
     assert [done for done, _ in ticks] == sorted(done for done, _ in ticks)
 
 
+def test_an_encoder_that_an_actor_cant_load_is_one_message(
+    ray_local: None, dataset: Store, encoder: FrameEncoder, capfd: pytest.CaptureFixture[str]
+):
+    weights = f"{encoder_folder('clip')}/{ENCODER_WEIGHTS}"
+    data = dataset.read_bytes(weights)
+    dataset.write_bytes(weights, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(StoreError, match="is damaged"):
+        extract(dataset, "clip", "f", CONFIG_SMALL)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_an_interrupted_extraction_makes_only_what_is_missing(
     ray_local: None, dataset: Store, encoder: FrameEncoder
 ):
@@ -126,8 +136,7 @@ def test_a_shard_is_encoded_at_the_layer_and_in_the_type_that_are_asked_for(data
         sources = {"dataset": read_manifest(dataset, "dataset").digest()}
         stage = Stage(dataset, folder, "features", plan, sources)
         actor = _Encoder(stage, "clip", config)
-        shards = [actor({"shard": [f"frames/0000{n}.parquet"]})["part"][0] for n in (0, 1)]
-        parts = [StagePart.model_validate_json(text) for text in shards]
+        parts = [actor({"shard": f"frames/0000{n}.parquet"})["outcome"] for n in (0, 1)]
         stage.finish(parts, {"rows": 228, "dim": parts[0].facts["dim"]})
         data = load_task_data(dataset, str(layer), Task.EXPR)
         assert data.features.dtype == np.float32
