@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypedDict
 
 import numpy as np
@@ -162,8 +162,8 @@ class Finetuner:
         values = f1(table.diagonal(), table.sum(axis=0), table.sum(axis=1))
         return dict(zip(CLASSES, values.tolist(), strict=True))
 
-    def save(self) -> dict[str, bytes]:
-        """All that is needed to go on exactly, as files: content by name."""
+    def save(self) -> bytes:
+        """All that is needed to go on exactly, see `checkpoints.pack_state`."""
         groups = {
             "model": self.model.state_dict(),
             "mean": self.mean.state_dict(),
@@ -172,9 +172,9 @@ class Finetuner:
         }
         return pack_state(groups, {"history": self.history})
 
-    def restore(self, files: Mapping[str, bytes]) -> None:
+    def restore(self, state: bytes) -> None:
         """Go on from what `save` returned."""
-        groups, facts = unpack_state(files)
+        groups, facts = unpack_state(state)
         self.model.load_state_dict(groups["model"])
         self.mean.load_state_dict(groups["mean"])
         self.best_weights = groups["best"]

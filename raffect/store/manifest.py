@@ -100,10 +100,18 @@ def read_manifest(store: Store, folder: str) -> Manifest:
         NotThereError: The folder has none; the message names the command that makes one.
         StoreError: It was written by a newer raffect, or is damaged.
     """
+    found = find_manifest(store, folder)
+    if found is None:
+        raise _not_there(store, folder)
+    return found
+
+
+def find_manifest(store: Store, folder: str) -> Manifest | None:
+    """As `read_manifest`, in one request; None if the folder has none."""
     try:
         return Manifest.model_validate(store.read_json(f"{folder}/{MANIFEST}"))
     except FileNotFoundError:
-        raise _not_there(store, folder) from None
+        return None
     except ValueError:  # not JSON, or pydantic's ValidationError
         raise StoreError(
             f"{store.where(folder)}/{MANIFEST} is not a manifest of this raffect.",

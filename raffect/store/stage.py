@@ -21,9 +21,8 @@ from raffect.store.manifest import (
     FileEntry,
     Kind,
     Manifest,
-    has_manifest,
+    find_manifest,
     make_manifest,
-    read_manifest,
     write_manifest,
 )
 from raffect.store.store import Store
@@ -58,7 +57,7 @@ class StagePart(Config):
 
 
 class Stage:
-    """The work of one command in one folder.
+    """The work of one command in one folder, which `is_new` if it was empty.
 
     Either `finished` is the folder's manifest and there is nothing to do, or the stage makes the
     parts that `parts()` does not return and calls `finish`.
@@ -85,14 +84,16 @@ class Stage:
         self.store = store
         self.folder = folder
         self.plan = Plan(kind=kind, config=dict(config), sources=dict(sources))
-        self.finished = read_manifest(store, folder) if has_manifest(store, folder) else None
+        self.finished = find_manifest(store, folder)
         before = self._begun()
         if before is not None and before.digest() != self.plan.digest():
             if not overwrite:
                 raise self._conflict(before)
             store.delete(folder)
             before = self.finished = None
-        if before is None:
+        self.is_new = before is None
+        self._has_notes = not self.is_new
+        if self.is_new:
             store.write_json(f"{folder}/{PLAN}", self.plan.canonical())
 
     def _begun(self) -> Plan | None:
@@ -117,6 +118,7 @@ class Stage:
         self, name: str, data: bytes, facts: Mapping[str, object] | None = None
     ) -> StagePart:
         """Write a file, then the note that it is finished; `name` may contain folders."""
+        self._has_notes = True
         self.store.write_bytes(f"{self.folder}/{name}", data)
         part = StagePart(entry=FileEntry.of(name, data), facts=dict(facts or {}))
         note = f"{self.folder}/{PARTS}/{name.replace('/', '__')}.json"
@@ -146,7 +148,8 @@ class Stage:
         files = [part.entry for part in parts]
         self.finished = make_manifest(**dict(self.plan), files=files, counts=counts, notes=notes)
         write_manifest(self.store, self.folder, self.finished)
-        self.store.delete(f"{self.folder}/{PARTS}")
+        if self._has_notes:
+            self.store.delete(f"{self.folder}/{PARTS}")
         return self.finished
 
 

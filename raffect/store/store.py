@@ -146,10 +146,15 @@ class Store:
         target = Path(self.path(key))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            # On a full disk what was written of it would be in the way.
+            temporary.unlink(missing_ok=True)
+            raise
         return temporary
 
     def read_json(self, key: str) -> Any:

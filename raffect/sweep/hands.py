@@ -83,7 +83,7 @@ def enqueue(
         ConflictError: The sweep has no space, another one than what is found, or such a trial.
     """
     plan = read_plan(store, sweep)["config"]
-    study = open_study(store, sweep)
+    study = open_study(store, sweep, is_live=True)
     if (planned := plan.get("space")) is None:
         raise ConflictError(
             f"{sweep!r} is an ablation: its trials are its variants.",

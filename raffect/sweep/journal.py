@@ -95,6 +95,7 @@ class StoreJournal(BaseJournalBackend):
         self._batch: Batch | None = None
         self._held: list[str] = []
         self._held_since = 0.0
+        self._is_frozen = False
         self.heard = 0
         self.contact = time.monotonic()
 
@@ -112,6 +113,7 @@ class StoreJournal(BaseJournalBackend):
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
         if not lines:
             return
+        assert not self._is_frozen
         if self._batch is not None:
             self._held_since = self._held_since if self._held else time.monotonic()
             self._held += lines
@@ -180,22 +182,35 @@ class StoreJournal(BaseJournalBackend):
         self.flush()
         self._refresh()
 
+    def freeze(self) -> None:
+        """Read what is there, once and for all; nothing can be appended any more."""
+        self.look()
+        self._batch = Batch()
+        self._is_frozen = True
+
     def drop(self) -> None:
         """Forget what is held back."""
         self._held = []
 
-    def compact(self) -> None:
-        """Turn all segments into one; safe against a kill at any moment."""
+    def compact(self) -> dict[str, bytes]:
+        """Turn all segments into one; safe against a kill at any moment.
+
+        Returns its content by its name; nothing of an empty journal.
+        """
         self.flush()
         self._refresh()
-        if not self._segments:
-            return
+        if self._segments:
+            self._compact()
+        return {self._compacted: _encode(self._lines)} if self._compacted else {}
+
+    def _compact(self) -> None:
         compacted = f"{0:08d}-{len(self._lines):08d}.jsonl"
         self._store.create(self._key(compacted), _encode(self._lines))
         found = self._names()
         if _newest_compacted(found) != compacted:
             # Another process has compacted more in the meantime: its segment counts.
             self._store.delete_keys([self._key(compacted)])
+            self._refresh()
             return
         old = [name for name in found if _start(name) == 0 and name != compacted]
         covered = [name for name in found if 0 < _start(name) < _end(compacted)]
@@ -213,7 +228,7 @@ class StoreJournal(BaseJournalBackend):
             return False
         # The segment with entry 0 is the journal's generation: see the module's docstring.
         first = self._compacted or f"{0:08d}.jsonl"
-        if not self._lines or not (self._is_alone() or self._store.exists(self._key(first))):
+        if not self._is_alone() and not (self._lines and self._store.exists(self._key(first))):
             current = _newest_compacted(self._names())
             if current is not None and _end(current) > len(self._lines):
                 self._store.delete_keys([self._key(name)])

@@ -13,14 +13,14 @@ from typing import Any, Literal, TypedDict
 from raffect.affwild2.evaluation import RESAMPLES
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
-from raffect.store import Manifest, Store, read_manifest, sweep_folder
+from raffect.store import Manifest, Store, sweep_folder
 from raffect.store.layout import SEEDS, SWEEPS
-from raffect.store.manifest import has_manifest
+from raffect.store.manifest import find_manifest
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, read_evidence
 from raffect.sweep.mixture import mixture
 from raffect.sweep.paired import Paired
-from raffect.sweep.plan import read_plan
+from raffect.sweep.plan import plan_of, read_plan
 from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
 from raffect.sweep.study import open_study
@@ -271,7 +271,10 @@ def load_sweep(store: Store, name: str) -> SweepView:
     Raises:
         NotThereError: The store holds no such sweep.
     """
-    plan = read_plan(store, name)["config"]
+    folder = sweep_folder(name)
+    manifest = find_manifest(store, folder)
+    # A finished sweep's manifest has its plan: a request less, for each sweep that is listed.
+    plan = read_plan(store, name)["config"] if manifest is None else plan_of(manifest)
     study = open_study(store, name)
     attributes = study.user_attrs
     bound = plan.get("sweep", {})
@@ -283,7 +286,6 @@ def load_sweep(store: Store, name: str) -> SweepView:
         for trial in study.get_trials(deepcopy=False)
     ]
     own = [row for row in rows if row.origin is None]
-    folder = sweep_folder(name)
     return SweepView(
         name=name,
         task=Task(plan["task"]),
@@ -292,7 +294,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         counts=dict(Counter(row.state for row in own)),
         target=attributes.get(TARGET, len(own)),
         baseline=attributes.get(BASELINE, {"score": 0.0, "parts": {}}),
-        manifest=read_manifest(store, folder) if has_manifest(store, folder) else None,
+        manifest=manifest,
         objectives=objectives,
         settings=bound,
         ranges=plan.get("space", {}).get("ranges", {}),

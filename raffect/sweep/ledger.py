@@ -69,6 +69,10 @@ class Ledger:
         )
         self.top = sorted((row for row in rows if row.is_candidate), key=rank)[:TOP]
 
+    def stop(self, error: BaseException) -> None:
+        """End the sweep with an error, unless another one has ended it."""
+        self.error = self.error or error
+
     def guard(self, action: Callable[[], T], otherwise: T) -> T:
         """The action's value; `otherwise` after an error, which is kept and ends the sweep."""
         if self.error is None:

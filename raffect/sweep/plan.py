@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig
 from raffect.errors import ConflictError, NotThereError
-from raffect.store import Store, sweep_folder
+from raffect.store import Manifest, Store, sweep_folder
 from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import SWEEPS
 from raffect.store.stage import read_plan as read_stage_plan
@@ -82,6 +82,11 @@ def read_plan(store: Store, sweep: str) -> PlanFile:
     if plan is None:
         raise no_sweep(store, sweep)
     return plan
+
+
+def plan_of(manifest: Manifest) -> SweepPlan:
+    """The plan of a finished sweep."""
+    return cast(SweepPlan, manifest.config)
 
 
 def no_sweep(store: Store, name: str) -> NotThereError:

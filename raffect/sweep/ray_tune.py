@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from raffect import interrupts
+from raffect.errors import StoreError, find_user_error
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import LOST_ACTOR, OUT_OF_MEMORY, kind_of, reason_of, reason_of_loss
 from raffect.sweep.ledger import Ledger
@@ -45,6 +46,8 @@ class StudySearcher(_Stateless, Searcher):
         self._slots: dict[str, int] = {}
         self.losses: dict[str, list[str]] = {}
         """Why trials of the engine lost their processes, by key; the scheduler notes it."""
+        self.store_errors: dict[str, StoreError] = {}
+        """Of trials that failed last as the store did."""
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait, or FINISHED."""
@@ -62,6 +65,7 @@ class StudySearcher(_Stateless, Searcher):
             "number": assignment.number,
             "settings": assignment.config.canonical(),
             "slot": slot,
+            "is_new": assignment.is_new,
         }
         if assignment.features is not None:
             found["data"] = 1 + self._others.index(assignment.features)
@@ -75,7 +79,12 @@ class StudySearcher(_Stateless, Searcher):
     ) -> None:
         """Settle a trial that said it is done, or that lost its process too often."""
         self._slots.pop(trial_id, None)
-        if error:
+        broken = self.store_errors.pop(trial_id, None)
+        if error and broken is not None:
+            # Not the trial's fault, and the next one would fare no better: it goes on when the
+            # command is given again.
+            self.ledger.stop(broken)
+        elif error:
             reasons = self.losses.pop(trial_id, [LOST_ACTOR])
             self.ledger.guard(lambda: self.ledger.lose(trial_id, reasons), None)
         elif (told := TrialReport.from_tune(result)) is not None:
@@ -111,9 +120,15 @@ class StudyScheduler(_Stateless, FIFOScheduler):
         One that had filled the machine's memory goes on with half a batch at a time.
         """
         reason = _reason(trial)
+        self._searcher.store_errors.pop(trial.trial_id, None)
+        known = find_user_error(trial.get_pickled_error())
+        if isinstance(known, StoreError):
+            self._searcher.store_errors[trial.trial_id] = known
         self._searcher.losses.setdefault(trial.trial_id, []).append(reason)
+        changed: dict[str, object] = {"is_new": False}
         if kind_of(reason) == OUT_OF_MEMORY:
-            trial.set_config({**trial.config, ACCUMULATION: 2})  # type: ignore[no-untyped-call]
+            changed[ACCUMULATION] = 2
+        trial.set_config({**trial.config, **changed})  # type: ignore[no-untyped-call]
 
 
 class StudyStopper(_Stateless, Stopper):

@@ -16,13 +16,14 @@ from raffect.sweep.attributes import EPOCH
 class Assignment:
     """A trial to run: its number, its settings, and the epochs that are already recorded.
 
-    `features` are those that it reads in place of the sweep's.
+    `features` are those that it reads in place of the sweep's; `is_new`: it was never run before.
     """
 
     number: int
     config: TemporalConfig
     recorded: int = 0
     features: str | list[str] | None = None
+    is_new: bool = False
 
 
 @dataclass

@@ -69,15 +69,18 @@ def open_storage(store: Store, name: str) -> JournalStorage:
     return JournalStorage(journal_of(store, name))
 
 
-def open_study(store: Store, name: str) -> optuna.Study:
-    """A sweep's study, for reading.
+def open_study(store: Store, name: str, is_live: bool = False) -> optuna.Study:
+    """A sweep's study as it is now, read once; a live one is read at each call and may be written.
 
     Raises:
         NotThereError: The store holds no such sweep.
     """
+    journal = journal_of(store, name)
+    if not is_live:
+        journal.freeze()
     with quiet():
         try:
-            return optuna.load_study(study_name=name, storage=open_storage(store, name))
+            return optuna.load_study(study_name=name, storage=JournalStorage(journal))
         except KeyError:
             # How Optuna says that the journal has no study of this name.
             raise no_sweep(store, name) from None
@@ -89,7 +92,6 @@ class SweepStudy:
     Others may add trials and end them meanwhile (hands.py, or Optuna's tools on `open_storage`).
 
     `optimiser.epochs` of the base is a trial's full budget; the settings have `trials` set.
-    `is_alone` is StoreJournal's.
     """
 
     def __init__(
@@ -322,7 +324,8 @@ class SweepStudy:
         trial.set_user_attr("seed", config.run.seed)
         running = self._live[trial.number] = Running.of(trial)
         features = running.attributes.get(VARIANT, {}).get("features")
-        return Assignment(trial.number, config, running.epochs, features)
+        is_new = "continued" not in running.attributes
+        return Assignment(trial.number, config, running.epochs, features, is_new)
 
     def report(
         self, number: int, history: Sequence[EpochResult], facts: TrialFacts = TrialFacts()
@@ -441,7 +444,7 @@ class SweepStudy:
         self._study.set_user_attr(SPENT, spent)
         self._live.pop(number, None)
 
-    def close(self) -> None:
-        """Leave one segment behind."""
+    def close(self) -> dict[str, bytes]:
+        """Leave one segment behind; its content by its name."""
         self.look()
-        self._journal.compact()
+        return self._journal.compact()

@@ -29,8 +29,9 @@ from raffect.temporal.epochs import EpochResult
 if TYPE_CHECKING:
     from raffect.sweep.wandb_process import Message
 
-COPY_S = 15.0
-"""Least seconds between two copies of a trial's file to object storage, which can't append."""
+COPY_S = 60.0
+"""Least seconds from a trial's begin to the first copy of its file to object storage, which can't
+append, and from one to the next; the last is made when it ends."""
 UPLOAD_S = 45.0
 """Seconds that W&B gets for what it has not sent at the end."""
 _TAG_LENGTH = 64
@@ -167,7 +168,9 @@ class TensorBoard(Logger):
         self._local = None if local else tempfile.TemporaryDirectory(prefix="raffect-")
         self._writers: dict[int, Any] = {}
         self._last: dict[int, dict[str, float]] = {}
+        self._begun: dict[int, float] = {}
         self._copied: dict[str, tuple[float, int]] = {}
+        self._left = set(self.sweep.store.names(f"{sweep_folder(self.sweep.name)}/{TENSORBOARD}"))
 
     def _key(self, number: int) -> str:
         return f"{sweep_folder(self.sweep.name)}/{TENSORBOARD}/{trial_name(number)}"
@@ -182,7 +185,10 @@ class TensorBoard(Logger):
         """Begin the trial's file anew: a driver that was killed may have left a part of one."""
         from tensorboardX import SummaryWriter
 
-        self.sweep.store.delete(self._key(trial.number))
+        if trial_name(trial.number) in self._left:
+            self.sweep.store.delete(self._key(trial.number))
+        self._left.add(trial_name(trial.number))
+        self._begun[trial.number] = time.monotonic()
         self._writers[trial.number] = SummaryWriter(self._place(trial.number), flush_secs=30)
         return 0
 
@@ -229,7 +235,7 @@ class TensorBoard(Logger):
             return
         now = time.monotonic()
         for path in sorted(Path(self._place(number)).glob("*")):
-            copied, size = self._copied.get(str(path), (-math.inf, -1))
+            copied, size = self._copied.get(str(path), (self._begun[number], -1))
             content = path.read_bytes()
             if len(content) > size and now - copied >= wait_s:
                 self.sweep.store.write_bytes(f"{self._key(number)}/{path.name}", content)

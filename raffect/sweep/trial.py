@@ -63,18 +63,25 @@ class TrialHome:
         """The trial's folder."""
         return trial_folder(self.sweep, number)
 
-    def checkpoints(self, number: int) -> CheckpointFolder:
-        """The trial's checkpoints."""
-        return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}")
+    def checkpoints(self, number: int, is_new: bool = False) -> CheckpointFolder:
+        """The trial's checkpoints; a new one has none."""
+        return CheckpointFolder(self.store, f"{self.folder(number)}/{CHECKPOINT}", is_new)
 
-    def write_model(self, number: int, trainer: Trainer) -> tuple[FileEntry, ...]:
-        """Write the trial's model, the metrics last; its files are for the sweep's manifest."""
+    def write_model(
+        self, number: int, trainer: Trainer, written: Sequence[FileEntry] = ()
+    ) -> tuple[FileEntry, ...]:
+        """Write the trial's model, the metrics last; its files are for the sweep's manifest.
+
+        Files that were `written` before are not written again.
+        """
         entries = []
         below = sweep_folder(self.sweep)
         for name, data in trainer.model_files().items():
             key = f"{self.folder(number)}/{name}"
-            self.store.write_bytes(key, data)
-            entries.append(FileEntry.of(key.removeprefix(f"{below}/"), data))
+            entry = FileEntry.of(key.removeprefix(f"{below}/"), data)
+            if entry not in written:
+                self.store.write_bytes(key, data)
+            entries.append(entry)
         return tuple(entries)
 
 
@@ -106,7 +113,7 @@ class SweepTrial(tune.Trainable):
         """Take the next trial; the study has settled the one before."""
         self.cleanup()
         with contextlib.suppress(StoreError):
-            self._home.checkpoints(self._number).clear()
+            self._checkpoints.clear()
         self._take(new_config)
         return True
 
@@ -116,6 +123,7 @@ class SweepTrial(tune.Trainable):
 
     def _take(self, config: Mapping[str, Any]) -> None:
         self._number = int(config["number"])
+        self._checkpoints = self._home.checkpoints(self._number, config.get("is_new", False))
         self._config = build(TemporalConfig, config["settings"])
         data = self._sets[config.get("data", 0)]
         if data is not self._data:
@@ -184,7 +192,7 @@ class SweepTrial(tune.Trainable):
                 # The checkpoint's last epoch before the next one: the driver that asked for it
                 # may have died before it got the result, and the study has to judge each rung.
                 if self._trainer.epoch in self._home.rungs:
-                    self._files = self._home.write_model(self._number, self._trainer)
+                    self._write_model(self._trainer)
                 return self._result(self._trainer)
         trainer = self._trainer
         # Not again when only the store failed: the study has to judge each rung.
@@ -194,9 +202,9 @@ class SweepTrial(tune.Trainable):
         if trainer.done:
             self._latency = self._latency or measure_latency(trainer.model, trainer.config)
         if trainer.done or trainer.epoch in self._home.rungs:
-            self._files = self._home.write_model(self._number, trainer)
+            self._write_model(trainer)
         if not trainer.done and time.monotonic() - self._saved_at >= self._home.checkpoint_seconds:
-            self._home.checkpoints(self._number).save(trainer)
+            self._checkpoints.save(trainer)
             self._saved_at = time.monotonic()
         self._trained = False
         return self._result(trainer)
@@ -207,8 +215,11 @@ class SweepTrial(tune.Trainable):
         if resident is None:
             resident = self._resident[device.type] = ResidentData(ray.get(self._data), device)
         trainer = Trainer(self._config, resident)
-        self._home.checkpoints(self._number).restore_latest(trainer)
+        self._checkpoints.restore_latest(trainer)
         return trainer
+
+    def _write_model(self, trainer: Trainer) -> None:
+        self._files = self._home.write_model(self._number, trainer, self._files)
 
     def _result(self, trainer: Trainer) -> TrialReport:
         return TrialReport(tuple(trainer.history), self._facts(trainer), trainer.done)

@@ -158,8 +158,9 @@ def open_stage(
     """
     check_fold(store, Task(plan["task"]), plan["base"].get("fold"))
     stage = Stage(store, sweep_folder(name), "sweep", dict(plan), sources, context.overwrite)
-    with suppress(NotThereError):
-        return stage, load_sweep(store, name)
+    if not stage.is_new:
+        with suppress(NotThereError):
+            return stage, load_sweep(store, name)
     return stage, None
 
 
@@ -310,13 +311,11 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
     files = stage.store.files(f"{stage.folder}/{TRIALS}")
     for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
         stage.store.delete(folder)
-    study.close()
+    written = study.close()
     best = best_of(rows)
     # The models' digests are those of when they were written.
     entries = [build(FileEntry, entry) for row in own for entry in row.files]
-    for key in stage.store.files(f"{stage.folder}/{STUDY}"):
-        inside_sweep = key.removeprefix(f"{stage.folder}/")
-        entries.append(FileEntry.of(inside_sweep, stage.store.read_bytes(key)))
+    entries += [FileEntry.of(f"{STUDY}/{name}", data) for name, data in written.items()]
     stage.finish(
         [StagePart(entry=entry) for entry in entries],
         counts={

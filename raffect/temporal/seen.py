@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from raffect.affwild2.folds import count_seen, load_fold
 from raffect.affwild2.tasks import Task
-from raffect.errors import NotThereError
 from raffect.store import DATASET, Store, encoder_folder, read_manifest
 from raffect.store.layout import FEATURES
+from raffect.store.manifest import find_manifest
 
 Seen = Mapping[str, Sequence[int]]
 """By encoder: seen validation videos, and all."""
@@ -40,10 +40,7 @@ def _tuned(store: Store, sources: Mapping[str, str]) -> Iterable[tuple[str, str 
             continue
         made = read_manifest(store, folder)
         name = str(made.config.get("encoder") or "")
-        try:
-            encoder = read_manifest(store, encoder_folder(name)) if name else None
-        except NotThereError:
-            encoder = None
+        encoder = find_manifest(store, encoder_folder(name)) if name else None
         # Another encoder may have its name by now; a frozen one has no dataset.
         if (
             encoder is not None

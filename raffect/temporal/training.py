@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -270,8 +270,8 @@ class Trainer:
         true = [labels.values[span][of] for span, of in zip(spans, valid, strict=True)]
         return Validation(found, sums_of_videos(task, predicted, true), fitted, raw)
 
-    def save(self) -> dict[str, bytes]:
-        """All that is needed to go on exactly, as files: content by name."""
+    def save(self) -> bytes:
+        """All that is needed to go on exactly, see `checkpoints.pack_state`."""
         fitted = self._best_fitted
         groups = {
             "model": self.model.state_dict(),
@@ -287,13 +287,13 @@ class Trainer:
         }
         return pack_state(groups, facts)
 
-    def restore(self, files: Mapping[str, bytes]) -> None:
+    def restore(self, state: bytes) -> None:
         """Go on from what `save` returned for the same settings and data.
 
         Raises:
             ValueError: It is of other settings or data.
         """
-        groups, facts = unpack_state(files)
+        groups, facts = unpack_state(state)
         before = build(TemporalConfig, facts["config"])
         if (_numbers(before), facts["data"]) != (_numbers(self.config), self.data.digest):
             raise ValueError("the checkpoint was saved with other settings or data")

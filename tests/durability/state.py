@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +11,7 @@ from raffect.store import Store
 from raffect.store.layout import trial_folder
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.records import TrialRow
-from raffect.training.checkpoints import CheckpointFolder
+from raffect.training.checkpoints import CheckpointFolder, unpack_state
 from tests.durability.driver import SWEEP
 
 ENDS = ("COMPLETE", "PRUNED", "FAIL")
@@ -72,9 +70,9 @@ class _Probe:
     def __init__(self) -> None:
         self.seconds: Seconds = ()
 
-    def save(self) -> dict[str, bytes]:
+    def save(self) -> bytes:
         raise AssertionError("a probe only reads")
 
-    def restore(self, files: Mapping[str, bytes]) -> None:
-        state = json.loads(files["state.json"])
-        self.seconds = tuple(epoch["seconds"] for epoch in state["history"])
+    def restore(self, state: bytes) -> None:
+        _, facts = unpack_state(state)
+        self.seconds = tuple(epoch["seconds"] for epoch in facts["history"])

@@ -11,6 +11,8 @@ import pytest
 from raffect.errors import ConflictError
 from raffect.store import Store, lease
 from raffect.store.lease import Lease, held
+from raffect.testing.s3 import S3Server, environment
+from tests.durability.proxy import wire_to
 
 FOLDER = "sweeps/s/lease"
 HOLDER = """
@@ -103,3 +105,30 @@ def test_of_two_that_wait_one_gets_it(s3_store: Store, elsewhere: None) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(take, range(4))) == 1
+
+
+def test_a_renewal_is_one_request(s3_server: S3Server) -> None:
+    with (
+        wire_to(s3_server.endpoint) as wire,
+        environment({**s3_server.environment(), "AWS_ENDPOINT_URL": wire.endpoint}),
+    ):
+        one = Lease(Store(f"s3://{s3_server.new_bucket()}/a"), FOLDER, renew_s=0.1)
+        one.acquire()
+        with wire.counting() as requests:
+            time.sleep(1)
+        one.release()
+    assert len(requests) > 1
+    assert all(request.startswith("PUT") for request in requests)
+
+
+def test_who_may_have_been_followed_is_not_sure_any_more(store: Store) -> None:
+    slow = Lease(store, FOLDER, renew_s=0.4, ttl_s=0.2)
+    slow.acquire()
+    assert slow.is_sure
+    time.sleep(0.3)
+    assert not slow.is_sure
+    # Renewed since, and still its own: but what happened in between it can't know.
+    time.sleep(0.4)
+    assert not slow.is_sure
+    slow.release()
+    assert store.names(FOLDER) == []

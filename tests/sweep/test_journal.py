@@ -14,6 +14,8 @@ from raffect.errors import ConflictError, DamagedError
 from raffect.store import Store
 from raffect.sweep import journal
 from raffect.sweep.journal import OvertakenError, StoreJournal
+from raffect.testing.s3 import S3Server, environment
+from tests.durability.proxy import wire_to
 
 
 def numbers(backend: StoreJournal) -> list[int]:
@@ -363,4 +365,42 @@ def test_older_entries_have_no_checksum(store: Store) -> None:
     backend = StoreJournal(store, "f")
     backend.append_logs([{"n": 2}])
     backend.compact()
+    assert numbers(StoreJournal(store, "f")) == [0, 1, 2]
+
+
+def test_who_is_alone_appends_in_one_request_and_a_frozen_one_reads_once(
+    s3_server: S3Server,
+) -> None:
+    with (
+        wire_to(s3_server.endpoint) as wire,
+        environment({**s3_server.environment(), "AWS_ENDPOINT_URL": wire.endpoint}),
+    ):
+        store = Store(f"s3://{s3_server.new_bucket()}/a")
+        writer = StoreJournal(store, "f", is_alone=lambda: True)
+        for n in range(3):
+            with wire.counting() as requests, writer.batch():
+                writer.append_logs([{"n": n}])
+            assert len(requests) == 1
+        frozen = StoreJournal(store, "f")
+        frozen.freeze()
+        writer.append_logs([{"n": 3}])
+        with wire.counting() as requests:
+            assert numbers(frozen) == [0, 1, 2]
+        assert requests == []
+        assert numbers(StoreJournal(store, "f")) == [0, 1, 2, 3]
+    with pytest.raises(AssertionError):
+        frozen.append_logs([{"n": 4}])
+
+
+def test_who_is_not_alone_any_more_looks_for_a_compaction(store: Store) -> None:
+    alone = [True]
+    old = StoreJournal(store, "f", is_alone=lambda: alone[0])
+    old.append_logs([{"n": 0}])
+    new = StoreJournal(store, "f")
+    for n in (1, 2):
+        new.append_logs([{"n": n}])
+    new.compact()
+    alone[0] = False
+    with pytest.raises(ConflictError), old.batch():
+        old.append_logs([{"n": 9}])
     assert numbers(StoreJournal(store, "f")) == [0, 1, 2]

@@ -228,6 +228,19 @@ def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(
     assert not {"RUNNING", "WAITING"} & set(view.counts)
 
 
+def test_a_store_that_fails_in_a_trials_process_ends_the_sweep_and_fails_no_trial(
+    ray_local: None, filled: Store, space: str
+) -> None:
+    # In the place of the folder that the trial's model goes to.
+    filled.write_bytes("sweeps/s/trials/00001", b"")
+    with pytest.raises(StoreError, match="trials/00001"):
+        sweep(filled, space, 3)
+    filled.delete("sweeps/s/trials/00001")
+    view = sweep(filled, space, 3)
+    assert len(view.rows) == 3
+    assert not {"RUNNING", "WAITING", "FAIL"} & set(view.counts)
+
+
 @pytest.mark.parametrize(
     "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
 )

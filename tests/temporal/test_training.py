@@ -19,6 +19,7 @@ from raffect.temporal.training import (
     Trainer,
     is_done,
 )
+from raffect.training.checkpoints import unpack_state
 from raffect.training.loop import NotFiniteError
 from tests.temporal.builders import small_config
 
@@ -107,10 +108,10 @@ def test_the_state_of_a_run_that_has_not_begun_can_be_kept(task_data):
 
 def test_the_state_holds_no_pickle(task_data):
     run(trainer := Trainer(small_config(Task.VA), task_data(Task.VA)), 1)
-    files = trainer.save()
-    assert sorted(files) == ["state.json", "state.safetensors"]
-    json.loads(files["state.json"])
-    safetensors.torch.load(files["state.safetensors"])
+    state = trainer.save()
+    assert safetensors.torch.load(state)
+    _, facts = unpack_state(state)
+    assert len(facts["history"]) == 1
 
 
 def test_state_of_other_settings_is_refused(task_data):
