@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -30,7 +30,6 @@ from tests.durability import driver
 from tests.durability.proxy import Request, wire_to
 from tests.sweep import tiny
 
-SIZES = (8, 24)
 LISTED = 8
 EPOCHS = 9
 
@@ -63,7 +62,9 @@ def main() -> None:
     """Run the sweeps and print what they cost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="also print the fixed requests")
+    parser.add_argument("--sizes", type=int, nargs=2, default=(8, 24), help="trials")
     options = parser.parse_args()
+    sizes: Sequence[int] = options.sizes
     server = start_s3_server()
     folder = Path(tempfile.mkdtemp())
     (folder / "space.py").write_text(driver.SPACE, encoding="utf-8")
@@ -73,7 +74,7 @@ def main() -> None:
             with environment(values):
                 store = tiny.fill(Store(f"s3://{server.new_bucket()}/store"), (Task.VA,))
                 found = []
-                for size in SIZES:
+                for size in sizes:
                     settings = SweepSettings(
                         trials=size, space=str(folder / "space.py"), concurrent=2
                     )
@@ -88,15 +89,15 @@ def main() -> None:
                     lease = sum(counts.pop(kind) for kind in of_lease(list(counts)))
                     print(f"{size} trials: {counts.total()} requests, {took:.0f} s, lease {lease}")
                     found.append(counts)
-                    if options.all and size == SIZES[0]:
+                    if options.all and size == sizes[0]:
                         for one in seen:
                             print("   ", one)
                 small, large = found
                 kinds = {*small, *large}
-                per = {k: (large[k] - small[k]) / (SIZES[1] - SIZES[0]) for k in kinds}
+                per = {k: (large[k] - small[k]) / (sizes[1] - sizes[0]) for k in kinds}
                 table("per trial", per)
-                table("fixed", {k: small[k] - SIZES[0] * per[k] for k in kinds})
-                names = [f"s{SIZES[0]}", *(f"copy{n}" for n in range(LISTED - 2))]
+                table("fixed", {k: small[k] - sizes[0] * per[k] for k in kinds})
+                names = [f"s{sizes[0]}", *(f"copy{n}" for n in range(LISTED - 2))]
                 for key in store.files(sweep_folder(names[0])):
                     for name in names[1:]:
                         store.write_bytes(
