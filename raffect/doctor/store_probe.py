@@ -32,7 +32,7 @@ def visit_store(uri: str, folder: str, who: str, note: str | None = None) -> Sto
 
     The folder is the examination's own; `note` is what the driver left there, None if nothing.
     """
-    store = Store(uri)
+    store = Store(uri).hurried()
     with left_as_found(store, folder):
         saw = None
         if note is not None:
@@ -47,7 +47,7 @@ def visit_store(uri: str, folder: str, who: str, note: str | None = None) -> Sto
 @contextmanager
 def left_note(uri: str, folder: str) -> Iterator[str]:
     """Leave a note for the nodes during a block, and delete the examination's folder after it."""
-    store = Store(uri)
+    store = Store(uri).hurried()
     note = uuid.uuid4().hex
     with left_as_found(store, folder):
         try:

@@ -63,6 +63,8 @@ class Store:
 
     def hurried(self) -> Store:
         """The same store, that waits for nothing: for a caller that comes again by itself."""
+        if self.is_local:
+            return self
         same = copy(self)
         same._patience_s = 0.0
         return same

@@ -79,7 +79,8 @@ class GatheredJournal(BaseJournalBackend):
         on_trouble: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        # As in live.py: it comes again by itself.
+        self._store = store.hurried()
         self._sweeps = sweeps
         self._refresh_s = refresh_s
         self._on_trouble = on_trouble

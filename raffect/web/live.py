@@ -78,7 +78,8 @@ class LiveSweeps:
     """Reads the sweeps of a store for many readers; its methods may be called in threads."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store = store
+        # A page says at once that the store is away, and is asked for again.
+        self.store = store.hurried()
         self._clock = clock
         self._lock = threading.Lock()
         self._memories: dict[str, _Memory] = {}

@@ -66,6 +66,8 @@ class Wire:
         self._planned: list[tuple[Fault, Where]] = []
         self._random: tuple[float, Sequence[Fault]] = (0.0, ())
         self._rng = random.Random(0)
+        self._away: tuple[int, float] | None = None
+        self._back_at = 0.0
         self._listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.endpoint = f"http://127.0.0.1:{self._listener.server_port}"
         threading.Thread(target=self._listener.serve_forever, daemon=True).start()
@@ -82,6 +84,11 @@ class Wire:
         with self._lock:
             self._random = share, faults
             self._rng = random.Random(seed)
+
+    def go_away(self, after: int, seconds: float) -> None:
+        """Meet all requests with a closed connection for a while, after so many have passed."""
+        with self._lock:
+            self._away = len(self.requests) + after, seconds
 
     def lose(self, answers: int) -> None:
         """Lose the answers to the next conditional writes."""
@@ -110,6 +117,11 @@ class Wire:
                     fault = planned
                     del self._planned[index]
                     break
+            if self._away and len(self.requests) > self._away[0]:
+                self._back_at = time.monotonic() + self._away[1]
+                self._away = None
+            if time.monotonic() < self._back_at:
+                fault = "reset"
             if fault:
                 self.injected[fault] += 1
             return fault
