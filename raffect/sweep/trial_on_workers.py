@@ -141,6 +141,8 @@ class SweepTrialOnWorkers(SweepTrial):
 
     def _take(self, config: Mapping[str, Any]) -> None:
         super()._take(config)
+        # The workers write them, in other processes.
+        self._checkpoints = self._home.checkpoints(self._number)
         self._forget_run()
         self._margins: Mapping[str, float] = {}
 
