@@ -8,17 +8,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from raffect.errors import SettingsError
 from raffect.inputs import read_input, reason_of
+from raffect.plain_yaml import NotPlainError, load_yaml
+from raffect.text import printable
 
 MOST_YAML_BYTES = 2**20
 """All settings of every stage written out take a hundredth of it."""
+NONE = "none"
+"""How the documentation writes null, and what settings of a choice have for "not at all"."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -33,6 +46,19 @@ class Config(BaseModel):
     """Base of all settings: unknown keys and infinite values are refused, values can't change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_documented(cls, value: Any, info: ValidationInfo) -> Any:
+        """`none` is null where null is meant, and the other way round; true is no number."""
+        takes = _takes(cls, str(info.field_name))
+        if isinstance(value, str) and value.strip().lower() == NONE:
+            return None if NoneType in takes and NONE not in takes else value
+        if value is None and NONE in takes and NoneType not in takes:
+            return NONE
+        if not {bool, Any, object} & takes and _holds_bool(value):
+            raise ValueError("true and false are no value of it")
+        return value
 
     def canonical(self) -> dict[str, Any]:
         """The settings as JSON types, the same for equal settings."""
@@ -66,6 +92,25 @@ def added(default: Any, **constraints: Any) -> Any:
 C = TypeVar("C", bound=Config)
 
 
+@cache
+def _takes(cls: type[Config], name: str) -> frozenset[Any]:
+    """The types and literal values in a field's annotation, on every level."""
+
+    def inside(annotation: Any) -> frozenset[Any]:
+        parts = get_args(annotation)
+        if get_origin(annotation) is Annotated:
+            parts = parts[:1]
+        return frozenset().union(*map(inside, parts)) if parts else frozenset({annotation})
+
+    return inside(cls.model_fields[name].annotation)
+
+
+def _holds_bool(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_bool, value))
+    return isinstance(value, bool)
+
+
 def hash_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -75,13 +120,16 @@ def hash_json(value: Any) -> str:
 def override(config: C, changes: Mapping[str, Any]) -> C:
     """A copy of `config` with dotted keys changed, e.g. `{"model.tcn.depth": 4}`.
 
-    SettingsError lists all unknown keys, wrong types and values out of range at once.
+    A mapping leaves the keys that it does not hold at the defaults of their class. SettingsError
+    lists all unknown keys, wrong types and values out of range at once.
     """
     tree = config.model_dump(mode="python")
     for key, value in changes.items():
         node = tree
         *parents, leaf = key.split(".")
-        for part in parents:
+        for end, part in enumerate(parents, start=1):
+            if (above := ".".join(parents[:end])) in changes:
+                raise _given_twice(f"{above} and {key}")
             child = node.setdefault(part, {})
             if not isinstance(child, dict):
                 # A plain value can't have parts; pydantic then names the key as unknown.
@@ -106,7 +154,7 @@ def build(cls: type[C], tree: Mapping[str, Any]) -> C:
 def _describe(error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
+        key = printable(".".join(str(part) for part in problem["loc"]))
         got = json.dumps(problem["input"], default=str)
         what = "no setting has this name" if problem["type"] == "extra_forbidden" else ""
         lines.append(f"  {key} = {got[:60]}: {what or problem['msg']}")
@@ -122,30 +170,63 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             "dotted keys, e.g. --set model.tcn.depth=4",
             "Write each as key=value.",
         )
-    pairs = (text.split("=", 1) for text in assignments)
-    return {key.strip(): _parse_value(value) for key, value in pairs}
+    found: dict[str, Any] = {}
+    for key, text in (text.split("=", 1) for text in assignments):
+        if (name := key.strip()) in found:
+            raise _given_twice(name)
+        found[name] = _parse_value(name, text)
+    return found
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(key: str, text: str) -> Any:
+    if not text.strip():
+        raise SettingsError(
+            f"--set {printable(key)}= has no value.",
+            f"a value; `{NONE}` for those that may be left out",
+            f"E.g. --set {printable(key)}={NONE}",
+        )
     try:
-        return yaml.safe_load(text)
+        value = load_yaml(text)
+    except NotPlainError as error:
+        got = f"--set {printable(key)} can't be read: {error}"
+        raise SettingsError(got, "a plain value", "Write it without.") from None
     except yaml.YAMLError:
-        return text
+        return text.strip()
+    written = text.strip()
+    if value is None and written.lower() not in ("null", "~"):
+        return written
+    # Without quotes it is what the user wrote, also behind a #.
+    return written if isinstance(value, str) and written[0] not in "'\"" else value
+
+
+def _given_twice(name: str) -> SettingsError:
+    return SettingsError(
+        f"{printable(name)}: given twice.", "each setting once", "Leave one of the two out."
+    )
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
+    """Nested mappings as dotted keys; SettingsError where two are the same, or one is no name."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
+        if not isinstance(key, str):
+            raise SettingsError(
+                f"{printable(prefix)}{key!r} is no name of a setting.",
+                "dotted names",
+                "Correct the key.",
+            )
         name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        below = flatten(value, f"{name}.") if value and isinstance(value, dict) else {name: value}
+        if flat.keys() & below.keys():
+            raise _given_twice(name)
+        flat |= below
     return flat
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings from a YAML file as nested mappings; SettingsError if it does not hold them."""
     try:
-        tree = yaml.safe_load(read_input(path, MOST_YAML_BYTES))
+        tree = load_yaml(read_input(path, MOST_YAML_BYTES))
     except (OSError, yaml.YAMLError) as error:
         why = reason_of(error) if isinstance(error, OSError) else error
         raise SettingsError(

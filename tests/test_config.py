@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
+from pathlib import Path
 
 import pytest
 
 from raffect.affwild2.tasks import Task
+from raffect.cli.options import settings
 from raffect.config import FinetuneConfig, TCNConfig, TemporalConfig, recipe
 from raffect.errors import SettingsError
 from raffect.settings import (
@@ -87,13 +90,93 @@ def test_an_assignment_needs_a_key_and_a_value(text: str):
 
 
 def test_values_are_yaml():
-    assert parse_assignments(["a=[1,2]", "b=none", "c=null", "d=x=y", "e=[1"]) == {
+    found = parse_assignments(
+        [
+            "a=[1,2]",
+            "b=none",
+            "c=null",
+            "d=x=y",
+            "e=[1",
+            "f={g: no}",
+            "h=w #2.pt",
+            "i=1e-4",
+        ]
+    )
+    assert found == {
         "a": [1, 2],
         "b": "none",
         "c": None,
         "d": "x=y",
         "e": "[1",
+        "f": {"g": "no"},
+        "h": "w #2.pt",
+        "i": 1e-4,
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("optimiser.clip_norm", "none", None),
+        ("optimiser.patience", "None", None),
+        ("optimiser.patience", "~", None),
+        ("model.input", "null", "none"),
+        ("model.input", "none", "none"),
+        ("fold", "none", None),
+        ("optimiser.epochs", "010", 10),
+        ("optimiser.epochs", "3.0", 3),
+        ("model.tcn.channels", "[8, 4.0]", (8, 4)),
+    ],
+)
+def test_a_value_is_what_it_says(key: str, text: str, expected: object, tmp_path: Path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"{key}: {text}\n")
+    for changes in (parse_assignments([f"{key}={text}"]), read_yaml(path)):
+        found = override(recipe(Task.VA), {"fold": "1/5", "optimiser.clip_norm": 1.0} | changes)
+        assert attrgetter(key)(found) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "optimiser: {lr: true}",
+        "optimiser: {epochs: yes}",
+        "optimiser: {epochs: 1:30}",
+        "model: {tcn: {channels: [true, 4]}}",
+        "optimiser: {lr: 1e-3, lr: 1e-4}",
+        "optimiser.lr: 1e-3\noptimiser: {lr: 1e-4}",
+        "model: 3\nmodel.tcn.depth: 2",
+        "optimiser: 2001-99-99",
+        "1: 2",
+        "a: &a [*a]",
+        "model: !!python/name:os.system",
+        f"optimiser: {{epochs: {'9' * 5000}}}",
+        f"model: {'[' * 2000}",
+    ],
+)
+def test_what_no_one_means_is_refused(text: str, tmp_path: Path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError):
+        settings(recipe(Task.VA), path, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["optimiser.lr=1", "optimiser.lr=2"], ["optimiser.lr="], ["optimiser={lr: 1, lr: 2}"],
+     ["model=3", "model.tcn.depth=2"]],
+)  # fmt: skip
+def test_options_are_unambiguous(options: list[str]):
+    with pytest.raises(SettingsError, match=r"twice|has no value"):
+        settings(recipe(Task.VA), None, options)
+
+
+def test_a_mapping_of_options_changes_what_it_holds():
+    base = recipe(Task.EXPR)
+    expected = override(base, {"optimiser.lr": 1e-3, "optimiser.patience": 2})
+    assert settings(base, None, ["optimiser={lr: 1e-3}", "optimiser.patience=2"]) == expected
+    with pytest.raises(SettingsError, match=r"model = \{\}: a mapping that holds nothing"):
+        settings(base, None, ["model={}"])
 
 
 def test_equal_settings_have_equal_digests():

@@ -12,7 +12,9 @@ import typer
 
 from raffect.cli.screen import Screen
 from raffect.context import DEFAULT_FEATURES, DEFAULT_STORE, STORE_VARIABLE
+from raffect.errors import SettingsError
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
+from raffect.text import printable
 
 if TYPE_CHECKING:
     from raffect.affwild2.tasks import Task
@@ -140,7 +142,14 @@ def settings(
         SettingsError: Everything that is wrong with them, listed at once.
     """
     tree = flatten(read_yaml(file)) if file is not None else {}
-    return override(base, {**tree, **(options or {}), **parse_assignments(changes or [])})
+    found = {**tree, **(options or {}), **flatten(parse_assignments(changes or []))}
+    if nothing := [key for key, value in found.items() if value == {}]:
+        raise SettingsError(
+            f"{printable(', '.join(nothing))} = {{}}: a mapping that holds nothing.",
+            "the settings that change",
+            "Name them, or leave the key out.",
+        )
+    return override(base, found)
 
 
 def in_fold(fold: str | None) -> dict[str, object]:
