@@ -20,6 +20,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from raffect.errors import NotThereError, RaffectError, SettingsError
 from raffect.jobs.package import Package
 from raffect.jobs.submission import MARK, Submission
+from raffect.store.translate import proxy_note
 from raffect.text import first_line
 
 _UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
@@ -175,7 +176,8 @@ class JobServer:
             yield
         except (OSError, aiohttp.ClientError, requests.RequestException) as error:
             raise RaffectError(
-                f"No job server answers at {self.address}: {type(error).__name__}.",
+                f"No job server answers at {self.address}: {type(error).__name__}."
+                + proxy_note(self.address),
                 "the dashboard's address of a running cluster, e.g. http://127.0.0.1:8265",
                 "Start the cluster (here: cluster/local.sh up), or open the tunnel to its head;"
                 " a sweep goes on when the same command is given again.",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from raffect.errors import SettingsError
+from raffect.errors import SettingsError, StoreError
 
 # Many servers other than AWS answer 411 to the checksums that recent clients send by default.
 # botocore and pyarrow read these variables when they create their first client.
@@ -78,18 +79,24 @@ def open_filesystem(location: Location) -> Any:
     settings: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": 20,
-        "retries": {"max_attempts": 3, "mode": "standard"},
+        # LiteralS3FileSystem's retries are the only ones: two or three layers of them would hide a
+        # dead server for minutes.
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
     }
     if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
         # Virtual-hosted buckets (bucket.host) resolve only at AWS.
         settings["s3"] = {"addressing_style": "path"}
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if bundle and not Path(bundle).is_file():
+        raise StoreError(
+            f"AWS_CA_BUNDLE names no file on {socket.gethostname()}: {bundle}.",
+            "a file with the certificates of the authorities to be trusted, on every node",
+            "Correct or unset AWS_CA_BUNDLE, or copy the file there.",
+        )
     # Slow to import, and stores in folders don't need it.
     from raffect.store.s3 import LiteralS3FileSystem
 
     # fsspec would return a cached instance even if the credentials have changed since.
-    filesystem = LiteralS3FileSystem(
+    return LiteralS3FileSystem(
         config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True
     )
-    # s3fs would retry on top of botocore: together they hide a dead server for minutes.
-    filesystem.retries = 1
-    return filesystem

@@ -163,10 +163,9 @@ class RawFolder:
             return Path(self.uri, name).is_file()
         path = f"{self.uri.removeprefix('s3://')}/{name}"
         try:
-            info = self._reach(lambda: self._root.filesystem.info(path))
-        except (FileNotFoundError, StoreError):
+            return bool(self._reach(lambda: self._root.filesystem.is_object(path)))
+        except StoreError:
             return False
-        return bool(info["type"] == "file")
 
     def read(self, name: str, limit: int) -> bytes:
         """The content of a file directly below, in one request.
@@ -186,24 +185,11 @@ class RawFolder:
                 # read() takes memory for as many bytes as it is asked for.
                 data = file.read(min(found.st_size, limit) + 1)
         else:
-            data = self._get(path.removeprefix("s3://"), limit + 1)
+            key, files = path.removeprefix("s3://"), self._root.filesystem
+            data = self._reach(lambda: files.cat_file(key, start=0, end=limit + 1))
         if len(data) > limit:
             raise OSError(errno.EFBIG, f"a file above {size_text(limit)}", path)
         return data
-
-    def _get(self, path: str, most: int) -> bytes:
-        def get() -> bytes:
-            try:
-                # Without a range s3fs asks for the size first.
-                data: bytes = self._root.filesystem.cat_file(path, start=0, end=most)
-                return data
-            except OSError as error:
-                # No range lies within an empty object.
-                if "(InvalidRange)" not in str(error.__cause__):
-                    raise
-                return b""
-
-        return self._reach(get)
 
     def _reach(self, action: Callable[[], T]) -> T:
         return self._root.reach(action, self.typed, self.option)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from raffect.errors import StoreAwayError
+from raffect.text import duration
 
 T = TypeVar("T")
 PATIENCE_S = 60.0
 """Long enough for a server to restart or a network to come back."""
 _LONGEST_PAUSE_S = 4.0
+REQUEST_S = 60.0
+"""How long a request is tried in all, beside the time that its bytes may take."""
+SLOWEST = 1 << 18
+"""Bytes per second that a connection must carry at least."""
 
 
 def patiently(action: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
@@ -33,3 +39,44 @@ def patiently(action: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
             if time.monotonic() + pause > until:
                 raise
             time.sleep(pause)
+
+
+class Clock:
+    """The time that a request, or all requests for one object, may take: it grows with the size.
+
+    A time-out of the socket does not bound it: a byte now and then keeps the connection open.
+
+    Args:
+        size: Bytes to be transferred, as far as known.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self._began = time.monotonic()
+        self.size = size
+
+    @property
+    def limit(self) -> float:
+        """Seconds in all."""
+        return REQUEST_S + self.size / SLOWEST
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds until now."""
+        return time.monotonic() - self._began
+
+    def running(self) -> asyncio.Timeout:
+        """Let a block raise TimeoutError when the time is up."""
+        return asyncio.timeout(self.limit - self.elapsed)
+
+
+class GaveUpError(OSError):
+    """No attempt at a request succeeded; the cause is what the last one met."""
+
+    def __init__(self, attempts: int, clock: Clock) -> None:
+        tried = "once" if attempts == 1 else f"{attempts} times"
+        super().__init__(
+            f"tried {tried} in {duration(clock.elapsed)}, of {duration(clock.limit)} at most"
+        )
+
+    def __reduce__(self) -> tuple[type[OSError], tuple[str]]:
+        return OSError, (str(self),)

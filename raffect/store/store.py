@@ -169,7 +169,9 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether a key (a file, not a folder) is there."""
-        # fsspec's isfile() reports any failure, even an unreachable server, as an absent file.
+        if not self.is_local:
+            return bool(self.reach(lambda: self.filesystem.is_object(self.path(key))))
+        # fsspec's isfile() reports any failure as an absent file.
         try:
             info = self.reach(lambda: self.filesystem.info(self.path(key)))
         except (FileNotFoundError, NotADirectoryError):
@@ -178,10 +180,7 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """Names directly below a folder, sorted; an absent folder is empty."""
-        try:
-            found = self.reach(lambda: self.filesystem.ls(self.path(folder), detail=False))
-        except FileNotFoundError:
-            return []
+        found = self._listed(folder, deep=False)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
         # Object storage lists a folder's own marker; hidden files are leftovers of killed writers.
         names.discard(folder.rsplit("/", 1)[-1])
@@ -189,13 +188,23 @@ class Store:
 
     def files(self, folder: str) -> list[str]:
         """Keys of all files below a folder, sorted; an absent folder is empty."""
-        try:
-            found = self.reach(lambda: self.filesystem.find(self.path(folder)))
-        except FileNotFoundError:
-            return []
+        found = self._listed(folder, deep=True)
         cut = len(self._location.root) + 1
         keys = [str(path)[cut:] for path in found]
         return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith("."))
+
+    def _listed(self, folder: str, deep: bool) -> list[str]:
+        def find() -> list[str]:
+            files, path = self.filesystem, self.path(folder)
+            if not self.is_local:
+                # One request; ls() and find() send two or three where there is nothing.
+                return list(files.listed(path, deep))
+            return list(files.find(path) if deep else files.ls(path, detail=False))
+
+        try:
+            return self.reach(find)
+        except FileNotFoundError:
+            return []
 
     def delete(self, key: str) -> None:
         """Delete a file, or a folder and everything below it; an absent key is no error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import random
 import re
 import socket
@@ -52,6 +53,7 @@ class Wire:
         injected: How often each fault happened.
         strips_condition: Errors come without <Condition>, as from Ceph, MinIO and others.
         stall_s: How long a stalled request is held before the connection is closed.
+        on_injected: Called once, at the next fault's end, before the client's next request.
         drip_s: Seconds from one byte of a dripping body to the next.
     """
 
@@ -62,6 +64,7 @@ class Wire:
         self.strips_condition = False
         self.stall_s = 60.0
         self.drip_s = 0.5
+        self.on_injected: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._planned: list[tuple[Fault, Where]] = []
         self._random: tuple[float, Sequence[Fault]] = (0.0, ())
@@ -155,13 +158,13 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
                 text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
                 self._answer(int(fault), [("Content-Type", "application/xml")], text.encode())
             elif fault == "reset":
-                self._reset()
+                self._break_off()
             elif fault == "stall":
                 self.connection.settimeout(wire.stall_s)
                 with suppress(OSError):
                     # Returns when the client gives up.
                     self.connection.recv(1)
-                self._reset()
+                self._break_off()
             else:
                 self._forward(body, fault)
 
@@ -176,12 +179,12 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
                 answer = onward.getresponse()
                 data = answer.read()
             except OSError:  # The server itself is away.
-                self._reset()
+                self._break_off()
                 return
             finally:
                 onward.close()
             if fault == "lost":
-                self._reset()
+                self._break_off()
                 return
             headers = answer.getheaders()
             if fault == "etag":
@@ -211,7 +214,7 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
             with suppress(OSError):  # The client has gone.
                 if fault == "cut":
                     self.wfile.write(data[: len(data) // 2])
-                    self._reset()
+                    self._break_off(reset=False)
                 elif fault == "drip":
                     for index in range(len(data)):
                         self.wfile.write(data[index : index + 1])
@@ -219,14 +222,19 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
                 else:
                     self.wfile.write(data)
 
-        def _reset(self) -> None:
+        def _break_off(self, reset: bool = True) -> None:
+            then, wire.on_injected = wire.on_injected, None
+            if then:
+                then()
             self.close_connection = True
             with suppress(OSError):
-                # Without lingering, close() sends RST.
-                option = struct.pack("ii", 1, 0)
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
-                self.connection.shutdown(socket.SHUT_RDWR)
-            self.connection.close()
+                if reset:
+                    # Without lingering, close() sends RST, which what came before may not survive.
+                    option = struct.pack("ii", 1, 0)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+                    os.close(self.connection.detach())
+                else:
+                    self.connection.shutdown(socket.SHUT_RDWR)
 
         def __getattr__(self, name: str) -> Callable[[], None]:
             if name.startswith("do_"):
