@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,17 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.samplers import RandomSampler
+from optuna.study import create_study
 from optuna.trial import FixedTrial
 
 from raffect.config import TemporalConfig
 from raffect.errors import RaffectError, SettingsError
 from raffect.settings import flatten, override
+from raffect.sweep.quiet import quiet
 from raffect.sweep.space import Space, space_failed
+
+_RANDOM_POINTS = 20
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,31 @@ class Recipe:
 def derive_recipe(space: Space, base: TemporalConfig) -> Recipe:
     """The base configuration's own values in the space; errors as `derive_point`'s."""
     return derive_point(space, base, base, "The base configuration")
+
+
+def check_space(space: Space, base: TemporalConfig) -> None:
+    """Refuse a space whose random points all make no configuration, before trials fail of it.
+
+    Raises:
+        SettingsError: None of them can be tried; the first one's reason is told.
+    """
+    reasons: list[str] = []
+    with quiet():
+        study = create_study(sampler=RandomSampler(seed=0))
+        for _ in range(_RANDOM_POINTS):
+            trial = study.ask()
+            try:
+                space.configure(trial, base)
+                return
+            except Exception as error:
+                found = error.got if isinstance(error, RaffectError) else repr(error)
+                reasons.append(f"{trial.params}\n{found}")
+    raise SettingsError(
+        f"The space {space.name} makes no valid configuration of {_RANDOM_POINTS} random points,"
+        f" the first of which is {reasons[0]}",
+        "a space whose values are settings; suggest_int for whole numbers",
+        "Correct the space.",
+    )
 
 
 def derive_points(space: Space, base: TemporalConfig) -> list[Recipe]:
@@ -142,7 +173,9 @@ class _ConfigTrial(FixedTrial):
     def suggest_categorical(  # type: ignore[override]  # FixedTrial's overloads say the same
         self, name: str, choices: Sequence[CategoricalChoiceType]
     ) -> CategoricalChoiceType:
-        return self._take(name, CategoricalDistribution(choices), choices[0])  # type: ignore[no-any-return]
+        with quiet():
+            distribution = CategoricalDistribution(choices)
+        return self._take(name, distribution, choices[0])  # type: ignore[no-any-return]
 
     def _take(self, name: str, distribution: BaseDistribution, fallback: Any) -> Any:
         """The base's value, or `fallback` after a note, so that all problems are found at once."""
@@ -150,6 +183,10 @@ class _ConfigTrial(FixedTrial):
             self.problems.append(f"  {name}: no setting has this name")
             return fallback
         value = self._values[name]
+        bounds = (getattr(distribution, "low", 0), getattr(distribution, "high", 0))
+        if not all(map(math.isfinite, bounds)):
+            self.problems.append(f"  {name}: {distribution} has no finite bounds")
+            return value
         if not _contains(distribution, value):
             self.problems.append(f"  {name} = {value} lies outside of {distribution}")
             return fallback

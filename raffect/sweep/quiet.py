@@ -11,7 +11,7 @@ import optuna
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """None of Optuna's log lines and notes on experimental features."""
+    """None of Optuna's log lines, and notes on experimental features and lists as categories."""
     before = optuna.logging.get_verbosity()
     if before < optuna.logging.ERROR:
         # Not without need: to set a level empties the caches of all loggers, a millisecond each.
@@ -19,6 +19,8 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Lists are kept as JSON, which is all that a study in a store needs.
+            warnings.filterwarnings("ignore", "Choices for a categorical distribution")
             yield
     finally:
         if before < optuna.logging.ERROR:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import raffect
+from raffect import interrupts
 from raffect.code import locate, reach
 from raffect.config import TemporalConfig, check_task
 from raffect.errors import SettingsError
@@ -57,7 +59,8 @@ class Space:
         Raises:
             SettingsError: The space's values make no valid configuration of the base's task.
         """
-        changes = self.function(trial)
+        with _told(self.name):
+            changes = self.function(trial)
         if not isinstance(changes, Mapping):
             raise SettingsError(
                 f"space() of {self.name} returned {type(changes).__name__}.",
@@ -117,13 +120,16 @@ def _import(reference: str) -> ModuleType:
     if is_file(reference) and not path.is_file():
         raise _missing(f"There is no file {reference}.")
     try:
-        if not is_file(reference):
+        with _told(reference):
+            if is_file(reference):
+                return _import_file(path.resolve())
             return importlib.import_module(reference)
-        return _import_file(path.resolve())
     except ModuleNotFoundError as error:
         if not is_file(reference) and error.name and reference.startswith(error.name):
             raise _missing(f"There is no module {reference}.") from None
         raise space_failed(reference, error) from error
+    except SettingsError:
+        raise
     except Exception as error:
         raise space_failed(reference, error) from error
 
@@ -229,7 +235,22 @@ def _missing(got: str) -> SettingsError:
     )
 
 
-def space_failed(reference: str, error: Exception) -> SettingsError:
+@contextmanager
+def _told(reference: str) -> Iterator[None]:
+    """Code of the user's: what would end the command, as sys.exit does, is told as an error."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        unknown = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        by_signal = unknown or interrupts.received() is not None
+        if isinstance(error, KeyboardInterrupt) and by_signal:
+            raise
+        raise space_failed(reference, error) from error
+
+
+def space_failed(reference: str, error: BaseException) -> SettingsError:
     """What to tell the user of an error in their space."""
     return SettingsError(
         f"The space {reference} fails: {type(error).__name__}: {error}",
@@ -266,7 +287,8 @@ def _imported(tree: ast.Module) -> set[str]:
 
 def _parse(module: ModuleType) -> ast.Module:
     assert module.__file__ is not None
-    return ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    # Bytes: with a BOM or a `coding:` line as Python reads them.
+    return ast.parse(Path(module.__file__).read_bytes())
 
 
 def _code(tree: ast.Module) -> str:

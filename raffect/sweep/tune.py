@@ -41,7 +41,7 @@ from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.mixture import tell_others
 from raffect.sweep.plan import SweepPlan, is_older, make_plan
-from raffect.sweep.points import Recipe, derive_points, derive_recipe
+from raffect.sweep.points import Recipe, check_space, derive_points, derive_recipe
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import Maker, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
@@ -98,6 +98,7 @@ def tune(
     check_task(base, task, f"The sweep {name!r}")
     check_model(base)
     first, points = derive_recipe(space, base), derive_points(space, base)
+    check_space(space, base)
     sources = load_sources(store, features)
     if base.postprocess == "fit" or "postprocess" in first.params:
         check_groups(store, task, base.fold)

@@ -172,6 +172,7 @@ class GatheredJournal(BaseJournalBackend):
 
     def _renumber(self, source: _Source, entry: Entry) -> Entry | None:
         """The entry with the common log's numbers; None if Optuna's replay would ignore it."""
+        entry = _with_plain_choices(entry)
         if entry["op_code"] == _CREATE_STUDY:
             return self._create_study(source, entry)
         if "trial_id" in entry:
@@ -213,3 +214,22 @@ def _end(source: _Source) -> Iterator[Entry]:
     """The entries that remove a sweep's studies."""
     for study in source.studies.values():
         yield {"op_code": _DELETE_STUDY, "worker_id": "", "study_id": study}
+
+
+def _with_plain_choices(entry: Entry) -> Entry:
+    """Categories that are lists as their text: optuna-dashboard looks values up in sets."""
+    if "distribution" in entry:
+        return {**entry, "distribution": _plain(entry["distribution"])}
+    if entry.get("distributions"):
+        plain = {name: _plain(of) for name, of in entry["distributions"].items()}
+        return {**entry, "distributions": plain}
+    return entry
+
+
+def _plain(distribution: str) -> str:
+    found = json.loads(distribution)
+    choices = found["attributes"].get("choices", ())
+    if not any(isinstance(choice, list | dict) for choice in choices):
+        return distribution
+    texts = [json.dumps(one) if isinstance(one, list | dict) else one for one in choices]
+    return json.dumps({**found, "attributes": {**found["attributes"], "choices": texts}})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import recipe
 from raffect.errors import SettingsError
 from raffect.settings import override
-from raffect.sweep.points import derive_recipe
+from raffect.sweep.points import check_space, derive_recipe
 from raffect.sweep.space import Space, load_space
 from tests.sweep import tiny
 
@@ -50,12 +51,66 @@ def test_a_space_is_loaded_by_module_and_by_file(tmp_path: Path) -> None:
             "ModuleNotFoundError: No module named 'nothing_like_it'",
         ),
         ("1 / 0", "fails: ZeroDivisionError"),
+        ("import sys\nsys.exit('no licence')", "fails: SystemExit: no licence"),
         (f"{GOOD}\nTRIALS = 0", "TRIALS of .* is 0"),
     ],
 )
 def test_a_space_that_is_none_is_explained(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load_space(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "head", ["\ufeff", "# coding: latin-1\n# caf\xe9\n", "# -*- coding: utf-8 -*-\n# café\n"]
+)
+def test_a_space_is_read_as_python_reads_it(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "own.py"
+    path.write_bytes((head + GOOD).encode("latin-1" if "latin" in head else "utf-8"))
+    assert load_space(str(path)).code == load_space(write(tmp_path, GOOD, "plain.py")).code
+
+
+def test_latin_1_that_does_not_say_so_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_bytes(f"x = 'caf\xe9'\n{GOOD}".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"own.py fails: SyntaxError: .*utf-8"):
+        load_space(str(path))
+
+
+LR, DEPTH = '"optimiser.lr"', '"model.tcn.depth"'
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (f"return {{{LR}: t.suggest_float({LR}, 1e-4, float('inf'))}}", "no finite bounds"),
+        (f"return {{{LR}: t.suggest_float({LR}, float('nan'), 1)}}", "no finite bounds"),
+        (f"return {{{LR}: float('nan')}}", "finite number"),
+        (f"return {{{LR}: True}}", "true and false"),
+        (f"return {{{DEPTH}: t.suggest_float({DEPTH}, 0, 4)}}", "valid integer"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("return {1: 2}", "AttributeError"),
+        (f"return {{{LR}: 1 / (t.number + 1 - t.number - 1)}}", "ZeroDivisionError"),
+    ],
+)
+def test_a_space_that_can_make_nothing_is_told_before_a_trial(
+    tmp_path: Path, body: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a command, where Ctrl-C is told from the space's own KeyboardInterrupt.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    space = load_space(write(tmp_path, f"def space(t):\n    {body}"))
+
+    def begin() -> None:
+        derive_recipe(space, tiny.base())
+        check_space(space, tiny.base())
+
+    with pytest.raises(SettingsError, match=says):
+        begin()
+
+
+def test_a_space_some_of_whose_points_fail_is_no_error(tmp_path: Path) -> None:
+    body = f"d = t.suggest_int({DEPTH}, 0, 4)\n    1 / d\n    return {{{DEPTH}: d}}"
+    check_space(load_space(write(tmp_path, f"def space(t):\n    {body}")), tiny.base())
 
 
 @pytest.mark.parametrize("name", ["tune_spaces.nothing", "nothing.va", "no/such.py", "such.py"])

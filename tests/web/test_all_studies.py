@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial
 
 from raffect.errors import ConflictError, StoreError
 from raffect.store import Store
-from raffect.sweep.study import journal_of, open_study
+from raffect.sweep.quiet import quiet
+from raffect.sweep.study import journal_of, open_storage, open_study
 from raffect.web import all_studies as gathering
 from raffect.web.all_studies import GatheredJournal
 from raffect.web.live import IDLE_REFRESH_S
@@ -243,3 +244,21 @@ def test_optunas_codes_are_those_that_are_translated() -> None:
         "SET_TRIAL_SYSTEM_ATTR": 9,
         "DISCARD_TRIALS": 10,
     }
+
+
+def test_lists_as_categories_are_shown_as_text(store: Store, recwarn: pytest.WarningsRecorder):
+    with quiet():
+        study = optuna.create_study(study_name="s", storage=open_storage(store, "s"))
+        for choice in ([16, 8], [4], None):
+            study.enqueue_trial({"channels": choice})
+            trial = study.ask()
+            trial.suggest_categorical("channels", [[16, 8], [4], None])  # type: ignore[list-item]
+            study.tell(trial, 1.0)
+        study.add_trials(study.trials)
+    recwarn.clear()
+    shown = optuna.load_study(study_name="s", storage=JournalStorage(GatheredJournal(store)))
+    values = [trial.params["channels"] for trial in shown.trials]
+    assert values == ["[16, 8]", "[4]", None] * 2
+    assert len({*values}) == 3
+    assert len(optuna.importance.get_param_importances(shown)) == 1
+    assert [str(one.message) for one in recwarn if "categorical" in str(one.message)] == []
