@@ -274,8 +274,9 @@ def parse_npy(data: bytes) -> NDArray[Any]:
         if version != (1, 0):
             read = np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(stream)
-    except (ValueError, EOFError) as error:
-        raise _Refused("are no .npy", str(error)) from None
+    except Exception as error:
+        # NumPy reads a header by Python's tokenizer, whose errors are of many classes.
+        raise _Refused("are no .npy", f"{type(error).__name__}: {error}") from None
     rest, count = len(data) - stream.tell(), math.prod(shape)
     if dtype.kind not in "fiu" or min(shape, default=0) < 0 or rest != count * dtype.itemsize:
         held = f"{size_text(rest)} for {dtype.name} {shape}"

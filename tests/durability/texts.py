@@ -1,21 +1,25 @@
-"""Texts that people hand in, mutated: each is refused, or taken for what it says.
+"""Files and words that people hand in, mutated: each is refused, or taken for what it says.
 
 What it says is found by readers of their own, which share no code with raffect's.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import random
 import re
 import tempfile
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from raffect.affwild2.annotations import read_annotation
 from raffect.affwild2.folds import parse_fold
@@ -23,36 +27,44 @@ from raffect.affwild2.predictions import VideoPredictions, header_of, read_predi
 from raffect.affwild2.submission import write_submission
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import recipe
+from raffect.context import Context
 from raffect.settings import flatten
 from raffect.store import Store
+from raffect.store.features import to_array
+from raffect.store.raw import RawFolder
 from raffect.sweep.points import derive_points, derive_recipe
 from raffect.sweep.space import load_space
+from raffect.temporal.import_features import import_features
+from tests.clip.clip_data import FRAMES, make_dataset
 from tests.durability.mutation import Tally, WrongValueError, mutate
 
 _NUMBER = re.compile(r"[0-9+\-.eE]+")
 _LOCATION = re.compile(r"([^/]+)/([0-9]{5,9})\.jpg")
 _URI = re.compile("(?s)(?:([a-zA-Z][a-zA-Z0-9+.-]*):(?://)?)?(.*)")
-_FRAMES = 6
+_ROWS = 6
 Rows = list[list[str]]
 Use = Callable[[bytes, Path], bool]
 
 
 def run_texts(number: int, seed: int) -> dict[str, Tally]:
     """Use so many mutated texts, as many of each kind."""
-    tallies = {name: Tally() for name in KINDS}
-    with tempfile.TemporaryDirectory(prefix="rt-") as folder:
-        for sources, use in KINDS.values():
+    with tempfile.TemporaryDirectory(prefix="rt-") as folder, warnings.catch_warnings():
+        # Of Python, about mutated spaces.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "given.py"
+        found = kinds(Path(folder))
+        for sources, use in found.values():
             for source in sources:
-                Path(folder, "given.py").write_bytes(source)
-                assert use(source, Path(folder, "given.py"))
+                path.write_bytes(source)
+                assert use(source, path)
+        tallies = {name: Tally() for name in found}
         for index in range(number):
-            name = list(KINDS)[index % len(KINDS)]
-            sources, use = KINDS[name]
+            name = list(found)[index % len(found)]
+            sources, use = found[name]
             rng = random.Random(f"{name}-{seed}-{index}")
             data = mutate(rng.choice(sources), rng)
-            path = Path(folder) / "given.py"
             path.write_bytes(data)
-            tallies[name].count(repr(data), lambda: use(data, path))  # noqa: B023
+            tallies[name].count(repr(data), partial(use, data, path))
     return tallies
 
 
@@ -97,9 +109,9 @@ def _annotation(task: Task) -> tuple[list[bytes], Use]:
     rng = np.random.default_rng(0)
     invalid = int(SPECS[task].invalid)
     values = {
-        Task.VA: [f"{a:.3g},{b:.4g}" for a, b in rng.uniform(-1, 1, (_FRAMES, 2))],
-        Task.EXPR: [str(one) for one in rng.integers(0, 8, _FRAMES)],
-        Task.AU: [",".join(map(str, row)) for row in rng.integers(0, 2, (_FRAMES, 12))],
+        Task.VA: [f"{a:.3g},{b:.4g}" for a, b in rng.uniform(-1, 1, (_ROWS, 2))],
+        Task.EXPR: [str(one) for one in rng.integers(0, 8, _ROWS)],
+        Task.AU: [",".join(map(str, row)) for row in rng.integers(0, 2, (_ROWS, 12))],
     }[task]
     marked = ",".join([str(invalid)] * SPECS[task].label_width)
     text = "\n".join([SPECS[task].header, *values, marked]) + "\n"
@@ -149,8 +161,8 @@ def _predictions(task: Task) -> tuple[list[bytes], Use]:
 
 
 def _submission() -> tuple[list[bytes], Use]:
-    frames = np.arange(1, _FRAMES + 1, dtype=np.int32)
-    values = {video: np.linspace(start, 1, 2 * _FRAMES).reshape(-1, 2).round(4)
+    frames = np.arange(1, _ROWS + 1, dtype=np.int32)
+    values = {video: np.linspace(start, 1, 2 * _ROWS).reshape(-1, 2).round(4)
               for video, start in (("a", -1), ("b_left", 0))}  # fmt: skip
     predictions = {v: VideoPredictions(v, frames, of) for v, of in values.items()}
     names = [f"{video}/{frame:05d}.jpg" for video in values for frame in frames]
@@ -248,15 +260,39 @@ def _use_space(data: bytes, path: Path) -> bool:
     return True
 
 
-KINDS: dict[str, tuple[list[bytes], Use]] = {
-    **{f"annotations of {task.value}": _annotation(task) for task in Task},
-    **{f"predictions of {task.value}": _predictions(task) for task in Task},
-    "submission's example": _submission(),
-    "fold": ([b"1/5", b"12/100"], _use_fold),
-    "store's URI": (
-        [b"/tmp/a/store", b"store", b"~/store", b"s3://bucket-1/a/prefix", b"s3://bucket",
-         b"file:///tmp/a", b"file:a b"],
-        _use_uri,
-    ),
-    "space": ([_SPACE], _use_space),
-}  # fmt: skip
+def _arrays(folder: Path) -> tuple[list[bytes], Use]:
+    """The features of one video, imported beside the others' whole ones."""
+    store = Store(str(folder / "store"))
+    make_dataset(store, shards=1)
+    place = folder / "arrays"
+    place.mkdir()
+    rng = np.random.default_rng(2)
+    for video in ("v00", "v01", "v02"):
+        np.save(place / f"{video}.npy", rng.normal(size=(FRAMES, 4)).astype(np.float32))
+    given = place / "v00.npy"
+
+    def use(data: bytes, path: Path) -> bool:
+        given.write_bytes(data)
+        import_features(store, RawFolder.of(place, "DIR"), "new", Context(overwrite=True))
+        table = pq.read_table(store.path("features/new/00000.parquet"))
+        own = np.array(table["video"].to_pylist()) == given.stem
+        wanted = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32)
+        _agree(to_array(table)[own].tolist(), wanted.tolist(), "features")
+        return True
+
+    return [given.read_bytes()], use
+
+
+def kinds(folder: Path) -> dict[str, tuple[list[bytes], Use]]:
+    """By name texts as they should be, and what takes a mutated one; `folder` is theirs."""
+    uris = [b"/tmp/a/store", b"store", b"~/store", b"s3://bucket-1/a/prefix", b"s3://bucket",
+            b"file:///tmp/a", b"file:a b"]  # fmt: skip
+    return {
+        **{f"annotations of {task.value}": _annotation(task) for task in Task},
+        **{f"predictions of {task.value}": _predictions(task) for task in Task},
+        "submission's example": _submission(),
+        "array of features": _arrays(folder),
+        "fold": ([b"1/5", b"12/100"], _use_fold),
+        "store's URI": (uris, _use_uri),
+        "space": ([_SPACE], _use_space),
+    }
