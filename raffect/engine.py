@@ -343,11 +343,13 @@ def _start(start: Callable[..., object]) -> None:
     options: dict[str, object] = {} if folder == default else {"_temp_dir": folder}
     try:
         start(address="local", include_dashboard=False, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Ray raises plain Exception, too, e.g. where it does not start in time on a busy machine.
         raise RaffectError(
             f"Ray can't be started on this machine, in {folder}: {first_line(error)}",
-            "a folder with room, in which this user may write; memory and processes to spare",
-            "Name another folder in RAY_TMPDIR, or give a cluster's --address.",
+            "a folder with room, in which this user may write; memory and cores to spare",
+            "Give the command again when less runs here; or name another folder in RAY_TMPDIR, or"
+            " give a cluster's --address.",
         ) from error
 
 

@@ -139,6 +139,11 @@ FAULTS: dict[str, tuple[Files, str]] = {
     "long": ({"v04.npy": values("v04", 23)}, "1 have rows beyond the last frame: v04 .*frame 23;"),
     "short": ({"v04.npy": values("v04", 19)}, "v04 the first, frame 20 has none of 20"),
     "wide": ({"v04.npy": values("v04", dim=7)}, "1 have another number .*v04 .*, 7; 11 have 6"),
+    # NumPy takes it for Python 2's and reads it by Python's tokenizer, whose error is its own.
+    "header": (
+        {"v04.npy": npy(values("v04")).replace(b"(20, 6)", b"((20,6)")},
+        "v04 .*TokenError",
+    ),
     "nan": ({"v04.npy": nan_at(17)}, r"not finite .*: v04 the first, at frame 17"),
     "inf": ({"v04.npy": values("v04", dtype="float64") * 1e300}, "beyond float32.*at frame 1"),
     "empty": ({"v04.npy": np.empty((0, 6), np.float32)}, r"1 are empty: v04 the first, \(0, 6\)"),
