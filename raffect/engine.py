@@ -24,7 +24,7 @@ from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import raffect
-from raffect import interrupts
+from raffect import interrupts, reaper
 from raffect.context import OnNote
 from raffect.environment import JOB_CONFIG, forwarded_variables
 from raffect.errors import RaffectError, SettingsError
@@ -94,7 +94,7 @@ def connect(address: str | None = None) -> None:
         runtime_env={"env_vars": variables},
         job_config=_job_config(),
     )
-    with _hushed(), interrupts.kept():
+    with _hushed(), interrupts.kept(), reaper.marked():
         if address:
             _join(address, start)
         else:

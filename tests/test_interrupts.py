@@ -127,7 +127,10 @@ def test_a_signal_in_mid_clean_up_does_not_break_it():
     assert process.end()[:2] == (143, "cleaned up\n")
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGINT", 0), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [("SIGINT", 0), ("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=pytest.mark.long)],
+)
 def test_a_board_is_ended_by_ctrl_c_and_interrupted_by_others(
     store: Store, number: str, code: int
 ):

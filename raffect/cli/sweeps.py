@@ -75,6 +75,17 @@ def tune(
         int | None,
         typer.Option(min=1, help="Stop at so many.", show_default="5 without a success"),
     ] = None,
+    max_trial_minutes: Annotated[
+        float | None, typer.Option(help="End a trial that takes longer.", show_default="any")
+    ] = None,
+    stuck_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="End a trial's process without an epoch for so long; the trial is tried again"
+            " once.",
+            show_default="10 epochs, 10 at least",
+        ),
+    ] = None,
     concurrent: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time.", show_default="what fits")
     ] = None,
@@ -164,6 +175,8 @@ def tune(
         "max_hours": max_hours,
         "max_device_hours": max_device_hours,
         "max_failures": max_failures,
+        "max_trial_minutes": max_trial_minutes,
+        "stuck_minutes": stuck_minutes,
         "concurrent": concurrent,
         "gpus_per_trial": gpus_per_trial,
         "workers_per_trial": workers_per_trial,

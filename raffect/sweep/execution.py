@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 
 from raffect import engine, interrupts
+from raffect.context import OnNote
 from raffect.environment import no_credentials_sent
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
@@ -24,6 +25,7 @@ from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.trial import SweepTrial, TrialHome
 from raffect.sweep.trial_on_workers import SweepTrialOnWorkers
+from raffect.sweep.watch import Clocks, TrialWatch
 from raffect.temporal.data import TaskData
 
 _ASK_EVERY_S = 2.0
@@ -143,7 +145,9 @@ def execute(
     room: Callable[[], int],
     callbacks: Sequence[tune.Callback],
     look: Callable[[], None],
-    others: Sequence[str | list[str]] = (),
+    others: Sequence[str | list[str]],
+    clocks: Clocks,
+    on_note: OnNote,
 ) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
@@ -188,7 +192,7 @@ def execute(
                 storage_path=local,
                 verbose=0,
                 stop=StudyStopper(searcher, look),
-                callbacks=list(callbacks),
+                callbacks=[*callbacks, TrialWatch(clocks, searcher.ended, on_note)],
                 failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False

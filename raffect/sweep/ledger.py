@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from raffect.sweep.attributes import FINISHED
 from raffect.sweep.budget import Budget
+from raffect.sweep.failures import STUCK, TOO_LONG, kind_of
 from raffect.sweep.progress import Event, SweepProgress
 from raffect.sweep.records import TOP, TrialReport, TrialRow, rank
 from raffect.sweep.running import Assignment
@@ -23,6 +24,8 @@ from raffect.sweep.study import SweepStudy
 T = TypeVar("T")
 MAX_LOSSES = 2
 """How often a trial whose process was lost gets another one; it goes on from its checkpoint."""
+MAX_STUCK = 1
+"""The same for a trial that stood still: the second time it is the trial."""
 _HOPELESS = 5
 """Failures without a success after which a sweep is given up, unless the user says more."""
 OnUpdate = Callable[[SweepProgress], None]
@@ -58,7 +61,7 @@ class Ledger:
     succeeded: int = 0
     ended: int = 0
     live: dict[str, Assignment] = field(default_factory=dict)
-    _losses: Counter[int] = field(default_factory=Counter)
+    _losses: dict[int, list[str]] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -148,8 +151,10 @@ class Ledger:
         if key not in self.live:
             return
         number = self.live[key].number
-        self._losses[number] += len(reasons)
-        if self._losses[number] > MAX_LOSSES:
+        losses = self._losses.setdefault(number, [])
+        losses += reasons
+        kinds = Counter(map(kind_of, losses))
+        if len(losses) > MAX_LOSSES or kinds[STUCK] > MAX_STUCK or kinds[TOO_LONG]:
             self._fail(key, reasons[-1], TrialReport())
         else:
             del self.live[key]

@@ -21,9 +21,16 @@ from ray.tune.stopper import Stopper
 from raffect import interrupts
 from raffect.errors import StoreError, find_user_error
 from raffect.sweep.attributes import ACCUMULATION
-from raffect.sweep.failures import LOST_ACTOR, OUT_OF_MEMORY, kind_of, reason_of, reason_of_loss
+from raffect.sweep.failures import (
+    LOST_ACTOR,
+    OUT_OF_MEMORY,
+    STUCK,
+    kind_of,
+    reason_of,
+    reason_of_loss,
+)
 from raffect.sweep.ledger import Ledger
-from raffect.sweep.records import TrialReport
+from raffect.sweep.records import WORN, TrialReport
 
 
 class _Stateless:
@@ -48,6 +55,8 @@ class StudySearcher(_Stateless, Searcher):
         """Why trials of the engine lost their processes, by key; the scheduler notes it."""
         self.store_errors: dict[str, StoreError] = {}
         """Of trials that failed last as the store did."""
+        self.ended: dict[str, str] = {}
+        """Why processes were ended from here, by key; the watch notes it."""
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait, or FINISHED."""
@@ -114,12 +123,18 @@ class StudyScheduler(_Stateless, FIFOScheduler):
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
         return decision
 
+    def on_trial_complete(
+        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
+    ) -> None:
+        """Let a worn process go; Tune, which asks here first, keeps it for the next trial."""
+        tune_controller._reuse_actors = not result.get(WORN, False)
+
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Note why a process was lost; Tune may give the trial another one.
 
         One that had filled the machine's memory goes on with half a batch at a time.
         """
-        reason = _reason(trial)
+        reason = self._searcher.ended.pop(trial.trial_id, None) or _reason(trial)
         self._searcher.store_errors.pop(trial.trial_id, None)
         known = find_user_error(trial.get_pickled_error())
         if isinstance(known, StoreError):
@@ -128,6 +143,9 @@ class StudyScheduler(_Stateless, FIFOScheduler):
         changed: dict[str, object] = {"is_new": False}
         if kind_of(reason) == OUT_OF_MEMORY:
             changed[ACCUMULATION] = 2
+        elif kind_of(reason) == STUCK:
+            # This was the process that Tune replaces.
+            trial.max_failures = 0
         trial.set_config({**trial.config, **changed})  # type: ignore[no-untyped-call]
 
 

@@ -38,6 +38,8 @@ from raffect.temporal.epochs import EpochResult
 TOP = 5
 """Scores that are told by rank: a bounded number of labels, however long the sweep."""
 _TUNE_KEY = "told"
+WORN = "worn"
+"""In a result of Tune: whether its process is to run no other trial."""
 
 
 @dataclass(frozen=True)

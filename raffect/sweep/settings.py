@@ -62,6 +62,14 @@ class SweepSettings(Config):
     require_same_code: bool = added(
         False, description="refuse to go on with other code than that of the trials before"
     )
+    max_trial_minutes: Positive | None = added(
+        None, description="a trial that takes longer is ended, and fails; none: any"
+    )
+    stuck_minutes: Positive | None = added(
+        None,
+        description="no epoch for so long, and a trial's process is ended; none: 10 times the"
+        " median epoch, but 10 minutes (30 before a process's first epoch) at least",
+    )
 
     @model_validator(mode="after")
     def _check_objectives(self) -> SweepSettings:

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raffect import reaper
 from raffect.settings import flatten, hash_json
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import TENSORBOARD
@@ -317,15 +318,16 @@ class WandB(Logger):
         """Start the process."""
         # A file, as W&B's service holds the other end of a pipe open after its client has ended.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, *self.command, str(UPLOAD_S)],
-            stdin=subprocess.PIPE,
-            stdout=self._output,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            # A Ctrl-C in the terminal is the driver's: this one still has to send the rest.
-            start_new_session=True,
-        )
+        with reaper.marked():
+            self._process = subprocess.Popen(
+                [sys.executable, *self.command, str(UPLOAD_S)],
+                stdin=subprocess.PIPE,
+                stdout=self._output,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                # A Ctrl-C in the terminal is the driver's: this one still has to send the rest.
+                start_new_session=True,
+            )
 
     def begin(self, trial: TrackedTrial) -> int:
         """Begin a run; W&B goes on with one of the same id, behind its last step."""

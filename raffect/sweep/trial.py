@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,7 +22,7 @@ from raffect.store import FileEntry, Store, sweep_folder
 from raffect.store.layout import CHECKPOINT, trial_folder
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
-from raffect.sweep.records import Maker, TrialFacts, TrialReport
+from raffect.sweep.records import WORN, Maker, TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.inference import measure_latency
@@ -39,6 +42,8 @@ class TrialHome:
         checkpoint_seconds: Least time between two checkpoints.
         devices: Devices that a trial takes, to be recorded.
         code: Digest that the code of raffect must have where trials run; None: any.
+        most_trials: Trials that a process runs before another takes its place.
+        most_growth: Bytes that it may grow by after its first trial, for the same.
     """
 
     store: Store
@@ -48,6 +53,8 @@ class TrialHome:
     limits: Limits = field(default_factory=Limits)
     devices: float = 1.0
     code: str | None = None
+    most_trials: int = 500
+    most_growth: int = 2 * 2**30
 
     def check_code(self) -> None:
         """Refuse to compute with other code than that which is asked for, e.g. on another node."""
@@ -85,6 +92,12 @@ class TrialHome:
         return tuple(entries)
 
 
+def resident_bytes() -> int:
+    """Memory that this process holds, what it shares with others included."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 class SweepTrial(tune.Trainable):
     """Trains a trial's model epoch by epoch.
 
@@ -107,6 +120,8 @@ class SweepTrial(tune.Trainable):
         self._home = home
         self._resident: dict[str, ResidentData] = {}
         self._trainer: Trainer | None = None
+        self._taken = 0
+        self._size = math.inf
         self._take(config)
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
@@ -114,6 +129,7 @@ class SweepTrial(tune.Trainable):
         self.cleanup()
         with contextlib.suppress(StoreError):
             self._checkpoints.clear()
+        self._size = min(self._size, resident_bytes())
         self._take(new_config)
         return True
 
@@ -122,6 +138,7 @@ class SweepTrial(tune.Trainable):
         self._trainer = None
 
     def _take(self, config: Mapping[str, Any]) -> None:
+        self._taken += 1
         self._number = int(config["number"])
         self._checkpoints = self._home.checkpoints(self._number, config.get("is_new", False))
         self._config = build(TemporalConfig, config["settings"])
@@ -148,7 +165,12 @@ class SweepTrial(tune.Trainable):
 
     def step(self) -> dict[str, object]:
         """One epoch; a failure of the trial's own is a result, so that the actor lives on."""
-        return self._report().to_tune()
+        return {**self._report().to_tune(), WORN: self._is_worn()}
+
+    def _is_worn(self) -> bool:
+        """Whether the next trial is to have another process, as this one may leak memory."""
+        grown = resident_bytes() - self._size
+        return self._taken >= self._home.most_trials or grown > self._home.most_growth
 
     def _report(self) -> TrialReport:
         try:

@@ -50,6 +50,7 @@ from raffect.sweep.study import SweepStudy
 from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
+from raffect.sweep.watch import Clocks
 from raffect.temporal.data import check_groups, load_sources, load_task_data
 from raffect.temporal.losses import describe_gaps
 from raffect.temporal.model import auxiliary_weights, check_model, describe_idle
@@ -232,7 +233,11 @@ def carry_out(
             names = [one.lineage["features"] for one in others]
             floor = FloorTask(study, shared[0], context.on_note)
             room = room_for(settings, execution)
-            execute(ledger, shared, home, execution, room, trackers, floor.look, names)
+            clocks = Clocks.of(settings)
+            execute(
+                ledger, shared, home, execution, room, trackers, floor.look, names, clocks,
+                context.on_note,
+            )  # fmt: skip
             check_ended(ledger, name)
             floor.look(wait=True)
         return finish(stage, study, name)

@@ -36,7 +36,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "tune": (
         ["TASK"],
         {"--features", "--name", "--space", "--trials", "--max-epochs", "--max-hours",
-         "--max-device-hours", "--max-failures", "--concurrent", "--gpus-per-trial",
+         "--max-device-hours", "--max-failures", "--max-trial-minutes", "--stuck-minutes",
+         "--concurrent", "--gpus-per-trial",
          "--workers-per-trial", "--sampler", "--pruning", "--min-epochs", "--reduction-factor",
          "--seed", "--objective",
          "--max-params", "--max-latency-ms", "--warm-start", "--branch", "--track",

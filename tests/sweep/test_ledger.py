@@ -150,3 +150,27 @@ def test_what_earlier_runs_found_counts(store: Store) -> None:
     assert last.top == (0.6, 0.55, 0.5, 0.3, 0.2)
     assert (last.best, last.best_trial, last.finished) == (0.6, 0, 8)
     assert last.hours == pytest.approx(2.01)
+
+
+@pytest.mark.parametrize(
+    ("lost", "state"),
+    [
+        ([["lost-actor: gone"]], "RUNNING"),
+        ([["lost-actor: gone"] * 3], "FAIL"),
+        ([["stuck: no epoch"]], "RUNNING"),
+        ([["stuck: no epoch"] * 2], "FAIL"),
+        ([["stuck: no epoch"], ["stuck: no epoch"]], "FAIL"),
+        ([["stuck: no epoch"], ["lost-actor: gone"]], "RUNNING"),
+        ([["too-long: 5 min"]], "FAIL"),
+    ],
+)
+def test_a_trial_is_tried_again_by_what_it_lost_its_processes_to(
+    store: Store, lost: list[list[str]], state: str
+) -> None:
+    ledger = Ledger(open_driver(store, 1, tiny.base(), min_epochs=1), epochs=4)
+    for reasons in lost:
+        assert ledger.begin("a") is not None
+        ledger.lose("a", reasons)
+    (row,) = rows(store)
+    assert row.state == state
+    assert row.reason == (lost[-1][-1] if state == "FAIL" else None)

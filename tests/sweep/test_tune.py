@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.records import Maker
 from raffect.sweep.settings import SweepSettings
+from raffect.sweep.trial import TrialHome
 from raffect.sweep.tune import tune
 from raffect.temporal.data import load_task_data
 from raffect.temporal.inference import load_bundle, predict_split
@@ -189,6 +191,24 @@ def test_a_lost_process_is_replaced_and_the_trial_goes_on(
     assert epochs == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
 
 
+@pytest.mark.long
+def test_a_process_that_is_worn_runs_no_other_trial(
+    ray_local: None, filled: Store, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raffect.sweep.tune.TrialHome", partial(TrialHome, most_trials=2))
+    ran: dict[int, list[int]] = {}
+
+    def note(progress: SweepProgress) -> None:
+        if progress.event == "epoch" and progress.epoch == 2:
+            ran[progress.trial] = own_trial_processes()
+
+    view = sweep(filled, space, 3, on_update=note, pruning="none", concurrent=1)
+    assert view.counts == {"COMPLETE": 3}
+    assert ran[0] == ran[1]
+    assert len(ran[0]) == 1
+    assert not set(ran[2]) <= set(ran[0])
+
+
 def own_trial_processes() -> list[int]:
     """Processes of trials below this one; other sessions of this machine have theirs."""
     parents, titles = {}, {}
@@ -242,7 +262,13 @@ def test_a_store_that_fails_in_a_trials_process_ends_the_sweep_and_fails_no_tria
 
 
 @pytest.mark.parametrize(
-    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+    "sent",
+    [
+        signal.SIGKILL,
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+    ],
 )
 def test_a_killed_driver_is_followed_by_one_that_loses_and_doubles_nothing(
     ray_local: None, filled: Store, space: str, sent: signal.Signals
@@ -264,7 +290,10 @@ def test_a_killed_driver_is_followed_by_one_that_loses_and_doubles_nothing(
             break
     driver.send_signal(sent)
     _, complaints = driver.communicate()
-    assert ("KeyboardInterrupt" in complaints) == (sent is signal.SIGINT)
+    killed = sent is signal.SIGKILL
+    assert driver.returncode == (-sent if killed else 128 + sent)
+    assert ("to leave now" in complaints) != killed
+    assert "Traceback" not in complaints
 
     left = load_sweep(filled, "s")
     assert left.manifest is None

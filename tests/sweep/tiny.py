@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from raffect import interrupts
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.config import TemporalConfig, recipe
@@ -104,4 +105,8 @@ def drive(uri: str, space: str, trials: int) -> None:
 
 
 if __name__ == "__main__":
-    drive(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    interrupts.install()
+    try:
+        drive(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    except KeyboardInterrupt:
+        sys.exit(interrupts.exit_code())

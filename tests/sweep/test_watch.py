@@ -1,0 +1,141 @@
+"""When a trial counts as stuck; and one that stands still, on a real Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from raffect.store import Store
+from raffect.sweep.progress import SweepProgress
+from raffect.sweep.settings import SweepSettings
+from raffect.sweep.watch import LEAST_FIRST_S, LEAST_S, UNKNOWN_S, Clocks
+from tests.sweep.sweeps import sweep
+from tests.sweep.test_tune import own_trial_processes
+
+
+class Time:
+    """A clock that is set by hand, and the clocks that look at it."""
+
+    def __init__(self, **settings: float) -> None:
+        self.now = 0.0
+        self.clocks = Clocks(now=lambda: self.now, **settings)
+
+    def wait(self, seconds: float) -> tuple[dict[int, str], list[str]]:
+        """Look once a second; what was found."""
+        ended: dict[int, str] = {}
+        notes: list[str] = []
+        for _ in range(round(seconds)):
+            self.now += 1
+            found, said = self.clocks.look()
+            ended |= found
+            notes += said
+        return ended, notes
+
+    def epochs(self, number: int, *seconds: float) -> None:
+        self.clocks.start(number)
+        for each in seconds:
+            self.wait(each)
+            self.clocks.epoch(number)
+
+
+@pytest.mark.parametrize(
+    ("before", "own", "patience"),
+    [
+        ((), (), UNKNOWN_S),
+        ((5, 5), (), LEAST_FIRST_S),
+        ((5, 5), (5,), LEAST_S),
+        ((100, 100, 100), (100,), 1000),
+        ((1000, 1000), (), 10_000),
+        ((10, 10, 10), (400,), 4000),
+    ],
+)
+def test_patience_is_ten_epochs_and_some_minutes(
+    before: tuple[float, ...], own: tuple[float, ...], patience: float
+):
+    clock = Time()
+    clock.epochs(0, *before)
+    clock.clocks.stop(0)
+    clock.epochs(1, *own)
+    assert clock.clocks.patience(1) == patience
+    assert clock.wait(patience)[0] == {}
+    assert list(clock.wait(2)[0]) == [1]
+    assert clock.wait(2 * patience)[0] == {}, "once"
+
+
+def test_a_process_is_said_to_be_silent_once_before_it_is_ended():
+    clock = Time()
+    clock.epochs(3, 2, 2)
+    assert clock.wait(59) == ({}, [])
+    assert clock.wait(500)[1] == [
+        "Trial 3 has told no epoch for 1 min 01 s; after 10 min 00 s (--stuck-minutes) another "
+        "process goes on with it."
+    ]
+    clock.clocks.epoch(3)
+    assert clock.wait(59) == ({}, [])
+
+
+def test_settings_bound_both():
+    clock = Time(stuck_s=30, longest_s=100)
+    clock.epochs(0, 20, 20)
+    assert clock.wait(31)[0] == {0: "stuck: no epoch for 30 s"}
+    clock.epochs(0, 20)
+    assert clock.wait(20)[0] == {0: "too-long: more than 1 min 40 s"}
+
+
+def test_a_command_that_was_held_up_blames_no_trial():
+    """Its driver was stopped, or waited for the store."""
+    clock = Time(stuck_s=30)
+    clock.epochs(0, 1)
+    clock.now += 3600
+    assert clock.clocks.look()[0] == {}
+    assert clock.wait(20)[0] == {}
+    assert list(clock.wait(10)[0]) == [0]
+
+
+def test_the_settings_are_minutes():
+    clocks = Clocks.of(SweepSettings(stuck_minutes=2))
+    clocks.start(0)
+    assert clocks.patience(0) == 120
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trial_that_stands_still_goes_on_in_another_process_once(
+    ray_local: None, filled: Store, space: str, workers: int
+):
+    """Trial 0 once, from its checkpoint; trial 1 each time."""
+    stopped: list[int] = []
+    epochs: list[tuple[int, int]] = []
+
+    def stop(progress: SweepProgress) -> None:
+        if progress.event != "epoch":
+            return
+        epochs.append((progress.trial, progress.epoch))
+        hit = progress.epoch > 1 if progress.trial else progress.epoch == 2
+        if hit and len(stopped) < 3:
+            for pid in own_trial_processes():
+                if pid not in stopped:
+                    stopped.append(pid)
+                    os.kill(pid, signal.SIGSTOP)
+
+    notes: list[str] = []
+    view = sweep(
+        filled, space, 2, on_update=stop, pruning="none", concurrent=1, checkpoint_seconds=0,
+        workers_per_trial=workers, stuck_minutes=0.15 if workers == 1 else 0.5,
+        on_note=notes.append,
+    )  # fmt: skip
+    states = {row.number: row.state for row in view.rows}
+    assert states == {0: "COMPLETE", 1: "FAIL"}
+    reason = next(row.reason for row in view.rows if row.number == 1)
+    assert reason.startswith("stuck: no epoch for")
+    assert epochs.count((0, 2)) == 1, "from its checkpoint, not from the start"
+    assert len([note for note in notes if "process is ended" in note]) == 3
+    until = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in stopped):
+        assert time.monotonic() < until
+        time.sleep(0.2)
