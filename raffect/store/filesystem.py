@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 
@@ -25,9 +26,13 @@ CHECKSUMS = {
 }
 # Not urllib's parser: it would cut a folder's name off at its first `?` or `#`.
 _URI = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):(?://([^/]*))?(.*)", re.DOTALL)
-# s3fs cuts a key off where this begins, so that all keys of such a store would be one object.
+_QUERY = re.compile(r"\?[\w.-]+=")
+_BUCKET = re.compile(r"[a-zA-Z0-9._-]{1,255}")
+# s3fs cuts a key off where this begins, so that all keys of such a prefix would be one object.
 VERSION = "?versionId="
 CONNECT_TIMEOUT_S = 5
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables that name the server; the first that is set counts."""
 
 
 @dataclass(frozen=True)
@@ -40,33 +45,129 @@ class Location:
 
 
 def locate(uri: str, option: str = "--store") -> Location:
-    """Parse the URI that an option gave; SettingsError if it is no folder and no `s3://bucket/prefix`."""
-    parts = _URI.match(uri)
-    scheme = parts[1].lower() if parts else ""
-    if parts and scheme == "s3":
-        bucket, prefix = parts[2] or "", parts[3]
-        if not bucket or re.search(r"[@?#*\[\]]", bucket):
+    """Parse the URI that an option gave.
+
+    Only what can mean one place alone is put right: blanks around a URI, slashes too many, `..`
+    in a folder's path, `%20` in a file:// URI.
+
+    Raises:
+        SettingsError: It is no folder and no `s3://bucket/prefix`, or would name another place
+            than was meant. Credentials and the values of a query are not in the message.
+    """
+    parts = _URI.match(uri.strip())
+    if parts is None:
+        return _folder(local_path(uri, option))
+    scheme, host, rest = parts[1].lower(), parts[2], parts[3]
+    if scheme == "file":
+        if host not in (None, "", "localhost"):
             raise SettingsError(
-                f"{uri!r} names no bucket.",
-                "s3://bucket/prefix, credentials in the environment",
-                f"Give the bucket, e.g. {option} s3://my-bucket/raffect.",
+                f"{option} {uri!r} names a folder of another machine, {host!r}.",
+                "file:///folder, with three slashes, or the folder's path",
+                f"Give {option} the path by which this machine reaches the folder.",
             )
-        if VERSION in prefix:
-            raise SettingsError(
-                f"{uri!r} names a version of an object.",
-                f"s3://bucket/prefix, without {VERSION}",
-                "Leave it out, or give another prefix.",
-            )
-        root = f"{bucket}{prefix}".rstrip("/")
-        return Location(f"s3://{root}", "s3", root)
-    if scheme in ("", "file"):
-        path = str(Path(parts[3] if parts else uri).expanduser().absolute())
-        return Location(path, "file", path)
+        return _folder(local_path(unquote(rest, errors="surrogateescape"), option))
+    if "@" in (host or "") or ("@" in rest and (host is None or ":" in host)):
+        raise SettingsError(
+            f"{option} has credentials in it, before @{_without_query(uri.rpartition('@')[2])}.",
+            "s3://bucket/prefix, credentials in the environment",
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, instead.",
+        )
+    if scheme == "s3":
+        return _bucket(host or "", rest, option)
+    server = f"Set AWS_ENDPOINT_URL to the server and give {option} s3://bucket/prefix."
     raise SettingsError(
-        f"{option} can't be of the kind {scheme!r}: {uri!r}.",
-        "a folder, or s3://bucket/prefix",
-        f"Give one of them with {option}.",
+        f"{option} can't be of the kind {scheme!r}: {_without_query(uri)!r}.",
+        "a folder (./x:y where its name has a colon), or s3://bucket/prefix",
+        server if scheme in ("http", "https") else f"Give one of them with {option}.",
     )
+
+
+def local_path(typed: str | Path, option: str) -> Path:
+    """The absolute path of a folder, with `~` expanded and without `..`; links are kept.
+
+    Raises:
+        SettingsError: It is empty, or can't be made absolute.
+    """
+    try:
+        if "\0" in str(typed) or not str(typed).strip():
+            raise ValueError("it is empty, or has a NUL in it")
+        path = Path(typed).expanduser().absolute()
+    except (ValueError, RuntimeError, OSError) as error:
+        # RuntimeError: nobody knows this home folder. OSError: the working directory is gone.
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"{option} {str(typed)!r} names no folder: {why}.",
+            "the path of a folder",
+            f"Give {option} an absolute path.",
+        ) from None
+    # What `..` means behind a link only the file system knows.
+    return Path(os.path.realpath(path)) if ".." in path.parts else path
+
+
+def _folder(path: Path) -> Location:
+    return Location(str(path), "file", str(path))
+
+
+def _bucket(bucket: str, rest: str, option: str) -> Location:
+    prefix = "/".join(filter(None, rest.split("/")))
+    typed, query = f"s3://{bucket}{rest}", _QUERY.search(f"{bucket}{rest}")
+    problem, do = "", f"Give the bucket, e.g. {option} s3://my-bucket/raffect."
+    if query:
+        problem = "has a query, which can't name an endpoint, a region or a version of an object"
+        do = "Leave it out, and set AWS_ENDPOINT_URL or AWS_DEFAULT_REGION where it named one."
+    elif not bucket:
+        problem = "names no bucket"
+    elif re.fullmatch(r".*:\d*", bucket):
+        problem = "names a server with its port, and no bucket"
+        do = f"Set AWS_ENDPOINT_URL to http(s)://host:port, and give {option} s3://bucket/prefix."
+    elif not _BUCKET.fullmatch(bucket):
+        problem = "names no bucket that can be: letters, digits, '.', '-' and '_' are allowed"
+    elif not prefix.isprintable() or {".", ".."} & {*prefix.split("/")}:
+        problem = "has a part that is '.' or '..', or a control character"
+        do = "Give another prefix."
+    if problem:
+        raise SettingsError(
+            f"{option} {_without_query(typed)!r} {problem}.",
+            "s3://bucket/prefix, credentials in the environment",
+            do,
+        )
+    root = f"{bucket}/{prefix}".rstrip("/")
+    return Location(f"s3://{root}", "s3", root)
+
+
+def _without_query(uri: str) -> str:
+    """For messages: its values may be credentials."""
+    query = _QUERY.search(uri)
+    return f"{uri[: query.end()]}..." if query else uri
+
+
+def _check_endpoints() -> None:
+    """Raise SettingsError if requests can't go where the environment says."""
+    from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
+
+    for name in ENDPOINTS:
+        url = os.environ.get(name)
+        if not url:
+            continue
+        try:
+            parts = urlsplit(url)
+            valid = is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
+            valid = valid and parts.scheme in ("http", "https") and parts.port != 0
+        except ValueError:
+            valid = False
+        if "@" in url:
+            problem = "has a user or a password in it"
+        elif not valid:
+            problem = f"is {_without_query(url)!r}, no address of a server"
+        else:
+            continue
+        raise SettingsError(
+            f"{name} {problem}.",
+            "http://host:port or https://host:port, without credentials",
+            f"Correct {name}"
+            + ("" if "://" in url else "; it begins with http:// or https://")
+            + ". Credentials have variables of their own, e.g. AWS_ACCESS_KEY_ID." * ("@" in url),
+        )
 
 
 def open_filesystem(location: Location) -> Any:
@@ -83,7 +184,8 @@ def open_filesystem(location: Location) -> Any:
         # dead server for minutes.
         "retries": {"total_max_attempts": 1, "mode": "standard"},
     }
-    if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
+    _check_endpoints()
+    if any(map(os.environ.get, ENDPOINTS)):
         # Virtual-hosted buckets (bucket.host) resolve only at AWS.
         settings["s3"] = {"addressing_style": "path"}
     bundle = os.environ.get("AWS_CA_BUNDLE")

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from raffect.errors import StoreError
 from raffect.inputs import read_input, refuse_binary
-from raffect.store.filesystem import VERSION, locate
+from raffect.store.filesystem import VERSION, local_path, locate
 from raffect.store.store import Store
 from raffect.text import size_text
 
@@ -73,15 +73,13 @@ class RawFolder:
             SettingsError: A URI of another kind, or one that names no bucket.
         """
         shown = str(typed)
-        if _IS_URI.match(shown):
+        if _IS_URI.match(shown.strip()):
             location = locate(shown, option)
             if location.scheme == "s3":
-                # s3fs lists no prefix that begins with a slash, as `$BUCKET/` + `/crops` makes it.
-                uri = re.sub("^(s3://[^/]+)/+", r"\1/", location.uri)
-                return cls(uri, shown, option, Store(uri))
+                return cls(location.uri, shown, option, Store(location.uri))
             shown = location.root
         # pathlib's resolve() raises a RuntimeError for a link that leads to itself.
-        real = os.path.realpath(Path(shown).expanduser())
+        real = os.path.realpath(local_path(shown, option))
         return cls(real, shown, option, Store(real))
 
     @property

@@ -30,8 +30,8 @@ class Store:
     where the store was pickled. Before that its address may be wrong, which is said at once.
     """
 
-    def __init__(self, uri: str, has_answered: bool = False) -> None:
-        self._location = locate(uri)
+    def __init__(self, uri: str, has_answered: bool = False, option: str = "--store") -> None:
+        self._location = locate(uri, option)
         self.uri = self._location.uri
         self._opened: Any = None
         self._has_answered = has_answered
@@ -40,7 +40,9 @@ class Store:
     @classmethod
     def open(cls, uri: str | None = None) -> Store:
         """The store a user named, else that of STORE_VARIABLE, else DEFAULT_STORE."""
-        return cls(uri or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+        if uri is not None:
+            return cls(uri)
+        return cls(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE, option=STORE_VARIABLE)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, bool]]:
         return Store, (self.uri, self._has_answered)

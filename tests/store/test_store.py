@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from raffect.errors import SettingsError, StoreError
+from raffect.errors import StoreError
 from raffect.store import Store
 from raffect.testing.s3 import S3Server, environment, start_s3_server
 
@@ -137,22 +137,6 @@ def test_a_store_travels_as_its_uri(any_store: Store):
     data = pickle.dumps(any_store)
     assert pickle.loads(data).read_bytes("k") == b"v"
     assert b"SECRET" not in data
-
-
-@pytest.mark.parametrize(
-    ("uri", "word"),
-    [
-        ("gs://b/p", "gs"),
-        ("s3://", "no bucket"),
-        ("s3://key:secret@bucket/p", "no bucket"),
-        ("s3://buck[et/p", "no bucket"),
-        ("s3://bucket?x/p", "no bucket"),
-        ("s3://bucket/p?versionId=1", "a version"),
-    ],
-)
-def test_a_uri_of_another_kind_is_refused(uri: str, word: str):
-    with pytest.raises(SettingsError, match=word):
-        Store(uri)
 
 
 def test_a_wrong_key_is_one_message(s3_store: Store):
