@@ -73,7 +73,7 @@ def locate(uri: str, option: str = "--store") -> Location:
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, instead.",
         )
     if scheme == "s3":
-        return _bucket(host or "", rest, option)
+        return _bucket(uri, host or "", rest, option)
     server = f"Set AWS_ENDPOINT_URL to the server and give {option} s3://bucket/prefix."
     raise SettingsError(
         f"{option} can't be of the kind {scheme!r}: {_without_query(uri)!r}.",
@@ -108,11 +108,10 @@ def _folder(path: Path) -> Location:
     return Location(str(path), "file", str(path))
 
 
-def _bucket(bucket: str, rest: str, option: str) -> Location:
+def _bucket(uri: str, bucket: str, rest: str, option: str) -> Location:
     prefix = "/".join(filter(None, rest.split("/")))
-    typed, query = f"s3://{bucket}{rest}", _QUERY.search(f"{bucket}{rest}")
     problem, do = "", f"Give the bucket, e.g. {option} s3://my-bucket/raffect."
-    if query:
+    if _QUERY.search(uri):
         problem = "has a query, which can't name an endpoint, a region or a version of an object"
         do = "Leave it out, and set AWS_ENDPOINT_URL or AWS_DEFAULT_REGION where it named one."
     elif not bucket:
@@ -127,7 +126,7 @@ def _bucket(bucket: str, rest: str, option: str) -> Location:
         do = "Give another prefix."
     if problem:
         raise SettingsError(
-            f"{option} {_without_query(typed)!r} {problem}.",
+            f"{option} {_without_query(uri)!r} {problem}.",
             "s3://bucket/prefix, credentials in the environment",
             do,
         )
