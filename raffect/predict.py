@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from raffect.affwild2.csvfile import check_output
 from raffect.affwild2.naming import FolderCrops
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
@@ -78,6 +79,7 @@ def predict_to_file(
             "--split validation, --frames DIR of crops, or --example FILE of the organisers",
             "Say what to predict.",
         )
+    check_output(out)
     chosen = Split.VALIDATION if split is None else parse_split(split)
     ensemble = load_ensemble(store, resolve(store, model))
     if raw:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -152,21 +153,48 @@ def quote(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
+def check_output(path: Path) -> None:
+    """Raise DataError if no file can be written there: before the work for it."""
+    try:
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir():
+            raise _unwritable(path, "it is a folder")
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from None
+    if not above.is_dir():
+        raise _unwritable(path, f"{above} is no folder")
+    if not path.exists() and not os.access(above, os.W_OK):
+        raise _unwritable(path, f"you may not write to {above}")
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[str]]:
-    """A text file to write that appears at `path` only if the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """A text file to write that appears at `path` only if the block ends without an error.
+
+    Raises:
+        DataError: It can't be written.
+    """
+    check_output(path)
+    # A device or a pipe takes what is written; a rename would put a file in its place.
+    in_place = path.exists() and not path.is_file()
+    temporary = path if in_place else path.with_name(f".{path.name[:99]}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             yield file
-        temporary.replace(path)
+        if not in_place:
+            temporary.replace(path)
     except OSError as error:
-        raise DataError(
-            f"{path} can't be written: {error.strerror or error}.",
-            "a path in a folder that may be written, with space left",
-            "Give another path.",
-        ) from None
+        raise _unwritable(path, error.strerror or str(error)) from None
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if not in_place:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _unwritable(path: Path, why: str) -> DataError:
+    return DataError(
+        f"{path} can't be written: {why}.",
+        "a path in a folder that may be written, with space left",
+        "Give another path.",
+    )

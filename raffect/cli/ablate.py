@@ -89,6 +89,7 @@ def ablate(
 
     Given again it continues; more seeds or rows extend it.
     """
+    from raffect.affwild2.csvfile import check_output
     from raffect.affwild2.tasks import parse_task
     from raffect.cli.progress import SweepTable
     from raffect.config import check_task, recipe
@@ -105,6 +106,8 @@ def ablate(
     from raffect.sweep.ablation_table import tabulate
     from raffect.sweep.frozen import make_frozen
 
+    for file in filter(None, (latex, csv)):
+        check_output(file)
     chosen = parse_task(task)
     called = check_name(name or ablation_name(chosen.value))
     target, screen = begin(store, quiet, as_json)
@@ -160,7 +163,7 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
     from raffect.sweep.ablation import is_tried_again, short_name
     from raffect.text import count_text
 
-    screen.say(
+    screen.styled(
         f"[bold]{view.task.value.upper()}[/] ablation {view.name!r}:"
         f" {SPECS[view.task].score_name}, best epoch on validation"
     )
@@ -177,7 +180,7 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
     screen.table(["", "score", ">to full", "95 % interval", ">weights"], cells)
     seeds = len(rows[0].seeds) if rows else 0
     over = f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed each"
-    screen.say(
+    screen.styled(
         f"[dim]{over}; the interval is of the paired difference, over resamples of the validation"
         " videos.[/]"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from contextlib import suppress
@@ -24,6 +23,7 @@ from raffect.cli.jobs import follow, list_jobs, stop, submit
 from raffect.cli.models import evaluate, predict, submission, train
 from raffect.cli.options import fits_all_options
 from raffect.cli.results import board, dashboard, report, trials
+from raffect.cli.streams import OutputError, prepare_streams
 from raffect.cli.sweeps import retrain, tune
 from raffect.errors import RaffectError, find_user_error
 
@@ -77,8 +77,14 @@ def _root(
 
 def main() -> None:
     """Run a command; exit 0 done, 2 the user's mistake, 1 a bug or a failed engine."""
+    prepare_streams()
     interrupts.install()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OutputError as error:
+        code = _refused(error)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -101,9 +107,6 @@ def run(arguments: list[str]) -> int:
         # Usage errors have a `show` method, declared by a class that is private to typer.
         getattr(error, "show", partial(sys.stderr.write, f"{error}\n"))()
         return int(getattr(error, "exit_code", RaffectError.exit_code))
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-        return 0
     except Exception as error:
         if interrupts.received() is not None:
             # Whatever the interruption has broken; the terminal itself may be gone.
@@ -112,8 +115,12 @@ def run(arguments: list[str]) -> int:
         if known is None:
             traceback.print_exception(error)
             return 1
-        sys.stderr.write(f"Error: {known}\n")
-        return RaffectError.exit_code
+        return _refused(known)
+
+
+def _refused(error: RaffectError) -> int:
+    sys.stderr.write(f"Error: {error}\n")
+    return error.exit_code
 
 
 def _interrupted() -> int:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
+from rich.text import Text
 
 from raffect.text import duration, score_text, short_names, short_value
 
@@ -53,9 +54,9 @@ def show_comparison(screen: Screen, views: Sequence[SweepView], comparison: Comp
     show_sweeps(screen, views)
     for view in views:
         if view.recipe:
-            screen.say(f"[dim]{view.name}: {escape(view.against_recipe)}[/]")
+            screen.styled(f"[dim]{view.name}: {escape(view.against_recipe)}[/]")
     for remark in comparison.remarks:
-        screen.say(f"[yellow]{remark}[/]")
+        screen.styled(f"[yellow]{escape(remark)}[/]")
     _show_marks(screen, comparison, comparison.by_trials, "trials", str)
     _show_chart(screen, comparison, lambda step: float(step.trials), lambda n: f"{n:g} trials")
     _show_marks(screen, comparison, comparison.by_cost, "device time", _whole)
@@ -111,7 +112,7 @@ def _show_spaces(screen: Screen, comparison: Comparison) -> None:
         ]
         screen.table(["parameter", "", *comparison.names], rows)
     shared = [short[found.name] for found in comparison.searched if found.kind == "shared"]
-    screen.say(f"[dim]Searched alike in all:[/] {', '.join(shared) or 'none'}")
+    screen.styled(f"[dim]Searched alike in all:[/] {escape(', '.join(shared) or 'none')}")
 
 
 def _kind(found: Searched, names: tuple[str, ...]) -> str:
@@ -131,9 +132,9 @@ def _range(text: str | None) -> str:
         return "–" if text is None else "in some trials"
     found = parse_range(text)
     if found is None:
-        return escape(text)
+        return text
     if found.choices:
-        return escape(", ".join(map(short_value, found.choices)))
+        return ", ".join(map(short_value, found.choices))
     notes = " log" if found.log else f" by {short_value(found.step)}" if found.step else ""
     return f"{short_value(found.low)} – {short_value(found.high)}{notes}"
 
@@ -143,14 +144,14 @@ def _show_settings(screen: Screen, views: Sequence[SweepView], comparison: Compa
     best = [f"{v.name}:{v.best.number}" if v.best else v.name for v in views]
     _heading(screen, "Best trials")
     scores = [score_text(view.best.score if view.best else None) for view in views]
-    rows = [["score", *scores]]
+    rows = [[Text(cell) for cell in ("score", *scores)]]
     for setting in comparison.settings:
-        values = ["–" if v is None else escape(short_value(v)) for v in setting.values]
+        values = ["–" if v is None else short_value(v) for v in setting.values]
         cells = [short[setting.key], *values]
-        rows.append([f"[dim]{cell}[/]" for cell in cells] if setting.same else cells)
+        rows.append([Text(cell, "dim" if setting.same else "") for cell in cells])
     screen.table(["setting", *best], rows)
     if any(setting.same for setting in comparison.settings):
-        screen.say("[dim]Settings below the differences were searched, and are the same.[/]")
+        screen.styled("[dim]Settings below the differences were searched, and are the same.[/]")
 
 
 def _whole(seconds: int) -> str:
@@ -162,4 +163,4 @@ def _whole(seconds: int) -> str:
 
 
 def _heading(screen: Screen, text: str) -> None:
-    screen.say(f"\n[bold]{text}[/]")
+    screen.styled(f"\n[bold]{text}[/]")

@@ -36,10 +36,12 @@ def synth(
     quiet: QuietOption = False,
 ) -> None:
     """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
+    from raffect.store.translate import translated
     from raffect.synthetic.tree import write_synthetic
 
     screen = Screen(quiet)
-    with screen.stage("Drawing synthetic faces (no real data)") as bar:
+    title = "Drawing synthetic faces (no real data)"
+    with translated(str(folder), "DIR"), screen.stage(title) as bar:
         write_synthetic(folder, videos, frames, seed, progress=bar.tick)
     screen.say("Next:")
     screen.path(
@@ -102,7 +104,7 @@ def check(
 
 def _show_dataset(screen: Screen, store: Store, as_json: bool) -> None:
     """What the dataset holds and what is odd about it, by its manifest."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from raffect.affwild2.findings import findings_of, noted
     from raffect.store import DATASET, read_manifest
@@ -127,16 +129,16 @@ def _show_dataset(screen: Screen, store: Store, as_json: bool) -> None:
     )
     if not findings:
         return
-    rows = []
+    odd = []
     for finding in findings:
-        first = escape(shortened(finding.names[0], SHOWN_NAME))
+        first = shortened(finding.names[0], SHOWN_NAME)
         cells = [f"{'! ' if finding.warning else ''}{finding.text}", f"{finding.count:,}", first]
-        rows.append([f"[yellow]{cell}[/]" if finding.warning else cell for cell in cells])
+        odd.append([Text(cell, "yellow" if finding.warning else "") for cell in cells])
     screen.say("")
-    screen.table(["left out, or odd", ">count", "the first"], rows)
+    screen.table(["left out, or odd", ">count", "the first"], odd)
     warnings = sum(finding.warning for finding in findings)
     if warnings:
-        screen.say(
+        screen.styled(
             f"[yellow]! {warnings} warning{'s' if warnings > 1 else ''}:"
             " scores may suffer; prepare --strict refuses such trees.[/]"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from raffect.cli.options import JsonOption, QuietOption
 from raffect.cli.screen import Screen
@@ -38,10 +39,11 @@ def demo(
 
     screen = Screen(quiet, as_json)
     show = Demo(keep, trials, videos)
-    screen.say(
+    screen.styled(
         "[bold]raffect demo[/]: synthetic faces, not Aff-Wild2; the recipe's sizes scaled down"
         " to fit some minutes of two cores.\n"
-        f"[dim]It writes to {keep}. Interrupt it when you like; given again, it continues.[/]\n"
+        f"[dim]It writes to {escape(str(keep))}. Interrupt it when you like; given again, it"
+        " continues.[/]\n"
     )
     for stage in show.stages():
         with screen.stage(stage.title) as bar, _made_otherwise(stage, keep):
@@ -85,7 +87,9 @@ def _show_results(screen: Screen, show: Demo) -> None:
         ]
         for task, scores in show.summary()["scores"].items()
     ]
-    screen.say("[bold]Scores[/] on the synthetic validation videos, best epoch of the best trial")
+    screen.styled(
+        "[bold]Scores[/] on the synthetic validation videos, best epoch of the best trial"
+    )
     screen.table(
         ["task", ">trivial baseline", ">best trial", ">expected", ">best reachable"], rows
     )

@@ -60,18 +60,18 @@ def _show(screen: Screen, findings: list[Finding]) -> None:
     groups = [(place, list(group)) for place, group in groupby(findings, lambda one: one.place)]
     nodes = sum(place.startswith(_NODE) for place, _ in groups)
     for place, group in groups:
-        screen.say(f"\n[bold]{escape(place)}[/]")
+        screen.styled(f"\n[bold]{escape(place)}[/]")
         shown = group
         if place.startswith(_NODE) and nodes > MANY:
             shown = [one for one in group if one.state != "pass"]
-            screen.say(f"[dim]{len(group) - len(shown)} checks pass[/]")
+            screen.styled(f"[dim]{len(group) - len(shown)} checks pass[/]")
         if shown:
             screen.console.print(_table(shown))
     counts = Counter(str(finding.state) for finding in findings)
     parts = (f"[{colour}]{counts[state]} {state}[/]" for state, colour in _COLOURS.items())
     screen.say(f"\n{', '.join(parts)}")
     if nodes > MANY:
-        screen.say("[dim]The nodes' passes are in --json.[/]")
+        screen.styled("[dim]The nodes' passes are in --json.[/]")
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -56,7 +56,7 @@ def ensemble(
     ]
     screen.table(["member", ">weight", ">score"], rows)
     before = f"; before post-processing {metrics['raw']:.4f}" if "raw" in metrics else ""
-    screen.say(f"Score on validation: [bold]{metrics['score']:.4f}[/]{before}")
+    screen.styled(f"Score on validation: [bold]{metrics['score']:.4f}[/]{before}")
     if metrics["method"] == "greedy":
-        screen.say("[dim]Weights chosen on one half of the videos are scored on the other.[/]")
+        screen.styled("[dim]Weights chosen on one half of the videos are scored on the other.[/]")
     screen.ready(target.where(model_folder(called)), manifest)

@@ -78,7 +78,7 @@ def submit(
 
     server = JobServer(address)
     server.submit(submission, package)
-    screen.say(f"[dim]… Shipped {len(package.files)} files, {package.size / 2**20:.1f} MiB.[/]")
+    screen.styled(f"[dim]… Shipped {len(package.files)} files, {package.size / 2**20:.1f} MiB.[/]")
     screen.path(f"{submission.metadata['job_name']}: job {submission.id}")
     screen.path(f"Ray dashboard: {server.address}/#/jobs/{submission.id}")
     if wait:

@@ -37,7 +37,7 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
             *(_objective(row, name) for name in view.objectives[1:]),
             *(_judgement(view, row) if judged else []),
             f"{row.best_epoch or '–'}/{row.epochs}",
-            escape(_state(row)),
+            _state(row),
             *(short_value(row.params[key]) if key in row.params else "–" for key in keys),
             duration(row.seconds),
         ]
@@ -48,15 +48,15 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     sure = [">95 % interval", ">against recipe"] if judged else []
     before = [">raw"] if raw else []
     first = [">trial", ">score", *before, *extra, *sure, ">epoch", "state"]
-    screen.say(
+    screen.styled(
         f"[bold]{view.task.value.upper()}[/] sweep {view.name!r}: {SPECS[view.task].score_name},"
         " best epoch on validation"
     )
     left = screen.table([*first, *names, ">time"], rows, spare=1 + len(names))
     if left:
-        screen.say(f"[dim]Left out for want of width: {', '.join(left)}.[/]")
+        screen.styled(f"[dim]Left out for want of width: {escape(', '.join(left))}.[/]")
     for line in _notes(view, len(view.rows) - most):
-        screen.say(f"[dim]{line}[/]")
+        screen.styled(f"[dim]{line}[/]")
 
 
 def _score(view: SweepView, row: TrialRow) -> str:

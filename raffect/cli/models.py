@@ -149,7 +149,7 @@ def predict(
     if len(done.skipped) > 10:
         screen.say(f"  and {len(done.skipped) - 10} more files")
     if done.postprocess:
-        screen.say(f"Post-processing: {done.postprocess} [dim](--raw leaves it out)[/]")
+        screen.styled(f"Post-processing: {done.postprocess} [dim](--raw leaves it out)[/]")
     screen.path(f"{out} is ready.")
 
 
@@ -195,19 +195,19 @@ def evaluate(
         screen.json(asdict(result))
         return
     low, high = result.interval
-    screen.say(
+    screen.styled(
         f"[bold]{result.score:.4f}[/]  {SPECS[chosen].score_name}{' as submitted' * as_submitted}"
         f"  [dim](95 % over videos: {low:.4f} to {high:.4f})[/]"
     )
     if as_paper:
         paper = "no score" if result.paper_score is None else f"{result.paper_score:.4f}"
-        screen.say(
+        screen.styled(
             f"{paper}  [dim]as the authors' code counts: segments of {PAPER_WINDOW} frames at"
             f" stride {PAPER_STRIDE}, the rest of a video left out, overlaps counted again[/]"
         )
     rows = [[name, f"{value:.4f}"] for name, value in result.parts.items()]
     screen.table(["part", ">score"], rows)
-    screen.say(f"[dim]{result.frames:,} frames of {result.videos} videos, each frame once[/]")
+    screen.styled(f"[dim]{result.frames:,} frames of {result.videos} videos, each frame once[/]")
 
 
 def submission(

@@ -43,7 +43,7 @@ class SweepTable:
         if self._live is not None:
             self._live.start()
         else:
-            self._screen.say(f"[dim]… {escape(self._title)}[/]")
+            self._screen.styled(f"[dim]… {escape(self._title)}[/]")
         return self
 
     def __exit__(self, *error: object) -> None:

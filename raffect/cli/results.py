@@ -122,5 +122,5 @@ def _begin_serving(store: str | None, quiet: bool, host: str) -> tuple[Store, Sc
 
     target, screen = begin(store, quiet)
     if host not in LOOPBACK:
-        screen.say("[yellow]Whoever reaches this machine can look: there is no login.[/]")
+        screen.styled("[yellow]Whoever reaches this machine can look: there is no login.[/]")
     return target, screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from textwrap import fill
@@ -41,10 +41,14 @@ class Screen:
         self.silent = quiet or as_json
         width = min(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
         self.began = datetime.now(UTC).isoformat(timespec="seconds")
-        self.console = Console(width=width, quiet=self.silent, highlight=False, soft_wrap=False)
+        self.console = Console(width=width, quiet=self.silent, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """Print a line; rich's markup is read."""
+        """Print a line as it is."""
+        self.console.print(text, markup=False)
+
+    def styled(self, text: str) -> None:
+        """Print a line of rich's markup; what is not ours in it must be escaped."""
         self.console.print(text)
 
     def path(self, text: str) -> None:
@@ -72,9 +76,13 @@ class Screen:
 
     def json(self, value: Any) -> None:
         """Print JSON on standard output, also when quiet."""
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        # Other encodings would lose characters.
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=not is_utf8) + "\n")
 
-    def table(self, columns: list[str], rows: list[list[str]], spare: int = 0) -> list[str]:
+    def table(
+        self, columns: list[str], rows: Sequence[Sequence[str | Text]], spare: int = 0
+    ) -> list[str]:
         """Print a table; columns whose name starts with `>` are numbers, aligned to the right.
 
         Numbers are never cut: of the last `spare` columns those that don't fit are left out, and
@@ -83,7 +91,7 @@ class Screen:
         titles = [name.lstrip(">") for name in columns]
         least, whole = [], []
         for at, title in enumerate(titles):
-            cells = [Text.from_markup(row[at]).plain for row in rows]
+            cells = [str(row[at]) for row in rows]
             # Heads and text wrap between words, long words anywhere; a number is whole.
             words = [word[:_LONG_WORD] for cell in cells for word in cell.split()]
             kept = cells if columns[at].startswith(">") else words
@@ -105,7 +113,7 @@ class Screen:
                 no_wrap=numeric,
             )
         for row in rows:
-            table.add_row(*row[:shown])
+            table.add_row(*(Text(c) if isinstance(c, str) else c for c in row[:shown]))
         self.console.print(table)
         return titles[shown:]
 
@@ -116,7 +124,8 @@ class Screen:
         with bar.progress:
             yield bar
         note = f"  {bar.note}" if bar.note else ""
-        self.console.print(f"[green]✓[/] {title}[dim]{note}  {bar.seconds:.1f} s[/]")
+        done = (f"{note}  {bar.seconds:.1f} s", "dim")
+        self.console.print(Text.assemble(("✓", "green"), f" {title}", done))
 
 
 class Stagebar:
@@ -127,14 +136,14 @@ class Stagebar:
         self.began = time.monotonic()
         live = screen.console.is_terminal and not screen.silent
         if not live:
-            screen.console.print(f"[dim]… {title}[/]")
+            screen.console.print(Text(f"… {title}", "dim"))
         self.progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=screen.console,
             transient=True,
             disable=not live,

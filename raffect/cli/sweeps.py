@@ -233,7 +233,7 @@ def show_end(
     show_leaderboard(screen, view)
     spent = f"{duration(3600 * view.hours)}, {duration(3600 * view.device_hours)} of devices"
     ended = f" It ended early: {view.ended}." if view.ended else ""
-    screen.say(f"[dim]Spent: {spent}.{ended}[/]")
+    screen.styled(f"[dim]Spent: {spent}.{ended}[/]")
     if view.manifest is not None:
         screen.ready(store.where(sweep_folder(view.name)), view.manifest)
     commands = short_commands(view, store.uri)
@@ -312,7 +312,7 @@ def _show_seeds(
     scores = [one.score for one in found]
     spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
     assert wanted.row.score is not None
-    screen.say(
+    screen.styled(
         f"Mean {mean(scores):.4f}{spread} over {len(scores)} seeds; on the leaderboard:"
         f" {wanted.row.score:.4f} [dim](best epoch on validation, each)[/]"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from raffect.errors import SettingsError
 
@@ -55,6 +56,19 @@ REPORT = "report.html"
 JUDGED = "judged.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def deletion_order(paths: Iterable[str]) -> list[list[str]]:
+    """Files to delete in groups, one after the other.
+
+    Manifests first: killed in between, none is left that declares files which are gone. Plans
+    last: parts that are left are not taken for those of other settings.
+    """
+    groups: list[list[str]] = [[], [], []]
+    for path in paths:
+        name = path.rpartition("/")[2]
+        groups[{MANIFEST: 0, PLAN: 2}.get(name, 1)].append(path)
+    return [group for group in groups if group]
 
 
 def encoder_folder(name: str) -> str:

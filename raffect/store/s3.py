@@ -31,6 +31,7 @@ from s3fs import S3FileSystem
 from s3fs.core import S3File
 from s3fs.utils import FileExpired
 
+from raffect.store.layout import deletion_order
 from raffect.store.retry import Clock, GaveUpError
 
 T = TypeVar("T")
@@ -308,7 +309,9 @@ class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
     async def _rm(self, path: str | list[str], recursive: bool = False, **_: Any) -> None:
         for one in [path] if isinstance(path, str) else path:
             keys = await self._listed(one, deep=True) if recursive else []
-            await self._delete_keys(keys if one.rstrip("/") in keys else [one, *keys])
+            keys = keys if one.rstrip("/") in keys else [one, *keys]
+            for group in deletion_order(keys):
+                await self._delete_keys(group)
 
 
 class _Part:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.store.filesystem import locate, open_filesystem
+from raffect.store.folder import create_file, delete_all, write_file
 from raffect.store.retry import PATIENCE_S, patiently
 from raffect.store.translate import translated
 
@@ -110,7 +110,7 @@ class Store:
 
         def write() -> None:
             if self.is_local:
-                self._write_beside(key, data).replace(self.path(key))
+                write_file(Path(self.path(key)), data)
             else:
                 self.filesystem.pipe_file(self.path(key), data)
 
@@ -128,11 +128,7 @@ class Store:
         def write() -> bool:
             try:
                 if self.is_local:
-                    temporary = self._write_beside(key, data)
-                    try:
-                        os.link(temporary, self.path(key))
-                    finally:
-                        temporary.unlink()
+                    create_file(Path(self.path(key)), data)
                 else:
                     self.filesystem.pipe_file(self.path(key), data, mode="create")
                 return True
@@ -145,21 +141,6 @@ class Store:
                 return False
 
         return self.reach(write)
-
-    def _write_beside(self, key: str, data: bytes) -> Path:
-        target = Path(self.path(key))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            # On a full disk what was written of it would be in the way.
-            temporary.unlink(missing_ok=True)
-            raise
-        return temporary
 
     def read_json(self, key: str) -> Any:
         """The content of a key as JSON."""
@@ -209,9 +190,19 @@ class Store:
             return []
 
     def delete(self, key: str) -> None:
-        """Delete a file, or a folder and everything below it; an absent key is no error."""
+        """Delete a file, or a folder and everything below it; an absent key is no error.
+
+        A folder's manifest goes first, and its plan last (layout.deletion_order).
+        """
+
+        def remove() -> None:
+            if self.is_local:
+                delete_all(Path(self.path(key)))
+            else:
+                self.filesystem.rm(self.path(key), recursive=True)
+
         with suppress(FileNotFoundError):
-            self.reach(lambda: self.filesystem.rm(self.path(key), recursive=True))
+            self.reach(remove)
 
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Delete exactly these files; one that is absent is no error.

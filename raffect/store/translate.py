@@ -77,9 +77,16 @@ def explain(uri: str, error: BaseException, option: str | None = None) -> StoreE
         )
     if isinstance(error, FileNotFoundError):
         return None
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        # Of a profile: those of the environment were checked before.
+        return StoreError(
+            f"The AWS settings for {place} can't be used: {_redacted(str(error))}.",
+            "an endpoint_url that begins with http:// or https://",
+            "Correct it in ~/.aws/config, or the file that AWS_CONFIG_FILE names.",
+        )
     if not isinstance(error, OSError) and not any(_modules(one) & _LIBRARIES for one in chain):
         return None
-    if "://" not in uri:
+    if not re.match(r"\s*s3:", uri, re.IGNORECASE):
         return _of_folder(place, error)
     if answer is not None:
         return _of_answer(place, answer, _tried(chain))

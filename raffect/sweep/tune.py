@@ -185,7 +185,7 @@ def carry_out(
         tell_others(name, before.rows, now, settings.require_same_code, context.on_note)
     if stage.finished is not None:
         # It is unfinished again; the plan keeps guarding its settings.
-        store.delete(f"{stage.folder}/{MANIFEST}")
+        store.delete_keys([f"{stage.folder}/{MANIFEST}"])
     trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
     engine.connect(context.address)
     execution = plan_execution(settings, is_local=engine.is_local(context.address))

@@ -12,6 +12,15 @@ LOOPBACK = ("127.0.0.1", "localhost")
 """Hosts that only this machine reaches."""
 
 
+def allowed_hosts(host: str) -> tuple[str, ...]:
+    """Names by which a browser may ask a server that listens at `host`; `*` is any.
+
+    On this machine alone no foreign page is to have its own name point to the server, and read
+    what it shows.
+    """
+    return LOOPBACK if host in LOOPBACK else ("*",)
+
+
 @contextmanager
 def listening(host: str, port: int) -> Iterator[None]:
     """Opening a server at this address.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -16,7 +16,7 @@ from raffect.store.layout import SWEEPS
 from raffect.sweep.plan import no_sweep
 from raffect.sweep.quiet import quiet
 from raffect.web.all_studies import GatheredJournal, read_only
-from raffect.web.listening import listening
+from raffect.web.listening import allowed_hosts, listening
 
 Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application, called with the environment of a request and what starts the response."""
@@ -57,7 +57,7 @@ def serve(
     if sweep is not None and sweep not in store.names(SWEEPS):
         raise no_sweep(store, sweep)
     with quiet():
-        app = _application(store, sweep, on_trouble)
+        app = _application(store, sweep, allowed_hosts(host), on_trouble)
     with listening(host, port):
         server = make_server(host, port, app, server_class=_Server, handler_class=_Handler)
     with server, until_ctrl_c():
@@ -66,7 +66,7 @@ def serve(
 
 
 def _application(
-    store: Store, sweep: str | None, on_trouble: Callable[[str], None]
+    store: Store, sweep: str | None, hosts: Sequence[str], on_trouble: Callable[[str], None]
 ) -> Application:
     import optuna_dashboard
 
@@ -75,6 +75,10 @@ def _application(
     reason = read_only().got
 
     def answer(environ: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        asked = str(environ.get("HTTP_HOST", "")).partition(":")[0].lower()
+        if "*" not in hosts and asked not in hosts:
+            start("400 Bad Request", [("Content-Type", "application/json")])
+            return [json.dumps({"reason": "Invalid host header"}).encode()]
         # The page has buttons that write; the dashboard would answer a refusal with a 500.
         if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS"):
             return dashboard(environ, start)

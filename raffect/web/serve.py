@@ -14,7 +14,7 @@ from raffect.store import Store
 from raffect.store.layout import SWEEPS
 from raffect.sweep.quiet import quiet
 from raffect.web.app import make_app
-from raffect.web.listening import LOOPBACK, listening
+from raffect.web.listening import allowed_hosts, listening
 
 
 class _Server(uvicorn.Server):
@@ -51,7 +51,7 @@ def serve(
     store.names(SWEEPS)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        make_app(store, LOOPBACK if host in LOOPBACK else ("*",), on_bug),
+        make_app(store, allowed_hosts(host), on_bug),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,10 +88,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    for out in (tmp_path, write(tmp_path, "x") / "below.csv"):
+    below = write(tmp_path, "x") / "below.csv"
+    for out in (tmp_path, below, "/dev/null/x", "/dev/null/x/y", ".", "/", tmp_path / ("x" * 300)):
         with pytest.raises(DataError, match="can't be written"):
-            write_predictions(out, Task.VA, [])
+            write_predictions(Path(out), Task.VA, [])
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.txt"]
+
+
+def test_a_device_takes_what_is_written_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(pipe.read_text)
+        write_predictions(pipe, Task.VA, [])
+        assert reader.result(10).startswith("image_location")
+    assert pipe.is_fifo()
 
 
 def test_reads_the_challenges_rows(tmp_path: Path) -> None:

@@ -76,6 +76,15 @@ def test_a_refused_deletion_is_an_error(s3_server: S3Server, s3_store: Store):
     assert s3_store.files("") == ["a/1", "a/2"]
 
 
+def test_a_folder_is_deleted_and_not_its_neighbour(any_store: Store):
+    names = ["a", "manifest.json", "parts/a", "plan.json"]
+    for name in names:
+        any_store.write_bytes(f"m/{name}", b"x")
+        any_store.write_bytes(f"m2/{name}", b"x")
+    any_store.delete("m")
+    assert any_store.files("") == [f"m2/{name}" for name in names]
+
+
 PATTERNS = ["run*", "run?", "run[12]", "[!x]un1", "run{1,2}", "run#1"]
 
 

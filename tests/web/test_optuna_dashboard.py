@@ -55,8 +55,8 @@ class Shown:
     process: subprocess.Popen[str]
     url: str
 
-    def ask(self, path: str, method: str = "GET") -> tuple[int, Any]:
-        request = urllib.request.Request(self.url + path, method=method)
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
+        request = urllib.request.Request(self.url + path, headers=headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, json.loads(answer.read())
@@ -123,6 +123,9 @@ def test_it_only_shows_and_ends_quietly(store: Store) -> None:
     run(store, "va", [0.1, 0.3])
     before = store.files("")
     with dashboard(store, "va", "--port", "0") as shown:
+        # A foreign page's own name, made to point here.
+        assert shown.ask("/api/studies", Host="evil.example")[0] == 400
+        assert shown.ask("/api/studies", Host="LOCALHOST:1")[0] == 200
         for path, method in (
             ("/api/studies", "POST"),
             ("/api/studies/0", "DELETE"),
