@@ -18,7 +18,7 @@ from raffect.cli.doctor import doctor
 from raffect.cli.encoders import extract, finetune
 from raffect.cli.ensemble import ensemble
 from raffect.cli.features import import_, list_features
-from raffect.cli.hands import enqueue
+from raffect.cli.hands import delete, enqueue
 from raffect.cli.jobs import follow, list_jobs, stop, submit
 from raffect.cli.models import evaluate, predict, submission, train
 from raffect.cli.options import fits_all_options
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 PANELS = {
     "Start here": (demo,),
-    "Data": (synth, prepare, check),
+    "Data": (synth, prepare, check, delete),
     "Encoder": (finetune, extract),
     "Models": (train, ensemble, predict, evaluate, submission),
     "Sweeps": (tune, ablate, retrain, enqueue, trials, report, dashboard, board),

@@ -1,7 +1,8 @@
-"""enqueue, and `trials SWEEP stop`: changing a sweep while it runs."""
+"""enqueue, `trials SWEEP stop` and delete: changing what is in the store."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,6 +56,40 @@ def stop_trials(screen: Screen, store: Store, sweep: str, numbers: list[str]) ->
     stop(store, sweep, map(int, numbers))
     screen.say(f"Stopped: trial {', '.join(numbers)} of {sweep}, recorded as failed.")
     _say_when(screen, store, sweep, "lets go of it within seconds, or at its next epoch")
+
+
+def delete(
+    names: Annotated[
+        list[str], typer.Argument(metavar="SWEEP|MODEL|ENCODER|FEATURES ...", help="What goes.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Delete from the store, after showing what goes and what was made from it."""
+    from raffect.errors import SettingsError
+    from raffect.sweep.deletion import delete as run
+    from raffect.sweep.deletion import plan_deletion
+    from raffect.text import size_text
+
+    target, screen = begin(store, quiet)
+    doomed = plan_deletion(target, names)
+    for one in doomed:
+        size = "unfinished" if one.size is None else size_text(one.size)
+        screen.path(f"{target.where(one.folder)}: {one.files} files, {size}")
+        for other in one.dependents:
+            screen.path(f"  {other} was made from it, and stays")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SettingsError(
+                "Nothing is deleted: there is nobody to ask.",
+                "a terminal, or --yes",
+                "Give the command with --yes.",
+            )
+        typer.confirm("Delete?", abort=True)
+    for one in doomed:
+        run(target, one.folder, screen.say)
+        screen.path(f"{one.folder} is deleted.")
 
 
 def _say_when(screen: Screen, store: Store, sweep: str, does: str, otherwise: str = "") -> None:

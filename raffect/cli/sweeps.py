@@ -140,6 +140,10 @@ def tune(
         ),
     ] = None,
     postprocess: PostprocessOption = None,
+    keep_models: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep the best trials' weights only.", show_default="all"),
+    ] = None,
     require_same_code: Annotated[
         bool,
         typer.Option(
@@ -189,6 +193,7 @@ def tune(
         "max_params": max_params,
         "max_latency_ms": max_latency_ms,
         "space": space,
+        "keep_models": keep_models,
         "require_same_code": require_same_code,
         "warm_start": ([called] if branch else []) + (warm_start or []),
         "trackers": [one for one in track or DEFAULTS.trackers if one != "none"],

@@ -34,6 +34,8 @@ MEMBERS = "members"
 """Of an ensemble: the folders of the models that it averages."""
 SUMS = "sums.parquet"
 """Per-video sums of the epochs that may be judged (affwild2/sums.py); since 0.4."""
+REMOVED = "removed.json"
+"""In place of a trial's weights that were removed (sweep/keeping.py)."""
 
 # In those folders while they are being trained.
 CHECKPOINT = "checkpoint"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from raffect.context import ignore
 from raffect.sweep.attributes import FINISHED
 from raffect.sweep.budget import Budget
 from raffect.sweep.failures import STUCK, TOO_LONG, kind_of
@@ -54,6 +55,7 @@ class Ledger:
     budget: Budget = field(default_factory=Budget)
     max_failures: int | None = None
     on_update: OnUpdate | None = None
+    on_ended: Callable[[TrialRow], None] = ignore
     top: list[TrialRow] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     error: BaseException | None = None
@@ -172,6 +174,7 @@ class Ledger:
         self.states[row.state] += 1
         self.ended += 1
         self.budget.settle(key)
+        self.on_ended(row)
         if row.is_candidate:
             insort(self.top, row, key=rank)
             del self.top[TOP:]

@@ -59,6 +59,9 @@ class SweepSettings(Config):
     max_failures: int | None = Field(
         None, ge=1, description="of a run; none: 5 if there is no success among them"
     )
+    keep_models: int | None = added(
+        None, ge=1, description="best trials whose weights stay in the store; none: all"
+    )
     require_same_code: bool = added(
         False, description="refuse to go on with other code than that of the trials before"
     )

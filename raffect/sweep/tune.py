@@ -37,6 +37,7 @@ from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import execute, plan_execution, room_for, share
 from raffect.sweep.failures import summarise
 from raffect.sweep.floor import FloorTask
+from raffect.sweep.keeping import Keeper, removable, without_removed
 from raffect.sweep.leaderboard import SweepView, load_sweep
 from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.mixture import tell_others
@@ -108,8 +109,10 @@ def tune(
         context.on_note(f"Not checked, as this sweep is older: {', '.join(space.helpers)}.")
         del plan["space"]["helpers"]
     stage, before = open_stage(store, name, plan, sources, context)
-    if stage.finished is not None and before is not None and is_enough(before, settings):
-        return before
+    if stage.finished is not None and before is not None:
+        done = is_enough(before, settings)
+        if done and not removable(store, name, before.rows, settings.keep_models):
+            return before
     auxiliary = auxiliary_tasks(base, first)
 
     def begin(study: SweepStudy) -> None:
@@ -215,7 +218,10 @@ def carry_out(
                 spent,
             )
             epochs = base.optimiser.epochs
-            ledger = Ledger(study, epochs, budget, settings.max_failures, on_update)
+            keeper = Keeper(store, name, settings.keep_models)
+            for row in study.rows():
+                keeper.take(row)
+            ledger = Ledger(study, epochs, budget, settings.max_failures, on_update, keeper.take)
             home = TrialHome(
                 store,
                 name,
@@ -240,7 +246,7 @@ def carry_out(
             )  # fmt: skip
             check_ended(ledger, name)
             floor.look(wait=True)
-        return finish(stage, study, name)
+        return finish(stage, study, name, settings.keep_models)
 
 
 def is_enough(view: SweepView, settings: SweepSettings) -> bool:
@@ -306,13 +312,17 @@ def check_ended(ledger: Ledger, name: str) -> None:
     ledger.study.describe({ENDED: ledger.budget.exhausted})
 
 
-def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
+def finish(
+    stage: Stage, study: SweepStudy, name: str, keep_models: int | None = None
+) -> SweepView:
     """Make the sweep exist: checkpoints away, the study in one object, the manifest last."""
     rows = [row for row in study.rows() if row.state in FINISHED]
     own = [row for row in rows if row.origin is None]
     failures = {str(row.number): row.reason for row in own if row.reason is not None}
     if not any(row.model for row in rows):
         raise too_many_failed(name, list(failures.values()))
+    for row in removable(stage.store, name, rows, keep_models):
+        Keeper(stage.store, name, keep_models).remove(row)
     inside = f"/{CHECKPOINT}/"
     files = stage.store.files(f"{stage.folder}/{TRIALS}")
     for folder in {key.partition(inside)[0] + inside[:-1] for key in files if inside in key}:
@@ -320,7 +330,8 @@ def finish(stage: Stage, study: SweepStudy, name: str) -> SweepView:
     written = study.close()
     best = best_of(rows)
     # The models' digests are those of when they were written.
-    entries = [build(FileEntry, entry) for row in own for entry in row.files]
+    kept = (entry for row in own for entry in without_removed(row, files))
+    entries = [build(FileEntry, entry) for entry in kept]
     entries += [FileEntry.of(f"{STUDY}/{name}", data) for name, data in written.items()]
     stage.finish(
         [StagePart(entry=entry) for entry in entries],

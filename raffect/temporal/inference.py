@@ -24,7 +24,7 @@ from raffect.errors import NotThereError
 from raffect.settings import build, override
 from raffect.store import Manifest, Store, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, plain_names
-from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS
+from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS, REMOVED
 from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
 from raffect.temporal.data import (
@@ -92,6 +92,13 @@ def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBund
         metrics = json.loads(store.read_bytes(f"{folder}/{METRICS}"))
         weights = load(store.read_bytes(f"{folder}/{MODEL_WEIGHTS}"))
     except FileNotFoundError:
+        if store.exists(f"{folder}/{REMOVED}"):
+            trial = f"{folder.split('/')[1]}:{int(name.rpartition('/')[2])}"
+            raise NotThereError(
+                f"The weights of trial {trial} were removed (--keep-models).",
+                "the best trials of the sweep",
+                f"Train it again: raffect retrain {trial} --seeds 1 --store {store.uri}",
+            ) from None
         raise NotThereError(
             f"{store.where(folder)} holds no model.",
             "the folder of a trained model or of a sweep's trial",

@@ -41,6 +41,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--workers-per-trial", "--sampler", "--pruning", "--min-epochs", "--reduction-factor",
          "--seed", "--objective",
          "--max-params", "--max-latency-ms", "--warm-start", "--branch", "--track",
+         "--keep-models",
          "--require-same-code", "--fold", "--postprocess", "--config", "--set", "--overwrite"},
     ),
     "ablate": (
@@ -53,6 +54,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         ["SWEEP|MODEL ..."], {"--top", "--name", "--method", "--overwrite", "--json"},
     ),
     "retrain": (["SWEEP[:TRIAL]"], {"--seeds", "--json"}),
+    "delete": (["SWEEP|MODEL|ENCODER|FEATURES ..."], {"--yes"}),
     "enqueue": (["SWEEP"], {"--set", "--space"}),
     "trials": (["[SWEEP ...]"], {"--json"}),
     "report": (["SWEEP"], {"--out", "--csv"}),
