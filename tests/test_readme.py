@@ -121,7 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder: Path):
-    assert len(REPEATED) == 10
+    assert len(REPEATED) == 11
     for line in TYPED:
         type_in(line, environment, folder)
 
