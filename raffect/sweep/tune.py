@@ -44,7 +44,7 @@ from raffect.sweep.mixture import tell_others
 from raffect.sweep.plan import SweepPlan, is_older, make_plan
 from raffect.sweep.points import Recipe, check_space, derive_points, derive_recipe
 from raffect.sweep.quiet import quiet
-from raffect.sweep.records import Maker, best_of, read_row
+from raffect.sweep.records import Maker, TrialRow, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import SweepStudy
@@ -221,7 +221,13 @@ def carry_out(
             keeper = Keeper(store, name, settings.keep_models)
             for row in study.rows():
                 keeper.take(row)
-            ledger = Ledger(study, epochs, budget, settings.max_failures, on_update, keeper.take)
+            clocks = Clocks.of(settings)
+
+            def ended(row: TrialRow) -> None:
+                clocks.settle(row.number)
+                keeper.take(row)
+
+            ledger = Ledger(study, epochs, budget, settings.max_failures, on_update, ended)
             home = TrialHome(
                 store,
                 name,
@@ -239,7 +245,6 @@ def carry_out(
             names = [one.lineage["features"] for one in others]
             floor = FloorTask(study, shared[0], context.on_note)
             room = room_for(settings, execution)
-            clocks = Clocks.of(settings)
             execute(
                 ledger, shared, home, execution, room, trackers, floor.look, names, clocks,
                 context.on_note,

@@ -22,7 +22,7 @@ from ray.tune.experiment import Trial
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raffect.context import OnNote
-from raffect.sweep.failures import STUCK, TOO_LONG, kind_of
+from raffect.sweep.failures import STOPPED, STUCK, TOO_LONG, kind_of
 from raffect.sweep.settings import SweepSettings
 from raffect.text import duration
 
@@ -37,6 +37,7 @@ _NOTE_S = 60.0
 _MOST_PER_LOOK_S = 2.0
 """What passes between two looks while the command itself is held up is no trial's silence."""
 _FREE_FOR_S = 60.0
+_NEEDLESS_S = 10.0
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Clock:
         ran: In all its processes together.
         longest: Its longest epoch.
         in_mid: Whether this process has told an epoch.
+        needless: Since the study has its end, as another hand may give it; None before.
     """
 
     silent: float = 0.0
@@ -56,6 +58,7 @@ class Clock:
     in_mid: bool = False
     runs: bool = False
     noted: bool = False
+    needless: float | None = None
 
 
 class Clocks:
@@ -100,6 +103,11 @@ class Clocks:
         clock.longest = max(clock.longest, clock.silent)
         clock.silent, clock.in_mid, clock.noted = 0.0, True, False
 
+    def settle(self, number: int) -> None:
+        """The study has its end; a process that soon ends by itself is left alone."""
+        if (clock := self._clocks.get(number)) is not None:
+            clock.needless = 0.0
+
     def stop(self, number: int) -> None:
         """No process has it any more."""
         self._clocks.setdefault(number, Clock()).runs = False
@@ -126,7 +134,11 @@ class Clocks:
             clock.silent += passed
             clock.ran += passed
             patience = self.patience(number)
-            if self._longest_s is not None and clock.ran > self._longest_s:
+            if clock.needless is not None:
+                clock.needless += passed
+                if clock.needless > _NEEDLESS_S:
+                    ended[number] = f"{STOPPED}: the trial has ended, and its process has not"
+            elif self._longest_s is not None and clock.ran > self._longest_s:
                 ended[number] = f"{TOO_LONG}: more than {duration(self._longest_s)}"
             elif clock.silent > patience:
                 ended[number] = f"{STUCK}: no epoch for {duration(patience)}"
@@ -211,7 +223,7 @@ class TrialWatch(tune.Callback):
 
     def _end(self, trial: Trial, reason: str) -> None:
         self._reasons[trial.trial_id] = reason
-        if kind_of(reason) == TOO_LONG:
+        if kind_of(reason) in (TOO_LONG, STOPPED):
             trial.max_failures = 0
         self._on_note(f"Trial {_number(trial)}: its process is ended ({reason}).")
         actor = trial.temporary_state.ray_actor

@@ -78,6 +78,18 @@ def test_a_process_is_said_to_be_silent_once_before_it_is_ended():
     assert clock.wait(59) == ({}, [])
 
 
+def test_a_process_whose_trial_another_hand_has_ended_is_ended_if_it_goes_on():
+    clock = Time()
+    clock.epochs(0, 5)
+    clock.epochs(1, 5)
+    clock.clocks.settle(0)
+    clock.clocks.settle(1)
+    clock.clocks.settle(7)
+    clock.wait(8)
+    clock.clocks.stop(1)
+    assert clock.wait(4)[0] == {0: "stopped: the trial has ended, and its process has not"}
+
+
 def test_settings_bound_both():
     clock = Time(stuck_s=30, longest_s=100)
     clock.epochs(0, 20, 20)
