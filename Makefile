@@ -53,7 +53,7 @@ bench: install
 # at random, a table of each with what came of it: about an hour and a half in all.
 durability: install
 	$(BIN)/python -m pytest -m long
-	@for table in sweeps kills wires texts stored; do echo "== $$table"; $(BIN)/python -m tests.durability.run $$table --seed 1 || exit 1; done
+	@wrong=0; for table in sweeps kills wires texts stored; do echo "== $$table"; $(BIN)/python -m tests.durability.run $$table --seed 1 || wrong=1; done; exit $$wrong
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

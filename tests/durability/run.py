@@ -21,7 +21,7 @@ from pathlib import Path
 
 import ray
 
-from tests.durability import filled, kills, mutation
+from tests.durability import filled, kills, mutation, wires
 from tests.durability.case import Outcome, run_case
 from tests.durability.faults import KINDS, Kind
 from tests.durability.stored import run_stored
@@ -120,8 +120,6 @@ def main() -> int:
         if options.table == "stored":
             return int(not mutation.show(run_stored(number, options.seed, base)))
         if options.table == "wires":
-            from tests.durability import wires
-
             return int(not wires.run_wires(number, options.seed, base, options.only))
         return int(not kills.run_kills(number, options.seed, base, options.only, options.keep))
 
