@@ -156,9 +156,9 @@ def quote(text: str) -> str:
 def check_output(path: Path) -> None:
     """Raise DataError if no file can be written there: before the work for it."""
     try:
-        above = next(folder for folder in path.absolute().parents if folder.exists())
         if path.is_dir():
             raise _unwritable(path, "it is a folder")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from None
     if not above.is_dir():
