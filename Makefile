@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Files of tests side by side: much of their time is spent waiting for Ray to start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test quick long lint format house bench durability clean
+.PHONY: install demo test quick long lint format house bench durability s3-real clean
 
 install: $(READY)
 
@@ -54,6 +54,11 @@ bench: install
 durability: install
 	$(BIN)/python -m pytest -m long
 	@wrong=0; for table in sweeps kills wires texts stored; do echo "== $$table"; $(BIN)/python -m tests.durability.run $$table --seed 1 || wrong=1; done; exit $$wrong
+
+# What a store must do, against Ceph's gateway, which is no moto and no AWS. Needs root's
+# apt-get install --no-install-recommends radosgw ceph-mon ceph-osd ceph-common
+s3-real: install
+	$(BIN)/python -m pytest --s3-real tests/store tests/sweep/test_journal.py tests/durability/test_lost_answers.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from raffect.store import Store
 from raffect.testing.s3 import S3Server, environment, start_s3_server
+from tests.store.ceph import start_ceph_server
 from tests.thirds import third_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +21,7 @@ settings.load_profile("raffect")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--s3-real", action="store_true", help="use Ceph's gateway in moto's place")
     parser.addoption("--third", type=int, help="of the tests marked `long`, only this third")
 
 
@@ -52,8 +54,13 @@ def ray_local() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    server = start_s3_server()
+def s3_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
+    if request.config.getoption("--s3-real"):
+        server: S3Server = start_ceph_server(tmp_path_factory.mktemp("ceph"))
+    else:
+        server = start_s3_server()
     yield server
     server.stop()
 
