@@ -18,15 +18,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-Fault = Literal["500", "503", "403", "reset", "stall", "lost", "cut", "drip", "etag"]
+Fault = Literal["500", "503", "403", "reset", "stall", "lost", "cut", "drip", "etag", "quota"]
 """What happens to a request.
 
-500, 503, 403, reset, stall: the server never sees it, and the client gets that answer, a closed
+500, 503, 403, quota, reset, stall: the server never sees it; the client gets that answer, a closed
 connection or nothing. lost: the server has done it, the client can't know. cut, drip, etag: of
 the server's answer only half the body arrives, or a byte at a time, or with another ETag.
 """
-FAULTS: tuple[Fault, ...] = get_args(Fault)
-_REFUSALS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+FAULTS: tuple[Fault, ...] = get_args(Fault)[:-1]
+"""Those that pass; a quota does not."""
+_REFUSALS = {
+    "500": (500, "InternalError"),
+    "503": (503, "SlowDown"),
+    "403": (403, "AccessDenied"),
+    "quota": (403, "QuotaExceeded"),
+}
 
 
 @dataclass(frozen=True)
@@ -154,9 +160,9 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
             is_conditional = "If-None-Match" in self.headers
             fault = wire.fault_of(Request(self.command, self.path, is_conditional))
             if fault in _REFUSALS:
-                code = _REFUSALS[fault]
+                status, code = _REFUSALS[fault]
                 text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
-                self._answer(int(fault), [("Content-Type", "application/xml")], text.encode())
+                self._answer(status, [("Content-Type", "application/xml")], text.encode())
             elif fault == "reset":
                 self._break_off()
             elif fault == "stall":
