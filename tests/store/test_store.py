@@ -170,6 +170,6 @@ def test_a_dead_server_is_one_message():
         store.write_bytes("k", b"v")
         server.stop()
         with pytest.raises(StoreError, match="does not answer"):
-            store.read_bytes("k")
+            store.hurried().read_bytes("k")
         with pytest.raises(StoreError, match="does not answer"):
             Store(store.uri).exists("k")
