@@ -12,7 +12,7 @@ import pytest
 from raffect.store import Store
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.watch import LEAST_FIRST_S, LEAST_S, UNKNOWN_S, Clocks
+from raffect.sweep.watch import LEAST_FIRST_S, LEAST_S, UNKNOWN_S, Clocks, free_orphans
 from tests.sweep.sweeps import sweep
 from tests.sweep.test_tune import own_trial_processes
 
@@ -143,3 +143,39 @@ def test_a_trial_that_stands_still_goes_on_in_another_process_once(
     while any(Path(f"/proc/{pid}").exists() for pid in stopped):
         assert time.monotonic() < until
         time.sleep(0.2)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_cores_of_a_dead_trials_workers_are_free_again(ray_local: None):
+    """Without Ray's dashboard, what an inner run has reserved outlives its controller."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    class Controller:
+        def reserve(self) -> str:
+            group = placement_group([{"CPU": 0.001}] * 2)
+            ray.get(group.ready())
+            return str(group.id.hex())
+
+    class Owner:
+        def begin(self) -> str:
+            self.inner = ray.remote(Controller).options(num_cpus=0).remote()
+            return str(ray.get(self.inner.reserve.remote()))
+
+    def state(group: str) -> str:
+        return str(ray.util.placement_group_table()[group]["state"])
+
+    own = placement_group([{"CPU": 0.001}])
+    owner = ray.remote(Owner).options(num_cpus=0).remote()
+    _, group = ray.get([own.ready(), owner.begin.remote()])
+    free_orphans()
+    assert state(group) == "CREATED"
+    ray.kill(owner)
+    until = time.monotonic() + 30
+    while state(group) != "REMOVED":
+        assert time.monotonic() < until
+        free_orphans()
+        time.sleep(0.2)
+    assert state(own.id.hex()) == "CREATED"
+    remove_placement_group(own)
