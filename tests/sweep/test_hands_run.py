@@ -16,7 +16,7 @@ from raffect.sweep.retrain import plan_retraining
 from raffect.temporal.inference import load_bundle
 from tests.sweep.sweeps import sweep
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def test_trials_are_added_and_ended_while_a_sweep_runs(
