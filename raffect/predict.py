@@ -19,7 +19,15 @@ from raffect.config import ExtractConfig
 from raffect.context import Progress, ignore
 from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.settings import build, override
-from raffect.store import Store, encoder_folder, model_folder, read_manifest, sweep_folder
+from raffect.store import (
+    Files,
+    Store,
+    encoder_folder,
+    files_of,
+    model_folder,
+    read_manifest,
+    sweep_folder,
+)
 from raffect.store.layout import MODELS, SWEEPS
 from raffect.store.manifest import has_manifest
 from raffect.store.raw import RawFolder
@@ -105,8 +113,8 @@ def predict_to_file(
     return Predicted(sum(len(each.frames) for each in predictions), tuple(skipped), done)
 
 
-def resolve(store: Store, name: str) -> str:
-    """The folder in the store of the model that a user named.
+def resolve(store: Store, name: str) -> Files:
+    """The files of the model that a user named.
 
     Raises:
         SettingsError: A model and a sweep have this name.
@@ -114,11 +122,11 @@ def resolve(store: Store, name: str) -> str:
     """
     # Torch takes seconds to load: a wrong name is said before.
     from raffect.sweep.leaderboard import find_trial
-    from raffect.sweep.records import model_folder_of
+    from raffect.sweep.records import model_files
 
     group, _, rest = name.partition("/")
     if group == MODELS and rest:
-        return model_folder(rest)
+        return files_of(store, model_folder(rest))
     says_sweep = bool(group == SWEEPS and rest) or ":" in name
     is_model = not says_sweep and has_manifest(store, model_folder(name))
     is_sweep = says_sweep or has_plan(store, sweep_folder(name))
@@ -129,7 +137,7 @@ def resolve(store: Store, name: str) -> str:
             "Say which one.",
         )
     if is_sweep:
-        return model_folder_of(find_trial(store, name)[1])
+        return model_files(store, find_trial(store, name)[1])
     if not is_model:
         models, sweeps = store.names(MODELS), store.names(SWEEPS)
         raise NotThereError(
@@ -137,13 +145,13 @@ def resolve(store: Store, name: str) -> str:
             f"models: {', '.join(models) or 'none'}; sweeps: {', '.join(sweeps) or 'none'}",
             "Make one with `raffect train` or `raffect tune`, or correct the name.",
         )
-    return model_folder(name)
+    return files_of(store, model_folder(name))
 
 
 def resolve_members(
     store: Store, names: Sequence[str], top: int | None = None
-) -> list[tuple[str, str]]:
-    """The members of an ensemble, each with its folder: of one sweep its best trials, else those
+) -> list[tuple[str, Files]]:
+    """The members of an ensemble, each with its files: of one sweep its best trials, else those
     that are named.
 
     Args:
@@ -155,21 +163,21 @@ def resolve_members(
         NotThereError: As `resolve`.
     """
     from raffect.sweep.leaderboard import load_sweep
-    from raffect.sweep.records import model_folder_of
+    from raffect.sweep.records import model_files
 
     sweep = names[0].removeprefix(f"{SWEEPS}/")
     if len(names) == 1 and ":" not in sweep and not sweep.startswith(f"{MODELS}/"):
         # An ensemble is of a sweep, also where a model has its name.
         names = [f"{SWEEPS}/{sweep}"] if has_plan(store, sweep_folder(sweep)) else names
-    folders = [resolve(store, name) for name in names]
-    if len(names) > 1 or ":" in sweep or folders[0].startswith(f"{MODELS}/"):
+    found = [resolve(store, name) for name in names]
+    if len(names) > 1 or ":" in sweep or found[0].folder.startswith(f"{MODELS}/"):
         if top is not None:
             raise SettingsError(
                 f"--top takes the best trials of one sweep; got {', '.join(names)}.",
                 "one sweep with --top K, or a list of models and trials without",
                 "Leave out --top, or name the sweep alone.",
             )
-        return list(zip(names, folders, strict=True))
+        return list(zip(names, found, strict=True))
     rows = [row for row in load_sweep(store, sweep).rows if row.is_candidate]
     if top is not None and len(rows) < top:
         raise SettingsError(
@@ -177,7 +185,7 @@ def resolve_members(
             f"--top from 1 to {len(rows)}",
             "Give a smaller K, or run more trials with `raffect tune`.",
         )
-    return [(str(row.model), model_folder_of(row)) for row in rows[: top or TOP_MEMBERS]]
+    return [(str(row.model), model_files(store, row)) for row in rows[: top or TOP_MEMBERS]]
 
 
 def predict_folder(

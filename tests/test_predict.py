@@ -21,6 +21,7 @@ from raffect.predict import predict_to_file, resolve, resolve_members
 from raffect.store import Store, encoder_folder, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest
+from raffect.sweep.records import model_files
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
 from raffect.temporal.ensembling import make_ensemble
@@ -38,7 +39,8 @@ def trained(store: Store) -> Store:
 
 
 def test_a_model_is_found_by_its_name(trained: Store):
-    assert resolve(trained, "mine") == resolve(trained, "models/mine") == "models/mine"
+    assert resolve(trained, "mine") == resolve(trained, "models/mine")
+    assert resolve(trained, "mine").folder == "models/mine"
 
 
 @pytest.mark.parametrize("name", ["other", "models/other", "sweeps/other", "other:3"])
@@ -52,23 +54,19 @@ def test_a_sweeps_trials_are_found_by_number(trained: Store, ray_local: None, tm
     base = tiny.base(optimiser__epochs=1)
     view = tune(trained, Task.VA, "clip", "mine", SweepSettings(trials=2), base)
     best = view.rows[0].number
-    assert resolve(trained, "sweeps/mine") == f"sweeps/mine/trials/{best:05d}"
-    assert resolve(trained, "mine:best") == f"sweeps/mine/trials/{best:05d}"
-    assert resolve(trained, "mine:1") == "sweeps/mine/trials/00001"
+    assert resolve(trained, "sweeps/mine").folder == f"sweeps/mine/trials/{best:05d}"
+    assert resolve(trained, "mine:best").folder == f"sweeps/mine/trials/{best:05d}"
+    assert resolve(trained, "mine:1").folder == "sweeps/mine/trials/00001"
     with pytest.raises(NotThereError, match="0, 1"):
         resolve(trained, "mine:7")
     with pytest.raises(SettingsError, match="a model and a sweep"):
         resolve(trained, "mine")
-    folders = [f"sweeps/mine/trials/{row.number:05d}" for row in view.rows]
-    members = [
-        (f"mine:{row.number}", folder) for row, folder in zip(view.rows, folders, strict=True)
-    ]
+    members = [(f"mine:{row.number}", model_files(trained, row)) for row in view.rows]
     assert resolve_members(trained, ["sweeps/mine"]) == members
     assert resolve_members(trained, ["sweeps/mine"], 1) == members[:1]
     named = ["models/mine", "mine:1"]
-    assert resolve_members(trained, named) == list(
-        zip(named, ["models/mine", "sweeps/mine/trials/00001"], strict=True)
-    )
+    found = resolve_members(trained, named)
+    assert found == [(name, resolve(trained, name)) for name in named]
     with pytest.raises(SettingsError, match="has 2 trials with a model and a score, not 3"):
         resolve_members(trained, ["sweeps/mine"], 3)
     with pytest.raises(SettingsError, match="of one sweep"):

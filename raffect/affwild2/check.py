@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raffect.affwild2.labels import (
@@ -18,11 +17,11 @@ from raffect.affwild2.labels import (
     labels_file,
     runs,
 )
-from raffect.affwild2.shards import frames_files
+from raffect.affwild2.shards import frames_files, read_shard
 from raffect.affwild2.tasks import SPECS, Task, image_location, source_of
 from raffect.context import Progress, ignore
 from raffect.errors import StoreError
-from raffect.store import DATASET, FileEntry, Manifest, Store, read_manifest
+from raffect.store import DATASET, Manifest, Store, read_manifest
 from raffect.store.layout import MANIFEST
 from raffect.store.stage import diff
 
@@ -37,23 +36,25 @@ def check(store: Store, progress: Progress = ignore) -> DatasetCounts:
 
     Raises:
         NotThereError: The store holds no finished dataset.
-        StoreError: A file is missing or is not what the manifest says, or counts differ.
+        DamagedError: A file is missing or is not what the manifest says.
+        StoreError: Counts differ.
     """
     manifest = read_manifest(store, DATASET)
-    entries = {entry.name: entry for entry in manifest.files}
-    names = [*frames_files(manifest), *(labels_file(task) for task in Task)]
+    files = manifest.files_in(store, DATASET)
+    names = [*frames_files(files.entries), *(labels_file(task) for task in Task)]
     crops: Crops = {}
     labels: dict[Task, dict[str, VideoLabels]] = {}
     for done, name in enumerate(names):
         progress(done, len(names))
-        if name not in entries:
+        if name not in files.entries:
             raise _wrong(store, name, "it is not in the manifest")
-        data = _read_verified(store, entries[name])
         task = next((task for task in Task if name == labels_file(task)), None)
         if task is None:
-            _add_crops(store, name, data, crops)
+            columns = ["video", "source", "frame"]
+            table = files.parse(name, partial(read_shard, columns=columns))
+            _add_crops(store, name, table, crops)
         else:
-            labels[task] = from_parquet(task, data)
+            labels[task] = files.parse(name, partial(from_parquet, task))
             for video in labels[task].values():
                 if not np.array_equal(video.valid, SPECS[task].valid(video.values)):
                     what = f"the valid frames of {video.video} are marked wrongly"
@@ -75,22 +76,8 @@ def _wrong(store: Store, name: str, what: str) -> StoreError:
     )
 
 
-def _read_verified(store: Store, entry: FileEntry) -> bytes:
-    try:
-        data = store.read_bytes(f"{DATASET}/{entry.name}")
-    except FileNotFoundError:
-        raise _wrong(store, entry.name, "it is missing") from None
-    if len(data) != entry.size:
-        got = f"it has {len(data):,} bytes, where the manifest says {entry.size:,}"
-        raise _wrong(store, entry.name, got)
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise _wrong(store, entry.name, "its SHA-256 is not the manifest's")
-    return data
-
-
-def _add_crops(store: Store, name: str, data: bytes, crops: Crops) -> None:
+def _add_crops(store: Store, name: str, table: pa.Table, crops: Crops) -> None:
     """Add a shard's frames, after verifying what other stages rely on."""
-    table = pq.read_table(pa.BufferReader(data), columns=["video", "source", "frame"])
     videos, codes = codes_of(table["video"])
     sources, source_codes = codes_of(table["source"])
     frames = table["frame"].to_numpy()

@@ -6,6 +6,7 @@ import io
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raffect.affwild2.tasks import SPECS, Split, Task
-from raffect.store import DATASET, Store, read_manifest
+from raffect.store import DATASET, Store, files_of
 from raffect.store.layout import LABELS
 
 
@@ -41,8 +42,7 @@ def labels_file(task: Task) -> str:
 
 def load_labels(store: Store, task: Task) -> dict[str, VideoLabels]:
     """The annotated videos of a task in order of names; NotThereError without a dataset."""
-    read_manifest(store, DATASET)
-    return from_parquet(task, store.read_bytes(f"{DATASET}/{labels_file(task)}"))
+    return files_of(store, DATASET).parse(labels_file(task), partial(from_parquet, task))
 
 
 def to_parquet(task: Task, labels: Mapping[str, VideoLabels]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from raffect.affwild2.pixels import UnreadableImageError, read_image
 from raffect.affwild2.scan import VideoCrops
 from raffect.affwild2.tasks import crop_name, image_location, source_of
 from raffect.errors import DataError
-from raffect.store import Manifest, Stage
+from raffect.store import Stage
 from raffect.store.layout import FRAMES
 from raffect.store.raw import READERS, RawFile, ahead
 from raffect.store.stage import StagePart
@@ -45,9 +45,14 @@ class Shard:
         return sum(len(video.frames) for video in self.videos)
 
 
-def frames_files(manifest: Manifest) -> list[str]:
-    """Names of a dataset's crop files below its folder, in order."""
-    return [file.name for file in manifest.files if file.name.startswith(f"{FRAMES}/")]
+def frames_files(names: Iterable[str]) -> list[str]:
+    """Those of a dataset's files that hold crops, in order."""
+    return [name for name in names if name.startswith(f"{FRAMES}/")]
+
+
+def read_shard(data: bytes, columns: Sequence[str]) -> pa.Table:
+    """Columns of a file of crops."""
+    return pq.read_table(pa.BufferReader(data), columns=list(columns))
 
 
 def plan_shards(videos: Sequence[VideoCrops], shard_bytes: int) -> list[Shard]:

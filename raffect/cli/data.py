@@ -90,15 +90,35 @@ def prepare(
 
 def check(
     store: StoreOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take away what is damaged, so that it is made again.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Count what the store's dataset holds, and verify every file of it."""
-    from raffect.affwild2.check import check as run
+    """Count what the store's dataset holds, and verify every file of the store.
+
+    With --repair the command that made a damaged folder, given again, makes just what is missing.
+    """
+    from raffect.check import clear_leftovers, find_faults, refuse, remedy
+    from raffect.check import repair as take_away
+    from raffect.store import DATASET
 
     target, screen = begin(store, quiet, as_json)
-    with screen.stage("Verifying the dataset") as bar:
-        run(target, progress=bar.tick)
+    with screen.stage("Verifying the store") as bar:
+        faults = find_faults(target, progress=bar.tick)
+    if repair:
+        left = take_away(target, faults)
+        clear_leftovers(target)
+        for fault in faults:
+            if fault not in left:
+                screen.path(f"Taken away: {target.where(fault.key)}")
+        for folder in sorted({fault.folder for fault in faults if fault not in left}):
+            screen.say(f"Next: {remedy(folder)}")
+        if not left and any(fault.folder == DATASET for fault in faults):
+            return
+        faults = left
+    refuse(target, faults)
     _show_dataset(screen, target, as_json)
 
 

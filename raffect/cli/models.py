@@ -58,7 +58,7 @@ def train(
     from raffect.affwild2.tasks import parse_task
     from raffect.context import Context
     from raffect.settings import build
-    from raffect.store import model_folder
+    from raffect.store import files_of, model_folder
     from raffect.store.layout import METRICS
     from raffect.temporal.postprocess import CrossFitted
     from raffect.temporal.train import train as run
@@ -90,7 +90,7 @@ def train(
         f"Best score on validation: {manifest.counts['score']:.4f}"
         f" at epoch {manifest.counts['epoch']} (chosen on that split)"
     )
-    metrics = target.read_json(f"{folder}/{METRICS}")
+    metrics = files_of(target, folder).read_json(METRICS)
     if "postprocess" in metrics:
         final = build(CrossFitted, metrics["postprocess"]).final
         screen.say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
@@ -22,9 +23,8 @@ from raffect.clip.tower import (
 )
 from raffect.clip.weights import is_repository
 from raffect.config import EncoderConfig
-from raffect.errors import StoreError
 from raffect.settings import build
-from raffect.store import FileEntry, Store, encoder_folder, read_manifest
+from raffect.store import Store, encoder_folder, files_of
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 
 CLASSES = SPECS[Task.EXPR].columns
@@ -172,24 +172,8 @@ def load_encoder(store: Store, name: str) -> FrameEncoder:
 
     Raises:
         NotThereError: The store has none of that name; names those it has.
-        StoreError: Its files are not what its manifest says.
+        DamagedError: Its files are not what its manifest says.
     """
-    folder = encoder_folder(name)
-    manifest = read_manifest(store, folder)
-    try:
-        weights = store.read_bytes(f"{folder}/{ENCODER_WEIGHTS}")
-        description = store.read_json(f"{folder}/{CONFIG}")
-    except FileNotFoundError as error:
-        raise _damaged(store, folder, str(error)) from None
-    entry = next((entry for entry in manifest.files if entry.name == ENCODER_WEIGHTS), None)
-    if entry is None or FileEntry.of(ENCODER_WEIGHTS, weights) != entry:
-        raise _damaged(store, folder, f"{ENCODER_WEIGHTS} is not the file that was written")
-    return restore(description, weights).eval()
-
-
-def _damaged(store: Store, folder: str, what: str) -> StoreError:
-    return StoreError(
-        f"The encoder {store.where(folder)} is damaged: {what}.",
-        "the files that `raffect finetune` wrote",
-        "Make it again with `raffect finetune --overwrite`.",
-    )
+    files = files_of(store, encoder_folder(name))
+    description = files.read_json(CONFIG)
+    return files.parse(ENCODER_WEIGHTS, partial(restore, description)).eval()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 
-from raffect.affwild2.shards import frames_files
+from raffect.affwild2.shards import frames_files, read_shard
 from raffect.affwild2.tasks import image_location
 from raffect.clip.encoder import FrameEncoder, load_encoder
 from raffect.clip.encoding import encode_crops
@@ -22,6 +20,7 @@ from raffect.context import Context, OnNote
 from raffect.engine import check_gpus, connect, outcome_of, outcomes, share_of
 from raffect.store import (
     DATASET,
+    Files,
     Manifest,
     Stage,
     Store,
@@ -70,10 +69,10 @@ def extract(
     if stage.finished is not None:
         return stage.finished
     connect(context.address)
-    shards = frames_files(dataset)
+    crops = dataset.files_in(store, DATASET)
     total = int(dataset.counts["crops"]["readable"])
     parts = []
-    for part in _parts(stage, encoder, shards, config, workers, context.on_note):
+    for part in _parts(stage, encoder, crops, config, workers, context.on_note):
         parts.append(part)
         context.progress(sum(part.facts["rows"] for part in parts), total)
     rows = sum(part.facts["rows"] for part in parts)
@@ -84,7 +83,7 @@ def extract(
 def _parts(
     stage: Stage,
     encoder: str,
-    shards: list[str],
+    crops: Files,
     config: ExtractConfig,
     workers: int,
     on_note: OnNote,
@@ -94,7 +93,11 @@ def _parts(
     code = code_digest("features")
     kept = {name: part for name, part in stage.parts().items() if part.facts.get("code") == code}
     yield from kept.values()
-    pending = [shard for shard in shards if shard.removeprefix(f"{FRAMES}/") not in kept]
+    pending = [
+        shard
+        for shard in frames_files(crops.entries)
+        if shard.removeprefix(f"{FRAMES}/") not in kept
+    ]
     if not pending:
         return
     share = share_of(1, config.run.device, on_note, cpus=1)
@@ -103,7 +106,7 @@ def _parts(
     )
     done = source.map(
         _Encoder,  # type: ignore[arg-type]  # Ray types functions only
-        fn_constructor_args=(stage, encoder, config),
+        fn_constructor_args=(stage, encoder, crops, config),
         # A fixed pool of more actors than fit would wait for ever.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(pending))),
         num_cpus=share.cpus,
@@ -115,8 +118,9 @@ def _parts(
 class _Encoder:
     """An actor of Ray Data: holds the model and encodes one shard per call."""
 
-    def __init__(self, stage: Stage, encoder: str, config: ExtractConfig) -> None:
+    def __init__(self, stage: Stage, encoder: str, crops: Files, config: ExtractConfig) -> None:
         self.stage = stage
+        self.crops = crops
         self.config = config
         self._name = encoder
 
@@ -130,8 +134,8 @@ class _Encoder:
         return outcome_of(lambda: self._encode(row["shard"]))
 
     def _encode(self, name: str) -> StagePart:
-        data = self.stage.store.read_bytes(f"{DATASET}/{name}")
-        table = pq.read_table(io.BytesIO(data), columns=["video", "frame", "jpeg"])
+        columns = ["video", "frame", "jpeg"]
+        table = self.crops.parse(name, partial(read_shard, columns=columns))
         videos = table.column("video").cast(pa.string()).to_pylist()
         frames = table.column("frame").to_numpy()
 

@@ -29,7 +29,7 @@ from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.clip.images import Preprocessing, decode_batch
 from raffect.engine import count_cpus
 from raffect.errors import DataError, find_user_error
-from raffect.store import DATASET, Store, read_manifest
+from raffect.store import DATASET, Files, Store, files_of
 
 WINDOW = 2048
 DECODED_ROWS = 256
@@ -101,11 +101,12 @@ def read_frames(
     Raises:
         DataError: There are fewer crops than workers.
     """
-    names = frames_files(read_manifest(store, DATASET))
+    crops_of = files_of(store, DATASET)
+    names = frames_files(crops_of.entries)
     shards = ray.data.from_items([{"shard": name} for name in names])
     # A fixed order of blocks: otherwise the same seed would give other batches.
     shards.context.execution_options.preserve_order = True
-    select = partial(_select, store=store, wanted=ray.put(wanted))
+    select = partial(_select, files=crops_of, wanted=ray.put(wanted))
     crops = shards.map_batches(select, batch_size=1, batch_format="numpy")
     if seed is not None:
         crops = crops.random_shuffle(seed=seed)
@@ -141,19 +142,18 @@ def read_frames(
     ]
 
 
-def _select(batch: dict[str, Any], store: Store, wanted: Any) -> Iterator[pa.Table]:
+def _select(batch: dict[str, Any], files: Files, wanted: Any) -> Iterator[pa.Table]:
     """Label and JPEG of the wanted rows of a shard, a row group at a time."""
     labels: dict[str, NDArray[np.int8]] = ray.get(wanted)
     for name in batch["shard"]:
-        with store.filesystem.open(store.path(f"{DATASET}/{name}")) as file:
-            shard = pq.ParquetFile(file)
-            for group in range(shard.num_row_groups):
-                found = find_rows(shard.read_row_group(group, ["video", "frame"]), labels)
-                keep = np.flatnonzero(found != UNUSED)
-                if len(keep):
-                    jpegs = shard.read_row_group(group, ["jpeg"]).column("jpeg").take(keep)
-                    column = pa.array(found[keep].astype(np.int64))
-                    yield pa.table({"label": column, "jpeg": jpegs})
+        shard = files.parse(str(name), lambda data: pq.ParquetFile(pa.BufferReader(data)))
+        for group in range(shard.num_row_groups):
+            found = find_rows(shard.read_row_group(group, ["video", "frame"]), labels)
+            keep = np.flatnonzero(found != UNUSED)
+            if len(keep):
+                jpegs = shard.read_row_group(group, ["jpeg"]).column("jpeg").take(keep)
+                column = pa.array(found[keep].astype(np.int64))
+                yield pa.table({"label": column, "jpeg": jpegs})
 
 
 def find_rows(table: pa.Table, labels: dict[str, NDArray[np.int8]]) -> NDArray[np.int8]:

@@ -23,13 +23,14 @@ from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.scores import binary_f1, class_f1, score
 from raffect.affwild2.tasks import ACTION_UNIT_THRESHOLD, SPECS, Split, Task
-from raffect.errors import RaffectError, StoreError
+from raffect.errors import DamagedError, RaffectError, StoreError
 from raffect.report.data import ChosenVideo, Validation
 from raffect.report.tables import Cell, Table, rounded, table
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import JUDGED
+from raffect.store.verified import read_sealed, reading, write_sealed
 from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.records import TrialRow, model_folder_of
+from raffect.sweep.records import TrialRow, model_files
 
 MOST_POINTS = 800
 """Points of a curve; more than the pixels that it has."""
@@ -59,16 +60,17 @@ def validate(store: Store, view: SweepView) -> Validation | str:
         # The rest of the page does not depend on it.
         return f"The model of {row.model} could not predict: {type(error).__name__}: {error}"
     with contextlib.suppress(StoreError):
-        store.write_json(key, {"of": identity, "judged": asdict(found)})
+        write_sealed(store, key, {"of": identity, "judged": asdict(found)})
     return found
 
 
 def _read_kept(store: Store, key: str, identity: Mapping[str, object]) -> Validation | None:
     """The result of an earlier report; None if it is of another model, or damaged."""
     try:
-        kept = store.read_json(key)
-        return from_json(kept["judged"]) if kept["of"] == identity else None
-    except (FileNotFoundError, ValueError):
+        kept = read_sealed(store, key)
+        with reading(store, key):
+            return from_json(kept["judged"]) if kept["of"] == identity else None
+    except (FileNotFoundError, DamagedError):
         return None
 
 
@@ -81,7 +83,7 @@ def _predict(store: Store, task: Task, row: TrialRow) -> Validation:
     # PyTorch takes seconds to load, and a result that was kept needs none of it.
     from raffect.temporal.inference import load_bundle, predict_split
 
-    bundle = load_bundle(store, model_folder_of(row))
+    bundle = load_bundle(store, model_files(store, row))
     predictions = {each.video: each for each in predict_split(store, bundle, Split.VALIDATION)}
     labels = load_fold(store, task, bundle.config.fold)
     validation = {name: of for name, of in labels.items() if of.split is Split.VALIDATION}

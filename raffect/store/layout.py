@@ -19,7 +19,7 @@ GROUPS = (DATASET, ENCODERS, FEATURES, MODELS, SWEEPS)
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 PARTS = "parts"
-"""Folder of notes on finished shards, kept until the manifest is written."""
+"""Folder of notes on finished files, until the manifest is written."""
 
 # In the dataset.
 FRAMES = "frames"

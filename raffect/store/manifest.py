@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,32 +12,19 @@ from raffect import __version__
 from raffect.code import code_digest
 from raffect.errors import NotThereError, StoreError
 from raffect.settings import Config, hash_json
-from raffect.store.layout import MANIFEST
+from raffect.store.layout import DATASET, MANIFEST, SWEEPS
 from raffect.store.store import Store
+from raffect.store.verified import (
+    MAKERS,
+    FileEntry,
+    Files,
+    read_sealed,
+    reading,
+    write_sealed,
+)
 
 SCHEMA_VERSION = 1
 Kind = Literal["dataset", "encoder", "features", "model", "ensemble", "sweep"]
-
-_MAKERS = {
-    "dataset": ("raffect prepare --images DIR --annotations DIR",),
-    "encoders": ("raffect finetune",),
-    "features": ("raffect extract", "raffect features import DIR --name NAME"),
-    "models": ("raffect train TASK",),
-    "sweeps": ("raffect tune TASK",),
-}
-
-
-class FileEntry(Config):
-    """A file of a folder: its name below the folder, its size in bytes and its SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
-
-    @classmethod
-    def of(cls, name: str, data: bytes) -> FileEntry:
-        """The entry of a file with this content."""
-        return cls(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 class Manifest(Config):
@@ -55,10 +41,17 @@ class Manifest(Config):
     notes: dict[str, Any] = Field({}, description="findings along the way, e.g. unreadable files")
     created: str = ""
     code: str = Field("", description="digest of the code that made it; none before 0.3")
+    facts: dict[str, dict[str, Any]] = Field({}, description="of files, by name; see StagePart")
 
     def digest(self) -> str:
-        """SHA-256 of everything but time and code: the same work gives the same digest."""
-        return hash_json(self.model_dump(mode="json", exclude={"created", "code"}))
+        """SHA-256 of everything but time, code and facts: the same work has the same digest."""
+        return hash_json(self.model_dump(mode="json", exclude={"created", "code", "facts"}))
+
+    def files_in(self, store: Store, owner: str, folder: str | None = None) -> Files:
+        """The files of the folder `owner` that this is of, or of a `folder` in it."""
+        below = "" if folder in (None, owner) else f"{folder}/".removeprefix(f"{owner}/")
+        own = [entry for entry in self.files if entry.name.startswith(below)]
+        return Files(store, folder or owner, {e.name.removeprefix(below): e for e in own})
 
 
 def make_manifest(
@@ -68,6 +61,7 @@ def make_manifest(
     files: list[FileEntry],
     counts: Mapping[str, object] | None = None,
     notes: Mapping[str, object] | None = None,
+    facts: Mapping[str, dict[str, Any]] | None = None,
 ) -> Manifest:
     """A manifest with the present time and code."""
     return Manifest(
@@ -80,12 +74,14 @@ def make_manifest(
         notes=dict(notes or {}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=code_digest(kind),
+        facts=dict(facts or {}),
     )
 
 
 def write_manifest(store: Store, folder: str, manifest: Manifest) -> None:
     """Declare the folder complete."""
-    store.write_json(f"{folder}/{MANIFEST}", manifest.model_dump(mode="json"))
+    empty = None if manifest.facts else {"facts"}
+    write_sealed(store, f"{folder}/{MANIFEST}", manifest.model_dump(mode="json", exclude=empty))
 
 
 def has_manifest(store: Store, folder: str) -> bool:
@@ -98,7 +94,8 @@ def read_manifest(store: Store, folder: str) -> Manifest:
 
     Raises:
         NotThereError: The folder has none; the message names the command that makes one.
-        StoreError: It was written by a newer raffect, or is damaged.
+        DamagedError: It is not as it was written.
+        StoreError: A newer raffect wrote it.
     """
     found = find_manifest(store, folder)
     if found is None:
@@ -108,16 +105,35 @@ def read_manifest(store: Store, folder: str) -> Manifest:
 
 def find_manifest(store: Store, folder: str) -> Manifest | None:
     """As `read_manifest`, in one request; None if the folder has none."""
+    key = f"{folder}/{MANIFEST}"
     try:
-        return Manifest.model_validate(store.read_json(f"{folder}/{MANIFEST}"))
+        tree = read_sealed(store, key)
     except FileNotFoundError:
         return None
-    except ValueError:  # not JSON, or pydantic's ValidationError
+    if tree.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
         raise StoreError(
-            f"{store.where(folder)}/{MANIFEST} is not a manifest of this raffect.",
-            f"a manifest of schema version {SCHEMA_VERSION}",
-            "Make it again with --overwrite, or use the raffect that wrote it.",
-        ) from None
+            f"{store.where(key)} is of schema version {tree['schema_version']}.",
+            f"schema version {SCHEMA_VERSION}",
+            "Use the raffect that wrote it, or make it again with --overwrite.",
+        )
+    with reading(store, key):
+        return Manifest.model_validate(tree)
+
+
+def files_of(store: Store, folder: str | Files) -> Files:
+    """The files of a finished folder, or of a folder in one, by its manifest.
+
+    Trials of a sweep that has no manifest yet are in its study: see records.model_files.
+
+    Raises:
+        NotThereError: As `read_manifest`.
+    """
+    if isinstance(folder, Files):
+        return folder
+    group, *rest = folder.split("/")
+    owner = group if group == DATASET else "/".join([group, *rest[:1]])
+    manifest = find_manifest(store, owner) if group == SWEEPS else read_manifest(store, owner)
+    return manifest.files_in(store, owner, folder) if manifest else Files(store, folder, {})
 
 
 def _not_there(store: Store, folder: str) -> NotThereError:
@@ -125,7 +141,7 @@ def _not_there(store: Store, folder: str) -> NotThereError:
     siblings = [
         other for other in store.names(group) if name and has_manifest(store, f"{group}/{other}")
     ]
-    commands = [f"{maker} --store {store.uri}" for maker in _MAKERS.get(group, ())]
+    commands = [f"{maker} --store {store.uri}" for maker in MAKERS.get(group, ())]
     return NotThereError(
         f"The store {store.uri} holds no finished {folder!r}.",
         f"{group} in this store: {', '.join(siblings)}" if siblings else "",

@@ -12,13 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
-from raffect.errors import ConflictError
+from raffect.errors import ConflictError, DamagedError
 from raffect.settings import Config
-from raffect.store.layout import PARTS, PLAN
+from raffect.store.layout import MANIFEST, PARTS, PLAN
 from raffect.store.manifest import (
-    FileEntry,
     Kind,
     Manifest,
     find_manifest,
@@ -26,6 +23,7 @@ from raffect.store.manifest import (
     write_manifest,
 )
 from raffect.store.store import Store
+from raffect.store.verified import FileEntry, Files, read_sealed, reading, write_sealed
 
 
 class Plan(Config):
@@ -42,9 +40,9 @@ def has_plan(store: Store, folder: str) -> bool:
 
 
 def read_plan(store: Store, folder: str) -> Any:
-    """The JSON of the plan with which a folder was begun, unchecked; None if it was not begun."""
+    """The JSON of the plan with which a folder was begun; None if it was not begun."""
     try:
-        return store.read_json(f"{folder}/{PLAN}")
+        return read_sealed(store, f"{folder}/{PLAN}")
     except FileNotFoundError:
         return None
 
@@ -84,24 +82,29 @@ class Stage:
         self.store = store
         self.folder = folder
         self.plan = Plan(kind=kind, config=dict(config), sources=dict(sources))
-        self.finished = find_manifest(store, folder)
-        before = self._begun()
-        if before is not None and before.digest() != self.plan.digest():
-            if not overwrite:
+        self.finished: Manifest | None = None
+        try:
+            self.finished = find_manifest(store, folder)
+            before = self._begun()
+            if before is not None and before.digest() != self.plan.digest():
                 raise self._conflict(before)
+        except (ConflictError, DamagedError):
+            if not overwrite:
+                raise
             store.delete(folder)
             before = self.finished = None
         self.is_new = before is None
         self._has_notes = not self.is_new
         if self.is_new:
-            store.write_json(f"{folder}/{PLAN}", self.plan.canonical())
+            write_sealed(store, f"{folder}/{PLAN}", self.plan.canonical())
 
     def _begun(self) -> Plan | None:
         """The plan with which the folder was begun."""
         if self.finished is not None:
             return Plan(**self.finished.model_dump(include={"kind", "config", "sources"}))
         stored = read_plan(self.store, self.folder)
-        return None if stored is None else Plan(**stored)
+        with reading(self.store, f"{self.folder}/{PLAN}"):
+            return None if stored is None else Plan(**stored)
 
     def _conflict(self, before: Plan) -> ConflictError:
         branch = "--branch NEW to begin another sweep from it, "
@@ -121,8 +124,7 @@ class Stage:
         self._has_notes = True
         self.store.write_bytes(f"{self.folder}/{name}", data)
         part = StagePart(entry=FileEntry.of(name, data), facts=dict(facts or {}))
-        note = f"{self.folder}/{PARTS}/{name.replace('/', '__')}.json"
-        self.store.write_bytes(note, json.dumps(part.canonical()).encode())
+        _write_note(self.store, self.folder, part)
         return part
 
     def parts(self) -> dict[str, StagePart]:
@@ -130,12 +132,13 @@ class Stage:
         found = {}
         for key in self.store.files(f"{self.folder}/{PARTS}"):
             try:
-                part = StagePart.model_validate_json(self.store.read_bytes(key))
-                data = self.store.read_bytes(f"{self.folder}/{part.entry.name}")
-            except (ValidationError, FileNotFoundError):
+                with reading(self.store, key):
+                    part = StagePart.model_validate(read_sealed(self.store, key))
+                name = part.entry.name
+                Files(self.store, self.folder, {name: part.entry}).read(name)
+            except (DamagedError, FileNotFoundError):
                 continue
-            if FileEntry.of(part.entry.name, data) == part.entry:
-                found[part.entry.name] = part
+            found[name] = part
         return found
 
     def finish(
@@ -146,11 +149,28 @@ class Stage:
     ) -> Manifest:
         """Write the manifest, last, so that the folder's content exists."""
         files = [part.entry for part in parts]
-        self.finished = make_manifest(**dict(self.plan), files=files, counts=counts, notes=notes)
+        facts = {part.entry.name: part.facts for part in parts if part.facts}
+        self.finished = make_manifest(
+            **dict(self.plan), files=files, counts=counts, notes=notes, facts=facts
+        )
         write_manifest(self.store, self.folder, self.finished)
         if self._has_notes:
             self.store.delete(f"{self.folder}/{PARTS}")
         return self.finished
+
+
+def reopen(store: Store, folder: str, manifest: Manifest) -> None:
+    """Make a finished folder an unfinished one, all of whose parts are there."""
+    for entry in manifest.files:
+        if entry.name in manifest.facts:
+            part = StagePart(entry=entry, facts=manifest.facts[entry.name])
+            _write_note(store, folder, part)
+    store.delete(f"{folder}/{MANIFEST}")
+
+
+def _write_note(store: Store, folder: str, part: StagePart) -> None:
+    note = f"{folder}/{PARTS}/{part.entry.name.replace('/', '__')}.json"
+    write_sealed(store, note, part.canonical())
 
 
 def diff(before: Any, after: Any, key: str = "") -> list[str]:

@@ -220,6 +220,35 @@ class StoreJournal(BaseJournalBackend):
         self._compacted = compacted
         self._segments = []
 
+    def keep_whole(self) -> None:
+        """Delete what is damaged, and what came after it; the entries before it stay.
+
+        What is left is what the journal was at a moment before. No other process may write it.
+        """
+        names = self._names()
+        newest = _newest_compacted(names)
+        after = [name for name in names if "-" not in name]
+        whole: list[str] = []
+        for name in [newest, *after] if newest else after:
+            if _start(name) > len(whole):
+                break
+            try:
+                lines, damage = _unseal(name, self._store.read_bytes(self._key(name)))
+            except (DamagedError, FileNotFoundError):
+                break
+            if _start(name) == len(whole):
+                whole += lines
+            if damage:
+                break
+        kept = f"{0:08d}-{len(whole):08d}.jsonl"
+        if whole and kept not in names:
+            self._store.create(self._key(kept), _encode(whole))
+        for name in names:
+            # The largest compacted segment counts: the damaged one goes before the others.
+            if name != kept or not whole:
+                self._store.delete(self._key(name))
+        self._lines, self._segments, self._compacted = [], [], None
+
     def _append(self, lines: list[str]) -> bool:
         """Write after what this process knows; False if another process has written there."""
         name = f"{len(self._lines):08d}.jsonl"

@@ -16,6 +16,7 @@ from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, sweep_folder
 from raffect.store.layout import SEEDS, SWEEPS
 from raffect.store.manifest import find_manifest
+from raffect.store.verified import read_sealed, reading, write_sealed
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, read_evidence
 from raffect.sweep.mixture import mixture
@@ -362,7 +363,8 @@ def find_trial(store: Store, name: str) -> tuple[str, TrialRow]:
 
 def write_seed(store: Store, sweep: str, number: int, seed: int, score: float) -> None:
     """Keep the score of a trial's configuration under another seed."""
-    store.write_json(f"{sweep_folder(sweep)}/{SEEDS}/{number:05d}/{seed}.json", {"score": score})
+    key = f"{sweep_folder(sweep)}/{SEEDS}/{number:05d}/{seed}.json"
+    write_sealed(store, key, {"score": score})
 
 
 def read_seeds(store: Store, sweep: str) -> dict[int, dict[int, float]]:
@@ -370,5 +372,7 @@ def read_seeds(store: Store, sweep: str) -> dict[int, dict[int, float]]:
     found: dict[int, dict[int, float]] = {}
     for key in store.files(f"{sweep_folder(sweep)}/{SEEDS}"):
         number, seed = key.removesuffix(".json").split("/")[-2:]
-        found.setdefault(int(number), {})[int(seed)] = float(store.read_json(key)["score"])
+        tree = read_sealed(store, key)
+        with reading(store, key):
+            found.setdefault(int(number), {})[int(seed)] = float(tree["score"])
     return found

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from raffect.affwild2.evaluation import CONFIDENCE, RESAMPLES
 from raffect.affwild2.sums import VideoSums, score_sums
 from raffect.affwild2.tasks import Task
-from raffect.store import Store
+from raffect.store import Files, Store, files_of
 from raffect.store.layout import SUMS
-from raffect.sweep.records import TrialRow, model_folder_of
+from raffect.sweep.records import TrialRow, model_files
 
 Sums = NDArray[np.float64]
 """Of one model's predictions, `(videos, sums, columns)`, see affwild2.sums."""
@@ -72,8 +72,8 @@ def read_sums(store: Store, row: TrialRow) -> Sums | None:
 
 
 def sums_of(store: Store, folder: str, epoch: int) -> Sums | None:
-    """The sums of an epoch of a model or a trial; None where they were not kept."""
-    found = _read(store, folder, epoch)
+    """The sums of an epoch of a model; None where they were not kept."""
+    found = _read(files_of(store, folder), epoch)
     return None if found is None else found[1]
 
 
@@ -90,16 +90,16 @@ def read_all_sums(store: Store, rows: Sequence[TrialRow]) -> dict[int, ScoredVid
         key = (listed.get(SUMS, ""), row.best_epoch)
         with _keeping:
             known = _kept.get(key)
-        return known or _keep(key, _read(store, model_folder_of(row), row.best_epoch))
+        return known or _keep(key, _read(model_files(store, row), row.best_epoch))
 
     with ThreadPoolExecutor(_READERS) as pool:
         found = zip(rows, pool.map(read, rows), strict=True)
         return {row.number: of for row, of in found if of is not None}
 
 
-def _read(store: Store, folder: str, epoch: int) -> ScoredVideos | None:
+def _read(files: Files, epoch: int) -> ScoredVideos | None:
     try:
-        sums = VideoSums.from_bytes(store.read_bytes(f"{folder}/{SUMS}"))
+        sums = files.parse(SUMS, VideoSums.from_bytes)
     except FileNotFoundError:
         return None
     return (sums.videos, sums.at(epoch)) if epoch in sums.epochs else None

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raffect import __version__
 from raffect.code import code_digest
-from raffect.store import FileEntry
+from raffect.settings import build
+from raffect.store import FileEntry, Files, Store, files_of
 from raffect.store.layout import trial_folder
 from raffect.sweep.attributes import (
     ACCUMULATION,
@@ -261,10 +262,22 @@ class TrialRow:
 
 
 def model_folder_of(row: TrialRow) -> str:
-    """The folder of a trial's model, for load_bundle; that of the sweep that trained it."""
+    """The folder of a trial's model; that of the sweep that trained it."""
     assert row.model is not None
     sweep, _, number = row.model.rpartition(":")
     return trial_folder(sweep, int(number))
+
+
+def model_files(store: Store, row: TrialRow) -> Files:
+    """The files of a trial's model, as the study or the sweep's manifest says they are.
+
+    Trials of before 0.3 have them in neither.
+    """
+    folder = model_folder_of(row)
+    entries = [build(FileEntry, entry) for entry in row.files]
+    if not entries:
+        return files_of(store, folder)
+    return Files(store, folder, {entry.name.rpartition("/")[2]: entry for entry in entries})
 
 
 def read_row(

@@ -13,11 +13,12 @@ from raffect.config import TemporalConfig
 from raffect.context import Context
 from raffect.errors import find_user_error
 from raffect.settings import build, override
-from raffect.store import Store, model_folder
+from raffect.store import Store, files_of, model_folder
 from raffect.store.layout import CONFIG, METRICS, check_name
+from raffect.store.verified import reading
 from raffect.sweep.leaderboard import find_trial, load_sweep, write_seed
 from raffect.sweep.paired import Paired, paired_interval, read_sums, sums_of
-from raffect.sweep.records import TrialRow, model_folder_of
+from raffect.sweep.records import TrialRow, model_files
 from raffect.temporal.data import check_lineage
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.train import train
@@ -68,8 +69,10 @@ def plan_retraining(store: Store, name: str) -> Retraining:
         ConflictError: The features are not those of the trial: its seeds would not compare.
     """
     sweep, row = find_trial(store, name)
-    described = store.read_json(f"{model_folder_of(row)}/{CONFIG}")
-    config = build(TemporalConfig, described["config"])
+    files = model_files(store, row)
+    described = files.read_json(CONFIG)
+    with reading(store, f"{files.folder}/{CONFIG}"):
+        config = build(TemporalConfig, described["config"])
     check_lineage(store, described["lineage"])
     return Retraining(row, described["lineage"]["features"], config, sweep)
 
@@ -141,7 +144,7 @@ def _train_seed(store: Store, wanted: Retraining, seed: int) -> SeedResult:
     name = check_name(f"{wanted.sweep}-{wanted.row.number}-seed{seed}")
     config = override(wanted.config, {"run.seed": seed})
     train(store, config, wanted.features, name)
-    metrics = store.read_json(f"{model_folder(name)}/{METRICS}")
+    metrics = files_of(store, model_folder(name)).read_json(METRICS)
     history = [EpochResult.read(epoch) for epoch in metrics["history"]]
     write_seed(store, wanted.sweep, wanted.row.number, seed, metrics["score"])
     own = seed == wanted.config.run.seed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 from raffect.affwild2.folds import load_fold, two_groups
 from raffect.affwild2.labels import VideoLabels, codes_of, runs
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
-from raffect.errors import ConflictError, NotThereError, StoreError
+from raffect.errors import ConflictError, NotThereError
 from raffect.settings import hash_json
-from raffect.store import DATASET, Store, features_folder, read_manifest
+from raffect.store import DATASET, Files, Store, features_folder, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, feature_names, plain_names, to_array
+from raffect.store.raw import ahead
+from raffect.store.verified import reading
 from raffect.temporal.timelines import NO_ROW, Timelines, build_timelines, fill_rows, trainable
 
+READ_AHEAD = 2
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Per video with crops, its 1-based frames and their feature rows."""
 
@@ -242,7 +246,12 @@ class FeatureRows:
 
 
 def read_features(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
-    """Features of some videos; one file is in memory at a time beside the array."""
+    """Features of some videos; READ_AHEAD files are in memory at a time beside the array.
+
+    Raises:
+        NotThereError: There are no such features.
+        DamagedError: A file of them is not as it was written.
+    """
     folders = [features_folder(name) for name in feature_names(features)]
     manifests = [read_manifest(store, folder) for folder in folders]
     dims = tuple(int(manifest.counts["dim"]) for manifest in manifests)
@@ -256,10 +265,8 @@ def read_features(store: Store, features: FeatureNames, videos: Collection[str])
     used = 0
     for i, (folder, manifest) in enumerate(zip(folders, manifests, strict=True)):
         part = values[:, sum(dims[:i]) : sum(dims[: i + 1])]
-        for entry in manifest.files:
-            if entry.name.endswith(".parquet"):
-                table = _read_table(store, folder, entry.name)
-                used = _take_rows(table, set(videos), part, own[:, i], used, crops)
+        for table in _read_tables(manifest.files_in(store, folder)):
+            used = _take_rows(table, set(videos), part, own[:, i], used, crops)
     values, own = values[:used], own[:used]
     if len(dims) == 1:
         return FeatureRows(values, crops, dims, None)
@@ -282,16 +289,14 @@ def _fill_gaps(
                 part[ordered] = 0
 
 
-def _read_table(store: Store, folder: str, name: str) -> pa.Table:
-    data = store.read_bytes(f"{folder}/{name}")
-    try:
-        return pq.read_table(pa.BufferReader(data))
-    except pa.ArrowInvalid:
-        raise StoreError(
-            f"{store.where(folder)}/{name} is damaged.",
-            "the Parquet file that `raffect extract` or `raffect features import` wrote",
-            "Make the features again with the same command and --overwrite.",
-        ) from None
+def _read_tables(files: Files) -> Iterator[pa.Table]:
+    """The Parquet files of a folder; while one is used, threads read and verify the next ones."""
+    names = [name for name in files.entries if name.endswith(".parquet")]
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        for name, data in zip(names, ahead(pool, files.read, names, READ_AHEAD), strict=True):
+            with reading(files.store, f"{files.folder}/{name}"):
+                table = pq.read_table(pa.BufferReader(data))
+            yield table
 
 
 def _take_rows(

@@ -17,9 +17,10 @@ from raffect.affwild2.sums import score_sums, video_sums
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import Device, TemporalConfig
 from raffect.settings import build
-from raffect.store import Store, read_manifest
+from raffect.store import Files, Store, files_of
 from raffect.store.features import feature_names
 from raffect.store.layout import CONFIG, METRICS
+from raffect.store.verified import reading
 from raffect.temporal.data import check_lineage, load_split
 from raffect.temporal.inference import (
     ModelBundle,
@@ -92,27 +93,31 @@ class Ensemble:
         return mean_of([values[:frames] for values in predictions], counts)
 
 
-def load_ensemble(store: Store, folder: str, device: Device = "auto") -> Ensemble:
+def load_ensemble(store: Store, folder: str | Files, device: Device = "auto") -> Ensemble:
     """The ensemble or the model of a folder (see `load_bundle`).
 
     Raises:
         NotThereError: The folder holds no whole model.
     """
-    if not is_ensemble(store, folder):
+    files = files_of(store, folder)
+    if not is_ensemble(files):
         one: Counts = (1,)
         alone = MemberWeights(groups=((), ()), applied=(one, one), final=one)
-        return Ensemble((load_bundle(store, folder, device),), alone)
-    read_manifest(store, folder)
-    described: EnsembleDescription = store.read_json(f"{folder}/{CONFIG}")
-    weights = build(MemberWeights, store.read_json(f"{folder}/{METRICS}")["weights"])
-    members = [load_bundle(store, f"{folder}/{name}", device) for name in described["members"]]
-    return Ensemble(tuple(members), weights)
+        return Ensemble((load_bundle(store, files, device),), alone)
+    described: EnsembleDescription = files.read_json(CONFIG)
+    metrics = files.read_json(METRICS)
+    with reading(store, f"{files.folder}/{METRICS}"):
+        weights = build(MemberWeights, metrics["weights"])
+    folders = [f"{files.folder}/{name}" for name in described["members"]]
+    return Ensemble(tuple(load_bundle(store, each, device) for each in folders), weights)
 
 
-def is_ensemble(store: Store, folder: str) -> bool:
-    """Whether the folder holds an ensemble, rather than a model or nothing."""
-    config = f"{folder}/{CONFIG}"
-    return store.exists(config) and "members" in store.read_json(config)
+def is_ensemble(files: Files) -> bool:
+    """Whether a folder holds an ensemble, rather than a model or nothing."""
+    try:
+        return "members" in files.read_json(CONFIG)
+    except FileNotFoundError:
+        return False
 
 
 def predict_split(store: Store, ensemble: Ensemble, split: Split) -> list[VideoPredictions]:

@@ -22,7 +22,7 @@ from raffect.affwild2.sums import VideoSums, sums_of_videos
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.context import Context
 from raffect.errors import ConflictError, SettingsError
-from raffect.store import DATASET, Manifest, Stage, Store, model_folder
+from raffect.store import DATASET, Files, Manifest, Stage, Store, files_of, model_folder
 from raffect.store.layout import CONFIG, MEMBERS, METRICS, MODEL_WEIGHTS, SUMS
 from raffect.temporal.data import check_lineage
 from raffect.temporal.ensemble import (
@@ -76,9 +76,10 @@ class Member:
     files: Mapping[str, bytes]
 
     @classmethod
-    def read(cls, store: Store, name: str, folder: str) -> Member:
+    def read(cls, store: Store, name: str, folder: str | Files) -> Member:
         """The model of a folder; a SettingsError if it is an ensemble itself."""
-        if is_ensemble(store, folder):
+        source = files_of(store, folder)
+        if is_ensemble(source):
             raise SettingsError(
                 f"{name!r} is an ensemble itself.",
                 "models, and trials of sweeps",
@@ -87,11 +88,11 @@ class Member:
         files = {}
         for file in (MODEL_WEIGHTS, CONFIG, METRICS, SUMS):
             try:
-                files[file] = store.read_bytes(f"{folder}/{file}")
+                files[file] = source.read(file)
             except FileNotFoundError:
                 # Models of before 0.4 have no sums.
                 continue
-        return cls(name, folder, files)
+        return cls(name, source.folder, files)
 
     @property
     def digest(self) -> str:
@@ -102,7 +103,7 @@ class Member:
 def make_ensemble(
     store: Store,
     name: str,
-    wanted: Sequence[tuple[str, str]],
+    wanted: Sequence[tuple[str, str | Files]],
     method: str = "greedy",
     context: Context = Context(),
 ) -> Manifest:
@@ -188,13 +189,13 @@ def make_ensemble(
 
 def read_metrics(store: Store, name: str) -> EnsembleMetrics:
     """What an ensemble's metrics.json holds."""
-    metrics: EnsembleMetrics = store.read_json(f"{model_folder(name)}/{METRICS}")
+    metrics: EnsembleMetrics = files_of(store, model_folder(name)).read_json(METRICS)
     return metrics
 
 
-def task_of(store: Store, folder: str) -> Task:
+def task_of(store: Store, folder: str | Files) -> Task:
     """The task of the model in a folder."""
-    described = store.read_json(f"{folder}/{CONFIG}")
+    described = files_of(store, folder).read_json(CONFIG)
     return Task(described.get("config", described)["task"])
 
 

@@ -15,25 +15,24 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raffect.affwild2.labels import codes_of, load_labels
-from raffect.affwild2.shards import frames_files
+from raffect.affwild2.shards import frames_files, read_shard
 from raffect.affwild2.tasks import Task
 from raffect.code import code_digest
 from raffect.context import Context
 from raffect.errors import DataError, NotThereError
 from raffect.settings import hash_json
-from raffect.store import DATASET, Manifest, Stage, Store, features_folder, read_manifest
+from raffect.store import DATASET, Manifest, Stage, Store, features_folder, files_of, read_manifest
 from raffect.store.features import FLOAT16, to_parquet
 from raffect.store.raw import RawFolder, ahead
 from raffect.store.stage import StagePart
-from raffect.store.translate import translated
 from raffect.text import printable, size_text
 
 FILES = "a VIDEO.npy per video: (frames, features) float16, float32 or float64"
@@ -137,12 +136,9 @@ def read_lengths(store: Store) -> dict[str, Length]:
         for name, of in load_labels(store, task).items():
             lines.setdefault(name, []).append(len(of.valid))
     last: dict[str, int] = {}
-    for file in frames_files(read_manifest(store, DATASET)):
-        with (
-            translated(store.uri),
-            store.filesystem.open(store.path(f"{DATASET}/{file}"), "rb") as source,
-        ):
-            table = pq.read_table(source, columns=["video", "frame"])
+    files = files_of(store, DATASET)
+    for file in frames_files(files.entries):
+        table = files.parse(file, partial(read_shard, columns=["video", "frame"]))
         if table.num_rows:
             videos, codes = codes_of(table["video"])
             frames = np.zeros(len(videos), dtype=np.int64)

@@ -6,7 +6,6 @@ compute in float32 here, whatever they were trained in: a CPU has to predict wha
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ from raffect.affwild2.tasks import SPECS, Split
 from raffect.config import Device, TemporalConfig
 from raffect.errors import NotThereError
 from raffect.settings import build, override
-from raffect.store import Manifest, Store, read_manifest
+from raffect.store import Files, Manifest, Store, files_of, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, plain_names
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS, REMOVED
+from raffect.store.verified import reading
 from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
 from raffect.temporal.data import (
@@ -78,48 +78,55 @@ class ModelBundle:
         return postprocess(self.config.task, values, predictions, seen)
 
 
-def load_bundle(store: Store, folder: str, device: Device = "auto") -> ModelBundle:
+def load_bundle(store: Store, folder: str | Files, device: Device = "auto") -> ModelBundle:
     """The model of a `models/NAME` or `sweeps/NAME/trials/N` folder, wherever it was trained.
 
     Raises:
         NotThereError: The folder holds no whole model.
+        DamagedError: A file of it is not as it was written.
     """
+    files = files_of(store, folder)
     # Models exist with their manifest; trials and members of ensembles are parts of a folder.
-    group, _, name = folder.partition("/")
-    manifest = read_manifest(store, folder) if group == MODELS and "/" not in name else None
+    group, _, name = files.folder.partition("/")
+    manifest = read_manifest(store, files.folder) if group == MODELS and "/" not in name else None
     try:
-        described: ModelDescription = json.loads(store.read_bytes(f"{folder}/{CONFIG}"))
-        metrics = json.loads(store.read_bytes(f"{folder}/{METRICS}"))
-        weights = load(store.read_bytes(f"{folder}/{MODEL_WEIGHTS}"))
+        described: ModelDescription = files.read_json(CONFIG)
+        metrics: ModelMetrics = files.read_json(METRICS)
+        weights = files.parse(MODEL_WEIGHTS, load)
     except FileNotFoundError:
-        if store.exists(f"{folder}/{REMOVED}"):
-            trial = f"{folder.split('/')[1]}:{int(name.rpartition('/')[2])}"
+        if store.exists(f"{files.folder}/{REMOVED}"):
+            trial = f"{files.folder.split('/')[1]}:{int(name.rpartition('/')[2])}"
             raise NotThereError(
                 f"The weights of trial {trial} were removed (--keep-models).",
                 "the best trials of the sweep",
                 f"Train it again: raffect retrain {trial} --seeds 1 --store {store.uri}",
             ) from None
         raise NotThereError(
-            f"{store.where(folder)} holds no model.",
+            f"{store.where(files.folder)} holds no model.",
             "the folder of a trained model or of a sweep's trial",
             "See `raffect trials` for the trials that saved a model.",
         ) from None
-    config = build(TemporalConfig, described["config"])
-    if "blend" not in described["config"]["segments"]:
-        # Made before raffect 0.3: predicting again gives the score that the model has there.
-        config = override(config, {"segments.blend": "mean"})
-    fitted = metrics.get("postprocess")
-    model = TemporalModel(config, described.get("feature_dims", described["feature_dim"]))
-    model.load_state_dict(weights)
+    with reading(store, f"{files.folder}/{CONFIG}"):
+        config = build(TemporalConfig, described["config"])
+        if "blend" not in described["config"]["segments"]:
+            # Made before raffect 0.3: predicting again gives the score that the model has there.
+            config = override(config, {"segments.blend": "mean"})
+        model = TemporalModel(config, described.get("feature_dims", described["feature_dim"]))
+        feature_dim, lineage = described["feature_dim"], described["lineage"]
+    with reading(store, f"{files.folder}/{MODEL_WEIGHTS}"):
+        model.load_state_dict(weights)
+    with reading(store, f"{files.folder}/{METRICS}"):
+        fitted = metrics.get("postprocess")
+        postprocess = None if fitted is None else build(CrossFitted, fitted)
     model.to(choose_device(device)).eval()
     return ModelBundle(
         config=config,
         model=model,
         metrics=metrics,
         manifest=manifest,
-        feature_dim=described["feature_dim"],
-        lineage=described["lineage"],
-        postprocess=None if fitted is None else build(CrossFitted, fitted),
+        feature_dim=feature_dim,
+        lineage=lineage,
+        postprocess=postprocess,
     )
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from raffect.errors import DamagedError
 from raffect.store import Store
 from raffect.store.layout import STATE_FACTS, STATE_TENSORS, WHOLE
 
@@ -85,7 +86,7 @@ class CheckpointFolder:
                 return state if _digest(state) in name else None
             hashes: dict[str, str] = self.store.read_json(f"{source}/{WHOLE}")
             files = {file: self.store.read_bytes(f"{source}/{file}") for file in hashes}
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError, DamagedError):
             return None
         if any(hashlib.sha256(files[file]).hexdigest() != hashes[file] for file in files):
             return None

@@ -29,7 +29,7 @@ from raffect.predict import predict_folder
 from raffect.store import Store
 from raffect.store.raw import RawFolder
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.records import TrialRow, model_folder_of
+from raffect.sweep.records import TrialRow, model_files
 from raffect.synthetic.tree import write_synthetic
 from raffect.temporal.ensemble import load_ensemble
 from raffect.text import score_text
@@ -41,7 +41,7 @@ def third_scores(
     store: Store, task: Task, row: TrialRow, tree: Path, videos: int
 ) -> tuple[float, float, int]:
     """A trial on a tree: score of all videos, mean over sets of so many, their number."""
-    ensemble = load_ensemble(store, model_folder_of(row))
+    ensemble = load_ensemble(store, model_files(store, row))
     labels = {}
     for split in (Split.TRAIN, Split.VALIDATION):
         labels.update(load_annotations(tree / "annotations", task, split))

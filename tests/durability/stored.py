@@ -126,14 +126,16 @@ def run_stored(number: int, seed: int, base: Path) -> dict[str, Tally]:
         given = f"{path.relative_to(store.uri)} {_difference(whole, harmed)}"
         path.write_bytes(harmed)
         try:
-            tallies[name].count(given, _use(COMMANDS[name], store, base, readings[name]))
+            tallies[name].count(given, use(COMMANDS[name], store, base, readings[name]))
         finally:
             path.write_bytes(whole)
     return dict(tallies)
 
 
-def _use(command: str, store: Store, place: Path, reading: Reading) -> Callable[[], bool]:
-    def use() -> bool:
+def use(command: str, store: Store, place: Path, reading: Reading) -> Callable[[], bool]:
+    """Whether a command gives the right result: False where it refuses; an error otherwise."""
+
+    def attempt() -> bool:
         told = give(command, store, place)
         if told.code == 2 and told.complaint and "Traceback" not in told.complaint:
             return False
@@ -143,7 +145,7 @@ def _use(command: str, store: Store, place: Path, reading: Reading) -> Callable[
             raise WrongValueError(f"{command}: other output")
         return True
 
-    return use
+    return attempt
 
 
 def _difference(whole: bytes, harmed: bytes) -> str:

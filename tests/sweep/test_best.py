@@ -174,7 +174,7 @@ def test_a_name_is_the_same_trial_in_predict_and_retrain(
     swept: Store, name: str, number: int, folder: str
 ) -> None:
     assert plan_retraining(swept, name).row.number == number
-    assert resolve(swept, name) == folder
+    assert resolve(swept, name).folder == folder
 
 
 @pytest.mark.parametrize("name", ["s:7", "s:last", "sweeps/s:7"])

@@ -12,9 +12,9 @@ from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import SPECS, Split, Task
 from raffect.config import TemporalConfig
 from raffect.settings import override
-from raffect.store import DATASET, Store, features_folder
+from raffect.store import DATASET, FileEntry, Store, features_folder, read_manifest
 from raffect.store import features as feature_files
-from raffect.store.manifest import FileEntry, make_manifest, write_manifest
+from raffect.store.manifest import make_manifest, write_manifest
 
 DIM = 12
 
@@ -133,3 +133,11 @@ NO_DROPOUT = {
     "model__transformer__dropout": 0.0,
     "model__head_dropout": 0.0,
 }
+
+
+def rewrite(store: Store, folder: str, name: str, data: bytes) -> None:
+    """Another content of a finished folder's file, as if it had been written so."""
+    store.write_bytes(f"{folder}/{name}", data)
+    manifest = read_manifest(store, folder)
+    files = tuple(FileEntry.of(name, data) if of.name == name else of for of in manifest.files)
+    write_manifest(store, folder, manifest.model_copy(update={"files": files}))

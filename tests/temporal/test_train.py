@@ -14,7 +14,7 @@ from raffect.settings import override
 from raffect.store import read_manifest
 from raffect.temporal.inference import load_bundle, predict_features, predict_split
 from raffect.temporal.train import train
-from tests.temporal.builders import DIM, fill, small_config, small_videos, write_features
+from tests.temporal.builders import DIM, fill, rewrite, small_config, small_videos, write_features
 
 
 class InterruptedHereError(Exception):
@@ -182,7 +182,7 @@ def test_a_model_of_an_earlier_version_keeps_its_score(small_store):
     manifest = train(small_store, config, "clip", "m")
     described = json.loads(small_store.read_bytes("models/m/config.json"))
     del described["config"]["segments"]["blend"]
-    small_store.write_bytes("models/m/config.json", json.dumps(described).encode())
+    rewrite(small_store, "models/m", "config.json", json.dumps(described).encode())
     bundle = load_bundle(small_store, "models/m")
     assert bundle.config == config
     found = predict_split(small_store, bundle, Split.VALIDATION)
