@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from raffect.errors import RaffectError, StoreAwayError, StoreError
+from raffect.errors import DamagedError, RaffectError, StoreAwayError, StoreError
 from raffect.store.retry import GaveUpError
 
 _LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp", "fsspec", "s3fs"})
@@ -77,6 +77,12 @@ def explain(uri: str, error: BaseException, option: str | None = None) -> StoreE
         )
     if isinstance(error, FileNotFoundError):
         return None
+    if isinstance(error, IsADirectoryError) and option is None:
+        return DamagedError(
+            f"{error.filename2 or error.filename} is a folder.",
+            "the file that raffect wrote, or writes, under this name",
+            "Take the folder away, and give the command again.",
+        )
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
         # Of a profile: those of the environment were checked before.
         return StoreError(
