@@ -16,7 +16,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         [],
         {"--images", "--annotations", "--first-frame", "--strict", "--overwrite", "--json"},
     ),
-    "check": ([], {"--json"}),
+    "check": ([], {"--json", "--repair"}),
     "finetune": (
         [],
         {"--name", "--model", "--pretrained", "--fold", "--workers", "--config", "--set",

@@ -25,6 +25,7 @@ from raffect.report.validation import (
 )
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import JUDGED
+from raffect.store.verified import read_sealed, write_sealed
 from raffect.sweep.leaderboard import load_sweep
 from tests.report.views import made_up_validation, made_up_videos, row, view
 
@@ -184,7 +185,7 @@ def test_predictions_are_kept_beside_the_sweep(copy: Store):
 @pytest.mark.parametrize(
     ("gone", "why"),
     [
-        ("sweeps/va/trials", "holds no model"),
+        ("sweeps/va/trials", "it is missing"),
         ("features", "features/clip"),
         ("dataset/manifest.json", "dataset"),
     ],
@@ -199,8 +200,8 @@ def test_without_what_it_needs_the_reason_is_told(copy: Store, gone: str, why: s
 @pytest.mark.slow
 def test_other_features_of_the_same_name_are_not_used(copy: Store):
     key = "features/clip/manifest.json"
-    manifest = copy.read_json(key)
-    copy.write_json(key, {**manifest, "notes": {"made": "again"}})
+    manifest = read_sealed(copy, key)
+    write_sealed(copy, key, {**manifest, "notes": {"made": "again"}})
     found = validate(copy, load_sweep(copy, "va"))
     assert isinstance(found, str)
     assert "not those that this model was trained on" in found
@@ -213,4 +214,4 @@ def test_a_damaged_model_is_no_end_of_the_report(copy: Store):
     copy.write_bytes(f"sweeps/va/trials/{best.number:05d}/model.safetensors", b"nonsense")
     data = collect(copy, "va")
     assert data.validation is None
-    assert data.not_validated.startswith(f"The model of va:{best.number} could not predict")
+    assert "model.safetensors is damaged" in data.not_validated
