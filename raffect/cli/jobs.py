@@ -78,6 +78,8 @@ def submit(
 
     server = JobServer(address)
     server.submit(submission, package)
+    for line in package.describe_left_out():
+        screen.note(line)
     screen.styled(f"[dim]… Shipped {len(package.files)} files, {package.size / 2**20:.1f} MiB.[/]")
     screen.path(f"{submission.metadata['job_name']}: job {submission.id}")
     screen.path(f"Ray dashboard: {server.address}/#/jobs/{submission.id}")

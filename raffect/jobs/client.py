@@ -90,14 +90,15 @@ class JobServer:
             RaffectError: The cluster refuses it.
         """
         package.check(GCS_STORAGE_MAX_SIZE)
-        with tempfile.TemporaryDirectory(prefix="raffect-") as folder, self._explained():
+        with tempfile.TemporaryDirectory(prefix="raffect-") as folder:
             package.write(Path(folder))
-            self._client.submit_job(
-                submission_id=submission.id,
-                entrypoint=submission.entrypoint,
-                metadata=submission.metadata,
-                runtime_env={"working_dir": folder, "env_vars": submission.variables},
-            )
+            with self._explained():
+                self._client.submit_job(
+                    submission_id=submission.id,
+                    entrypoint=submission.entrypoint,
+                    metadata=submission.metadata,
+                    runtime_env={"working_dir": folder, "env_vars": submission.variables},
+                )
 
     def job(self, job_id: str) -> Job:
         """A job as it is now.

@@ -12,14 +12,15 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import raffect
 from raffect.code import locate
-from raffect.errors import SettingsError
+from raffect.errors import RaffectError, SettingsError
 from raffect.store.layout import DATASET, MANIFEST
 from raffect.sweep.space import find_helpers, is_file
+from raffect.text import printable
 
 PACKAGES = ("raffect", "tune_spaces")
 PROJECT = "pyproject.toml"
@@ -35,9 +36,14 @@ DATA_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class Package:
-    """Files to ship: where each is, by its path in the job's working folder."""
+    """Files to ship: where each is, by its path in the job's working folder.
+
+    Attributes:
+        left_out: What lies among them and stays here: why, by its path.
+    """
 
     files: dict[str, Path]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -62,12 +68,34 @@ class Package:
             "Move what is not code away, or name it in .gitignore.",
         )
 
+    def describe_left_out(self) -> list[str]:
+        """For each reason a line, with how many there are and the first of them."""
+        first: dict[str, str] = {}
+        for name, why in sorted(self.left_out.items()):
+            first.setdefault(why, printable(name))
+        counts = Counter(self.left_out.values())
+        return [
+            f"Not shipped: {first[why]}" + (f" and {n - 1} more" if n > 1 else "") + f", {why}."
+            for why, n in counts.most_common()
+        ]
+
     def write(self, folder: Path) -> None:
-        """Copy the files into an empty folder."""
+        """Copy the files into an empty folder.
+
+        Raises:
+            RaffectError: One is gone by now, or there is no room for them.
+        """
         for name, path in self.files.items():
             target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            except OSError as error:
+                raise RaffectError(
+                    f"{path} can't be copied to {folder}, to be shipped: {error.strerror}.",
+                    "files that stay while they are sent, and room for them in TMPDIR",
+                    "Give the command again.",
+                ) from None
 
 
 def pack(here: Path, named: Sequence[str] = ()) -> Package:
@@ -82,15 +110,13 @@ def pack(here: Path, named: Sequence[str] = ()) -> Package:
     """
     source = Path(raffect.__file__).parent.parent
     files: dict[str, Path] = {}
+    out: dict[str, str] = {}
     if (source / PROJECT).is_file() and (source / PINS).is_file():
         files[PINS] = source / PINS
     for package in PACKAGES:
-        files |= _code(source / package, source)
+        files |= _code(source / package, source, out)
     if (here / PROJECT).is_file() and (here / "raffect").is_dir():
-        kept = _not_ignored(here)
-        files |= {
-            name: path for name, path in _code(here, here).items() if kept is None or name in kept
-        }
+        files |= _code(here, here, out, _not_ignored(here))
     root = here.resolve()
     for name in named:
         path = (root / name).resolve()
@@ -100,8 +126,8 @@ def pack(here: Path, named: Sequence[str] = ()) -> Package:
                 "files below the folder in which the command is given",
                 "Copy it here, or change to its folder.",
             )
-        files |= _code(path, root)
-    return Package(dict(sorted(files.items())))
+        files |= _code(path, root, out)
+    return Package(dict(sorted(files.items())), out)
 
 
 def named_code(here: Path, references: Sequence[str | Path | None]) -> list[str]:
@@ -142,23 +168,60 @@ def _not_ignored(root: Path) -> set[str] | None:
         listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return set(listed.decode().split("\0"))
+    return set(os.fsdecode(listed).split("\0"))
 
 
-def _code(top: Path, root: Path) -> dict[str, Path]:
-    """The code below a folder, or one file, by its path from the root."""
+def _code(
+    top: Path, root: Path, out: dict[str, str], wanted: set[str] | None = None
+) -> dict[str, Path]:
+    """The code below a folder, or one file, by its path from the root; `out` takes the rest.
+
+    Of a folder, nothing but what is `wanted`, where that is known.
+    """
     if top.is_file():
         return {top.relative_to(root).as_posix(): top}
     found = {}
-    for folder, folders, files in os.walk(top):
+
+    def unread(error: OSError) -> None:
+        name = Path(error.filename).relative_to(root).as_posix()
+        out[name] = f"which can't be read ({error.strerror})"
+
+    for folder, folders, files in os.walk(top, onerror=unread):
         if _is_store(Path(folder)):
+            out[Path(folder).relative_to(root).as_posix()] = "a store"
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        for path in (Path(folder) / name for name in files if not _is_hidden(name)):
-            if path.suffix.lower() not in DATA_SUFFIXES and path.is_file():
-                found[path.relative_to(root).as_posix()] = path
+        linked = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for path in (Path(folder) / name for name in files + linked if not _is_hidden(name)):
+            name = path.relative_to(root).as_posix()
+            if wanted is not None and name not in wanted:
+                continue
+            if why := _why_not(path):
+                out[name] = why
+            else:
+                found[name] = path
     return found
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a file is not shipped; None if it is."""
+    if path.suffix.lower() in DATA_SUFFIXES:
+        return "data by its name"
+    if not path.exists():
+        return "a link to nothing"
+    if path.is_dir():
+        return "a link to a folder"
+    if not path.is_file():
+        return "no file (a pipe, a socket or a device)"
+    try:
+        str(path).encode()
+        path.open("rb").close()
+    except UnicodeError:
+        return "whose name is no UTF-8"
+    except OSError as error:
+        return f"which can't be read ({error.strerror})"
+    return None
 
 
 def _is_store(folder: Path) -> bool:

@@ -45,6 +45,11 @@ def reason_of_loss(message: str) -> str:
     return _reason(kind, message)
 
 
+def is_loss(reason: str) -> bool:
+    """Whether a trial failed with its process, by nothing that it did."""
+    return kind_of(reason) == LOST_ACTOR
+
+
 def kind_of(reason: str) -> str:
     """The part of a reason that is the same for the same kind of failure."""
     return reason.partition(":")[0]

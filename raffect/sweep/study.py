@@ -241,17 +241,17 @@ class SweepStudy:
         for params, attributes in beginning.points[: self.target]:
             self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
         self._study.add_trials(beginning.results[len(early) :])
-        warm = [asdict(overlap) for overlap in beginning.overlaps]
-        self._study.set_user_attr(WARM, warm)
+        self._study.set_user_attr(WARM, [asdict(overlap) for overlap in beginning.overlaps])
         names = [overlap.sweep for overlap in beginning.overlaps]
         self._study.sampler = make_sampler(self._settings, 0, self._storage, names)
 
-    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Add trials that have these attributes and nothing that is searched."""
+    def enqueue(self, points: Sequence[Mapping[str, Any]], params: Any = None) -> None:
+        """Add trials that have these attributes; of what is searched, these parameters."""
 
         def add(batch: Batch) -> None:
             for attributes in points:
-                self._study.enqueue_trial({}, user_attrs=dict(attributes))
+                self._study.enqueue_trial(dict(params or {}), user_attrs=dict(attributes))
+            self._hold(self._study, self._storage)
 
         self._decide(add)
 

@@ -35,7 +35,7 @@ from raffect.sweep.attributes import (
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.budget import Budget, exhausted
 from raffect.sweep.execution import execute, plan_execution, room_for, share
-from raffect.sweep.failures import summarise
+from raffect.sweep.failures import is_loss, summarise
 from raffect.sweep.floor import FloorTask
 from raffect.sweep.keeping import Keeper, removable, without_removed
 from raffect.sweep.leaderboard import SweepView, load_sweep
@@ -126,6 +126,13 @@ def tune(
             for overlap in begun.overlaps:
                 for line in overlap.describe():
                     context.on_note(line)
+        elif lost := lost_trials(study.rows()):
+            for row in lost:
+                why = {
+                    key: row.attributes[key] for key in (RECIPE, POINT) if key in row.attributes
+                }
+                study.enqueue([why], row.params)
+            context.on_note(f"{describe_lost(len(lost))}: tried again.")
         check_warm_start(study, settings.warm_start)
 
     idle = describe_idle(base, {task, *auxiliary}, first.params)
@@ -285,6 +292,24 @@ def beginning(store: Store, name: str, target: Target) -> Beginning:
     return begun
 
 
+def lost_trials(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """The trials of a sweep to try again: all, if no one ended but by the loss of its process.
+
+    Each is there once, however often it was lost, and none that waits for another try.
+    """
+    own = [row for row in rows if row.origin is None]
+    if not all(row.reason and is_loss(row.reason) for row in own if row.state in FINISHED):
+        return []
+    last = {repr(sorted(row.params.items())): row for row in own}
+    return [row for row in last.values() if row.state == "FAIL"]
+
+
+def describe_lost(count: int) -> str:
+    """How many trials were lost."""
+    one = "The sweep's only trial was lost with its process"
+    return one if count == 1 else f"All {count} trials of the sweep were lost with their processes"
+
+
 def auxiliary_tasks(base: TemporalConfig, first: Recipe) -> list[Task]:
     """Other tasks that trials may train on: weighted in the base, or searched by the space."""
     searched = {
@@ -357,6 +382,13 @@ def too_many_failed(
     which = f"{len(reasons)} trials" if succeeded else f"All {len(reasons)} trials"
     fewer = f"; fewer than {allowed} failures (--max-failures)" if allowed else ""
     again = "; or give the command again: it goes on with other trials" if succeeded else ""
+    if all(map(is_loss, reasons)):
+        return RaffectError(
+            f"{which} of the sweep {name!r} failed:\n{summarise(reasons)}",
+            "processes that run to their end",
+            "See why they ended: memory, another user's kill, Ray's logs in /tmp/ray. Then give"
+            " the same command again: it goes on, and tries lost trials again where all were.",
+        )
     return RaffectError(
         f"{which} of the sweep {name!r} failed:\n{summarise(reasons)}",
         f"a base configuration and a space in which trials can run{fewer}",

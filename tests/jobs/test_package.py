@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import raffect
-from raffect.errors import SettingsError
+from raffect.errors import RaffectError, SettingsError
 from raffect.jobs.package import PACKAGES, PINS, Package, named_code, pack
 
 SOURCE = Path(raffect.__file__).parent.parent
@@ -42,6 +46,76 @@ def test_a_checkout_goes_without_data_stores_and_what_git_ignores(checkout: Path
         subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
     extra = set() if with_git else {"ignored/large.bin"}
     assert own(pack(checkout)) == {"pyproject.toml", "my_spaces/mine.py", "notes.txt", *extra}
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user who may not read what is closed to others; root may read all."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_what_is_no_file_or_can_not_be_read_stays_and_is_said(tmp_path: Path):
+    """Each was a traceback, a hang, or missing without a word."""
+    (tmp_path / "own" / "closed").mkdir(parents=True)
+    own_code = tmp_path / "own"
+    write(own_code, "good.py", "shut.py", "crops.npz", "closed/x.py", "st/models/m/manifest.json")
+    os.mkfifo(own_code / "pipe.py")
+    (own_code / "gone.py").symlink_to("nowhere.py")
+    (own_code / "loop").symlink_to(".")
+    (own_code / "fine.py").symlink_to("good.py")
+    Path(os.fsdecode(bytes(own_code) + b"/caf\xe9.py")).write_text("")
+    with socket.socket(socket.AF_UNIX) as server:
+        # A socket's path is short.
+        folder = os.open(own_code, os.O_RDONLY)
+        server.bind(f"/proc/self/fd/{folder}/s.py")
+        os.close(folder)
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    for name in ("shut.py", "closed"):
+        (own_code / name).chmod(0)
+    with nobody():
+        package = pack(tmp_path, ["own"])
+    (own_code / "closed").chmod(0o755)
+    assert own(package) == {"own/good.py", "own/fine.py"}
+    assert package.left_out == {
+        "own/shut.py": "which can't be read (Permission denied)",
+        "own/closed": "which can't be read (Permission denied)",
+        "own/crops.npz": "data by its name",
+        "own/st": "a store",
+        "own/pipe.py": "no file (a pipe, a socket or a device)",
+        "own/s.py": "no file (a pipe, a socket or a device)",
+        "own/gone.py": "a link to nothing",
+        "own/loop": "a link to a folder",
+        "own/caf\udce9.py": "whose name is no UTF-8",
+    }
+    lines = package.describe_left_out()
+    assert "Not shipped: own/pipe.py and 1 more, no file (a pipe, a socket or a device)." in lines
+    "\n".join(lines).encode()
+    package.write(tmp_path / "out")
+    assert (tmp_path / "out" / "own" / "fine.py").read_bytes() == b"x"
+
+
+def test_git_lists_names_of_all_bytes(checkout: Path):
+    subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
+    Path(os.fsdecode(bytes(checkout) + b"/caf\xe9.py")).write_text("")
+    package = pack(checkout)
+    assert package.left_out["caf\udce9.py"] == "whose name is no UTF-8"
+    assert "ignored/large.bin" not in {*package.files, *package.left_out}
+
+
+def test_a_file_that_goes_while_it_is_shipped_is_named(tmp_path: Path):
+    write(tmp_path, "mine.py")
+    package = pack(tmp_path, ["mine.py"])
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(RaffectError, match=r"mine\.py can't be copied"):
+        package.write(tmp_path / "out")
 
 
 def test_elsewhere_only_the_installed_code_goes(tmp_path: Path):

@@ -18,12 +18,13 @@ from raffect.affwild2.tasks import Split, Task
 from raffect.errors import ConflictError, NotThereError, RaffectError, SettingsError, StoreError
 from raffect.store import Store
 from raffect.store.layout import trial_folder
+from raffect.sweep.attributes import State
 from raffect.sweep.leaderboard import SweepView, list_sweeps, load_sweep
 from raffect.sweep.progress import SweepProgress
-from raffect.sweep.records import Maker
+from raffect.sweep.records import Maker, TrialRow
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.trial import TrialHome
-from raffect.sweep.tune import tune
+from raffect.sweep.tune import lost_trials, tune
 from raffect.temporal.data import load_task_data
 from raffect.temporal.inference import load_bundle, predict_split
 from raffect.temporal.linear import linear_floor
@@ -207,6 +208,55 @@ def test_a_process_that_is_worn_runs_no_other_trial(
     assert ran[0] == ran[1]
     assert len(ran[0]) == 1
     assert not set(ran[2]) <= set(ran[0])
+
+
+LOST = "lost-actor: The actor died unexpectedly"
+
+
+@pytest.mark.parametrize(
+    ("trials", "again"),
+    [
+        ([], []),
+        ([("FAIL", LOST, 0.1), ("FAIL", LOST, 0.2)], [0, 1]),
+        # Tried again and lost again; tried again and waiting.
+        ([("FAIL", LOST, 0.1), ("FAIL", LOST, 0.1)], [1]),
+        ([("FAIL", LOST, 0.1), ("FAIL", LOST, 0.2), ("WAITING", None, 0.1)], [1]),
+        # Where some end, the lost ones count as any failure does.
+        ([("FAIL", LOST, 0.1), ("COMPLETE", None, 0.2)], []),
+        ([("FAIL", LOST, 0.1), ("FAIL", "nan: loss", 0.2)], []),
+    ],
+)
+def test_lost_trials_are_tried_again_where_no_other_ended(
+    trials: list[tuple[State, str | None, float]], again: list[int]
+) -> None:
+    rows = [
+        TrialRow(
+            number, state, None, 0, 0.0, {"optimiser.lr": lr}, reason, None, None, (), None, {}
+        )
+        for number, (state, reason, lr) in enumerate(trials)
+    ]
+    assert [one.number for one in lost_trials(rows)] == again
+
+
+@pytest.mark.long
+def test_a_sweep_whose_trials_were_all_lost_goes_on_when_given_again(
+    ray_local: None, filled: Store, space: str
+) -> None:
+    def kill(progress: SweepProgress) -> None:
+        if progress.event == "epoch":
+            for pid in own_trial_processes():
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(RaffectError, match=r"All 1 trials .*failed:\n  1 x lost-actor") as caught:
+        sweep(filled, space, 1, on_update=kill)
+    assert "give the same command again" in caught.value.next_step
+    told: list[str] = []
+    view = sweep(filled, space, 1, on_note=told.append)
+    assert [row.state for row in view.rows] == ["FAIL", "COMPLETE"]
+    assert view.rows[1].params == view.rows[0].params
+    assert view.rows[1].attributes["recipe"]
+    assert any(line.startswith("The sweep's only trial was lost") for line in told)
+    assert sweep(filled, space, 1).rows == view.rows
 
 
 def own_trial_processes() -> list[int]:
