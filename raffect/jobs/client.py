@@ -26,6 +26,8 @@ from raffect.text import first_line
 _UNAUTHENTICATED = ("401", "403", "authentication", "Unauthorized", "RAY_AUTH")
 _RECONNECTS = 5
 _PAUSE_S = 2.0
+_ANSWER_S = 20.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,12 @@ class JobServer:
             logging.getLogger(f"ray{name}").setLevel(logging.ERROR)
         # Ray's client prefers the variable to the address that it is given.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
+        _spare_loopback(self.address)
         with self._explained():
+            import requests
+
+            # Ray's client waits for ever for a server that says nothing.
+            requests.get(f"{self.address}/api/version", timeout=_ANSWER_S)
             self._client = JobSubmissionClient(self.address)
 
     def submit(self, submission: Submission, package: Package) -> None:
@@ -217,14 +224,29 @@ def find_address(given: str | None) -> str:
             "Start one here with cluster/local.sh up, or leave `submit --` out: raffect runs on"
             " this machine.",
         )
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in ("http", "https") or parts.port == 6379 or "@" in parts.netloc:
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        is_page = parts.scheme in ("http", "https") and parts.port not in (0, 6379)
+        is_page &= bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        # A port or brackets that are none.
+        is_page = False
+    if not is_page:
         raise SettingsError(
-            f"{address} is not the address of a job server.",
+            f"{address.rpartition('@')[2]} is not the address of a job server.",
             "the dashboard's, e.g. http://127.0.0.1:8265, without a user or a password",
             "Give it with --address or RAY_API_SERVER_ADDRESS.",
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _spare_loopback(address: str) -> None:
+    """Keep requests to this machine away from a proxy, which would ask its own machine."""
+    if urlsplit(address).hostname not in _LOOPBACK:
+        return
+    for name in ("no_proxy", "NO_PROXY"):
+        known = [os.environ[name]] if os.environ.get(name) else []
+        os.environ[name] = ",".join([*known, *_LOOPBACK])
 
 
 def _job(details: JobDetails) -> Job:
