@@ -38,8 +38,14 @@ def ray_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-# The test server knows no session tokens.
-TOKENS = {name: f"marker-of-{name}" for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")}
+# The test server knows no session tokens, and is asked at its own address.
+OTHERS = {
+    name: f"marker-of-{name}"
+    for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "WANDB_API_KEY", "HF_TOKEN")
+} | {
+    name: f"http://user:marker-of-{name}@127.0.0.1:9"
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI")
+}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_a_local_sweep_leaves_no_credentials_in_rays_files(
     secrets = {
         "AWS_ACCESS_KEY_ID": s3_server.access_key,
         "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
-        **(TOKENS if store.is_local else {}),
+        **(OTHERS if store.is_local else {}),
     }
     done = subprocess.run(
         [sys.executable, "-c", SWEEP, store.uri, space, str(workers)],
