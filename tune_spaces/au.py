@@ -9,13 +9,13 @@ from typing import Any
 
 from optuna import Trial
 
-from tune_spaces.common import SHALLOW, architecture, optimisation
+from tune_spaces.common import BATCHNORM, SHALLOW, architecture, optimisation
 
 TRIALS = 60
 """About four times the parameters."""
 
-POINTS = [SHALLOW, {"losses.positive_weight_power": 0.5}]
-"""Tried after the recipe: fewer layers, and half of the way to balanced action units."""
+POINTS = [SHALLOW, BATCHNORM | {"losses.positive_weight_power": 0.5}]
+"""Tried after the recipe: fewer layers; then batch norm and half of the way to balanced action units."""
 
 
 def space(trial: Trial) -> dict[str, Any]:

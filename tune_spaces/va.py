@@ -9,13 +9,13 @@ from typing import Any
 
 from optuna import Trial
 
-from tune_spaces.common import SHALLOW, architecture, optimisation
+from tune_spaces.common import BATCHNORM, SHALLOW, architecture, optimisation
 
 TRIALS = 60
 """About four times the parameters; ASHA ends two of three at an eighth of their epochs."""
 
-POINTS = [SHALLOW, {"losses.mse_share": 0.2}]
-"""Tried after the recipe: fewer layers, and CCC that minds single frames a little."""
+POINTS = [SHALLOW, BATCHNORM | {"losses.mse_share": 0.2}]
+"""Tried after the recipe: fewer layers; then batch norm and CCC that minds single frames a little."""
 
 
 def space(trial: Trial) -> dict[str, Any]:
