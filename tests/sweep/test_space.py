@@ -140,11 +140,11 @@ def test_code_of_spaces_that_are_imported_counts(tmp_path: Path, monkeypatch) ->
 
 
 STOCK = {
-    "au": "cec84dd34af050b981ac4baaa6e92e0d4467fe6dfc1d2a90be2318c8b62a5603",
-    "au_joint": "212449617dca8b980bd0cd4d42f9075c56d474bf0ebbc301c649036257921d0a",
-    "expr": "5e2c153e1646ba5a18277640333993f47beb053a05e0817abab92a31ca4e4d41",
-    "expr_joint": "e07395a3aa72368e9aa25aa2b83aa5f9ae242d57bc53cd51896967377ce5b968",
-    "va": "43200f9bbafcd60d2ef458ba1d22f91d7ce6aea4546c2b33b8800911872ff30f",
+    "au": "2ce050a093c72e2193c029446f959c47d39e787b9cff3662ba1a2a01304b2a64",
+    "au_joint": "107defe998abd867f57be2da1650ba9d50c66b4d78c9058dad40fc015b5bcb63",
+    "expr": "b4dfe59552cd38b3258b5e44eda223097dc3a3e8a9afb3d154c39a3e35ef1927",
+    "expr_joint": "1911555f3d9676363150b83f8165f76a2e5a3a6ef277b594b885000d2a655e76",
+    "va": "2e58b4a266dfb8e6e03504293282415c112f1310811c417211d9fc3f97cbb059",
 }
 
 
