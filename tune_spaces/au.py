@@ -15,7 +15,7 @@ TRIALS = 60
 """About four times the parameters."""
 
 POINTS = [SHALLOW, BATCHNORM | {"losses.positive_weight_power": 0.5}]
-"""Tried after the recipe: fewer layers; then batch norm and half of the way to balanced action units."""
+"""Tried after the recipe: fewer layers; then batch norm, half-way to balanced units."""
 
 
 def space(trial: Trial) -> dict[str, Any]:

@@ -15,7 +15,7 @@ TRIALS = 60
 """About four times the parameters."""
 
 POINTS = [SHALLOW, BATCHNORM | {"losses.class_weight_power": 0.5}]
-"""Tried after the recipe: fewer layers; then batch norm and half of the class weights that others report."""
+"""Tried after the recipe: fewer layers; then batch norm and half the class weights of others."""
 
 
 def space(trial: Trial) -> dict[str, Any]:

@@ -15,7 +15,7 @@ TRIALS = 60
 """About four times the parameters; ASHA ends two of three at an eighth of their epochs."""
 
 POINTS = [SHALLOW, BATCHNORM | {"losses.mse_share": 0.2}]
-"""Tried after the recipe: fewer layers; then batch norm and CCC that minds single frames a little."""
+"""Tried after the recipe: fewer layers; then batch norm, and single frames count a little."""
 
 
 def space(trial: Trial) -> dict[str, Any]:
