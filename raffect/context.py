@@ -25,8 +25,8 @@ class Context:
 
     Attributes:
         address: A Ray cluster; None is RAY_ADDRESS, else this machine.
-        overwrite: Replace what was made under the same name with other settings; what was begun
-            with the same settings is continued all the same.
+        overwrite: Make anew what is finished under the same name, or was begun with other
+            settings; what was begun with the same settings is continued all the same.
         progress: Called as the stage advances.
         on_note: Called with what the user should know, e.g. that the cluster has no room yet.
     """

@@ -55,7 +55,7 @@ def prepare(
         images: Roots of crops, `s3://bucket/prefix` or under paths that every worker can read.
         annotations: Root of the challenges' annotation folders.
         shard_bytes: Target size of a shard's crops.
-        context: `progress` counts crops, and `overwrite` also rebuilds a finished dataset.
+        context: `progress` counts crops.
         first_frame: Number of the first frame in the crops' names, 0 or 1 (see `scan`).
         strict: Finish no dataset with warnings.
 
@@ -84,10 +84,6 @@ def prepare(
         },
     }
     stage = Stage(store, DATASET, "dataset", config, {}, context.overwrite)
-    if stage.finished is not None and context.overwrite:
-        # Rebuilding is how a dataset is repaired whose files were damaged later.
-        store.delete(DATASET)
-        stage = Stage(store, DATASET, "dataset", config, {})
     if stage.finished is not None:
         if strict:
             refuse_warnings(findings_of(stage.finished))

@@ -42,7 +42,8 @@ AddressOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Make it anew where other settings made it before.")
+    bool,
+    typer.Option("--overwrite", help="Make it anew where it is finished, or has other settings."),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -2,8 +2,9 @@
 
 folder empty                          plan.json is written, everything is to be made
 plan.json, no manifest, same plan     interrupted: finished parts are kept
-manifest, same plan                   finished: nothing to do
-plan or manifest of another plan      ConflictError, or deleted with `overwrite`
+manifest, same plan                   finished: nothing to do, or made anew with `overwrite`
+plan or manifest of another plan      ConflictError, or made anew with `overwrite`
+plan that is discarded                was being deleted: the rest is, and all is to be made
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raffect.errors import ConflictError, DamagedError
-from raffect.settings import Config
+from raffect.settings import Config, added
 from raffect.store.layout import MANIFEST, PARTS, PLAN
 from raffect.store.manifest import (
     Kind,
@@ -32,6 +33,7 @@ class Plan(Config):
     kind: Kind
     config: dict[str, Any]
     sources: dict[str, str]
+    discarded: bool = added(False, description="what the folder holds is being deleted")
 
 
 def has_plan(store: Store, folder: str) -> bool:
@@ -63,7 +65,8 @@ class Stage:
     Args:
         config: Settings that decide the content, as JSON types.
         sources: Folders that it is made from, with their manifests' digests.
-        overwrite: Delete what the folder holds, if it was made with another plan.
+        overwrite: Delete what the folder holds, if it is finished or was begun with another plan;
+            what was begun with this one is continued.
 
     Raises:
         ConflictError: The folder was begun or finished with other settings or sources; lists the
@@ -83,20 +86,25 @@ class Stage:
         self.folder = folder
         self.plan = Plan(kind=kind, config=dict(config), sources=dict(sources))
         self.finished: Manifest | None = None
+        before: Plan | None = None
         try:
             self.finished = find_manifest(store, folder)
             before = self._begun()
-            if before is not None and before.digest() != self.plan.digest():
+            was_left = before is not None and before.discarded
+            if before is not None and not was_left and before.digest() != self.plan.digest():
                 raise self._conflict(before)
+            discards = was_left or (overwrite and self.finished is not None)
         except (ConflictError, DamagedError):
             if not overwrite:
                 raise
-            store.delete(folder)
+            discards = True
+        if discards:
+            self._discard()
             before = self.finished = None
         self.is_new = before is None
         self._has_notes = not self.is_new
         if self.is_new:
-            write_sealed(store, f"{folder}/{PLAN}", self.plan.canonical())
+            write_sealed(store, f"{folder}/{PLAN}", self.plan.identity())
 
     def _begun(self) -> Plan | None:
         """The plan with which the folder was begun."""
@@ -105,6 +113,20 @@ class Stage:
         stored = read_plan(self.store, self.folder)
         with reading(self.store, f"{self.folder}/{PLAN}"):
             return None if stored is None else Plan(**stored)
+
+    def _discard(self) -> None:
+        """Delete what the folder holds.
+
+        Killed in between, a plan is left that says so: the rest is no work to go on with.
+        """
+        plan = f"{self.folder}/{PLAN}"
+        self.store.delete(f"{self.folder}/{MANIFEST}")
+        if not self.store.exists(plan):
+            # A folder may be in its place.
+            self.store.delete(plan)
+        tombstone = self.plan.model_copy(update={"discarded": True})
+        write_sealed(self.store, plan, tombstone.identity())
+        self.store.delete(self.folder)
 
     def _conflict(self, before: Plan) -> ConflictError:
         branch = "--branch NEW to begin another sweep from it, "
@@ -150,9 +172,8 @@ class Stage:
         """Write the manifest, last, so that the folder's content exists."""
         files = [part.entry for part in parts]
         facts = {part.entry.name: part.facts for part in parts if part.facts}
-        self.finished = make_manifest(
-            **dict(self.plan), files=files, counts=counts, notes=notes, facts=facts
-        )
+        made = self.plan.model_dump(include={"kind", "config", "sources"})
+        self.finished = make_manifest(**made, files=files, counts=counts, notes=notes, facts=facts)
         write_manifest(self.store, self.folder, self.finished)
         if self._has_notes:
             self.store.delete(f"{self.folder}/{PARTS}")

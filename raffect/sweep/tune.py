@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from raffect import engine
@@ -165,11 +165,15 @@ def open_stage(
     """A sweep's folder, checked against the plan, and what is known of its trials.
 
     Raises:
-        ConflictError: A sweep of this name was made with other settings.
+        ConflictError: A sweep of this name was made with other settings; to be made anew, another
+            command is at it.
         SettingsError: There is no such fold of the videos.
     """
     check_fold(store, Task(plan["task"]), plan["base"].get("fold"))
-    stage = Stage(store, sweep_folder(name), "sweep", dict(plan), sources, context.overwrite)
+    folder, note = sweep_folder(name), context.on_note
+    # What another command is at is not deleted.
+    with held(store, f"{folder}/{LEASE}", note) if context.overwrite else nullcontext():
+        stage = Stage(store, folder, "sweep", dict(plan), sources, context.overwrite)
     if not stage.is_new:
         with suppress(NotThereError):
             return stage, load_sweep(store, name)

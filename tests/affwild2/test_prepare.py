@@ -123,7 +123,7 @@ def test_overwrite_mends_a_damaged_dataset(store: Store, tree: RawTree) -> None:
     assert run(store, tree) == manifest
     with pytest.raises(StoreError, match=r"00001\.parquet") as caught:
         check(store)
-    assert "--overwrite" in caught.value.next_step
+    assert "raffect check --repair" in caught.value.next_step
     assert run(store, tree, context=Context(overwrite=True)).digest() == manifest.digest()
     assert check(store) == QUIRKY_COUNTS
 

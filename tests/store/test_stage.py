@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +90,65 @@ def test_overwrite_makes_it_anew(store: Store):
     again = make(store, overwrite=True, a=2)
     assert again.finished is None
     assert not store.exists("features/f/0")
+
+
+def test_overwrite_makes_anew_what_is_finished_with_the_same_settings(store: Store):
+    stage = make(store, a=1)
+    stage.finish([stage.write_part("0", b"z")])
+    again = make(store, overwrite=True, a=1)
+    assert again.finished is None
+    assert again.parts() == {}
+    assert store.files("features/f") == ["features/f/plan.json"]
+    again.write_part("0", b"z")
+    # Interrupted, it goes on.
+    assert set(make(store, overwrite=True, a=1).parts()) == {"0"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("steps", range(1, 7))
+def test_what_was_half_deleted_is_never_continued(
+    store: Store, monkeypatch: pytest.MonkeyPatch, steps: int, overwrite: bool
+):
+    """Killed after each step of an --overwrite; then the command is given without, and with."""
+
+    class KilledError(BaseException):
+        pass
+
+    stage = make(store, a=1)
+    stage.finish([stage.write_part(name, b"z") for name in ("0", "1", "2")])
+    done = []
+
+    def then_counted(real: Callable[..., None]) -> Callable[..., None]:
+        def step(*arguments: Any, **named: Any) -> None:
+            real(*arguments, **named)
+            done.append(real.__name__)
+            if len(done) == steps:
+                raise KilledError
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for kind, name in ((Path, "unlink"), (Store, "write_json")):
+            patch.setattr(kind, name, then_counted(getattr(kind, name)))
+        with pytest.raises(KilledError):
+            make(store, overwrite=True, a=1)
+    assert done == ["unlink", "write_json", *["unlink"] * 4][:steps]
+    again = make(store, overwrite=overwrite, a=1)
+    assert again.finished is None
+    assert again.parts() == {}
+    there = {key for key in store.files("features/f") if key.rsplit("/")[-1] in "012"}
+    # All of the old work, whole, before a plan says that it goes; afterwards none of it.
+    assert len(there) == (3 if steps == 1 else 0)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+def test_overwrite_makes_anew_what_has_a_folder_in_a_files_place(store: Store, name: str):
+    stage = make(store, a=1)
+    stage.finish([stage.write_part("0", b"z")])
+    store.delete(f"features/f/{name}")
+    store.write_bytes(f"features/f/{name}/x", b"")
+    assert make(store, overwrite=True, a=1).is_new
+    assert store.files("features/f") == ["features/f/plan.json"]
 
 
 def test_other_sources_are_refused(store: Store):

@@ -21,6 +21,7 @@ from raffect.settings import override
 from raffect.store import Store, features_folder, read_manifest
 from raffect.store import features as feature_files
 from raffect.store.layout import DATASET, trial_folder
+from raffect.store.lease import held
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest
 from raffect.sweep.ablate import SETTINGS, ablate, find_base, plan_ablation
 from raffect.sweep.ablation import SPACE, missing_trials, plan_variants
@@ -38,6 +39,8 @@ from raffect.temporal.training import Trainer
 from tests.sweep import tiny
 
 BASE = tiny.base(losses__mse_share=0.2)
+PLAN = make_plan(Task.VA, "clip", BASE, SPACE, Recipe({}), SETTINGS)
+PLAN["ablation"] = {"frozen": None}
 
 
 def begun(store: Store, trials: int) -> SweepStudy:
@@ -46,9 +49,7 @@ def begun(store: Store, trials: int) -> SweepStudy:
 
 
 def plan(store: Store, seeds: int, without: Sequence[str] = ()) -> list[dict[str, Any]]:
-    made = make_plan(Task.VA, "clip", BASE, SPACE, Recipe({}), SETTINGS)
-    made["ablation"] = {"frozen": None}
-    _, before = open_stage(store, "a", made, {}, Context())
+    _, before = open_stage(store, "a", PLAN, {}, Context())
     rows = [] if before is None else before.rows
     return missing_trials(rows, BASE, plan_variants(BASE, without)[0], seeds)
 
@@ -60,6 +61,20 @@ def drain(study: SweepStudy) -> list[tuple[int, TemporalConfig]]:
         assert assignment is not None
         found.append((assignment.number, assignment.config))
     return found
+
+
+def test_overwrite_deletes_no_sweep_that_a_command_is_at(store: Store):
+    open_stage(store, "a", PLAN, {}, Context())
+    begun(store, 2)
+    other = {**PLAN, "ablation": {"frozen": 1}}
+    with held(store, "sweeps/a/lease"):
+        before = store.files("sweeps/a")
+        with pytest.raises(ConflictError, match="is at sweeps/a already"):
+            open_stage(store, "a", other, {}, Context(overwrite=True))
+        assert store.files("sweeps/a") == before
+    stage, view = open_stage(store, "a", other, {}, Context(overwrite=True))
+    assert (stage.is_new, view) == (True, None)
+    assert store.files("sweeps/a") == ["sweeps/a/plan.json"]
 
 
 def test_an_interrupted_study_goes_on_and_a_larger_one_adds_what_is_missing(store: Store):

@@ -128,6 +128,21 @@ def test_other_settings_under_the_same_name_are_refused(small_store):
     )
 
 
+def test_overwrite_trains_anew_what_is_finished_and_goes_on_with_what_is_begun(small_store):
+    config, again = small_config(Task.VA), Context(overwrite=True)
+    train(small_store, config, "clip", "m")
+    first = small_store.read_bytes("models/m/model.safetensors")
+    with pytest.raises(InterruptedHereError):
+        train(small_store, config, "clip", "m", on_epoch=interrupt_after(2), context=again)
+    with pytest.raises(NotThereError):
+        read_manifest(small_store, "models/m")
+    seen = []
+    tell = lambda result, total: seen.append(result.epoch)  # noqa: E731
+    train(small_store, config, "clip", "m", on_epoch=tell, context=again)
+    assert seen == [3, 4]
+    assert small_store.read_bytes("models/m/model.safetensors") == first
+
+
 def test_a_run_that_diverges_says_so_and_frees_its_name(small_store):
     broken = small_config(Task.VA, optimiser__lr=1e30)
     with pytest.raises(RaffectError, match=r"diverged.*\n.*\n.*optimiser\.lr"):
