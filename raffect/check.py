@@ -12,9 +12,9 @@ from pathlib import Path
 from raffect.affwild2.check import check as check_dataset
 from raffect.context import Progress, ignore
 from raffect.errors import DamagedError, NotThereError
-from raffect.store import DATASET, Files, Manifest, Store, read_manifest
+from raffect.store import DATASET, Files, Manifest, Store
 from raffect.store.layout import GROUPS, MANIFEST, PLAN, SEEDS, STUDY, SWEEPS
-from raffect.store.manifest import has_manifest
+from raffect.store.manifest import find_manifest
 from raffect.store.raw import ahead
 from raffect.store.stage import Plan, read_plan, reopen
 from raffect.store.verified import makers_of, read_sealed, reading, write_sealed
@@ -61,6 +61,12 @@ def find_faults(store: Store, progress: Progress = ignore) -> list[Fault]:
         found += find(store, folder)
     progress(len(folders), len(folders))
     return found
+
+
+def unfinished(store: Store) -> list[str]:
+    """The folders that a command has begun, and that have no manifest."""
+    folders = [f"{g}/{name}" for g in GROUPS if g != DATASET for name in store.names(g)]
+    return [f for f in folders if store.names(f) and not store.exists(f"{f}/{MANIFEST}")]
 
 
 def repair(store: Store, faults: list[Fault]) -> list[Fault]:
@@ -147,23 +153,22 @@ def _in_dataset(store: Store) -> Iterator[Fault]:
 
 def _in_folder(store: Store, folder: str) -> Iterator[Fault]:
     yield from _in_plan(store, folder)
-    if MANIFEST not in store.names(folder):
-        return
     try:
-        manifest = read_manifest(store, folder)
+        manifest = find_manifest(store, folder)
     except DamagedError as error:
         yield Fault(f"{folder}/{MANIFEST}", error)
-    except NotThereError:
-        yield _in_its_place(store, f"{folder}/{MANIFEST}")
-    else:
+        return
+    if manifest is not None:
         yield from _in_files(manifest.files_in(store, folder))
 
 
 def _in_sweep(store: Store, folder: str) -> Iterator[Fault]:
     name = folder.partition("/")[2]
     yield from _in_plan(store, folder)
-    if MANIFEST in store.names(folder) and _manifest(store, folder) is None:
-        yield _in_its_place(store, f"{folder}/{MANIFEST}")
+    try:
+        find_manifest(store, folder)
+    except DamagedError as error:
+        yield Fault(f"{folder}/{MANIFEST}", error)
     for key in store.files(f"{folder}/{SEEDS}"):
         try:
             read_sealed(store, key)
@@ -210,16 +215,8 @@ def _in_files(files: Files) -> Iterator[Fault]:
                 yield fault
 
 
-def _in_its_place(store: Store, key: str) -> Fault:
-    try:
-        read_sealed(store, key)
-    except DamagedError as error:
-        return Fault(key, error)
-    return Fault(key, DamagedError(f"{store.where(key)} is no file."))
-
-
 def _manifest(store: Store, folder: str) -> Manifest | None:
     try:
-        return read_manifest(store, folder) if has_manifest(store, folder) else None
+        return find_manifest(store, folder)
     except DamagedError:
         return None

@@ -100,7 +100,7 @@ def check(
 
     With --repair the command that made a damaged folder, given again, makes just what is missing.
     """
-    from raffect.check import clear_leftovers, find_faults, refuse, remedy
+    from raffect.check import clear_leftovers, find_faults, refuse, remedy, unfinished
     from raffect.check import repair as take_away
     from raffect.store import DATASET
 
@@ -119,6 +119,8 @@ def check(
             return
         faults = left
     refuse(target, faults)
+    if begun := unfinished(target):
+        screen.note(f"unfinished, or without their manifest: {', '.join(begun)}.")
     _show_dataset(screen, target, as_json)
 
 

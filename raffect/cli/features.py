@@ -15,32 +15,33 @@ def list_features(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the store's features: rows, width, and what made them."""
+    """List the store's features: rows, width, and what made them; also those yet unfinished."""
     if context.invoked_subcommand is not None:
         return
-    from raffect.store import features_folder, read_manifest
     from raffect.store.features import dtype_of
     from raffect.store.layout import FEATURES
-    from raffect.store.manifest import has_manifest
+    from raffect.store.manifest import list_manifests
 
     target, screen = begin(store, quiet, as_json)
-    found = []
-    for name in target.names(FEATURES):
-        if has_manifest(target, folder := features_folder(name)):
-            manifest = read_manifest(target, folder)
-            about = {key: manifest.counts[key] for key in ("rows", "dim")}
-            encoder = manifest.config.get("encoder")
-            dtype = dtype_of(manifest.config).name
-            found.append({"name": name, **about, "dtype": dtype, "encoder": encoder})
+    found, rows = [], []
+    for name, manifest in list_manifests(target, FEATURES):
+        counts, config = (manifest.counts, manifest.config) if manifest else ({}, {})
+        about = {
+            "name": name,
+            "rows": counts.get("rows"),
+            "dim": counts.get("dim"),
+            "dtype": dtype_of(config).name if manifest else None,
+            "encoder": config.get("encoder"),
+        }
+        found.append({**about, "finished": manifest is not None})
+        numbers = [f"{counts[key]:,}" if counts else "–" for key in ("rows", "dim")]
+        made_by = (about["encoder"] or "imported") if manifest else "unfinished"
+        rows.append([name, *numbers, about["dtype"] or "–", made_by])
     if as_json:
         screen.json(found)
     elif not found:
         screen.say("No features. Make them: raffect extract, or raffect features import DIR")
     else:
-        rows = [
-            [f["name"], f"{f['rows']:,}", f"{f['dim']:,}", f["dtype"], f["encoder"] or "imported"]
-            for f in found
-        ]
         screen.table(["features", ">rows", ">width", "type", "encoder"], rows)
 
 

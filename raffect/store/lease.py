@@ -9,6 +9,7 @@ waiting command's own clock. A holder on this machine is looked up in the proces
     held by a dead process here        -> taken at once
     held elsewhere, counter moves      -> ConflictError
     held elsewhere, counter stands     -> taken after TTL_S
+    damaged                            -> as one that is held elsewhere
     released (the object is gone)      -> taken at once
 
 So a holder whose last renewal began less than TTL_S ago knows without a request that it still
@@ -17,8 +18,10 @@ holds the lease: `is_sure`. Once it has been cut off for longer it looks before 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -37,6 +40,7 @@ from raffect.store import Store
 RENEW_S = 5.0
 TTL_S = 30.0
 """Six renewals: how long a driver may be cut off from the store and still keep its sweep."""
+_NAME = re.compile(r"[0-9]{8}\.json")
 
 
 class Holder(BaseModel):
@@ -74,6 +78,17 @@ class Holder(BaseModel):
         """Whether it ran on this machine and is gone."""
         return self.is_here and _started(self.pid) != self.started
 
+    @classmethod
+    def unknown(cls, data: bytes) -> Holder:
+        """Who wrote what can't be read: nobody here, and somebody else when it has changed."""
+        id_ = hashlib.sha256(data).hexdigest()
+        return cls(id=id_, host="an unknown machine", boot="", pid=0, started=None)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether its lease can't be read."""
+        return self.pid == 0
+
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
         return f"Process {self.pid} on {self.host}{job}"
@@ -108,8 +123,11 @@ class Lease:
         return self._read(current) if current else None
 
     def _current(self) -> int:
-        names = self._store.names(self._folder)
-        return max((int(name.removesuffix(".json")) for name in names), default=0)
+        names = self._names(self._store)
+        return int(names[-1].removesuffix(".json")) if names else 0
+
+    def _names(self, store: Store) -> list[str]:
+        return [name for name in store.names(self._folder) if _NAME.fullmatch(name)]
 
     def acquire(self, on_wait: OnNote | None = None) -> None:
         """Take the lease, as soon as its last holder is gone; `on_wait` is told of a wait.
@@ -167,7 +185,10 @@ class Lease:
         while not self._ended.wait(self._renew_s):
             self._holder.renewals += 1
             with suppress(StoreError):
-                if not self.is_sure and not self._is_mine():
+                mine = self.is_sure or self._is_mine()
+                if mine is None:
+                    continue
+                if not mine:
                     # Taken over while this process was suspended or cut off. The journal refuses
                     # the study's next write (journal.py), which ends the sweep with a message.
                     return
@@ -177,9 +198,12 @@ class Lease:
                 if self.is_sure:
                     self._sure_until = began + self._ttl_s
 
-    def _is_mine(self) -> bool:
-        names = self._renewing.names(self._folder)
+    def _is_mine(self) -> bool | None:
+        """Whether this process holds it; None if the newest lease can't be read."""
+        names = self._names(self._renewing)
         found = self._read(self._number) if names[-1:] == [self._name(self._number)] else None
+        if found is not None and found.is_unknown:
+            return None
         return found is not None and found.id == self._holder.id
 
     def _content(self) -> bytes:
@@ -187,9 +211,13 @@ class Lease:
 
     def _read(self, number: int) -> Holder | None:
         try:
-            return Holder.model_validate_json(self._store.read_bytes(self._key(number)))
+            data = self._store.read_bytes(self._key(number))
         except FileNotFoundError:
             return None
+        try:
+            return Holder.model_validate_json(data)
+        except ValueError:
+            return Holder.unknown(data)
 
     def _key(self, number: int) -> str:
         return f"{self._folder}/{self._name(number)}"

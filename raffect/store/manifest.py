@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from raffect.store.verified import (
     MAKERS,
     FileEntry,
     Files,
+    is_there,
     read_sealed,
     reading,
     write_sealed,
@@ -85,8 +86,8 @@ def write_manifest(store: Store, folder: str, manifest: Manifest) -> None:
 
 
 def has_manifest(store: Store, folder: str) -> bool:
-    """Whether the folder is complete."""
-    return store.exists(f"{folder}/{MANIFEST}")
+    """Whether the folder is complete; a DamagedError if its manifest is a folder."""
+    return is_there(store, f"{folder}/{MANIFEST}")
 
 
 def read_manifest(store: Store, folder: str) -> Manifest:
@@ -120,6 +121,15 @@ def find_manifest(store: Store, folder: str) -> Manifest | None:
         return Manifest.model_validate(tree)
 
 
+def list_manifests(store: Store, group: str) -> Iterator[tuple[str, Manifest | None]]:
+    """What a group of folders holds, by name; None for the manifest of an unfinished one."""
+    for name in store.names(group):
+        manifest = find_manifest(store, f"{group}/{name}")
+        # An empty folder may be left where a file system has folders.
+        if manifest is not None or store.names(f"{group}/{name}"):
+            yield name, manifest
+
+
 def files_of(store: Store, folder: str | Files) -> Files:
     """The files of a finished folder, or of a folder in one, by its manifest.
 
@@ -139,7 +149,9 @@ def files_of(store: Store, folder: str | Files) -> Files:
 def _not_there(store: Store, folder: str) -> NotThereError:
     group, _, name = folder.partition("/")
     siblings = [
-        other for other in store.names(group) if name and has_manifest(store, f"{group}/{other}")
+        other
+        for other in store.names(group)
+        if name and store.exists(f"{group}/{other}/{MANIFEST}")
     ]
     commands = [f"{maker} --store {store.uri}" for maker in MAKERS.get(group, ())]
     return NotThereError(

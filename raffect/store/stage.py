@@ -24,7 +24,7 @@ from raffect.store.manifest import (
     write_manifest,
 )
 from raffect.store.store import Store
-from raffect.store.verified import FileEntry, Files, read_sealed, reading, write_sealed
+from raffect.store.verified import FileEntry, Files, is_there, read_sealed, reading, write_sealed
 
 
 class Plan(Config):
@@ -37,8 +37,8 @@ class Plan(Config):
 
 
 def has_plan(store: Store, folder: str) -> bool:
-    """Whether the folder was begun."""
-    return store.exists(f"{folder}/{PLAN}")
+    """Whether the folder was begun; a DamagedError if its plan is a folder."""
+    return is_there(store, f"{folder}/{PLAN}")
 
 
 def read_plan(store: Store, folder: str) -> Any:
@@ -98,12 +98,11 @@ class Stage:
             if not overwrite:
                 raise
             discards = True
-        if discards:
-            self._discard()
-            before = self.finished = None
         self.is_new = before is None
         self._has_notes = not self.is_new
-        if self.is_new:
+        if discards:
+            self.restart()
+        elif self.is_new:
             write_sealed(store, f"{folder}/{PLAN}", self.plan.identity())
 
     def _begun(self) -> Plan | None:
@@ -114,8 +113,8 @@ class Stage:
         with reading(self.store, f"{self.folder}/{PLAN}"):
             return None if stored is None else Plan(**stored)
 
-    def _discard(self) -> None:
-        """Delete what the folder holds.
+    def restart(self) -> None:
+        """Delete what the folder holds, and begin it anew.
 
         Killed in between, a plan is left that says so: the rest is no work to go on with.
         """
@@ -127,6 +126,8 @@ class Stage:
         tombstone = self.plan.model_copy(update={"discarded": True})
         write_sealed(self.store, plan, tombstone.identity())
         self.store.delete(self.folder)
+        self.finished, self.is_new, self._has_notes = None, True, False
+        write_sealed(self.store, plan, self.plan.identity())
 
     def _conflict(self, before: Plan) -> ConflictError:
         branch = "--branch NEW to begin another sweep from it, "

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
@@ -105,6 +106,15 @@ def reading(store: Store, key: str) -> Iterator[None]:
     except _UNREADABLE as error:
         first = str(error).strip().partition("\n")[0]
         raise damaged(store, key, f"it can't be read ({type(error).__name__}: {first})") from error
+
+
+def is_there(store: Store, key: str) -> bool:
+    """Whether a file that describes a folder is there; a DamagedError if a folder is instead."""
+    if store.exists(key):
+        return True
+    if store.is_local and Path(store.path(key)).is_dir():
+        raise damaged(store, key, "it is a folder")
+    return False
 
 
 def damaged(store: Store, key: str, what: str) -> DamagedError:

@@ -14,9 +14,9 @@ from raffect.affwild2.evaluation import RESAMPLES
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, sweep_folder
-from raffect.store.layout import SEEDS, SWEEPS
+from raffect.store.layout import SEEDS, STUDY, SWEEPS
 from raffect.store.manifest import find_manifest
-from raffect.store.verified import read_sealed, reading, write_sealed
+from raffect.store.verified import damaged, read_sealed, reading, write_sealed
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, read_evidence
 from raffect.sweep.mixture import mixture
@@ -271,12 +271,19 @@ def load_sweep(store: Store, name: str) -> SweepView:
 
     Raises:
         NotThereError: The store holds no such sweep.
+        DamagedError: A file of it is not as it was written.
     """
     folder = sweep_folder(name)
     manifest = find_manifest(store, folder)
     # A finished sweep's manifest has its plan: a request less, for each sweep that is listed.
     plan = read_plan(store, name)["config"] if manifest is None else plan_of(manifest)
-    study = open_study(store, name)
+    try:
+        study = open_study(store, name)
+    except NotThereError:
+        # Whoever deletes a sweep takes its manifest first.
+        if find_manifest(store, folder) is not None:
+            raise damaged(store, f"{folder}/{STUDY}", "its entries are missing") from None
+        raise
     attributes = study.user_attrs
     bound = plan.get("sweep", {})
     objectives: tuple[Objective, ...] = tuple(bound.get("objectives", ("score",)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from raffect import engine
@@ -13,7 +13,7 @@ from raffect.affwild2.folds import check_fold, load_fold
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, check_task, recipe
 from raffect.context import Context
-from raffect.errors import NotThereError, RaffectError, SettingsError
+from raffect.errors import DamagedError, NotThereError, RaffectError, SettingsError
 from raffect.settings import build, override
 from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.features import FeatureNames, feature_names
@@ -174,10 +174,15 @@ def open_stage(
     # What another command is at is not deleted.
     with held(store, f"{folder}/{LEASE}", note) if context.overwrite else nullcontext():
         stage = Stage(store, folder, "sweep", dict(plan), sources, context.overwrite)
-    if not stage.is_new:
-        with suppress(NotThereError):
-            return stage, load_sweep(store, name)
-    return stage, None
+        try:
+            return stage, None if stage.is_new else load_sweep(store, name)
+        except NotThereError:
+            return stage, None
+        except DamagedError:
+            if not context.overwrite:
+                raise
+            stage.restart()
+            return stage, None
 
 
 def carry_out(

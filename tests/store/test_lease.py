@@ -121,6 +121,24 @@ def test_a_renewal_is_one_request(s3_server: S3Server) -> None:
     assert all(request.startswith("PUT") for request in requests)
 
 
+def test_a_damaged_lease_is_a_doubt_and_no_end(store: Store, elsewhere: None) -> None:
+    first = Lease(store, FOLDER, renew_s=0.1, ttl_s=0.05)
+    first.acquire()
+    key = f"{FOLDER}/00000001.json"
+    for damage in (b"", b"\xff{", b"{}"):
+        store.write_bytes(key, damage)
+        time.sleep(0.3)
+        assert first._thread is not None
+        assert first._thread.is_alive()
+        assert not first.is_sure
+    assert "unknown machine" in str(first.holder)
+    told: list[str] = []
+    with held(store, FOLDER, told.append):
+        assert store.names(FOLDER) == ["00000002.json"]
+    assert "unknown machine" in told[0]
+    first.release()
+
+
 def test_who_may_have_been_followed_is_not_sure_any_more(store: Store) -> None:
     slow = Lease(store, FOLDER, renew_s=0.4, ttl_s=0.2)
     slow.acquire()

@@ -11,7 +11,8 @@ from raffect.check import find_faults, repair
 from raffect.cli.app import run
 from raffect.errors import DamagedError
 from raffect.store import Stage, Store, files_of
-from raffect.store.manifest import read_manifest
+from raffect.store.manifest import has_manifest, read_manifest
+from raffect.store.stage import has_plan
 from raffect.store.verified import read_sealed, write_sealed
 
 PARTS = {"0.bin": b"zero" * 9, "1.bin": b"one" * 9}
@@ -93,6 +94,20 @@ def test_every_flipped_bit_of_a_sealed_file_is_told_or_changes_nothing(store: St
                 continue
             # At worst the checksum has another name now.
             assert {key: found[key] for key in tree} == tree
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+def test_a_folder_in_the_place_of_a_manifest_or_plan_is_damage(store: Store, name: str) -> None:
+    finish(store)
+    folder(Path(store.path(f"features/f/{name}")))
+    look = has_manifest if name == "manifest.json" else has_plan
+    with pytest.raises(DamagedError, match="is a folder"):
+        look(store, "features/f")
+    faults = find_faults(store)
+    assert [fault.key for fault in faults] == [f"features/f/{name}"]
+    assert repair(store, faults) == []
+    assert find_faults(store) == []
+    finish(store)
 
 
 def test_what_an_earlier_version_wrote_has_no_checksum(store: Store) -> None:

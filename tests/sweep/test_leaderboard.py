@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from raffect.affwild2.tasks import Task
-from raffect.errors import NotThereError
+from raffect.check import find_faults
+from raffect.context import Context
+from raffect.errors import DamagedError, NotThereError
 from raffect.store import Stage, Store
 from raffect.sweep.beginning import Beginning
 from raffect.sweep.leaderboard import list_sweeps, load_sweep
@@ -15,6 +17,7 @@ from raffect.sweep.records import TrialFacts
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import SweepStudy
+from raffect.sweep.tune import open_stage
 from raffect.temporal.epochs import EpochResult
 from tests.report import views
 from tests.sweep import tiny
@@ -86,6 +89,36 @@ def test_sweeps_are_listed_by_name_and_a_bare_plan_is_none(store: Store) -> None
     begin(store, "a", 1)
     Stage(store, "sweeps/c", "sweep", {"task": "va", "base": {}}, {}, False)
     assert [view.name for view in list_sweeps(store)] == ["a", "b"]
+
+
+def test_a_finished_sweep_without_its_study_is_damaged(store: Store) -> None:
+    stage, _ = begin(store, "a", 1)
+    stage.finish([])
+    store.delete("sweeps/a/study")
+    with pytest.raises(DamagedError, match=r"(?s)sweeps/a/study is damaged.*--overwrite"):
+        list_sweeps(store)
+    assert [fault.key for fault in find_faults(store)] == ["sweeps/a/study"]
+    plan, again = stage.plan.config, Context(overwrite=True)
+    with pytest.raises(DamagedError):
+        open_stage(store, "a", plan, {}, Context())
+    new, before = open_stage(store, "a", plan, {}, again)
+    assert new.is_new
+    assert before is None
+
+
+def test_an_unfinished_sweep_with_a_damaged_study_is_made_anew_where_that_is_asked_for(
+    store: Store,
+) -> None:
+    stage, _ = begin(store, "a", 1)
+    plan, again = stage.plan.config, Context(overwrite=True)
+    for key in store.files("sweeps/a/study"):
+        store.write_bytes(key, store.read_bytes(key)[:-30])
+    with pytest.raises(DamagedError, match="--overwrite"):
+        open_stage(store, "a", plan, {}, Context())
+    new, before = open_stage(store, "a", plan, {}, again)
+    assert new.is_new
+    assert before is None
+    assert store.files("sweeps/a") == ["sweeps/a/plan.json"]
 
 
 def test_a_sweep_that_is_not_there_is_told_with_those_that_are(store: Store) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from raffect.affwild2.labels import labels_file, to_parquet
 from raffect.affwild2.tasks import Task
+from raffect.check import unfinished
 from raffect.cli.app import run
 from raffect.context import Context
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
@@ -347,9 +348,18 @@ def test_the_command_imports_and_lists(
     rows = int(read_manifest(small_store, "features/clip").counts["rows"])
     about = {"rows": rows, "dim": DIM, "dtype": "float16"}
     assert json.loads(capsys.readouterr().out) == [
-        {"name": "clip", **about, "encoder": "clip"},
-        {"name": "own", **about, "encoder": None},
+        {"name": "clip", **about, "encoder": "clip", "finished": True},
+        {"name": "own", **about, "encoder": None, "finished": True},
     ]
     assert run(["features", *where]) == 0
     assert "imported" in capsys.readouterr().out
+    small_store.delete("features/own/manifest.json")
+    assert run(["features", "--json", *where]) == 0
+    told = {each["name"]: each["finished"] for each in json.loads(capsys.readouterr().out)}
+    assert told == {"clip": True, "own": False}
+    assert run(["features", *where]) == 0
+    assert "unfinished" in capsys.readouterr().out
+    assert unfinished(small_store) == ["features/own"]
+    assert run(["features", "import", folder, "--name", "own", *where]) == 0
+    capsys.readouterr()
     assert run(["features", "import", str(tmp_path / "no"), "--name", "x", *where]) == 2
