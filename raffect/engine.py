@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import raffect
 from raffect import interrupts, reaper
 from raffect.context import OnNote
-from raffect.environment import JOB_CONFIG, forwarded_variables
+from raffect.environment import forwarded_variables
 from raffect.errors import RaffectError, SettingsError
 from raffect.store.filesystem import CONNECT_TIMEOUT_S
 from raffect.text import first_line
@@ -92,7 +92,7 @@ def connect(address: str | None = None) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         runtime_env={"env_vars": variables},
-        job_config=_job_config(),
+        job_config=_job_config(address is None),
     )
     with _hushed(), interrupts.kept(), reaper.marked():
         if address:
@@ -108,17 +108,16 @@ def _cluster(address: str | None) -> str | None:
     return None if given == "local" else given or None
 
 
-def _job_config() -> JobConfig:
-    """Workers import the raffect that this process does, wherever the command is given.
+def _job_config(is_local: bool) -> JobConfig:
+    """Workers here import the raffect that this process does, a cluster's what its nodes have.
 
     Ray puts the driver's current folder first on the path of all workers: a clone in it, or below
     it, would come before what is installed, and so would a file that is named as a library is.
     """
     root = Path(raffect.__file__).parent.parent
-    # Of a job, Ray has put the files in place. What is installed is on the path anyway, and first
-    # it would come before Python's own library.
-    in_place = JOB_CONFIG in os.environ or root.name in ("site-packages", "dist-packages")
-    paths = [] if in_place else [str(root)]
+    # What is installed is on the path anyway, and first it would come before Python's library.
+    is_installed = root.name in ("site-packages", "dist-packages")
+    paths = [str(root)] if is_local and not is_installed else []
     return JobConfig(_client_job=True, _py_driver_sys_path=paths)
 
 

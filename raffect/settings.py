@@ -172,8 +172,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         )
     found: dict[str, Any] = {}
     for key, text in (text.split("=", 1) for text in assignments):
-        if (name := key.strip()) in found:
-            raise _given_twice(name)
+        # Of a setting that is given twice the last counts, as with any option.
+        name = key.strip()
         found[name] = _parse_value(name, text)
     return found
 

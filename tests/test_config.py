@@ -163,12 +163,16 @@ def test_what_no_one_means_is_refused(text: str, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "options",
-    [["optimiser.lr=1", "optimiser.lr=2"], ["optimiser.lr="], ["optimiser={lr: 1, lr: 2}"],
-     ["model=3", "model.tcn.depth=2"]],
+    [["optimiser.lr="], ["optimiser={lr: 1, lr: 2}"], ["model=3", "model.tcn.depth=2"]],
 )  # fmt: skip
 def test_options_are_unambiguous(options: list[str]):
     with pytest.raises(SettingsError, match=r"twice|has no value"):
         settings(recipe(Task.VA), None, options)
+
+
+def test_of_an_option_that_is_given_twice_the_last_counts():
+    twice = settings(recipe(Task.VA), None, ["optimiser.lr=1", "optimiser.lr=2"])
+    assert twice.optimiser.lr == 2
 
 
 def test_a_mapping_of_options_changes_what_it_holds():

@@ -17,7 +17,7 @@ from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 
-TRIALS = 2
+TRIALS = 3
 # A third of the demo's own: its time is that of the fine-tuning.
 SIZE = ["--trials", str(TRIALS), "--videos", "14"]
 COMMAND = [sys.executable, "-m", "raffect", "demo", *SIZE]

@@ -13,9 +13,11 @@ from raffect import interrupts
 from raffect.store import Store
 from tests.web.pages import page
 
+# SIGHUP as a terminal has it: under nohup, which a whole test run may be, it is ignored.
 BEGIN = """
 import hashlib, signal, sys, time
 from raffect import interrupts
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 interrupts.install()
 """
 END = """

@@ -69,7 +69,7 @@ def _show(screen: Screen, findings: list[Finding]) -> None:
             screen.console.print(_table(shown))
     counts = Counter(str(finding.state) for finding in findings)
     parts = (f"[{colour}]{counts[state]} {state}[/]" for state, colour in _COLOURS.items())
-    screen.say(f"\n{', '.join(parts)}")
+    screen.styled(f"\n{', '.join(parts)}")
     if nodes > MANY:
         screen.styled("[dim]The nodes' passes are in --json.[/]")
 

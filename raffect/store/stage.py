@@ -99,7 +99,6 @@ class Stage:
                 raise
             discards = True
         self.is_new = before is None
-        self._has_notes = not self.is_new
         if discards:
             self.restart()
         elif self.is_new:
@@ -126,7 +125,7 @@ class Stage:
         tombstone = self.plan.model_copy(update={"discarded": True})
         write_sealed(self.store, plan, tombstone.identity())
         self.store.delete(self.folder)
-        self.finished, self.is_new, self._has_notes = None, True, False
+        self.finished, self.is_new = None, True
         write_sealed(self.store, plan, self.plan.identity())
 
     def _conflict(self, before: Plan) -> ConflictError:
@@ -144,7 +143,6 @@ class Stage:
         self, name: str, data: bytes, facts: Mapping[str, object] | None = None
     ) -> StagePart:
         """Write a file, then the note that it is finished; `name` may contain folders."""
-        self._has_notes = True
         self.store.write_bytes(f"{self.folder}/{name}", data)
         part = StagePart(entry=FileEntry.of(name, data), facts=dict(facts or {}))
         _write_note(self.store, self.folder, part)
@@ -176,8 +174,8 @@ class Stage:
         made = self.plan.model_dump(include={"kind", "config", "sources"})
         self.finished = make_manifest(**made, files=files, counts=counts, notes=notes, facts=facts)
         write_manifest(self.store, self.folder, self.finished)
-        if self._has_notes:
-            self.store.delete(f"{self.folder}/{PARTS}")
+        # Also where this object wrote none: actors write parts with a copy of it.
+        self.store.delete(f"{self.folder}/{PARTS}")
         return self.finished
 
 

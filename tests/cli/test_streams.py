@@ -33,7 +33,7 @@ def test_a_terminal_without_these_characters_gets_plain_ones(tmp_path: Path, enc
     where = str(tmp_path / "st\u00f6re \u65e5\u672c")
     told = in_shell('raffect check --store "$1"', where, PYTHONIOENCODING=encoding)
     assert told.returncode == 2
-    assert told.stdout.startswith(b". Verifying the dataset")
+    assert told.stdout.startswith(b". Verifying the store")
     shown = ("st\u00f6re" if encoding == "latin-1" else "st\\xf6re") + " \\u65e5\\u672c"
     assert shown.encode(encoding) in told.stderr
     assert b"Traceback" not in told.stderr

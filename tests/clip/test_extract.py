@@ -22,6 +22,7 @@ from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
+from raffect.store.manifest import files_of
 from raffect.temporal.data import load_task_data
 from tests.clip.clip_data import tiny_config, to_bytes
 
@@ -135,7 +136,7 @@ def test_a_shard_is_encoded_at_the_layer_and_in_the_type_that_are_asked_for(data
         folder, plan = f"features/{layer}", {"encoder": "clip", **config.identity()}
         sources = {"dataset": read_manifest(dataset, "dataset").digest()}
         stage = Stage(dataset, folder, "features", plan, sources)
-        actor = _Encoder(stage, "clip", config)
+        actor = _Encoder(stage, "clip", files_of(dataset, "dataset"), config)
         parts = [actor({"shard": f"frames/0000{n}.parquet"})["outcome"] for n in (0, 1)]
         stage.finish(parts, {"rows": 228, "dim": parts[0].facts["dim"]})
         data = load_task_data(dataset, str(layer), Task.EXPR)

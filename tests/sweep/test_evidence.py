@@ -158,9 +158,11 @@ def test_a_process_reads_the_sums_of_a_trial_once(store: Store, monkeypatch: Any
     monkeypatch.setattr(paired, "_MOST_KEPT", 2)
     first = read_all_sums(store, rows)
     assert len(paired._kept) == 2
+    monkeypatch.setattr(paired, "_MOST_KEPT", 3)
+    read_all_sums(store, rows)
     store.delete("sweeps/s")
     again = read_all_sums(store, rows)
-    assert len(again) == 2
+    assert len(again) == 3
     assert all(np.array_equal(again[n][1], first[n][1]) for n in again)
 
 

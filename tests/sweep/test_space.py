@@ -140,11 +140,11 @@ def test_code_of_spaces_that_are_imported_counts(tmp_path: Path, monkeypatch) ->
 
 
 STOCK = {
-    "au": "2ce050a093c72e2193c029446f959c47d39e787b9cff3662ba1a2a01304b2a64",
-    "au_joint": "107defe998abd867f57be2da1650ba9d50c66b4d78c9058dad40fc015b5bcb63",
-    "expr": "b4dfe59552cd38b3258b5e44eda223097dc3a3e8a9afb3d154c39a3e35ef1927",
-    "expr_joint": "1911555f3d9676363150b83f8165f76a2e5a3a6ef277b594b885000d2a655e76",
-    "va": "2e58b4a266dfb8e6e03504293282415c112f1310811c417211d9fc3f97cbb059",
+    "au": "1de6b173524d49c75e39d8cb172dade0b606919a78288b8067ba95df1b1f4762",
+    "au_joint": "017e84ae3cb32dc3c4acb56b48278c7c7ece4d6d2bf3a3630f7ce1fb81f2379f",
+    "expr": "73dc4e3bec54d0dbef8f1ff48b8cde23a6d7dc70b9998a9fd78cff348f041e94",
+    "expr_joint": "b4c307a10f15a351f98dcc20e3b5b8f5c8b4acbfe6795ae9978ebae0344b8288",
+    "va": "6cfd173124d673ee6ccc7fa6c40b8d5c84277c1c71535d0e17f3ce33f2c15286",
 }
 
 

@@ -301,6 +301,7 @@ def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(
 def test_a_store_that_fails_in_a_trials_process_ends_the_sweep_and_fails_no_trial(
     ray_local: None, filled: Store, space: str
 ) -> None:
+    sweep(filled, space, 1)
     # In the place of the folder that the trial's model goes to.
     filled.write_bytes("sweeps/s/trials/00001", b"")
     with pytest.raises(StoreError, match="trials/00001"):
