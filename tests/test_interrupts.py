@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,9 @@ from raffect import interrupts
 from raffect.store import Store
 from tests.web.pages import page
 
-# SIGHUP as a terminal has it: under nohup, which a whole test run may be, it is ignored.
 BEGIN = """
 import hashlib, signal, sys, time
 from raffect import interrupts
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 interrupts.install()
 """
 END = """
@@ -51,7 +50,9 @@ CLEANS_UP_LONG = "print('began', flush=True)\n    try: time.sleep(60)\n    final
 class Process:
     """A script that has begun its work."""
 
-    def __init__(self, work: str, **options: object) -> None:
+    def __init__(self, work: str, **options: Any) -> None:
+        # As a terminal has it: a whole run of tests may be under nohup, which ignores it.
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         script = f"{BEGIN}try:\n    {work.strip()}{END}"
         self.process = subprocess.Popen(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
