@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -136,7 +138,7 @@ class StudyScheduler(_Stateless, FIFOScheduler):
         """
         reason = self._searcher.ended.pop(trial.trial_id, None) or _reason(trial)
         self._searcher.store_errors.pop(trial.trial_id, None)
-        known = find_user_error(trial.get_pickled_error())
+        known = find_user_error(_error_of(trial))
         if isinstance(known, StoreError):
             self._searcher.store_errors[trial.trial_id] = known
         self._searcher.losses.setdefault(trial.trial_id, []).append(reason)
@@ -171,10 +173,22 @@ class StudyStopper(_Stateless, Stopper):
         return ledger.error is not None or interrupts.received() is not None
 
 
+def _error_of(trial: Trial) -> BaseException | None:
+    """What a trial failed with last.
+
+    Not by get_pickled_error(), which looks for the file where it is copied to only later: in the
+    engine's storage.
+    """
+    path = trial.pickled_error_file
+    if path is None or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        error: BaseException = cloudpickle.load(file)
+    return error
+
+
 def _reason(trial: Trial) -> str:
-    error = trial.get_pickled_error()
+    error = _error_of(trial)
     if isinstance(error, RayTaskError):
         return reason_of(error.cause)
-    if isinstance(error, RayActorError):
-        return reason_of_loss(str(error))
-    return reason_of_loss(str(trial.get_error() or ""))
+    return reason_of_loss(str(error or ""))
