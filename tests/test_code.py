@@ -112,8 +112,9 @@ def test_what_makes_a_trials_numbers_counts_and_what_shows_them_does_not(
 
 
 def test_it_is_soon_known():
+    # Of this thread: others that earlier tests have left may be at work.
     code_digest.cache_clear()
     code._read.cache_clear()
-    began = time.process_time()
+    began = time.thread_time()
     code_digest("sweep")
-    assert time.process_time() - began < 0.2
+    assert time.thread_time() - began < 0.2
