@@ -126,17 +126,12 @@ def _kind(found: Searched, names: tuple[str, ...]) -> str:
 
 def _range(text: str | None) -> str:
     """A range in few characters: its bounds, or its choices."""
-    from raffect.sweep.comparison import parse_range
+    from raffect.sweep.ranges import parse_range
 
     if not text:
         return "–" if text is None else "in some trials"
     found = parse_range(text)
-    if found is None:
-        return text
-    if found.choices:
-        return ", ".join(map(short_value, found.choices))
-    notes = " log" if found.log else f" by {short_value(found.step)}" if found.step else ""
-    return f"{short_value(found.low)} – {short_value(found.high)}{notes}"
+    return text if found is None else str(found)
 
 
 def _show_settings(screen: Screen, views: Sequence[SweepView], comparison: Comparison) -> None:

@@ -26,6 +26,7 @@ from raffect.sweep.failures import STOPPED
 from raffect.sweep.plan import no_sweep, read_plan
 from raffect.sweep.points import derive_point
 from raffect.sweep.quiet import quiet
+from raffect.sweep.ranges import parse_range
 from raffect.sweep.space import load_space
 from raffect.sweep.study import open_storage, open_study
 from raffect.text import numbers_text
@@ -104,7 +105,9 @@ def enqueue(
     try:
         point = derive_point(found, base, override(base, changes), "This trial")
     except SettingsError as error:
-        ranges = "; ".join(f"{key}: {of}" for key, of in planned.get("ranges", {}).items())
+        ranges = "; ".join(
+            f"{key}: {parse_range(of) or of}" for key, of in planned.get("ranges", {}).items()
+        )
         raise SettingsError(
             error.got, f"what the space searches: {ranges}", "Correct --set."
         ) from None

@@ -22,6 +22,7 @@ from raffect.config import TemporalConfig
 from raffect.errors import RaffectError, SettingsError
 from raffect.settings import flatten, override
 from raffect.sweep.quiet import quiet
+from raffect.sweep.ranges import parse_range
 from raffect.sweep.space import Space, space_failed
 
 _RANDOM_POINTS = 20
@@ -188,7 +189,8 @@ class _ConfigTrial(FixedTrial):
             self.problems.append(f"  {name}: {distribution} has no finite bounds")
             return value
         if not _contains(distribution, value):
-            self.problems.append(f"  {name} = {value} lies outside of {distribution}")
+            allowed = parse_range(str(distribution)) or distribution
+            self.problems.append(f"  {name} = {value} lies outside of {allowed}")
             return fallback
         self._taken[name] = value
         self._ranges[name] = distribution

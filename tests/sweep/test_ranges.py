@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raffect.sweep.comparison import Range, narrowest, parse_range
+from raffect.sweep.ranges import Range, narrowest, parse_range
 
 
 @pytest.mark.parametrize(
