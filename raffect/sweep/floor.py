@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from raffect.context import OnNote
+from raffect.errors import find_user_error
 from raffect.sweep.attributes import LINEAR_FLOOR
 from raffect.sweep.failures import reason_of
 from raffect.temporal.linear import linear_floor
@@ -45,5 +46,7 @@ class FloorTask:
         except Exception as error:
             # Of whatever kind: its process may also have been lost.
             cause = getattr(error, "cause", error)
-            self._on_note(f"The linear floor is unknown, as it failed: {reason_of(cause)}")
+            known = find_user_error(error)
+            why = f": {known.got}" if known else f", as it failed: {reason_of(cause)}"
+            self._on_note(f"The linear floor is unknown{why}")
         self._study.describe({LINEAR_FLOOR: floor})

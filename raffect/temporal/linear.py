@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from raffect.affwild2.folds import count_labels, share_out
 from raffect.affwild2.scores import Score, f1, score
 from raffect.affwild2.tasks import SPECS, Task, source_of
+from raffect.errors import DataError
 from raffect.temporal.data import TaskData
 from raffect.temporal.timelines import NO_ROW, Timelines
 
@@ -36,6 +37,8 @@ ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Tried for each: the penalty, as a share of the features' mean sum of squares."""
 GROUPS = 4
 MOST_FRAMES = 100_000
+MOST_FEATURES = 3_000
+"""Wide enough for three encoders side by side; time grows with its cube."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,18 @@ class LinearFit:
 
 
 def linear_floor(data: TaskData) -> LinearFit:
-    """Choose on the training videos, fit on all of them, and score on validation."""
+    """Choose on the training videos, fit on all of them, and score on validation.
+
+    Raises:
+        DataError: There are more than MOST_FEATURES features.
+    """
+    width = sum(data.dims)
+    if width > MOST_FEATURES:
+        raise DataError(
+            f"on {width:,} features it would take longer than the sweep.",
+            f"at most {MOST_FEATURES:,} features",
+            "Go without it, or on features of fewer dimensions.",
+        )
     task, halves = data.task, HALF_WIDTHS
     known = data.train.labels[task]
     every = max(1, -(-int(known.valid.sum()) // MOST_FRAMES))

@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 
 from raffect.affwild2.scores import binary_f1, score
 from raffect.affwild2.tasks import Split, Task
+from raffect.errors import DataError
 from raffect.store import Store
 from raffect.temporal import linear
 from raffect.temporal.data import TaskData, load_task_data
@@ -120,6 +121,11 @@ def test_the_scale_of_features_changes_nothing_nor_that_of_one_of_two_sets(va: T
     scale = np.repeat([1.0, 1024.0], two.dims)
     assert same(linear_floor(replace(two, features=two.features * scale)), linear_floor(two))
     assert not same(linear_floor(replace(va, features=va.features * scale)), linear_floor(va))
+
+
+def test_features_too_wide_for_it_are_refused_at_once(va: TaskData) -> None:
+    with pytest.raises(DataError, match="3,001 features"):
+        linear_floor(replace(va, dims=(1, 3_000)))
 
 
 def test_constant_features_predict_the_mean(va: TaskData) -> None:
