@@ -18,6 +18,7 @@ from raffect.doctor.facts import (
 )
 from raffect.doctor.findings import Finding, failed, passed, warned
 from raffect.doctor.node_actor import Code
+from raffect.store.translate import RIGHTS
 from raffect.text import listed, size_text
 
 
@@ -232,13 +233,14 @@ def _build(gpus: Gpus) -> str:
 _NEXT = {
     "conditional": "Use a store that refuses the second writer (AWS S3 does, a folder does):"
     " without, two commands may take the same sweep.",
-    "delete": "Allow deleting (s3:DeleteObject): sweeps delete old checkpoints and leases.",
 }
 
 
 def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
     """Check how the store, a folder if `is_local`, behaved from one place."""
-    findings = [_check_action(action) for action in visit.actions]
+    whole = not is_local and not any(one.problem for one in visit.actions)
+    rights = {"delete": f"; so the key has {RIGHTS}"} if whole else {}
+    findings = [_check_action(one, rights.get(one.action, "")) for one in visit.actions]
     # Where one of these fails, a note that is missing does not tell which store it is.
     basic = ("connect", "write", "read", "list")
     broken = any(one.problem for one in visit.actions if one.action in basic)
@@ -249,7 +251,7 @@ def check_visit(visit: StoreVisit, is_local: bool) -> list[Finding]:
     return findings
 
 
-def _check_action(done: StoreAction) -> Finding:
+def _check_action(done: StoreAction, rights: str) -> Finding:
     name = f"store {done.action}"
     if done.problem:
         otherwise = "Check the store's address, its permissions and its credentials there."
@@ -259,7 +261,7 @@ def _check_action(done: StoreAction) -> Finding:
         text += ": slow; each report of a trial writes to the store"
         return warned(name, text, "Use a store nearby: the same region, the same network.")
     refused = "; the second writer was refused" if done.action == "conditional" else ""
-    return passed(name, text + refused)
+    return passed(name, text + refused + rights)
 
 
 def _check_note(saw: bool, is_local: bool) -> Finding:

@@ -10,10 +10,11 @@ plan that is discarded                was being deleted: the rest is, and all is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from raffect.errors import ConflictError, DamagedError
+from raffect.errors import ConflictError, DamagedError, StoreAwayError, StoreError
 from raffect.settings import Config, added
 from raffect.store.layout import MANIFEST, PARTS, PLAN
 from raffect.store.manifest import (
@@ -25,6 +26,9 @@ from raffect.store.manifest import (
 )
 from raffect.store.store import Store
 from raffect.store.verified import FileEntry, Files, is_there, read_sealed, reading, write_sealed
+
+_TRIED = ".tried"
+"""No file of a stage: hidden, and gone at once."""
 
 
 class Plan(Config):
@@ -71,6 +75,7 @@ class Stage:
     Raises:
         ConflictError: The folder was begun or finished with other settings or sources; lists the
             differences.
+        StoreError: The store can't be used, or the key lacks a right that the work will need.
     """
 
     def __init__(
@@ -101,8 +106,12 @@ class Stage:
         self.is_new = before is None
         if discards:
             self.restart()
-        elif self.is_new:
-            write_sealed(store, f"{folder}/{PLAN}", self.plan.identity())
+        elif self.finished is None:
+            # A sweep's lease is about to list, and a new folder's plan is a write.
+            try_rights(store, folder, lists=kind != "sweep", writes=not self.is_new)
+            if self.is_new:
+                with _before_work():
+                    write_sealed(store, f"{folder}/{PLAN}", self.plan.identity())
 
     def _begun(self) -> Plan | None:
         """The plan with which the folder was begun."""
@@ -177,6 +186,34 @@ class Stage:
         # Also where this object wrote none: actors write parts with a copy of it.
         self.store.delete(f"{self.folder}/{PARTS}")
         return self.finished
+
+
+def try_rights(store: Store, folder: str, lists: bool = True, writes: bool = True) -> None:
+    """Delete, list and write below a folder: what is forbidden is told before hours of work.
+
+    Raises:
+        StoreError: Something is forbidden; nothing was written.
+    """
+    key = f"{folder}/{_TRIED}"
+    with _before_work():
+        # Rights are looked at first, so that a key that is absent does.
+        store.delete_keys([key])
+        if lists:
+            store.names(folder)
+        if writes:
+            store.write_bytes(key, b"")
+            store.delete_keys([key])
+
+
+@contextmanager
+def _before_work() -> Iterator[None]:
+    try:
+        yield
+    except StoreAwayError:
+        raise
+    except StoreError as error:
+        told = f"{error.got} Nothing was done."
+        raise type(error)(told, error.allowed, error.next_step) from error
 
 
 def reopen(store: Store, folder: str, manifest: Manifest) -> None:

@@ -31,7 +31,11 @@ _AWAY = frozenset(
     }
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_READS, _WRITES = ("s3:ListBucket", "s3:GetObject"), ("s3:PutObject", "s3:DeleteObject")
+RIGHTS = f"{', '.join((*_READS, *_WRITES[:-1]))} and {_WRITES[-1]}"
+"""What a key must be allowed in a store's bucket; in one of raw files only to list and to get."""
 _RIGHTS = {
+    "GetObject": "s3:GetObject and, for what is not there yet, s3:ListBucket",
     "HeadObject": "s3:GetObject and, for what is not there yet, s3:ListBucket",
     "HeadBucket": "s3:ListBucket",
     "ListObjectsV2": "s3:ListBucket",
@@ -199,11 +203,12 @@ def _of_answer(place: _Place, answer: _Answer, tried: str) -> StoreError:
             f"Check {_KEYS}, and that AWS_ENDPOINT_URL is the server that they are for.",
         )
     if answer.status in (401, 403) or answer.has("AccessDenied|Forbidden|Disabled"):
-        right = _RIGHTS.get(answer.operation) or f"s3:{answer.operation or 'GetObject'}"
+        right = _RIGHTS.get(answer.operation or "GetObject") or f"s3:{answer.operation}"
         return StoreError(
-            f"{_capital(place)} refuses access.{said}",
-            f"credentials that may {place.use} there; this request needs {right}",
-            "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy.",
+            f"{_capital(place)} refuses access: this request needs {right}.{said}",
+            f"credentials that may {place.use} there",
+            f"Let the bucket's policy grant {' and '.join(_READS) if place.named_by else RIGHTS};"
+            " or set another AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
         )
     if answer.status in (405, 501) or answer.has("NotImplemented|MethodNotAllowed"):
         return StoreError(

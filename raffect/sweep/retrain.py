@@ -13,8 +13,9 @@ from raffect.config import TemporalConfig
 from raffect.context import Context
 from raffect.errors import find_user_error
 from raffect.settings import build, override
-from raffect.store import Store, files_of, model_folder
-from raffect.store.layout import CONFIG, METRICS, check_name
+from raffect.store import Store, files_of, model_folder, sweep_folder
+from raffect.store.layout import CONFIG, METRICS, SEEDS, check_name
+from raffect.store.stage import try_rights
 from raffect.store.verified import reading
 from raffect.sweep.leaderboard import find_trial, load_sweep, write_seed
 from raffect.sweep.paired import Paired, paired_interval, read_sums, sums_of
@@ -95,8 +96,10 @@ def retrain(
     Raises:
         SettingsError: The trial wants a GPU, and this machine has none.
         ConflictError: A model's name is taken by something else.
+        StoreError: The key for the store lacks a right.
         RaffectError: Training diverged.
     """
+    try_rights(store, f"{sweep_folder(wanted.sweep)}/{SEEDS}")
     engine.connect(context.address)
     engine.check_gpus(wanted.config.run.device, 1, context.address)
     share = engine.share_of(1, wanted.config.run.device, context.on_note, cpus=1)

@@ -206,9 +206,9 @@ def carry_out(
         # It is unfinished again; the plan keeps guarding its settings.
         store.delete_keys([f"{stage.folder}/{MANIFEST}"])
     trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
-    engine.connect(context.address)
-    execution = plan_execution(settings, is_local=engine.is_local(context.address))
     with held(store, f"{stage.folder}/{LEASE}", context.on_note) as lease, quiet():
+        engine.connect(context.address)
+        execution = plan_execution(settings, is_local=engine.is_local(context.address))
         study = SweepStudy(store, name, work.space, base, settings, lambda: lease.is_sure)
         begin(study)
         # A driver may have been killed behind its last trial, and before the floor was there.

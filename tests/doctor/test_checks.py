@@ -267,6 +267,8 @@ def visit(problem: str = "", action: str = "write", ms: float = 5.0, **more: Any
             False,
             [("store conditional", "fail", "let")],
         ),
+        (visit(action="delete"), False, [("store delete", "pass", "and s3:DeleteObject")]),
+        (visit(action="delete"), True, [("store delete", "pass", "5 ms")]),
         (visit(saw_note=True), True, [("", "pass", "ms"), ("same store", "pass", "is there")]),
         (
             visit(saw_note=False),

@@ -15,6 +15,8 @@ from raffect.settings import hash_json
 from raffect.store import Stage, Store, read_manifest
 from raffect.store.layout import check_name, trial_folder
 from raffect.store.stage import diff
+from raffect.testing.s3 import S3Server, environment
+from tests.durability.proxy import wire_to
 
 
 def make(store: Store, overwrite: bool = False, **config: object) -> Stage:
@@ -39,6 +41,44 @@ def test_an_interrupted_stage_keeps_what_verifies(store: Store):
     assert again.finished is None
     assert set(again.parts()) == {"0.bin"}
     assert again.parts()["0.bin"].facts == {"rows": 4}
+
+
+RIGHTS = ("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("missing", RIGHTS)
+def test_a_missing_right_is_told_before_the_work(
+    s3_server: S3Server, s3_store: Store, missing: str, begun: bool
+):
+    if begun:
+        make(s3_store, a=1)
+    before = s3_store.filesystem.listed(s3_store.path(""), True)
+    with (
+        environment(s3_server.user_who_may(*(right for right in RIGHTS if right != missing))),
+        pytest.raises(StoreError) as told,
+    ):
+        make(Store(s3_store.uri), a=1)
+    assert f"this request needs {missing}" in told.value.got
+    # What comes before is only read.
+    assert missing == "s3:GetObject" or told.value.got.endswith("Nothing was done.")
+    assert "grant" in told.value.next_step
+    assert s3_store.filesystem.listed(s3_store.path(""), True) == before
+
+
+def test_a_stage_tries_its_rights_in_few_requests(s3_server: S3Server, s3_store: Store):
+    """Of a sweep, whose lease lists, in one; what is finished needs the right to read alone."""
+    with wire_to(s3_server.endpoint) as wire, environment({"AWS_ENDPOINT_URL": wire.endpoint}):
+        store = Store(s3_store.uri)
+        with wire.counting() as of_sweep:
+            Stage(store, "sweeps/s", "sweep", {}, {})
+        with wire.counting() as of_features:
+            stage = make(store, a=1)
+    assert [one.split()[0] for one in of_sweep] == ["GET", "GET", "DELETE", "PUT"]
+    assert [one.split()[0] for one in of_features] == ["GET", "GET", "DELETE", "GET", "PUT"]
+    stage.finish([])
+    with environment(s3_server.user_who_may("s3:GetObject")):
+        assert make(Store(s3_store.uri), a=1).finished is not None
 
 
 def test_a_finished_stage_says_so(store: Store):
