@@ -34,31 +34,42 @@ class Keeper:
             out = self.best[self.most :]
             del self.best[self.most :]
         for one in out:
-            self.remove(one)
+            if _records_weights(one):
+                self.remove(one)
 
     def remove(self, row: TrialRow) -> None:
         """Say first that the weights are removed: they are never just missing."""
-        if any(str(entry["name"]).endswith(MODEL_WEIGHTS) for entry in row.files):
-            folder = trial_folder(self.sweep, row.number)
+        folder = trial_folder(self.sweep, row.number)
+        if _records_weights(row):
             self.store.write_json(f"{folder}/{REMOVED}", {"keep_models": self.most})
-            self.store.delete_keys([f"{folder}/{MODEL_WEIGHTS}"])
+        self.store.delete_keys([f"{folder}/{MODEL_WEIGHTS}"])
 
 
 def removable(
     store: Store, sweep: str, rows: Iterable[TrialRow], most: int | None
 ) -> list[TrialRow]:
-    """Trials beyond the best whose weights are still there."""
-    if most is None:
-        return []
+    """Trials whose weights are there and need not be: those beyond the best, if not all are kept.
+
+    And those that a failed trial's process wrote after the study had its end, which nothing
+    records.
+    """
     own = [row for row in rows if row.origin is None and row.state in FINISHED]
-    best = sorted((row for row in own if row.model is not None), key=rank)[:most]
-    rest = {row.number: row for row in own} | {row.number: None for row in best}
+    if most is None:
+        rest = [row for row in own if row.state == "FAIL" and not _records_weights(row)]
+    else:
+        best = sorted((row for row in own if row.model is not None), key=rank)[:most]
+        kept = {row.number for row in best}
+        rest = [row for row in own if row.number not in kept]
+    if not rest:
+        return []
     weights = set(store.files(f"{sweep_folder(sweep)}/{TRIALS}"))
     return [
-        row
-        for number, row in rest.items()
-        if row is not None and f"{trial_folder(sweep, number)}/{MODEL_WEIGHTS}" in weights
+        row for row in rest if f"{trial_folder(sweep, row.number)}/{MODEL_WEIGHTS}" in weights
     ]
+
+
+def _records_weights(row: TrialRow) -> bool:
+    return any(str(entry["name"]).endswith(MODEL_WEIGHTS) for entry in row.files)
 
 
 def without_removed(row: TrialRow, files: Sequence[str]) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ import pytest
 from raffect.errors import NotThereError
 from raffect.settings import flatten
 from raffect.store import Store
-from raffect.store.layout import MODEL_WEIGHTS, trial_folder
+from raffect.store.layout import MODEL_WEIGHTS, SUMS, trial_folder
 from raffect.sweep import hands
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.progress import SweepProgress
@@ -55,7 +55,7 @@ def test_trials_are_added_and_ended_while_a_sweep_runs(
     stored = {key.removeprefix("sweeps/s/") for key in filled.files("sweeps/s")}
     assert listed <= stored
     assert sum(name.endswith(MODEL_WEIGHTS) for name in stored) == 2
-    assert worst.number in view.evidence.trials
+    assert filled.exists(f"{model_folder_of(worst)}/{SUMS}")
 
     # Fewer, of a sweep that is finished; and a trial that is added to one is taken by the next.
     hands.enqueue(other, "s", {"optimiser.lr": 3e-3})
