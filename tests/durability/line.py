@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from raffect.errors import NotThereError
+from raffect.settings import hash_json
 from raffect.store import Store
 from raffect.store.layout import (
     DATASET,
@@ -27,6 +28,7 @@ from raffect.store.layout import (
     SWEEPS,
     TENSORBOARD,
 )
+from raffect.store.manifest import find_manifest
 from raffect.store.verified import FileEntry, read_sealed
 from raffect.sweep.leaderboard import load_sweep
 from tests.durability.filled import ARRAYS, SPACE_FILE, TREE
@@ -124,9 +126,10 @@ def facts_of(name: str, store: Store, out: Path) -> Facts:
     places = [(demo, "")] if name in ON_DISK else [(store, of) for of in STEPS[name].makes]
     found = {}
     for place, folder in places:
+        names_of = _digests(place)
         for key in place.files(folder):
             if not {LEASE, STUDY, TENSORBOARD} & set(key.split("/")):
-                found[key] = _content(place, key)
+                found[key] = _content(place, key, names_of)
         if folder in ("", SWEEPS) or folder.startswith(SWEEPS):
             names = place.names(SWEEPS) if folder in ("", SWEEPS) else [folder.split("/")[1]]
             for sweep in names:
@@ -149,7 +152,19 @@ def _trials(store: Store, sweep: str) -> dict[str, str]:
     }
 
 
-def _content(store: Store, key: str) -> str:
+def _digests(store: Store) -> dict[str, str]:
+    """The folders of a store by their digests, which are also of files with times in them."""
+    found = {}
+    groups = (ENCODERS, FEATURES, MODELS, SWEEPS)
+    folders = [f"{group}/{name}" for group in groups for name in store.names(group)]
+    for folder in [DATASET, *folders]:
+        if manifest := find_manifest(store, folder):
+            found[manifest.digest()] = folder
+            found[hash_json(manifest.sources)] = f"sources of {folder}"
+    return found
+
+
+def _content(store: Store, key: str, names_of: Mapping[str, str]) -> str:
     if key.endswith(REPORT):
         # It says when it was written; its numbers are in the CSV files.
         return "a page" if store.read_bytes(key).rstrip().endswith(b"</html>") else "no page"
@@ -165,13 +180,17 @@ def _content(store: Store, key: str) -> str:
                 return f"{entry['name']} is not what the manifest says"
             # Those of files with times in them differ.
             del entry["sha256"], entry["size"]
-    return _digest(json.dumps(_without_times(value)).encode())
+    return _digest(json.dumps(_without_times(value, names_of)).encode())
 
 
-def _without_times(value: Any) -> Any:
+def _without_times(value: Any, names_of: Mapping[str, str]) -> Any:
+    """JSON without times, and with folders' names in place of their digests."""
     if isinstance(value, dict):
-        return {key: _without_times(of) for key, of in value.items() if key not in _TIMES}
-    return [_without_times(one) for one in value] if isinstance(value, list) else value
+        kept = {key: of for key, of in value.items() if key not in _TIMES}
+        return {key: _without_times(of, names_of) for key, of in kept.items()}
+    if isinstance(value, list):
+        return [_without_times(one, names_of) for one in value]
+    return names_of.get(value, value) if isinstance(value, str) else value
 
 
 def _digest(data: bytes) -> str:

@@ -83,9 +83,9 @@ def run_wired(step: str, share: float, seed: int, references: References) -> Wir
                     place = Place(folder, server, store, None, words, wire.endpoint)
                     try:
                         _run(wired, place, wire, seed, reference)
+                        _compare(wired, store, out, reference)
                     finally:
                         place.end()
-                _compare(wired, store, out, reference)
         finally:
             server.stop()
     except Exception as error:
