@@ -75,7 +75,7 @@ def make_manifest(
         notes=dict(notes or {}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=code_digest(kind),
-        facts=dict(facts or {}),
+        facts=dict(sorted((facts or {}).items())),
     )
 
 

@@ -101,6 +101,16 @@ def test_the_digest_is_of_the_work_not_of_the_time(store: Store, tmp_path):
     assert digests[0] == digests[1]
 
 
+def test_a_manifest_is_the_same_whichever_worker_was_first(store: Store, tmp_path: Path):
+    texts = set()
+    for name, order in (("x", (1, -1)), ("y", (-1, 1))):
+        stage = make(Store(str(tmp_path / name)), a=1)
+        parts = [stage.write_part(f"{of}", b"z", {"rows": of}) for of in order]
+        made = stage.finish(parts)
+        texts.add(made.model_copy(update={"created": ""}).model_dump_json())
+    assert len(texts) == 1
+
+
 def test_a_manifest_records_the_code_and_its_digest_is_that_of_before(store: Store):
     stage = make(store, a=1)
     made = stage.finish([stage.write_part("0", b"z")])
