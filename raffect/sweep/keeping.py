@@ -63,9 +63,7 @@ def removable(
     if not rest:
         return []
     weights = set(store.files(f"{sweep_folder(sweep)}/{TRIALS}"))
-    return [
-        row for row in rest if f"{trial_folder(sweep, row.number)}/{MODEL_WEIGHTS}" in weights
-    ]
+    return [row for row in rest if f"{trial_folder(sweep, row.number)}/{MODEL_WEIGHTS}" in weights]
 
 
 def _records_weights(row: TrialRow) -> bool:
