@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray import exceptions
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private.services import canonicalize_bootstrap_address
-from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -27,7 +27,7 @@ import raffect
 from raffect import interrupts, reaper
 from raffect.context import OnNote
 from raffect.environment import forwarded_variables
-from raffect.errors import RaffectError, SettingsError
+from raffect.errors import LostWorkError, RaffectError, SettingsError, causes_of
 from raffect.store.filesystem import CONNECT_TIMEOUT_S
 from raffect.text import first_line
 
@@ -59,6 +59,10 @@ _CLIENT = "ray://"
 _ADDRESS = re.compile(
     rf"(?:{_CLIENT})?(?P<host>\[[\da-fA-F:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{{1,5}})"
 )
+_LOST = (
+    exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError, exceptions.ObjectLostError, exceptions.OutOfMemoryError,
+)  # fmt: skip
 _ANSWER_S = 10.0
 _SOCKET_PATH = 107
 """Bytes of a socket's path at most; TMPDIR of a batch system is often too long."""
@@ -152,7 +156,7 @@ def _ask(address: str) -> None:
     """Ask a server whether it is a cluster's head: ray.init() would wait on for any other.
 
     Raises:
-        AuthenticationError: It wants a token.
+        exceptions.AuthenticationError: It wants a token.
         OSError: It is none, or does not answer.
     """
     import grpc
@@ -173,7 +177,7 @@ def _ask(address: str) -> None:
         except grpc.RpcError as error:
             code, why = error.code(), first_line(str(error.details()))
             if code is grpc.StatusCode.UNAUTHENTICATED:
-                raise AuthenticationError(why) from None
+                raise exceptions.AuthenticationError(why) from None
             # A Ray Client's server is another one, whose clients give up by themselves.
             if code is not grpc.StatusCode.UNIMPLEMENTED or place == address:
                 late = f"no answer within {_ANSWER_S:g} s"
@@ -252,6 +256,26 @@ def beside_caller(kind: type) -> Any:
     return ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
+def find_lost_work(error: BaseException | None) -> LostWorkError | None:
+    """What to tell of an error whose cause is the end of a process that Ray does not replace."""
+    for cause in causes_of(error):
+        if isinstance(cause, LostWorkError):
+            return cause
+        # An actor's own constructor that raises is a fault of the program.
+        if isinstance(cause, _LOST) and not getattr(cause, "actor_init_failed", False):
+            break
+    else:
+        return None
+    told = first_line(cause).rstrip(".")
+    memory = " Its node was running low on memory." if "low on memory" in str(cause) else ""
+    return LostWorkError(
+        f"A process that did the work was lost ({type(cause).__name__}: {told}).{memory}",
+        "processes and nodes that stay up, with memory enough",
+        "Give the same command again: it continues. If that happens each time, see what"
+        " `raffect doctor` says of memory, and the system's log.",
+    )
+
+
 def tell_waiting(on_note: OnNote, workers: int, cpus: float, gpus: float) -> None:
     """Say that work waits for nodes that are yet to start, if they ever do; Ray says nothing.
 
@@ -320,7 +344,7 @@ def _join(address: str, start: Callable[..., object]) -> None:
         found = canonicalize_bootstrap_address(address) if address == "auto" else address
         _ask(found or address)
         start(address=address)
-    except AuthenticationError as error:
+    except exceptions.AuthenticationError as error:
         raise RaffectError(
             f"The Ray cluster at {address} wants a token: {first_line(error)}",
             "RAY_AUTH_MODE=token, and the cluster's token in the file RAY_AUTH_TOKEN_PATH",

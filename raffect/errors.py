@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -59,8 +60,17 @@ class ConflictError(RaffectError):
     """A name is taken by something made with other settings."""
 
 
+class LostWorkError(RaffectError):
+    """A process or a node that did the work ended, by nothing that a user did."""
+
+
 def find_user_error(error: BaseException | None) -> RaffectError | None:
     """The RaffectError in a chain of causes, also below the wrappers of Ray's remote errors."""
+    return next((one for one in causes_of(error) if isinstance(one, RaffectError)), None)
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and its causes, each without the wrapper of Ray's remote errors."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -68,8 +78,6 @@ def find_user_error(error: BaseException | None) -> RaffectError | None:
         if isinstance(cause, BaseException):
             # RayTaskError is raised as a subclass of its cause, with a traceback as its text.
             error = cause
-        elif isinstance(error, RaffectError):
-            return error
         else:
+            yield error
             error = error.__cause__ or error.__context__
-    return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
 
-from raffect.errors import DataError, RaffectError, find_user_error
+from raffect.errors import DataError, LostWorkError, RaffectError, find_user_error
 
 
 def test_an_error_says_got_allowed_and_next():
@@ -43,3 +44,30 @@ def test_it_is_found_in_a_remote_error(ray_local: None):
         ray.get(fail.remote())
     assert str(find_user_error(caught.value)) == "Got x.\nAllowed: y\nNext: Do z."
     assert isinstance(find_user_error(caught.value), RaffectError)
+
+
+@pytest.mark.ray
+def test_a_lost_process_is_told_from_a_fault_of_the_program(ray_local: None):
+    import ray
+
+    from raffect.engine import find_lost_work
+
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def __init__(self, fails: bool) -> None:
+            if fails:
+                raise ValueError("x")
+
+        def end(self) -> None:
+            os._exit(1)
+
+    def told(fails: bool) -> LostWorkError | None:
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            ray.get(Actor.remote(fails).end.remote())
+        return find_lost_work(caught.value)
+
+    lost = told(fails=False)
+    assert lost is not None
+    assert "ActorDiedError: The actor died unexpectedly" in lost.got
+    assert told(fails=True) is None
+    assert find_lost_work(ValueError("x")) is None

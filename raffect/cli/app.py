@@ -112,6 +112,10 @@ def run(arguments: list[str]) -> int:
             # Whatever the interruption has broken; the terminal itself may be gone.
             return _interrupted()
         known = find_user_error(error)
+        if known is None and "ray" in sys.modules:
+            from raffect.engine import find_lost_work
+
+            known = find_lost_work(error)
         if known is None:
             traceback.print_exception(error)
             return 1

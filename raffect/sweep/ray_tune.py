@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from raffect import interrupts
+from raffect.engine import find_lost_work
 from raffect.errors import StoreError, find_user_error
 from raffect.sweep.attributes import ACCUMULATION
 from raffect.sweep.failures import (
@@ -190,5 +191,6 @@ def _error_of(trial: Trial) -> BaseException | None:
 def _reason(trial: Trial) -> str:
     error = _error_of(trial)
     if isinstance(error, RayTaskError):
-        return reason_of(error.cause)
+        lost = find_lost_work(error)
+        return reason_of(error.cause) if lost is None else reason_of_loss(lost.got)
     return reason_of_loss(str(error or ""))

@@ -22,10 +22,10 @@ class MessageQueue:
         self._messages.append(message)
         self._unhandled += 1
 
-    def take(self) -> list[bytes]:
-        """The messages since the last call."""
+    def take(self) -> tuple[list[bytes], Any]:
+        """The messages since the last call, and the controller's handle once it has started."""
         taken, self._messages = self._messages, []
-        return taken
+        return taken, self._controller
 
     def mark_handled(self) -> None:
         """The driver is done with one more message."""
@@ -38,7 +38,3 @@ class MessageQueue:
     def set_controller(self, controller: Any) -> None:
         """Keep the controller's handle, which `TorchTrainer.fit` does not give away."""
         self._controller = controller
-
-    def controller(self) -> Any:
-        """The controller's handle; None before it has started."""
-        return self._controller

@@ -31,7 +31,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
-from raffect.engine import Share, beside_caller
+from raffect.engine import Share, beside_caller, find_lost_work
 from raffect.errors import find_user_error
 from raffect.store.layout import ENGINE
 from raffect.training.checkpoints import CheckpointFolder
@@ -96,7 +96,7 @@ def train_on_workers(
 
     Raises:
         NotFiniteError: Training diverged.
-        RaffectError: A worker met a user's mistake, or the store failed.
+        RaffectError: A worker met a user's mistake, the store failed, or too many processes died.
         torch.OutOfMemoryError: A worker's GPU has too little memory.
     """
     queue = beside_caller(MessageQueue)
@@ -114,6 +114,7 @@ def train_on_workers(
     errors: list[BaseException] = []
     diverged: str | None = None
     delivered: list[Delivered] = []
+    controller: Any = None
     thread = threading.Thread(target=_fit, args=(trainer, errors), daemon=True)
     thread.start()
     try:
@@ -122,7 +123,8 @@ def train_on_workers(
             thread.join(_POLL_S)
             # Looked at first: what is sent before the run ends is taken after it.
             is_running = thread.is_alive()
-            for message in ray.get(queue.take.remote()):
+            messages, controller = ray.get(queue.take.remote())
+            for message in messages:
                 kind, value = pickle.loads(message)
                 if kind is _Kind.EPOCH:
                     on_epoch(value)
@@ -131,9 +133,12 @@ def train_on_workers(
                 else:
                     delivered = [value]
                 queue.mark_handled.remote()
-    except BaseException:
-        _abort(queue, thread)
-        raise
+    except BaseException as error:
+        _abort(queue, controller, thread)
+        lost = find_lost_work(error)
+        if lost is None:
+            raise
+        raise lost from error
     finally:
         checkpoints.store.delete(_engine_folder(checkpoints))
     if diverged is not None:
@@ -151,7 +156,7 @@ def _fit(trainer: Any, errors: list[BaseException]) -> None:
         errors.append(error)
 
 
-def _abort(queue: Any, thread: threading.Thread) -> None:
+def _abort(queue: Any, controller: Any, thread: threading.Thread) -> None:
     """Stop the workers and free their resources.
 
     A controller that is merely killed leaves its placement group behind, and with it the workers'
@@ -159,9 +164,12 @@ def _abort(queue: Any, thread: threading.Thread) -> None:
     for resources does not hear it, and is killed.
     """
     deadline = time.monotonic() + _STOP_S
-    controller = None
     while controller is None and thread.is_alive() and time.monotonic() < deadline:
-        controller = ray.get(queue.controller.remote())
+        try:
+            _, controller = ray.get(queue.take.remote())
+        except ray.exceptions.RayActorError:
+            # The controller, too, fails at its start without the queue, and the run with it.
+            break
         thread.join(_POLL_S)
     if controller is None:
         return
@@ -177,7 +185,7 @@ def _abort(queue: Any, thread: threading.Thread) -> None:
 def _explained(error: BaseException) -> BaseException:
     """What a worker met, where a user or a trial can do something about it; else Ray's error."""
     for cause in (error, *getattr(error, "worker_failures", {}).values()):
-        found: BaseException | None = find_user_error(cause)
+        found: BaseException | None = find_user_error(cause) or find_lost_work(cause)
         if found is None and isinstance(getattr(cause, "cause", cause), torch.OutOfMemoryError):
             found = torch.OutOfMemoryError(str(cause))
         if found is not None:

@@ -29,7 +29,12 @@ def marked(mark: str) -> list[int]:
 
 def trial_actors(pids: list[int]) -> list[int]:
     """Those that run trials."""
-    return [pid for pid in pids if _title(pid).startswith(_TRIALS)]
+    return titled(pids, *_TRIALS)
+
+
+def titled(pids: list[int], *begins: bytes) -> list[int]:
+    """Those whose title begins so."""
+    return [pid for pid in pids if _title(pid).startswith(begins)]
 
 
 def ray_workers(pids: list[int]) -> list[int]:

@@ -1,4 +1,5 @@
 import json
+import os
 import time
 from functools import partial
 
@@ -7,12 +8,13 @@ import ray
 
 from raffect.affwild2.tasks import Task
 from raffect.engine import Share
-from raffect.errors import DataError, RaffectError, SettingsError
+from raffect.errors import DataError, LostWorkError, RaffectError, SettingsError
 from raffect.temporal.data import load_task_data
 from raffect.temporal.train import train
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.ray_workers import train_on_workers
+from tests.durability import processes
 from tests.temporal.builders import NO_DROPOUT, small_config
 
 pytestmark = pytest.mark.ray
@@ -80,6 +82,23 @@ def test_a_mistake_met_by_a_worker_reaches_the_user(small_store, ray_local, monk
     make, share = partial(Trainer, config), Share(0.5, 0)
     with pytest.raises(RaffectError, match="disk of the worker"):
         train_on_workers(make, data, 2, share, checkpoints, deliver, print)
+
+
+@pytest.mark.long
+def test_a_lost_actor_of_the_run_is_one_message_and_the_command_continues(small_store, ray_local):
+    config = small_config(Task.VA)
+
+    def lose(result, total):
+        if result.epoch == 2:
+            own = processes.descendants(os.getpid())
+            processes.kill(processes.titled(own, b"ray::MessageQueue"))
+
+    with pytest.raises(LostWorkError, match=r"ActorDiedError(.|\n)*it continues"):
+        train(small_store, config, "clip", "m", workers=2, on_epoch=lose)
+    seen = []
+    train(small_store, config, "clip", "m", workers=2, on_epoch=lambda r, _: seen.append(r.epoch))
+    assert seen[-1] == 4
+    assert seen[0] > 1
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake(small_store, ray_local):
