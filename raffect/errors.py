@@ -45,7 +45,18 @@ class StoreError(RaffectError):
 
 
 class StoreAwayError(StoreError):
-    """The store's server does not answer now, and may again."""
+    """The store's server does not answer now, and may again.
+
+    Attributes:
+        why: In a few words.
+    """
+
+    why = "no answer"
+
+    def because(self, why: str) -> StoreAwayError:
+        """The error itself."""
+        self.why = why
+        return self
 
 
 class DamagedError(StoreError):

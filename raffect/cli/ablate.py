@@ -110,6 +110,7 @@ def ablate(
         check_output(file)
     chosen = parse_task(task)
     called = check_name(name or ablation_name(chosen.value))
+    how = override(SETTINGS, {"concurrent": concurrent, "gpus_per_trial": gpus_per_trial})
     target, screen = begin(store, quiet, as_json)
     origin = find_base(target, base, chosen, features) if base else None
     used = origin.features if origin else features or [DEFAULT_FEATURES]
@@ -135,7 +136,6 @@ def ablate(
             table.update(progress)
             publisher.update(progress)
 
-        how = override(SETTINGS, {"concurrent": concurrent, "gpus_per_trial": gpus_per_trial})
         context = Context(address, overwrite, on_note=table.say)
         view = run(target, called, wanted, seeds, how, on_update, context)
         publisher.publish_finished(lambda: connect(address))

@@ -73,7 +73,7 @@ def prepare(
     from raffect.context import Context
     from raffect.store import DATASET
 
-    target, screen = begin(store, quiet, as_json)
+    target, screen = begin(store, quiet, as_json, may_be_new=True)
     with screen.stage("Preparing crops and labels") as bar:
         context = Context(address, overwrite, bar.tick, screen.say)
         manifest = run(

@@ -53,8 +53,8 @@ def finetune(
     from raffect.store import encoder_folder
 
     options = _tower(model, pretrained) | in_fold(fold)
-    chosen = settings(FinetuneConfig(), config, changes, options)
-    target, screen = begin(store, quiet)
+    chosen, folder = settings(FinetuneConfig(), config, changes, options), encoder_folder(name)
+    target, screen = begin(store, quiet, may_be_new=True)
     tower = chosen.encoder.model
     title = f"Fine-tuning {tower} on expressions" if chosen.epochs else f"Writing {tower} as it is"
     with screen.stage(title) as bar:
@@ -71,7 +71,7 @@ def finetune(
             on_epoch=on_epoch,
             context=Context(address, overwrite, on_note=screen.say),
         )
-    screen.ready(target.where(encoder_folder(name)), manifest)
+    screen.ready(target.where(folder), manifest)
 
 
 def _tower(model: str | None, pretrained: str | None) -> dict[str, object]:
@@ -120,6 +120,7 @@ def extract(
     # Those that say what the encoder is are settings of `finetune`.
     its = [change for change in changes or [] if tower and change.startswith("encoder.")]
     chosen = settings(ExtractConfig(), config, [c for c in changes or [] if c not in its])
+    folder = features_folder(name or encoder or DEFAULT_NAME)
     target, screen = begin(store, quiet)
     if tower:
         from raffect.clip.frozen import freeze
@@ -136,4 +137,4 @@ def extract(
         context = Context(address, overwrite, bar.tick, screen.say)
         manifest = run(target, encoder, name or encoder, chosen, workers=workers, context=context)
         bar.tell(f"{manifest.counts['rows']:,} x {manifest.counts['dim']}")
-    screen.ready(target.where(features_folder(name or encoder)), manifest)
+    screen.ready(target.where(folder), manifest)

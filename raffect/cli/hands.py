@@ -77,6 +77,8 @@ def delete(
     for one in doomed:
         size = "unfinished" if one.size is None else size_text(one.size)
         screen.path(f"{target.where(one.folder)}: {one.files} files, {size}")
+        if one.may_be_made:
+            screen.path("  a command that is making it now will fail")
         for other in one.dependents:
             screen.path(f"  {other} was made from it, and stays")
     if not yes:

@@ -67,7 +67,7 @@ def submit(
         facts["sweep"] = str(params.get("branch") or params.get("name") or params["task"])
     elif name == "ablate":
         facts["sweep"] = str(params.get("name") or ablation_name(str(params["task"])))
-    target, screen = begin(params.get("store") or store, quiet, as_json)
+    target, screen = begin(params.get("store") or store, quiet, as_json, may_be_new=True)
     here = Path.cwd()
     package = pack(here, named_code(here, [params.get("space"), params.get("config")]))
     variables = parse_variables(env or [])

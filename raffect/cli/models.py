@@ -59,7 +59,7 @@ def train(
     from raffect.context import Context
     from raffect.settings import build
     from raffect.store import files_of, model_folder
-    from raffect.store.layout import METRICS
+    from raffect.store.layout import METRICS, check_name
     from raffect.temporal.postprocess import CrossFitted
     from raffect.temporal.train import train as run
 
@@ -69,6 +69,7 @@ def train(
     if postprocess is not None:
         options["postprocess"] = postprocess
     chosen = temporal_settings("train", chosen_task, config, changes, options, len(names))
+    called = check_name(name or chosen_task.value)
     target, screen = begin(store, quiet)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
 
@@ -80,12 +81,12 @@ def train(
             target,
             chosen,
             names,
-            name or chosen_task.value,
+            called,
             workers=workers,
             on_epoch=on_epoch,
             context=Context(address, overwrite, on_note=screen.say),
         )
-    folder = model_folder(name or chosen_task.value)
+    folder = model_folder(called)
     screen.say(
         f"Best score on validation: {manifest.counts['score']:.4f}"
         f" at epoch {manifest.counts['epoch']} (chosen on that split)"

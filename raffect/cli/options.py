@@ -12,7 +12,7 @@ import typer
 
 from raffect.cli.screen import Screen
 from raffect.context import DEFAULT_FEATURES, DEFAULT_STORE, STORE_VARIABLE
-from raffect.errors import SettingsError
+from raffect.errors import NotThereError, SettingsError
 from raffect.settings import C, flatten, override, parse_assignments, read_yaml
 from raffect.text import printable
 
@@ -124,11 +124,28 @@ def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
     return accepting
 
 
-def begin(store: str | None, quiet: bool, as_json: bool = False) -> tuple[Store, Screen]:
-    """The store and the screen of a command."""
-    from raffect.store import Store
+def begin(
+    store: str | None, quiet: bool, as_json: bool = False, may_be_new: bool = False
+) -> tuple[Store, Screen]:
+    """The store and the screen of a command.
 
-    return Store.open(store), Screen(quiet, as_json)
+    Raises:
+        NotThereError: The store is a folder that does not exist, and the command makes none.
+    """
+    from raffect.store import Store
+    from raffect.store.retry import OUTAGE
+
+    screen, target = Screen(quiet, as_json), Store.open(store)
+    if target.is_absent and not may_be_new:
+        raise NotThereError(
+            f"The store {target.uri} does not exist.",
+            f"a folder that `raffect prepare` has made; without --store it is ${STORE_VARIABLE},"
+            f" or {DEFAULT_STORE} where the command is given",
+            "Correct --store, or make the store: raffect prepare --images DIR --annotations DIR"
+            f" --store {target.uri}",
+        )
+    OUTAGE.on_note = None if screen.silent else screen.note
+    return target, screen
 
 
 def settings(

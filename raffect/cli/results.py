@@ -120,7 +120,7 @@ def board(
 def _begin_serving(store: str | None, quiet: bool, host: str) -> tuple[Store, Screen]:
     from raffect.web.listening import LOOPBACK
 
-    target, screen = begin(store, quiet)
+    target, screen = begin(store, quiet, may_be_new=True)
     if host not in LOOPBACK:
         screen.styled("[yellow]Whoever reaches this machine can look: there is no login.[/]")
     return target, screen

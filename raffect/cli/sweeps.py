@@ -165,6 +165,7 @@ def tune(
     from raffect.engine import connect
     from raffect.jobs.publish import SweepPublisher
     from raffect.settings import build
+    from raffect.store.layout import check_name
     from raffect.sweep.tune import tune as run
 
     chosen = parse_task(task)
@@ -172,7 +173,7 @@ def tune(
     options = {key: value for key, value in given.items() if value is not None}
     names = features or [DEFAULT_FEATURES]
     base = temporal_settings("tune", chosen, config, changes, options | in_fold(fold), len(names))
-    called = name or chosen.value
+    called = check_name(name or chosen.value)
     wanted: dict[str, Any] = {
         "trials": trials,
         "max_epochs": base.optimiser.epochs,
@@ -198,11 +199,12 @@ def tune(
         "warm_start": ([called] if branch else []) + (warm_start or []),
         "trackers": [one for one in track or DEFAULTS.trackers if one != "none"],
     }
+    search, own = build(SweepSettings, wanted), check_name(branch or called)
     target, screen = begin(store, quiet)
     title = f"Sweeping {chosen.value.upper()}"
     with (
         SweepTable(screen, title) as table,
-        SweepPublisher(target, branch or called, chosen.value, table.say) as publisher,
+        SweepPublisher(target, own, chosen.value, table.say) as publisher,
     ):
 
         def on_update(progress: SweepProgress) -> None:
@@ -213,8 +215,8 @@ def tune(
             target,
             chosen,
             names,
-            branch or called,
-            build(SweepSettings, wanted),
+            own,
+            search,
             base,
             on_update=on_update,
             context=Context(address, overwrite, on_note=table.say),

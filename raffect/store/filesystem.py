@@ -35,6 +35,27 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Variables that name the server; the first that is set counts."""
 
 
+# gcsfs and adlfs know writes that fail where there is an object, which is all that the journal and
+# the lease need. What s3.py adds to s3fs they lack.
+_ONLY_S3 = (
+    " Requests that are tried again within a bounded time, reads that go on and deletions that are"
+    " checked exist for S3 alone."
+)
+_GOOGLE = (
+    "Google's buckets speak S3, too: AWS_ENDPOINT_URL=https://storage.googleapis.com, an HMAC key"
+    " as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and s3://bucket/prefix. `raffect doctor`"
+    " tells whether conditional writes hold there; where not, they can't be a store."
+)
+_AZURE = (
+    "Azure does not speak S3: copy what is there to a folder or an S3 bucket (e.g. by `rclone"
+    " copy`), and name that."
+)
+_OTHERS = {
+    **dict.fromkeys(("gs", "gcs"), _GOOGLE),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl", "wasb", "wasbs"), _AZURE),
+}
+
+
 @dataclass(frozen=True)
 class Location:
     """A parsed store URI; `root` is the store as the file system names it, without a scheme."""
@@ -66,7 +87,9 @@ def locate(uri: str, option: str = "--store") -> Location:
                 f"Give {option} the path by which this machine reaches the folder.",
             )
         return _folder(local_path(unquote(rest, errors="surrogateescape"), option))
-    if "@" in (host or "") or ("@" in rest and (host is None or ":" in host)):
+    # Azure's name a container before the @.
+    names = scheme in _OTHERS and host is not None and ":" not in host
+    if not names and ("@" in (host or "") or ("@" in rest and (host is None or ":" in host))):
         raise SettingsError(
             f"{option} has credentials in it, before @{_without_query(uri.rpartition('@')[2])}.",
             "s3://bucket/prefix, credentials in the environment",
@@ -75,10 +98,12 @@ def locate(uri: str, option: str = "--store") -> Location:
     if scheme == "s3":
         return _bucket(uri, host or "", rest, option)
     server = f"Set AWS_ENDPOINT_URL to the server and give {option} s3://bucket/prefix."
+    do = server if scheme in ("http", "https") else f"Give one of them with {option}."
     raise SettingsError(
-        f"{option} can't be of the kind {scheme!r}: {_without_query(uri)!r}.",
+        f"{option} can't be of the kind {scheme!r}: {_without_query(uri)!r}."
+        + _ONLY_S3 * (scheme in _OTHERS),
         "a folder (./x:y where its name has a colon), or s3://bucket/prefix",
-        server if scheme in ("http", "https") else f"Give one of them with {option}.",
+        _OTHERS.get(scheme, do),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+from raffect.context import OnNote
 from raffect.errors import StoreAwayError
 from raffect.text import duration
 
@@ -18,6 +20,40 @@ REQUEST_S = 60.0
 """How long a request is tried in all, beside the time that its bytes may take."""
 SLOWEST = 1 << 18
 """Bytes per second that a connection must carry at least."""
+
+
+_SILENCE_S = 7.0
+"""How long a request may take without a word: its attempts take up to 6 s where nobody listens."""
+
+
+class Outage:
+    """Tells the user that a store does not answer, and that it does again: once each.
+
+    Attributes:
+        on_note: Set by a command that has a screen; None in all other processes.
+    """
+
+    def __init__(self) -> None:
+        self.on_note: OnNote | None = None
+        self._is_told = False
+
+    def met(self, why: str, seconds: float) -> None:
+        """The store does not answer, and is asked for so many seconds more."""
+        if self.on_note is not None and not self._is_told:
+            self._is_told = True
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+            self.on_note(f"The store does not answer ({why}); trying again until {until}.")
+
+    def over(self) -> None:
+        """It has answered."""
+        if self._is_told:
+            self._is_told = False
+            if self.on_note is not None:
+                self.on_note("The store answers again.")
+
+
+OUTAGE = Outage()
+"""Of this process."""
 
 
 def patiently(action: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
@@ -34,10 +70,11 @@ def patiently(action: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
     while True:
         try:
             return action()
-        except StoreAwayError:
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-            if time.monotonic() + pause > until:
+        except StoreAwayError as error:
+            pause, now = min(2 * pause, _LONGEST_PAUSE_S), time.monotonic()
+            if now + pause > until:
                 raise
+            OUTAGE.met(error.why, until - now)
             time.sleep(pause)
 
 
@@ -67,6 +104,25 @@ class Clock:
     def running(self) -> asyncio.Timeout:
         """Let a block raise TimeoutError when the time is up."""
         return asyncio.timeout(self.limit - self.elapsed)
+
+    @contextmanager
+    def watched(self, progress: Callable[[], int]) -> Iterator[None]:
+        """Tell the user where nothing happens in a block, as far as `progress` counts it."""
+
+        async def watch() -> None:
+            # What is sent is not counted.
+            wait, before = _SILENCE_S + self.size / SLOWEST, -1
+            while progress() != before:
+                before = progress()
+                await asyncio.sleep(wait)
+            OUTAGE.met(f"nothing for {wait:.0f} s", self.limit - self.elapsed)
+
+        watching = None if OUTAGE.on_note is None else asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            if watching is not None:
+                watching.cancel()
 
 
 class GaveUpError(OSError):

@@ -141,6 +141,12 @@ class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
         progress: Callable[[], int] = lambda: 0,
     ) -> T:
         """What an attempt returns; GaveUpError, or its error where another one is of no use."""
+        with clock.watched(progress):
+            return await self._attempts(clock, attempt, progress)
+
+    async def _attempts(
+        self, clock: Clock, attempt: Callable[[], Awaitable[T]], progress: Callable[[], int]
+    ) -> T:
         attempts = before = 0
         # By how often its kind is tried, so that errors of two kinds don't add up.
         failures: Counter[int] = Counter()

@@ -16,7 +16,14 @@ from typing import Any
 
 from raffect.errors import ConflictError, DamagedError, StoreAwayError, StoreError
 from raffect.settings import Config, added
-from raffect.store.layout import MANIFEST, PARTS, PLAN
+from raffect.store.layout import (
+    CHECKPOINT,
+    ENGINE,
+    FINETUNE_CHECKPOINTS,
+    MANIFEST,
+    PARTS,
+    PLAN,
+)
 from raffect.store.manifest import (
     Kind,
     Manifest,
@@ -29,6 +36,8 @@ from raffect.store.verified import FileEntry, Files, is_there, read_sealed, read
 
 _TRIED = ".tried"
 """No file of a stage: hidden, and gone at once."""
+_UNFINISHED = frozenset({PARTS, CHECKPOINT, ENGINE, FINETUNE_CHECKPOINTS})
+"""What a stage goes on with."""
 
 
 class Plan(Config):
@@ -108,9 +117,12 @@ class Stage:
             self.restart()
         elif self.finished is None:
             # A sweep's lease is about to list, and a new folder's plan is a write.
-            try_rights(store, folder, lists=kind != "sweep", writes=not self.is_new)
+            there = try_rights(store, folder, lists=kind != "sweep", writes=not self.is_new)
             if self.is_new:
                 with _before_work():
+                    for name in _UNFINISHED.intersection(there):
+                        # Of a command that went on after its folder was deleted.
+                        store.delete(f"{folder}/{name}")
                     write_sealed(store, f"{folder}/{PLAN}", self.plan.identity())
 
     def _begun(self) -> Plan | None:
@@ -177,7 +189,21 @@ class Stage:
         counts: Mapping[str, object] | None = None,
         notes: Mapping[str, object] | None = None,
     ) -> Manifest:
-        """Write the manifest, last, so that the folder's content exists."""
+        """Write the manifest, last, so that the folder's content exists.
+
+        Raises:
+            ConflictError: The folder was deleted meanwhile, or begun anew with other settings.
+        """
+        # A sweep's lease keeps others away.
+        if self.plan.kind != "sweep":
+            now = self._begun()
+            if now is None or now.discarded or now.digest() != self.plan.digest():
+                did = "begun anew with other settings" if now else "deleted"
+                raise ConflictError(
+                    f"{self.store.where(self.folder)} was {did} while this command made it.",
+                    "one command for a folder at a time",
+                    "Give this command again, or with another --name.",
+                )
         files = [part.entry for part in parts]
         facts = {part.entry.name: part.facts for part in parts if part.facts}
         made = self.plan.model_dump(include={"kind", "config", "sources"})
@@ -188,8 +214,10 @@ class Stage:
         return self.finished
 
 
-def try_rights(store: Store, folder: str, lists: bool = True, writes: bool = True) -> None:
+def try_rights(store: Store, folder: str, lists: bool = True, writes: bool = True) -> list[str]:
     """Delete, list and write below a folder: what is forbidden is told before hours of work.
+
+    Returns the names that it lists.
 
     Raises:
         StoreError: Something is forbidden; nothing was written.
@@ -198,11 +226,11 @@ def try_rights(store: Store, folder: str, lists: bool = True, writes: bool = Tru
     with _before_work():
         # Rights are looked at first, so that a key that is absent does.
         store.delete_keys([key])
-        if lists:
-            store.names(folder)
+        there = store.names(folder) if lists else []
         if writes:
             store.write_bytes(key, b"")
             store.delete_keys([key])
+    return there
 
 
 @contextmanager

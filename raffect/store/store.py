@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from raffect.context import DEFAULT_STORE, STORE_VARIABLE
 from raffect.store.filesystem import locate, open_filesystem
 from raffect.store.folder import create_file, delete_all, write_file
-from raffect.store.retry import PATIENCE_S, patiently
+from raffect.store.retry import OUTAGE, PATIENCE_S, patiently
 from raffect.store.translate import translated
 
 T = TypeVar("T")
@@ -63,6 +63,19 @@ class Store:
         """Whether the store is a folder."""
         return self._location.scheme == "file"
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether it is a folder that does not exist; of a bucket that is not known."""
+        try:
+            if self.is_local:
+                Path(self.uri).stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            # Whoever uses it says why.
+            pass
+        return False
+
     def hurried(self) -> Store:
         """The same store, that waits for nothing: for a caller that comes again by itself."""
         if self.is_local:
@@ -85,12 +98,17 @@ class Store:
                 with translated(named or self.uri, option):
                     found = action()
             except FileNotFoundError:
-                self._has_answered = True
+                self._answered()
                 raise
-            self._has_answered = True
+            self._answered()
             return found
 
         return patiently(attempt, self._patience_s if self._has_answered else 0.0)
+
+    def _answered(self) -> None:
+        self._has_answered = True
+        if not self.is_local:
+            OUTAGE.over()
 
     def path(self, key: str) -> str:
         """A key as the file system names it, without a scheme."""

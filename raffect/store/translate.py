@@ -221,7 +221,7 @@ def _of_answer(place: _Place, answer: _Answer, tried: str) -> StoreError:
             f"The server of {place} does not answer as it should.{said}",
             "a server that is up and not overloaded",
             f"Wait a while, or ask who runs the server, {_AGAIN}",
-        )
+        ).because(f"{answer.code} {answer.status or ''}".strip())
     return StoreError(
         f"The server of {place} refuses {answer.operation or 'a request'}.{said}",
         f"a bucket that can be {place.use.replace('write', 'written')}",
@@ -269,7 +269,7 @@ def _of_connection(place: _Place, chain: list[BaseException]) -> StoreError:
             "a server that is up and can be reached from here"
             + (", or no_proxy with its host" if proxy else ""),
             f"Check AWS_ENDPOINT_URL and the network, {_AGAIN}",
-        )
+        ).because(_in_few_words(chain))
     return StoreError(
         f"{_capital(place)} can't be used: {words}",
         f"a bucket that can be {place.use.replace('write', 'written')}",
@@ -313,6 +313,15 @@ def _deepest(chain: list[BaseException]) -> BaseException:
     met = [one for one in chain if not isinstance(one, GaveUpError)] or chain
     known = [one for one in met if _modules(one) & _LIBRARIES and str(one)]
     return known[-1] if known else next((one for one in met if str(one)), met[0])
+
+
+def _in_few_words(chain: list[BaseException]) -> str:
+    """The system's words, such as `Connection refused`, or else the error's kind."""
+    for error in reversed(chain):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EIO):
+            # Those of name services are negative, and not among the system's.
+            return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return type(_deepest(chain)).__name__
 
 
 def _ancestry(error: BaseException) -> Iterator[str]:

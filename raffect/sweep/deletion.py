@@ -43,6 +43,11 @@ class Doomed:
     size: int | None
     dependents: tuple[str, ...]
 
+    @property
+    def may_be_made(self) -> bool:
+        """Whether a command may be at it: only that of a sweep is known, by its lease."""
+        return self.size is None and not self.folder.startswith(SWEEPS)
+
 
 def plan_deletion(store: Store, names: Sequence[str]) -> list[Doomed]:
     """What goes by names as users give them: `va`, or `sweeps/va` where a model is named so too.

@@ -56,6 +56,44 @@ def first_annotation(raw: Path, folder: str) -> Path:
     return sorted((raw / "annotations" / folder).glob("*.txt"))[0]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check", "check --repair", "trials", "trials va", "trials va stop 1", "report va",
+        "features", "features import . --name x", "extract", "train va", "tune va", "ablate va",
+        "ensemble va", "retrain va", "enqueue va", "delete va",
+        "predict models/va --split validation --out p.csv",
+    ],
+)  # fmt: skip
+def test_a_store_that_does_not_exist(tell, tmp_path: Path, command: str):
+    told = tell(*command.split(), "--store", tmp_path / "none")
+    assert told.code == 2
+    assert f"The store {tmp_path / 'none'} does not exist." in told.message
+    assert "raffect prepare" in told.message
+    assert not (tmp_path / "none").exists()
+    tmp_path.joinpath("there").mkdir()
+    assert "does not exist" not in tell(*command.split(), "--store", tmp_path / "there").message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tune va --stuck-minutes -1", "tune va --max-trial-minutes -1", "tune va --keep-models 0",
+        "tune va --sampler best", "tune va --objective latency", "tune va --max-hours 0",
+        "tune va --name a/b", "tune va --branch a/b", "train va --name a/b",
+        "extract --name a/b", "finetune --name a/b", "ablate va --concurrent 0",
+        "train va --set optimiser.lr=-1", "extract --set batch_size=0",
+    ],
+)  # fmt: skip
+def test_settings_are_looked_at_before_anything_is_said(
+    store: Store, capsys: pytest.CaptureFixture[str], command: str
+):
+    Path(store.uri).mkdir()
+    assert run([*command.split(), "--store", store.uri]) == 2
+    assert capsys.readouterr().out == ""
+    assert store.names("") == []
+
+
 @pytest.mark.parametrize("missing", ["images", "annotations"])
 def test_a_missing_folder(tell, raw: Path, tmp_path: Path, missing: str):
     (raw / missing).rename(raw / "elsewhere")
@@ -168,6 +206,7 @@ def test_bad_settings_are_all_listed(tell, tmp_path: Path, command: tuple[str, .
     ],
 )
 def test_a_store_that_was_never_prepared(tell, tmp_path: Path, command, next_command: str):
+    (tmp_path / "store").mkdir()
     told = tell(*command, "--store", tmp_path / "store")
     assert told.code == 2
     assert str(tmp_path / "store") in told.message

@@ -31,6 +31,7 @@ def in_shell(line: str, *words: str, **variables: str) -> subprocess.CompletedPr
 def test_a_terminal_without_these_characters_gets_plain_ones(tmp_path: Path, encoding: str):
     """`…` before a stage, and a path with other letters, on both streams."""
     where = str(tmp_path / "st\u00f6re \u65e5\u672c")
+    Path(where).mkdir()
     told = in_shell('raffect check --store "$1"', where, PYTHONIOENCODING=encoding)
     assert told.returncode == 2
     assert told.stdout.startswith(b". Verifying the store")
@@ -76,6 +77,7 @@ def test_brackets_and_colons_are_what_was_given(
     """Rich would read a colour, an end of one, or a picture."""
     name = "[bold]a[/red] [red] :warning:"
     store = Store(str(tmp_path / name))
+    Path(store.uri).mkdir(parents=True)
     assert run(["trials", "--store", store.uri]) == 0
     assert f"No sweeps in {store.uri} yet".replace(" ", "") in capsys.readouterr().out.replace(
         "\n", ""

@@ -51,5 +51,8 @@ def outlive(step: str, base: Path, server: S3Server) -> int:
         finally:
             place.end()
         assert facts_of(step, store, out)
+        if step in ("train", "ensemble"):  # Of the others a worker may be the one that waits.
+            assert command.complaint.count("The store does not answer (") == 1
+            assert command.complaint.count("The store answers again.") == 1
         assert wire.injected["reset"]
         return wire.injected["reset"]

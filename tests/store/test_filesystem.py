@@ -72,7 +72,11 @@ def test_a_folder_s_forms_are_one_place(
 @pytest.mark.parametrize(
     ("uri", "word"),
     [
-        ("gs://b/p", "of the kind 'gs'"),
+        ("hdfs://b/p", "of the kind 'hdfs'"),
+        ("gs://b/p", "AWS_ENDPOINT_URL=https://storage.googleapis.com"),
+        ("gs://b/p", "exist for S3 alone"),
+        ("abfss://c@account.dfs.core.windows.net/p", "Azure does not speak S3"),
+        ("az://c/p", "Azure does not speak S3"),
         ("https://server/b/p", "AWS_ENDPOINT_URL"),
         ("run:1", "./x:y"),
         ("C:\\store", "a folder"),
@@ -108,6 +112,7 @@ def test_what_would_be_another_place_is_refused(uri: str, word: str):
     "uri",
     [
         "s3://AKIDKEY:wJalrXUtn@b/p",
+        "gs://AKIDKEY:wJalrXUtn@b/p",
         "s3://AKIDKEY:wJalr/wJalrXUtn@b/p",
         "s3:AKIDKEY:wJalrXUtn@b/p",
         "s3a://AKIDKEY:wJalrXUtn@b/p",

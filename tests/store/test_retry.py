@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ import pytest
 
 from raffect.errors import StoreAwayError, StoreError
 from raffect.store import Store
-from raffect.store.retry import patiently
-from raffect.testing.s3 import DurableS3Server, environment, start_durable_s3_server
+from raffect.store.retry import OUTAGE, patiently
+from raffect.testing.s3 import DurableS3Server, S3Server, environment, start_durable_s3_server
+from tests.durability.proxy import wire_to
 
 
 def failing(times: int, error: StoreError | None = None) -> Callable[[], int]:
@@ -112,3 +114,64 @@ def test_every_method_outlives_a_server_that_is_away(server: DurableS3Server) ->
         thread.join(60)
     assert errors == []
     assert store.names("f") == ["v", "w", "x"]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a command's user is told."""
+    notes: list[str] = []
+    monkeypatch.setattr(OUTAGE, "on_note", notes.append)
+    monkeypatch.setattr(OUTAGE, "_is_told", False)
+    return notes
+
+
+AWAY = re.compile(r"The store does not answer \(.+\); trying again until \d\d:\d\d:\d\d\.")
+
+
+def test_a_wait_is_told_once_and_its_end(
+    slept: list[float], told: list[str], s3_store: Store
+) -> None:
+    for _ in range(2):
+        patiently(failing(3, StoreAwayError("down").because("Connection refused")))
+    assert len(told) == 1
+    assert AWAY.fullmatch(told[0])
+    assert "(Connection refused)" in told[0]
+    assert s3_store.names("") == []
+    assert s3_store.names("") == []
+    assert told[1:] == ["The store answers again."]
+    with pytest.raises(StoreAwayError):
+        patiently(failing(1), 0)
+    assert len(told) == 2
+
+
+def test_a_server_that_is_silent_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, told: list[str], s3_server: S3Server, s3_store: Store
+) -> None:
+    """Also in the midst of a body, whose bytes have stopped coming; not where they come slowly."""
+    monkeypatch.setattr("raffect.store.retry._SILENCE_S", 0.5)
+    s3_store.write_bytes("a", b"1234567890")
+    with wire_to(s3_server.endpoint) as wire, environment({"AWS_ENDPOINT_URL": wire.endpoint}):
+        store = Store(s3_store.uri)
+        wire.drip_s = 0.2
+        wire.inject("drip")
+        assert store.read_bytes("a") == b"1234567890"
+        assert told == []
+        wire.stall_s = 1.5
+        wire.inject("stall")
+        assert store.read_bytes("a") == b"1234567890"
+    assert len(told) == 2
+    assert AWAY.fullmatch(told[0])
+    assert told[1] == "The store answers again."
+
+
+def test_words_for_an_outage_are_the_systems(
+    monkeypatch: pytest.MonkeyPatch, s3_environment: dict[str, str]
+) -> None:
+    for endpoint, why in [
+        ("http://127.0.0.1:9", "Connection refused"),
+        ("http://nobody.invalid", "Name or service not known"),
+    ]:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(StoreAwayError) as away:
+            Store("s3://bucket/store").read_bytes("a")
+        assert away.value.why == why

@@ -19,6 +19,11 @@ from raffect.testing.s3 import S3Server, environment
 from tests.durability.proxy import wire_to
 
 
+@pytest.fixture(params=["folder", "s3"])
+def any_store(request: pytest.FixtureRequest) -> Store:
+    return request.getfixturevalue({"folder": "store", "s3": "s3_store"}[request.param])
+
+
 def make(store: Store, overwrite: bool = False, **config: object) -> Stage:
     return Stage(store, "features/f", "features", dict(config), {"dataset": "d1"}, overwrite)
 
@@ -79,6 +84,29 @@ def test_a_stage_tries_its_rights_in_few_requests(s3_server: S3Server, s3_store:
     stage.finish([])
     with environment(s3_server.user_who_may("s3:GetObject")):
         assert make(Store(s3_store.uri), a=1).finished is not None
+
+
+@pytest.mark.parametrize("then", ["deleted", "begun anew"])
+def test_what_is_deleted_meanwhile_is_not_finished(any_store: Store, then: str):
+    """Nor does another command take over what the first one still wrote."""
+    first = make(any_store, a=1)
+    parts = [first.write_part("0.bin", b"zero")]
+    any_store.write_bytes("features/f/checkpoint/00000001/whole.json", b"{}")
+    any_store.delete("features/f")
+    if then == "begun anew":
+        make(any_store, a=2)
+    parts.append(first.write_part("1.bin", b"one!"))
+    with pytest.raises(ConflictError, match=f"was {then}.* while this command made it"):
+        first.finish(parts)
+    with pytest.raises(NotThereError):
+        read_manifest(any_store, "features/f")
+    if then == "deleted":
+        any_store.write_bytes("features/f/checkpoint/00000001/whole.json", b"{}")
+        again = make(any_store, a=2)
+        assert again.parts() == {}
+        assert "checkpoint" not in any_store.names("features/f")
+        again.finish([again.write_part("1.bin", b"others")])
+        assert len(read_manifest(any_store, "features/f").files) == 1
 
 
 def test_a_finished_stage_says_so(store: Store):
