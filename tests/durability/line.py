@@ -36,7 +36,7 @@ from tests.durability.place import Place
 
 _TIMES = ("seconds", "created", "begun", "ended", "time")
 """What JSON files hold that no two runs share."""
-_TEMPORAL = (
+TEMPORAL = (
     "--set segments.window=32 --set segments.stride=24 --set model.tcn.channels=[8]"
     " --set model.tcn.depth=1 --set model.width=8 --set model.transformer.layers=0"
     " --set model.head_hidden=8 --set optimiser.lr=1e-3 --set optimiser.batch_size=8"
@@ -75,17 +75,17 @@ STEPS: dict[str, Step] = {
     "features import": Step(
         "features import {arrays} --name new", (DATASET,), (f"{FEATURES}/new",), on_ray=False
     ),
-    "train": Step(f"train va --name new {_TEMPORAL}", _ON, (f"{MODELS}/new",), on_ray=False),
+    "train": Step(f"train va --name new {TEMPORAL}", _ON, (f"{MODELS}/new",), on_ray=False),
     "train, 2 workers": Step(
-        f"train va --name new --workers 2 {_TEMPORAL}", _ON, (f"{MODELS}/new",)
+        f"train va --name new --workers 2 {TEMPORAL}", _ON, (f"{MODELS}/new",)
     ),
     "tune": Step(
-        f"tune va --name new --space {{space}} --trials 3 --concurrent 1 {_TEMPORAL}",
+        f"tune va --name new --space {{space}} --trials 3 --concurrent 1 {TEMPORAL}",
         _ON, (f"{SWEEPS}/new",),
     ),
     "ablate": Step(
         "ablate va --name new --features own --without model.tcn --seeds 1 --concurrent 1"
-        f" {_TEMPORAL}",
+        f" {TEMPORAL}",
         (DATASET, f"{FEATURES}/own"), (f"{SWEEPS}/new",),
     ),
     "retrain": Step("retrain va:1 --seeds 2", (*_ON, f"{SWEEPS}/va"), (MODELS, f"{SWEEPS}/va")),
@@ -126,7 +126,8 @@ def facts_of(name: str, store: Store, out: Path) -> Facts:
     places = [(demo, "")] if name in ON_DISK else [(store, of) for of in STEPS[name].makes]
     found = {}
     for place, folder in places:
-        names_of = _digests(place)
+        # Elsewhere what a step is made from is copied with its times.
+        names_of = _digests(place) if name in ON_DISK else {}
         for key in place.files(folder):
             if not {LEASE, STUDY, TENSORBOARD} & set(key.split("/")):
                 found[key] = _content(place, key, names_of)

@@ -20,8 +20,11 @@ from typing import Any
 from raffect.cli.app import run
 from raffect.store import Store
 from tests.durability.filled import STORE, TREE
+from tests.durability.line import STEPS, TEMPORAL, facts_of
 from tests.durability.mutation import ExitError, Tally, WrongValueError, damage, mutate
 
+MADE = STEPS["train"].makes[0]
+"""What commands make in the store; the ensemble's, too."""
 _TEXTS = (".json", ".jsonl")
 COMMANDS = {
     "check": "check --json",
@@ -33,6 +36,8 @@ COMMANDS = {
     "predict a trial": "predict va:1 -q --split validation --out {out}/p.csv",
     "predict an ensemble": "predict mean -q --split validation --out {out}/p.csv",
     "predict crops": "predict models/va -q --frames {crops} --out {out}/p.csv",
+    "train": f"train va -q --name new --features clip {TEMPORAL}",
+    "ensemble": "ensemble va -q --top 2 --method mean --name new",
 }
 """Commands that read a store and need no engine."""
 
@@ -72,8 +77,9 @@ class Told:
 
 def give(command: str, store: Store, folder: Path) -> Told:
     """Run a command in this process; its output is what it prints and writes."""
-    out = folder / "out"
+    out, made = folder / "out", folder / STORE / MADE
     shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(made, ignore_errors=True)
     out.mkdir()
     crops = min((folder / TREE / "cropped_aligned").iterdir())
     words = [word.format(out=out, crops=crops) for word in command.split()]
@@ -82,6 +88,7 @@ def give(command: str, store: Store, folder: Path) -> Told:
         code = run([*words, "--store", store.uri])
     files = {str(path): hashlib.sha256(path.read_bytes()).hexdigest()
              for path in sorted(out.rglob("*.csv"))}  # fmt: skip
+    files |= facts_of("train", store, out) if made.exists() and not code else {}
     return Told(code, f"{printed.getvalue()}{files}", complaint.getvalue())
 
 
@@ -107,7 +114,7 @@ def read_all(store: Store, folder: Path) -> dict[str, Reading]:
         again = give(command, store, folder)
         if told.code or told.output != again.output:
             raise RuntimeError(f"{name}: {told}\n{again}")
-        found[name] = Reading(told, sorted(files))
+        found[name] = Reading(told, sorted(file for file in files if f"/{MADE}/" not in file))
     return found
 
 

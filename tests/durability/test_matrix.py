@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.durability import filled
+from tests.durability.mutation import Tally, show
 from tests.durability.stored import COMMANDS, read_all, use
 
 Harm = Callable[[Path, bytes], object]
@@ -43,25 +45,22 @@ def kind_of(key: str) -> str:
 @pytest.mark.timeout(1200)
 def test_every_damaged_file_is_told_or_harmless(ray_local: None, tmp_path: Path) -> None:
     store = filled.fill(tmp_path)
-    problems: list[str] = []
-    cells = refused = 0
+    tallies: dict[str, Tally] = defaultdict(Tally)
     for name, reading in read_all(store, tmp_path).items():
         one_of_each = {kind_of(str(Path(f).relative_to(store.uri))): f for f in reading.files}
         for kind, file in sorted(one_of_each.items()):
             path, whole = Path(file), Path(file).read_bytes()
             for harm, do in HARMS.items():
                 do(path, whole)
-                cells += 1
                 try:
-                    refused += not use(COMMANDS[name], store, tmp_path, reading)()
-                except Exception as error:
-                    last = str(error).strip().splitlines()[-1:]
-                    problems.append(f"{name}, {kind}, {harm}: {type(error).__name__} {last}")
+                    tallies[name].count(
+                        f"{kind}, {harm}", use(COMMANDS[name], store, tmp_path, reading)
+                    )
                 finally:
                     if path.is_dir():
                         shutil.rmtree(path)
                     path.write_bytes(whole)
-    print(f"{cells} cells: {refused} refused, {cells - refused - len(problems)} right")
-    assert not problems, "\n".join(problems)
+    assert show(tallies)
+    cells = sum(tally.inputs for tally in tallies.values())
     assert cells > 100
-    assert refused > cells / 2
+    assert sum(tally.refused for tally in tallies.values()) > cells / 2
