@@ -52,8 +52,7 @@ bench: install
 # All long tests, of which CI runs a third each time; then what is killed, cut, mutated and damaged
 # at random, a table of each with what came of it: about an hour and a half in all.
 durability: install
-	$(BIN)/python -m pytest -m long
-	@wrong=0; for table in sweeps kills wires texts stored; do echo "== $$table"; $(BIN)/python -m tests.durability.run $$table --seed 1 || wrong=1; done; exit $$wrong
+	@wrong=0; $(BIN)/python -m pytest -m long || wrong=1; for table in sweeps kills wires texts stored; do echo "== $$table"; $(BIN)/python -m tests.durability.run $$table --seed 1 || wrong=1; done; exit $$wrong
 
 # What a store must do, against Ceph's gateway, which is no moto and no AWS. Needs root's
 # apt-get install --no-install-recommends radosgw ceph-mon ceph-osd ceph-common

@@ -31,6 +31,8 @@ from tests.durability.place import Place
 
 MOMENT = (0.1, 0.9)
 """When a command is hit, as a share of what it takes undisturbed."""
+MISSED = "ended before"
+"""Beside other work the machine was slower when it ran undisturbed."""
 FAULTS: dict[Kind, Fault] = {
     "driver": faults.kill_driver, "actor": faults.kill_actor, "s3": faults.kill_s3,
 }  # fmt: skip
@@ -116,7 +118,7 @@ def _run(
                     fault = nodes.kill if nodes else FAULTS[hit.kind]
                     hit.damage = fault(place, rng)
                 else:
-                    hit.damage = "ended before"
+                    hit.damage = MISSED
                 finish(place, command, hit.exits)
             facts = facts_of(hit.step, store, out)
             hit.files = len(facts)
@@ -170,8 +172,10 @@ def show(number: int, hit: Hit) -> None:
 def summary(hits: list[Hit]) -> str:
     """All runs in one line."""
     judged = [hit.judged for hit in hits if hit.judged is not None]
+    missed = sum(hit.damage == MISSED for hit in hits)
     return (
-        f"{len(hits)} runs, {len(judged)} finished: {sum(len(j.lost) for j in judged)} lost,"
+        f"{len(hits)} runs, {missed} not hit in time, {len(judged)} finished:"
+        f" {sum(len(j.lost) for j in judged)} lost,"
         f" {sum(len(j.doubled) for j in judged)} doubled, {sum(len(j.other) for j in judged)}"
         f" with other bytes, of {sum(hit.files for hit in hits):,} compared"
     )
