@@ -119,7 +119,7 @@ def local_path(typed: str | Path, option: str) -> Path:
         path = Path(typed).expanduser().absolute()
     except (ValueError, RuntimeError, OSError) as error:
         # RuntimeError: nobody knows this home folder. OSError: the working directory is gone.
-        why = getattr(error, "strerror", None) or error
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise SettingsError(
             f"{option} {str(typed)!r} names no folder: {why}.",
             "the path of a folder",

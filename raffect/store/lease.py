@@ -90,7 +90,7 @@ class Holder(BaseModel):
         return self.pid == 0
 
     def __str__(self) -> str:
-        job = f", job {self.job}" if self.job else ""
+        job = f" (job {self.job})" if self.job else ""
         return f"Process {self.pid} on {self.host}{job}"
 
 
@@ -229,7 +229,7 @@ class Lease:
     def _conflict(self, holder: Holder) -> ConflictError:
         since = f", since {holder.since}" if holder.since else ""
         return ConflictError(
-            f"{holder}, is at {self._folder.rpartition('/')[0]} already{since}.",
+            f"{holder} is at {self._folder.rpartition('/')[0]} already{since}.",
             "one command per sweep at a time",
             "Let it finish, or stop it; then give this command again: it continues.",
         )

@@ -27,7 +27,10 @@ from raffect.sweep.trial import SweepTrial, TrialHome
 from raffect.sweep.trial_on_workers import SweepTrialOnWorkers
 from raffect.sweep.watch import Clocks, TrialWatch
 from raffect.temporal.data import TaskData
+from raffect.text import size_text
 
+_PROCESS_BYTES = 0.4e9
+"""What a trial's process holds for itself once it has imported torch and Ray; measured."""
 _ASK_EVERY_S = 2.0
 """Least seconds between two looks at what the cluster holds."""
 
@@ -55,7 +58,7 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     """Fit trials to the cluster; one that is local is this machine and won't grow.
 
     Raises:
-        SettingsError: Trials want GPUs that are not there and never will be.
+        SettingsError: Trials want GPUs that are not there and never will be, or more memory.
     """
     cpus, gpus = engine.count_cpus(), engine.count_gpus()
     if settings.workers_per_trial > 1:
@@ -72,11 +75,26 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
     if per_trial and is_local:
         # Trials that wait for a GPU would be asked for before the study knows more.
         concurrent = min(concurrent, found)
+    if is_local:
+        concurrent = min(concurrent, settings.trials or concurrent)
+        _check_memory(concurrent)
     grows = not is_local and settings.concurrent is None
-    # More trials than cores share them; an actor that asks for more than there is never starts.
-    # A cluster that grows brings cores with its nodes.
-    share = min(1.0, math.floor(100 * cpus / concurrent) / 100) if is_local else 1.0
+    # More trials than cores share them, in Ray's smallest parts of a core; an actor that asks for
+    # more than there is never starts. A cluster that grows brings cores with its nodes.
+    share = min(1.0, math.floor(1e4 * cpus / concurrent) / 1e4) if is_local else 1.0
     return Execution(concurrent, share, per_trial, devices=per_trial or 1.0, grows=grows)
+
+
+def _check_memory(concurrent: int) -> None:
+    """Refuse more trials at a time than their processes have memory for, data and models aside."""
+    free = ray.cluster_resources().get("memory", math.inf)
+    if concurrent > 1 and concurrent * _PROCESS_BYTES > free:
+        raise SettingsError(
+            f"{concurrent} trials at a time take {size_text(concurrent * _PROCESS_BYTES)} of"
+            f" memory or more; this machine has {size_text(free)} free.",
+            f"at most {max(1, int(free // _PROCESS_BYTES))} at a time",
+            "Lower --concurrent, or give a cluster's --address.",
+        )
 
 
 def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: bool) -> Execution:

@@ -46,8 +46,8 @@ def reason_of_loss(message: str) -> str:
 
 
 def is_loss(reason: str) -> bool:
-    """Whether a trial failed with its process, by nothing that it did."""
-    return kind_of(reason) == LOST_ACTOR
+    """Whether a trial failed with its process, by nothing that it did, as far as is known."""
+    return kind_of(reason) in (LOST_ACTOR, STUCK)
 
 
 def kind_of(reason: str) -> str:

@@ -389,13 +389,15 @@ def too_many_failed(
 ) -> RaffectError:
     """What to tell the user when trials fail; `allowed` is what they set as too many."""
     which = f"{len(reasons)} trials" if succeeded else f"All {len(reasons)} trials"
+    which = "1 trial" if len(reasons) == 1 else which
     fewer = f"; fewer than {allowed} failures (--max-failures)" if allowed else ""
     again = "; or give the command again: it goes on with other trials" if succeeded else ""
     if all(map(is_loss, reasons)):
         return RaffectError(
             f"{which} of the sweep {name!r} failed:\n{summarise(reasons)}",
             "processes that run to their end",
-            "See why they ended: memory, another user's kill, Ray's logs in /tmp/ray. Then give"
+            "See why they ended: memory, another user's kill, Ray's logs in /tmp/ray; of those"
+            " that stood still, a GPU, a network's folder, or a short --stuck-minutes. Then give"
             " the same command again: it goes on, and tries lost trials again where all were.",
         )
     return RaffectError(

@@ -15,7 +15,9 @@ from raffect.sweep.settings import SweepSettings
     [
         ({"CPU": 2}, {}, (2, 1.0, 0.0, 1)),
         ({"CPU": 2}, {"concurrent": 1}, (1, 1.0, 0.0, 1)),
-        ({"CPU": 2}, {"concurrent": 3}, (3, 0.66, 0.0, 1)),
+        ({"CPU": 2}, {"concurrent": 3}, (3, 0.6666, 0.0, 1)),
+        ({"CPU": 2}, {"concurrent": 500, "trials": 2}, (2, 1.0, 0.0, 1)),
+        ({"CPU": 2}, {"concurrent": 500}, (500, 0.004, 0.0, 1)),
         ({"CPU": 16, "GPU": 1}, {}, (1, 1.0, 1.0, 1)),
         ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.25}, (8, 1.0, 0.25, 1)),
         ({"CPU": 16, "GPU": 2}, {"concurrent": 5}, (2, 1.0, 1.0, 1)),
@@ -39,6 +41,19 @@ def test_trials_fit_the_cluster(
     devices = expected[2] or float(expected[3])
     assert found == Execution(*expected, devices)
     assert found.concurrent * found.cpus <= cluster["CPU"] + 1e-9
+
+
+def test_more_processes_than_memory_holds_are_refused_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2, "memory": 8e9})
+    wanted = SweepSettings(concurrent=500, trials=1000)
+    with pytest.raises(SettingsError, match="500 trials at a time take 186.3 GiB") as refused:
+        plan_execution(wanted, is_local=True)
+    assert refused.value.allowed == "at most 20 at a time"
+    assert plan_execution(wanted, is_local=False).concurrent == 500
+    small = SweepSettings(concurrent=20, trials=1000)
+    assert plan_execution(small, is_local=True).concurrent == 20
 
 
 def test_what_this_machine_never_has_is_refused_and_a_cluster_may_grow(

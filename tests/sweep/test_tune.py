@@ -217,7 +217,7 @@ LOST = "lost-actor: The actor died unexpectedly"
     ("trials", "again"),
     [
         ([], []),
-        ([("FAIL", LOST, 0.1), ("FAIL", LOST, 0.2)], [0, 1]),
+        ([("FAIL", LOST, 0.1), ("FAIL", "stuck: no epoch for 18 s", 0.2)], [0, 1]),
         # Tried again and lost again; tried again and waiting.
         ([("FAIL", LOST, 0.1), ("FAIL", LOST, 0.1)], [1]),
         ([("FAIL", LOST, 0.1), ("FAIL", LOST, 0.2), ("WAITING", None, 0.1)], [1]),
@@ -247,7 +247,7 @@ def test_a_sweep_whose_trials_were_all_lost_goes_on_when_given_again(
             for pid in own_trial_processes():
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(RaffectError, match=r"All 1 trials .*failed:\n  1 x lost-actor") as caught:
+    with pytest.raises(RaffectError, match=r"1 trial of .*failed:\n  1 x lost-actor") as caught:
         sweep(filled, space, 1, on_update=kill)
     assert "give the same command again" in caught.value.next_step
     told: list[str] = []
@@ -260,7 +260,12 @@ def test_a_sweep_whose_trials_were_all_lost_goes_on_when_given_again(
 
 
 def own_trial_processes() -> list[int]:
-    """Processes of trials below this one; other sessions of this machine have theirs."""
+    """Processes of trials below this one."""
+    return own_processes(b"SweepTrial")
+
+
+def own_processes(name: bytes) -> list[int]:
+    """Processes below this one with a name; other sessions of this machine have theirs."""
     parents, titles = {}, {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -274,7 +279,7 @@ def own_trial_processes() -> list[int]:
             pid = parents.get(pid, 0)
         return pid == os.getpid()
 
-    return [pid for pid, title in titles.items() if b"SweepTrial" in title and is_own(pid)]
+    return [pid for pid, title in titles.items() if name in title and is_own(pid)]
 
 
 def test_a_store_that_fails_in_mid_sweep_ends_it_with_its_message(

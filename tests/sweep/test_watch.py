@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from raffect.errors import RaffectError
 from raffect.store import Store
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.watch import LEAST_FIRST_S, LEAST_S, UNKNOWN_S, Clocks, free_orphans
 from tests.sweep.sweeps import sweep
-from tests.sweep.test_tune import own_trial_processes
+from tests.sweep.test_tune import own_processes, own_trial_processes
 
 
 class Time:
@@ -141,6 +142,40 @@ def test_a_trial_that_stands_still_goes_on_in_another_process_once(
     assert len([note for note in notes if "process is ended" in note]) == 2
     until = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in stopped):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_worker_that_stands_still_is_noticed_as_its_trial(
+    ray_local: None, filled: Store, space: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Its trial's own process only waits: another one goes on, with workers of its own."""
+    stopped: list[int] = []
+    epochs: list[int] = []
+
+    def patience(clocks: Clocks, number: int) -> float:
+        # Workers take long to start on a machine that is busy.
+        return 8.0 if clocks._clocks[number].in_mid else 120.0
+
+    def stop(progress: SweepProgress) -> None:
+        if progress.event == "epoch":
+            epochs.append(progress.epoch)
+            if progress.epoch > 1:
+                stopped.append(max(own_processes(b"RayTrainWorker")))
+                os.kill(stopped[-1], signal.SIGSTOP)
+
+    monkeypatch.setattr(Clocks, "patience", patience)
+    with pytest.raises(RaffectError, match="1 x stuck: no epoch for 8.0 s"):
+        sweep(
+            filled, space, 1, on_update=stop, pruning="none", checkpoint_seconds=0,
+            workers_per_trial=2,
+        )  # fmt: skip
+    assert epochs == [1, 2, 3], "from its checkpoint, not from the start"
+    assert len(set(stopped)) == 2
+    until = time.monotonic() + 30
+    while own_processes(b"RayTrainWorker") or own_trial_processes():
         assert time.monotonic() < until
         time.sleep(0.2)
 
