@@ -98,7 +98,7 @@ def test_a_folder_s_forms_are_one_place(
         ("", "empty"),
         ("  ", "empty"),
         ("a\0b", "NUL"),
-        ("~nobody-of-this-name/x", r"directory\.\n"),
+        ("~nobody-of-this-name/x", "directory.\n"),
     ],
 )
 def test_what_would_be_another_place_is_refused(uri: str, word: str):
