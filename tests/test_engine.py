@@ -24,9 +24,17 @@ START = """
 from raffect.engine import connect
 connect(None)
 connect(None)
-import ray
+import ray, time
+
+def fail():
+    raise ValueError("nobody asks for this")
+
+failed = ray.remote(fail).remote()
 print(ray.get_runtime_context().gcs_address, flush=True)
 input()
+ray.get(ray.remote(lambda: None).remote())
+del failed
+time.sleep(0.5)
 """
 JOIN = """
 import sys, ray
@@ -72,7 +80,7 @@ def test_who_has_the_token_joins_and_a_stranger_is_refused(started, token, said)
 
 
 @pytest.mark.ray
-def test_it_starts_without_a_word(started):
+def test_it_starts_without_a_word_and_leaves_errors_to_who_asks(started):
     process, address = started
     assert address
     _, said = process.communicate("\n", timeout=60)
