@@ -34,7 +34,7 @@ from raffect.text import first_line
 _QUIET = {
     # Ray's C++ core writes its warnings straight to the driver's standard error.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # What a trial or worker met is told in our words; Ray adds its traceback of what nobody asks for.
+    # What a trial met is told in our words; Ray would print the traceback, too.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -48,7 +48,7 @@ def test_more_processes_than_memory_holds_are_refused_on_this_machine(
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2, "memory": 8e9})
     wanted = SweepSettings(concurrent=500, trials=1000)
-    with pytest.raises(SettingsError, match="500 trials at a time take 186.3 GiB") as refused:
+    with pytest.raises(SettingsError, match=r"500 trials at a time take 186\.3 GiB") as refused:
         plan_execution(wanted, is_local=True)
     assert refused.value.allowed == "at most 20 at a time"
     assert plan_execution(wanted, is_local=False).concurrent == 500
