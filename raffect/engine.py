@@ -10,7 +10,6 @@ import secrets
 import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,7 +99,7 @@ def connect(address: str | None = None) -> None:
         runtime_env={"env_vars": variables},
         job_config=_job_config(address is None),
     )
-    with _hushed(), interrupts.kept(), reaper.marked():
+    with interrupts.hushed(), interrupts.kept(), reaper.marked():
         if address:
             _join(address, start)
         else:
@@ -418,19 +417,6 @@ def outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
         if isinstance(row["outcome"], RaffectError):
             raise row["outcome"]
         yield row["outcome"]
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Silence standard error: Ray's C++ core prints a line there about being told to be quiet."""
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _calm() -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -37,6 +38,8 @@ class _State:
     deferred = 0
     silent = False
     raised = False
+    hushed: int | None = None
+    """Where standard error leads, while it is kept from others."""
 
 
 def install() -> None:
@@ -109,6 +112,21 @@ def silent() -> Iterator[None]:
 
 
 @contextmanager
+def hushed() -> Iterator[None]:
+    """Silence standard error for all but a stop signal's word, as Ray's C++ core prints there."""
+    kept = os.dup(2)
+    _State.hushed = kept
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        _State.hushed = None
+        os.close(kept)
+
+
+@contextmanager
 def until_ctrl_c() -> Iterator[None]:
     """A block that Ctrl-C ends as its user means it to end; other signals interrupt it."""
     with silent():
@@ -154,9 +172,14 @@ def _watch(pipe: int) -> None:
 def _say() -> None:
     if not _State.silent:
         stopped = "" if by_ctrl_c() else f" ({signal.Signals(exit_code() - 128).name})"
-        # Through sys.stderr: a live table has its own there, which writes above the table.
+        said = f"Stopping{stopped}; again to leave now.\n"
+        with suppress(OSError):
+            if (kept := _State.hushed) is not None:
+                os.write(kept, said.encode())
+                return
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"Stopping{stopped}; again to leave now.\n")
+            # Through sys.stderr: a live table has its own there, which writes above the table.
+            sys.stderr.write(said)
             sys.stderr.flush()
 
 

@@ -44,6 +44,11 @@ IN_A_LIBRARY = """
         while interrupts.received() is None:
             time.sleep(0.1)
 """
+WHILE_HUSHED = """
+    with interrupts.hushed():
+        print("began", flush=True)
+        time.sleep(60)
+"""
 CLEANS_UP_LONG = "print('began', flush=True)\n    try: time.sleep(60)\n    finally: time.sleep(60)"
 
 
@@ -72,7 +77,7 @@ class Process:
 
 
 @pytest.mark.parametrize("number", interrupts.STOP)
-@pytest.mark.parametrize("work", [IN_PYTHON, IN_A_CALLBACK, IN_A_LIBRARY])
+@pytest.mark.parametrize("work", [IN_PYTHON, WHILE_HUSHED, IN_A_CALLBACK, IN_A_LIBRARY])
 def test_the_first_ends_in_order_and_says_so(work: str, number: signal.Signals):
     process = Process(work)
     process.send(number)

@@ -87,7 +87,8 @@ def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
 
 def _check_memory(concurrent: int) -> None:
     """Refuse more trials at a time than their processes have memory for, data and models aside."""
-    free = ray.cluster_resources().get("memory", math.inf)
+    held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free = held.get("memory", math.inf)
     if concurrent > 1 and concurrent * _PROCESS_BYTES > free:
         raise SettingsError(
             f"{concurrent} trials at a time take {size_text(concurrent * _PROCESS_BYTES)} of"
