@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -91,6 +92,7 @@ def test_all_sweeps_are_listed(filled: Store, capsys: pytest.CaptureFixture[str]
 
 
 def test_an_empty_store_says_what_to_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(store.uri).mkdir()
     assert "raffect tune" in say(capsys, "trials", "--store", store.uri)
 
 
