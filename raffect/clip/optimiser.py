@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from raffect.config import FinetuneConfig
-from raffect.training.optim import is_decayed
+from raffect.training.optim import AdamW, is_decayed
 
 _BLOCK = re.compile(r"\.(?:resblocks|blocks|stages|layers)\.(\d+)\.|\.layer(\d)\.")
 _STEM = re.compile(
@@ -17,7 +17,7 @@ _STEM = re.compile(
 )
 
 
-def make_optimiser(model: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, config: FinetuneConfig) -> AdamW:
     """AdamW in groups: a layer's rate falls by `layer_decay` per layer below the head.
 
     A group's `scale` multiplies the rate of the schedule; `is_decayed` says what is decayed.
@@ -39,7 +39,7 @@ def make_optimiser(model: nn.Module, config: FinetuneConfig) -> torch.optim.Adam
         }
         for (below, decayed), parameters in groups.items()
     ]
-    return torch.optim.AdamW(settings, lr=config.lr)
+    return AdamW(settings, lr=config.lr)
 
 
 def depth_of(name: str) -> int | None:

@@ -46,6 +46,7 @@ from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, u
 from raffect.training.device import autocast, choose_device, seeded
 from raffect.training.loop import NotFiniteError
 from raffect.training.optim import (
+    AdamW,
     decay_groups,
     learning_rate,
     load_optimiser_tensors,
@@ -138,7 +139,7 @@ class Trainer:
         self._losses = self._make_losses()
         settings = config.optimiser
         groups = decay_groups(self.model, settings.weight_decay)
-        self._optimiser = torch.optim.AdamW(groups, lr=settings.lr)
+        self._optimiser = AdamW(groups, lr=settings.lr)
         self._best_weights: dict[str, Tensor] = {}
         self._best_fitted: CrossFitted | None = None
         fits = config.postprocess == "fit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,6 +86,25 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": groups[True], "weight_decay": weight_decay},
         {"params": groups[False], "weight_decay": 0.0},
     ]
+
+
+def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method without the decorator that tells torch.compile to leave it alone."""
+    found: Callable[..., Any] = method.__wrapped__  # type: ignore[attr-defined]
+    return found
+
+
+class AdamW(torch.optim.AdamW):
+    """That of torch, without torch.compile, which is not used here.
+
+    Torch's decorators import it, in each process that trains, for more than a second.
+    """
+
+    add_param_group = _plain(torch.optim.Optimizer.add_param_group)
+    state_dict = _plain(torch.optim.Optimizer.state_dict)
+    load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
+    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
+    step = torch.no_grad()(_plain(torch.optim.Adam.step))
 
 
 def class_weights(
