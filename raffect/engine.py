@@ -36,13 +36,17 @@ _QUIET = {
     # What a trial met is told in our words; Ray would print the traceback, too.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+SEES_ALL_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""For an actor that takes no GPU and is to look at all of its node."""
+# A process that took no GPU sees none: otherwise all of a node's share the first one.
+_HIDDEN = dict.fromkeys(SEES_ALL_GPUS, "1")
 # On one machine nothing is pre-empted, and the controller may poll often: 3 s less for each run.
 _LOCAL = {
+    **_HIDDEN,
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray would start a process per core in advance, none with our runtime_env: unused, and a
@@ -50,6 +54,7 @@ _LOCAL = {
     "RAY_prestart_worker_first_driver": "0",
 }
 _CLUSTER = {
+    **_HIDDEN,
     # An autoscaler's nodes take minutes to start; after this time a worker group counts as failed.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     # The dashboard then lists the runs of data-parallel training, those of trials too. A Ray that

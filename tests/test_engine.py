@@ -364,3 +364,14 @@ def test_ray_still_heeds_no_soft_affinity_of_an_actor_without_resources(monkeypa
         kind = ray.remote(Where).options(num_cpus=0, scheduling_strategy=soft)
         asked = [kind.remote() for _ in range(8)]
         assert {ray.get(one.node.remote()) for one in asked} != {home}
+
+
+@pytest.mark.ray
+def test_a_process_that_took_no_gpu_sees_none(ray_local: None) -> None:
+    @ray.remote(num_cpus=0)
+    def visible() -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    assert ray.get(visible.remote()) == ""
+    one_that_looks = visible.options(runtime_env={"env_vars": engine.SEES_ALL_GPUS})
+    assert ray.get(one_that_looks.remote()) == os.environ.get("CUDA_VISIBLE_DEVICES")

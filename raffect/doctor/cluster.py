@@ -26,7 +26,7 @@ from raffect.doctor.facts import Access, Offset
 from raffect.doctor.findings import one_line
 from raffect.doctor.node_actor import Code
 from raffect.doctor.timeouts import Reply, ScriptError, late, run_script
-from raffect.engine import connect, knock
+from raffect.engine import SEES_ALL_GPUS, connect, knock
 
 T = TypeVar("T")
 _PINGS, _PING_S = 7, 5.0
@@ -96,7 +96,11 @@ class Cluster:
             actor = ray.remote(node_actor.NodeActor)
             for node in self.nodes:
                 there = NodeAffinitySchedulingStrategy(node.identity, soft=False)
-                options = actor.options(num_cpus=0, scheduling_strategy=there)
+                options = actor.options(
+                    num_cpus=0,
+                    scheduling_strategy=there,
+                    runtime_env={"env_vars": SEES_ALL_GPUS},
+                )
                 self.actors[node.identity] = options.remote()
         finally:
             _PICKLER.unregister_pickle_by_value(node_actor)

@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 
 from raffect import engine, interrupts
+from raffect.config import Device
 from raffect.context import OnNote
 from raffect.environment import no_credentials_sent
 from raffect.errors import SettingsError
@@ -54,13 +55,29 @@ class Execution:
     grows: bool = False
 
 
-def plan_execution(settings: SweepSettings, is_local: bool) -> Execution:
+def plan_execution(settings: SweepSettings, is_local: bool, device: Device) -> Execution:
     """Fit trials to the cluster; one that is local is this machine and won't grow.
 
+    Args:
+        device: run.device of the trials.
+
     Raises:
-        SettingsError: Trials want GPUs that are not there and never will be, or more memory.
+        SettingsError: Trials want GPUs that are not there and never will be, or that run.device
+            does not use, or more memory.
     """
-    cpus, gpus = engine.count_cpus(), engine.count_gpus()
+    cpus, gpus = engine.count_cpus(), usable_gpus(device)
+    if device == "cpu" and settings.gpus_per_trial:
+        raise SettingsError(
+            f"Each trial wants {settings.gpus_per_trial:g} GPUs, and run.device is cpu.",
+            "GPUs for trials that use them",
+            "Leave --gpus-per-trial or run.device out.",
+        )
+    if device == "cuda" and settings.gpus_per_trial == 0:
+        raise SettingsError(
+            "Trials take no GPU (--gpus-per-trial 0), and run.device is cuda.",
+            "more than 0, e.g. 0.25, or run.device = cpu",
+            "Correct one of the two.",
+        )
     if settings.workers_per_trial > 1:
         return _plan_workers(settings, cpus, gpus, is_local)
     per_trial = min(1.0, gpus) if settings.gpus_per_trial is None else settings.gpus_per_trial
@@ -118,6 +135,11 @@ def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: b
     return Execution(concurrent, 0.01, 0.0, workers, float(workers), grows)
 
 
+def usable_gpus(device: Device) -> float:
+    """GPUs that trials with this run.device may use."""
+    return 0.0 if device == "cpu" else engine.count_gpus()
+
+
 def fitting(settings: SweepSettings, cpus: float, gpus: float, per_trial: float) -> int:
     """How many trials fit at a time; `per_trial` are the GPUs of a trial in one process."""
     workers = settings.workers_per_trial
@@ -129,7 +151,7 @@ def fitting(settings: SweepSettings, cpus: float, gpus: float, per_trial: float)
     return min(by_gpu, math.floor(cpus))
 
 
-def room_for(settings: SweepSettings, execution: Execution) -> Callable[[], int]:
+def room_for(settings: SweepSettings, execution: Execution, device: Device) -> Callable[[], int]:
     """How many trials may run at a time: a number, or what the cluster holds at each moment.
 
     One trial is always asked for, so that a cluster that begins without nodes for it sees what it
@@ -144,7 +166,7 @@ def room_for(settings: SweepSettings, execution: Execution) -> Callable[[], int]
     def room_now() -> int:
         nonlocal room, asked
         if time.monotonic() - asked > _ASK_EVERY_S:
-            room = max(1, fitting(settings, engine.count_cpus(), engine.count_gpus(), per_trial))
+            room = max(1, fitting(settings, engine.count_cpus(), usable_gpus(device), per_trial))
             asked = time.monotonic()
         return room
 

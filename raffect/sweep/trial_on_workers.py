@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 
+from raffect.config import TemporalConfig
 from raffect.engine import beside_caller, share_of
 from raffect.errors import StoreError
 from raffect.store.layout import CHECKPOINT
@@ -179,10 +180,14 @@ class SweepTrialOnWorkers(SweepTrial):
         if limits == Limits():
             return None
         dims = ray.get(self._data).dims
-        model = TemporalModel(self._config, dims).to(choose_device(self._config.run.device))
-        why = self._refuse(model)
-        count = count_parameters(self._config, model.feature_dim)
+        if limits.latency_ms is not None:
+            # This process has no GPU; a worker may.
+            share = share_of(self._workers, self._config.run.device, None)
+            task = ray.remote(_measure).options(num_cpus=share.cpus, num_gpus=share.gpus)
+            self._latency = ray.get(task.remote(self._config, dims))
+        count = count_parameters(self._config, sum(dims))
         self._margins = limits.margins(count, self._latency)
+        why = limits.describe(count, self._latency)
         facts = self._with_own(TrialFacts(parameters=count))
         return TrialReport(facts=facts, refusal=why) if why else None
 
@@ -244,6 +249,12 @@ class SweepTrialOnWorkers(SweepTrial):
         self._results = queue.Queue()
         self._error = None
         self._stopping = False
+
+
+def _measure(config: TemporalConfig, dims: Sequence[int]) -> float:
+    """The latency of a model that nobody trains, in milliseconds."""
+    model = TemporalModel(config, dims).to(choose_device(config.run.device))
+    return measure_latency(model, config)
 
 
 def _keep_nothing(trainer: Trainer) -> None:

@@ -208,7 +208,8 @@ def carry_out(
     trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
     with held(store, f"{stage.folder}/{LEASE}", context.on_note) as lease, quiet():
         engine.connect(context.address)
-        execution = plan_execution(settings, is_local=engine.is_local(context.address))
+        is_local, device = engine.is_local(context.address), base.run.device
+        execution = plan_execution(settings, is_local, device)
         study = SweepStudy(store, name, work.space, base, settings, lambda: lease.is_sure)
         begin(study)
         # A driver may have been killed behind its last trial, and before the floor was there.
@@ -260,7 +261,7 @@ def carry_out(
             shared = [share(one) for one in (data, *others)]
             names = [one.lineage["features"] for one in others]
             floor = FloorTask(study, shared[0], context.on_note)
-            room = room_for(settings, execution)
+            room = room_for(settings, execution, device)
             execute(
                 ledger, shared, home, execution, room, trackers, floor.look, names, clocks,
                 context.on_note,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import ray
 
+from raffect.config import Device
 from raffect.errors import SettingsError
 from raffect.sweep.execution import Execution, plan_execution
 from raffect.sweep.settings import SweepSettings
@@ -37,7 +38,7 @@ def test_trials_fit_the_cluster(
     expected: tuple[int, float, float, int],
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
-    found = plan_execution(SweepSettings(**settings), is_local=True)
+    found = plan_execution(SweepSettings(**settings), True, "auto")
     devices = expected[2] or float(expected[3])
     assert found == Execution(*expected, devices)
     assert found.concurrent * found.cpus <= cluster["CPU"] + 1e-9
@@ -62,5 +63,28 @@ def test_what_this_machine_never_has_is_refused_and_a_cluster_may_grow(
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2})
     wanted = SweepSettings(gpus_per_trial=1.0)
     with pytest.raises(SettingsError, match="wants 1 GPUs; this machine has 0"):
-        plan_execution(wanted, is_local=True)
-    assert plan_execution(wanted, is_local=False).gpus == 1.0
+        plan_execution(wanted, True, "auto")
+    assert plan_execution(wanted, False, "auto").gpus == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, (16, 0.0, 1.0)), ({"workers_per_trial": 2}, (15, 0.0, 2.0))],
+)
+def test_trials_on_cpus_take_no_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    expected: tuple[int, float, float],
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "GPU": 2})
+    found = plan_execution(SweepSettings(**settings), True, "cpu")
+    assert (found.concurrent, found.gpus, found.devices) == expected
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0.5), ("cuda", 0.0)])
+def test_a_device_and_gpus_that_contradict_are_refused(
+    monkeypatch: pytest.MonkeyPatch, device: Device, gpus: float
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "GPU": 2})
+    with pytest.raises(SettingsError, match=f"run.device is {device}"):
+        plan_execution(SweepSettings(gpus_per_trial=gpus), True, device)
