@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray.data
 
 from raffect.affwild2.shards import frames_files, read_shard
 from raffect.affwild2.tasks import image_location
-from raffect.clip.encoder import FrameEncoder, load_encoder
-from raffect.clip.encoding import encode_crops
-from raffect.clip.layers import use_layer
 from raffect.code import code_digest
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
@@ -31,7 +28,9 @@ from raffect.store import (
 from raffect.store.features import to_parquet
 from raffect.store.layout import FRAMES
 from raffect.store.stage import StagePart
-from raffect.training.device import choose_device
+
+if TYPE_CHECKING:
+    from raffect.clip.encoder import FrameEncoder
 
 
 def extract(
@@ -63,6 +62,9 @@ def extract(
     plan = {"encoder": encoder, **config.identity()}
     check_gpus(config.run.device, 1, context.address)
     if config.layer != "projected":
+        from raffect.clip.encoder import load_encoder
+        from raffect.clip.layers import use_layer
+
         # Whether the tower has it is said before anything is written.
         use_layer(load_encoder(store, encoder), config.layer)
     stage = Stage(store, features_folder(name), "features", plan, sources, context.overwrite)
@@ -127,6 +129,11 @@ class _Encoder:
     @cached_property
     def encoder(self) -> FrameEncoder:
         """The model, on its device."""
+        # The command itself needs no PyTorch.
+        from raffect.clip.encoder import load_encoder
+        from raffect.clip.layers import use_layer
+        from raffect.training.device import choose_device
+
         loaded = use_layer(load_encoder(self.stage.store, self._name), self.config.layer)
         return loaded.to(choose_device(self.config.run.device))
 
@@ -134,6 +141,8 @@ class _Encoder:
         return outcome_of(lambda: self._encode(row["shard"]))
 
     def _encode(self, name: str) -> StagePart:
+        from raffect.clip.encoding import encode_crops
+
         columns = ["video", "frame", "jpeg"]
         table = self.crops.parse(name, partial(read_shard, columns=columns))
         videos = table.column("video").cast(pa.string()).to_pylist()
