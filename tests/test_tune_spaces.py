@@ -10,7 +10,7 @@ from raffect.config import recipe
 from raffect.settings import override
 from raffect.sweep.points import derive_recipe
 from raffect.sweep.space import load_space
-from raffect.temporal.model import check_model
+from raffect.temporal.checks import check_model
 
 SPACES = {
     "tune_spaces.va": Task.VA,

@@ -34,9 +34,9 @@ from raffect.store.layout import (
 )
 from raffect.store.manifest import has_manifest
 from raffect.store.stage import StagePart
+from raffect.training.balance import describe_absent
 from raffect.training.checkpoints import CheckpointFolder, json_bytes, pack_state, tensor_bytes
 from raffect.training.loop import NotFiniteError
-from raffect.training.optim import describe_absent
 from raffect.training.ray_workers import train_on_workers
 from raffect.training.reduce import Reducer
 

@@ -19,11 +19,11 @@ from raffect.clip.encoder import CLASSES, FrameEncoder, to_images
 from raffect.clip.lora import add_lora, plain_state
 from raffect.clip.optimiser import make_optimiser, set_rate
 from raffect.config import FinetuneConfig
+from raffect.training.balance import class_weights
 from raffect.training.checkpoints import pack_state, unpack_state
 from raffect.training.device import autocast
 from raffect.training.loop import NotFiniteError
 from raffect.training.optim import (
-    class_weights,
     learning_rate,
     load_optimiser_tensors,
     optimiser_tensors,

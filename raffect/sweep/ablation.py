@@ -15,6 +15,7 @@ from raffect.sweep.attributes import RECIPE, VARIANT
 from raffect.sweep.failures import BAD_CONFIG, NAN, kind_of
 from raffect.sweep.records import TrialRow
 from raffect.sweep.space import Space
+from raffect.temporal.checks import check_model
 
 FULL = "full"
 FROZEN = "without fine-tuning"
@@ -112,8 +113,6 @@ def plan_variants(
     Raises:
         SettingsError: As `leave_out`; or a variant is no valid model.
     """
-    from raffect.temporal.model import check_model  # torch: readers of a table need none
-
     found, notes = [Variant(FULL)], []
     if frozen is not None:
         found.append(Variant(FROZEN, features=frozen))

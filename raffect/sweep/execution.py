@@ -25,7 +25,6 @@ from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.trial import SweepTrial, TrialHome
-from raffect.sweep.trial_on_workers import SweepTrialOnWorkers
 from raffect.sweep.watch import Clocks, TrialWatch
 from raffect.temporal.data import TaskData
 from raffect.text import size_text
@@ -203,6 +202,8 @@ def execute(
     if execution.workers == 1:
         trainable = tune.with_parameters(SweepTrial, data=shared, home=home)
     else:
+        from raffect.sweep.trial_on_workers import SweepTrialOnWorkers
+
         trainable = tune.with_parameters(
             SweepTrialOnWorkers, data=shared, home=home, workers=execution.workers
         )

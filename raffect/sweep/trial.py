@@ -1,4 +1,7 @@
-"""One trial of a sweep in an actor that is used again for the next: one step is one epoch."""
+"""One trial of a sweep in an actor that is used again for the next: one step is one epoch.
+
+PyTorch is imported where a trial runs; the command that only starts them needs none.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -25,11 +28,11 @@ from raffect.sweep.failures import OUT_OF_MEMORY, kind_of, reason_of
 from raffect.sweep.records import WORN, Maker, TrialFacts, TrialReport
 from raffect.sweep.settings import Limits
 from raffect.temporal.epochs import EpochResult
-from raffect.temporal.inference import measure_latency
-from raffect.temporal.model import TemporalModel, count_parameters
-from raffect.temporal.training import ResidentData, Trainer
 from raffect.training.checkpoints import CheckpointFolder
-from raffect.training.device import choose_device, free_memory
+
+if TYPE_CHECKING:
+    from raffect.temporal.model import TemporalModel
+    from raffect.temporal.training import ResidentData, Trainer
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,8 @@ class SweepTrial(tune.Trainable):
                 self._trainer = None
                 return TrialReport(history, facts, failure=reason)
         # The traceback keeps GPU tensors alive: free them outside of the except block.
+        from raffect.training.device import free_memory
+
         self.cleanup()
         self._halve()
         free_memory()
@@ -206,6 +211,8 @@ class SweepTrial(tune.Trainable):
         self._note = "half a batch at a time after it ran out of memory"
 
     def _advance(self) -> TrialReport:
+        from raffect.temporal.inference import measure_latency
+
         if self._trainer is None:
             self._trainer = self._begin()
             if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
@@ -232,6 +239,9 @@ class SweepTrial(tune.Trainable):
         return self._result(trainer)
 
     def _begin(self) -> Trainer:
+        from raffect.temporal.training import ResidentData, Trainer
+        from raffect.training.device import choose_device
+
         device = choose_device(self._config.run.device)
         resident = self._resident.get(device.type)
         if resident is None:
@@ -248,6 +258,9 @@ class SweepTrial(tune.Trainable):
 
     def _refuse(self, model: TemporalModel) -> str:
         """Which limit a model is beyond, in words; it is then not trained."""
+        from raffect.temporal.inference import measure_latency
+        from raffect.temporal.model import count_parameters
+
         limits = self._home.limits
         if limits.latency_ms is not None:
             self._latency = measure_latency(model, self._config)

@@ -52,9 +52,13 @@ from raffect.sweep.trackers import make_callbacks
 from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.sweep.watch import Clocks
+from raffect.temporal.checks import (
+    auxiliary_weights,
+    check_model,
+    describe_gaps,
+    describe_idle,
+)
 from raffect.temporal.data import check_groups, load_sources, load_task_data
-from raffect.temporal.losses import describe_gaps
-from raffect.temporal.model import auxiliary_weights, check_model, describe_idle
 from raffect.temporal.seen import describe_seen, find_seen
 
 _AUXILIARY = "losses.auxiliary."

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
-from raffect.affwild2.tasks import SPECS, Task
+from raffect.affwild2.tasks import Task
 from raffect.config import LossConfig
-from raffect.temporal.timelines import FrameLabels, trainable
-from raffect.training.optim import class_weights, describe_absent
+from raffect.temporal.checks import count_classes, count_units
+from raffect.temporal.timelines import FrameLabels
+from raffect.training.balance import class_weights
 from raffect.training.reduce import Reducer
 
 PerTask = Mapping[Task, Tensor]
@@ -153,38 +154,8 @@ def task_loss(task: Task, config: LossConfig, labels: FrameLabels) -> TaskLoss:
     if task is Task.VA:
         return ValenceArousalLoss(config)
     if task is Task.EXPR:
-        return ExpressionLoss(config, _count_classes(labels))
-    return ActionUnitLoss(config, *_count_units(labels))
-
-
-def _count_classes(labels: FrameLabels) -> NDArray[np.int64]:
-    """Valid frames per expression, `(8,)`."""
-    classes = labels.values[labels.valid, 0].astype(np.int64)
-    return np.bincount(classes, minlength=SPECS[Task.EXPR].outputs)
-
-
-def _count_units(labels: FrameLabels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Per AU `(12,)`, frames in which it is active, and in which it is known."""
-    known = trainable(Task.AU, labels.values, labels.valid)
-    return ((labels.values == 1) & known).sum(axis=0), known.sum(axis=0)
-
-
-def describe_gaps(labels: Mapping[Task, FrameLabels]) -> list[str]:
-    """Expressions and AUs of which the training labels have nothing to learn, for people."""
-    found = describe_absent(_count_classes(labels[Task.EXPR])) if Task.EXPR in labels else []
-    if Task.AU not in labels:
-        return found
-    positives, known = _count_units(labels[Task.AU])
-    gaps = {
-        "has a label of {}: it is not trained.": known == 0,
-        "has {} active: the model learns that it never is.": (known > 0) & (positives == 0),
-        "has {} inactive: the model learns that it always is.": (known > 0) & (positives == known),
-    }
-    for what, where in gaps.items():
-        if where.any():
-            units = [SPECS[Task.AU].columns[unit] for unit in np.flatnonzero(where)]
-            found.append(f"No training frame {what.format(', '.join(units))}")
-    return found
+        return ExpressionLoss(config, count_classes(labels))
+    return ActionUnitLoss(config, *count_units(labels))
 
 
 class WeightedLosses(nn.Module):

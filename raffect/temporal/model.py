@@ -12,7 +12,7 @@ The TCN and its padding mask have frames last, as torch's convolutions want them
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -21,8 +21,8 @@ from torch.nn.functional import linear, pad
 from torch.nn.utils.parametrizations import weight_norm
 
 from raffect.affwild2.tasks import Task
-from raffect.config import LossConfig, ModelConfig, TCNConfig, TemporalConfig
-from raffect.errors import SettingsError
+from raffect.config import ModelConfig, TCNConfig, TemporalConfig
+from raffect.temporal.checks import check_model, model_tasks
 from raffect.temporal.data import Lineage
 from raffect.temporal.heads import BatchNormHead, make_head
 from raffect.temporal.normalise import Normalise, spread
@@ -60,87 +60,6 @@ class ModelMetrics(TypedDict):
     history: list[dict[str, Any]]
     raw: NotRequired[float | None]
     postprocess: NotRequired[dict[str, Any]]
-
-
-def check_model(config: TemporalConfig) -> None:
-    """Refuse settings that are fine alone and wrong together.
-
-    Raises:
-        SettingsError: All such combinations, listed at once.
-    """
-    model, segments = config.model, config.segments
-    wrong = []
-    if model.transformer.layers and model.width % model.transformer.heads:
-        wrong.append(
-            f"  model.transformer.heads = {model.transformer.heads} does not divide "
-            f"model.width = {model.width}"
-        )
-    if segments.stride > segments.window:
-        wrong.append(
-            f"  segments.stride = {segments.stride} is larger than segments.window = "
-            f"{segments.window}: frames in between would be left out"
-        )
-    if (segments.predict_stride or 1) > segments.window:
-        wrong.append(
-            f"  segments.predict_stride = {segments.predict_stride} is larger than "
-            f"segments.window = {segments.window}: frames in between would have no prediction"
-        )
-    if model.head == "batchnorm" and config.optimiser.accumulation > 1:
-        wrong.append(
-            f"  model.head = batchnorm takes statistics of whole batches, and "
-            f"optimiser.accumulation = {config.optimiser.accumulation} passes them in parts"
-        )
-    if getattr(config.losses.auxiliary, config.task.value) > 0:
-        wrong.append(
-            f"  losses.auxiliary.{config.task.value} is the main task's own; its weight is 1"
-        )
-    if wrong:
-        raise SettingsError(
-            "These settings do not go together:\n" + "\n".join(wrong),
-            "heads that divide the width, strides up to the window, whole batches for batch norm,"
-            " other tasks as auxiliary",
-            "Correct the `--set` options, the file or the search space.",
-        )
-
-
-def auxiliary_weights(config: TemporalConfig) -> dict[Task, float]:
-    """Weights of the auxiliary tasks that are in use (ABAW's VA track demands none)."""
-    weights = {task: float(getattr(config.losses.auxiliary, task.value)) for task in Task}
-    return {task: weight for task, weight in weights.items() if weight > 0}
-
-
-def model_tasks(config: TemporalConfig) -> tuple[Task, ...]:
-    """Tasks that the model has a head for, the main one first."""
-    return (config.task, *auxiliary_weights(config))
-
-
-_LOSS_SETTINGS = {
-    Task.VA: ("valence_share", "mse_share"),
-    Task.EXPR: ("class_weight_power", "label_smoothing", "focal_gamma"),
-    Task.AU: ("positive_weight_power",),
-}
-
-
-def describe_idle(
-    config: TemporalConfig, tasks: Collection[Task], searched: Collection[str] = ()
-) -> list[str]:
-    """Settings of losses that a model trained on these tasks does not have, for people.
-
-    They are told where they are `searched` (dotted keys) or not at their default.
-    """
-    losses, default = config.losses, LossConfig()
-    found = []
-    for task in sorted(set(Task) - set(tasks)):
-        names = [
-            f"losses.{name}"
-            for name in _LOSS_SETTINGS[task]
-            if f"losses.{name}" in searched or getattr(losses, name) != getattr(default, name)
-        ]
-        if names:
-            found.append(
-                f"{', '.join(names)}: nothing depends on it here, as no loss of {task} is used."
-            )
-    return found
 
 
 class TemporalModel(nn.Module):

@@ -13,10 +13,15 @@ from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import CHECKPOINT
 from raffect.store.stage import StagePart
+from raffect.temporal.checks import (
+    auxiliary_weights,
+    check_model,
+    describe_gaps,
+    describe_idle,
+    model_tasks,
+)
 from raffect.temporal.data import TaskData, check_groups, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
-from raffect.temporal.losses import describe_gaps
-from raffect.temporal.model import auxiliary_weights, check_model, describe_idle, model_tasks
 from raffect.temporal.seen import describe_seen, find_seen
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder

@@ -20,6 +20,7 @@ from raffect.config import OptimiserConfig, TemporalConfig
 from raffect.settings import build, override
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, SUMS
 from raffect.temporal.batches import Batch, DeviceTimelines, to_device
+from raffect.temporal.checks import auxiliary_weights, check_model, model_tasks
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.heads import BatchNorm
@@ -29,9 +30,6 @@ from raffect.temporal.model import (
     ModelDescription,
     ModelMetrics,
     TemporalModel,
-    auxiliary_weights,
-    check_model,
-    model_tasks,
 )
 from raffect.temporal.normalise import training_statistics
 from raffect.temporal.postprocess import (

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
-
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raffect.errors import DamagedError
 from raffect.store import Store
 from raffect.store.layout import STATE_FACTS, STATE_TENSORS, WHOLE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ENDING = ".safetensors"
 
@@ -129,6 +128,8 @@ def read_state(
     tensors: bytes, facts: str | bytes
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Groups of tensors and facts, from a safetensors file and from JSON that names the groups."""
+    from safetensors.torch import load as load_tensors
+
     found: dict[str, Any] = json.loads(facts)
     groups: dict[str, dict[str, Tensor]] = {group: {} for group in found.pop("groups")}
     for key, value in load_tensors(tensors).items():
@@ -145,4 +146,6 @@ def json_bytes(value: object) -> bytes:
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     """A safetensors file; it wants tensors contiguous, in host memory."""
+    from safetensors.torch import save as save_tensors
+
     return save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)

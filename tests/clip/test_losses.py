@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from raffect.clip.training import expression_loss
-from raffect.training.optim import class_weights
+from raffect.training.balance import class_weights
 
 COUNTS = np.array([177198, 16573, 10771, 9080, 95463, 78751, 31615, 165866])
 

@@ -10,12 +10,12 @@ from torch.nn.functional import (
 from raffect.affwild2.scores import concordance_correlation_coefficient
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import LossConfig
+from raffect.temporal.checks import describe_gaps
 from raffect.temporal.losses import (
     ActionUnitLoss,
     ExpressionLoss,
     ValenceArousalLoss,
     WeightedLosses,
-    describe_gaps,
     task_loss,
 )
 from raffect.temporal.timelines import FrameLabels

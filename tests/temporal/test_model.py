@@ -9,11 +9,11 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import TCNConfig, TemporalConfig, recipe
 from raffect.errors import SettingsError
 from raffect.settings import override
+from raffect.temporal.checks import check_model
 from raffect.temporal.model import (
     TCN,
     TemporalModel,
     activate,
-    check_model,
     count_parameters,
     sinusoids,
 )
