@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -402,26 +402,6 @@ def _protect() -> None:
     """
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
-def outcome_of(work: Callable[[], object]) -> dict[str, Any]:
-    """A row of Ray Data with what a task or actor made, or with the user's error that it met.
-
-    Raised there, Ray Data would print an error as a fault of the program, in hundreds of lines,
-    and one in an actor's constructor would lose its cause: actors begin in their first call.
-    """
-    try:
-        return {"outcome": work()}
-    except RaffectError as error:
-        return {"outcome": error}
-
-
-def outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
-    """What `outcome_of` has told, as it comes; raises the first error."""
-    for row in rows:
-        if isinstance(row["outcome"], RaffectError):
-            raise row["outcome"]
-        yield row["outcome"]
 
 
 def _calm() -> None:

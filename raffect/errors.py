@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -92,3 +92,23 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         else:
             yield error
             error = error.__cause__ or error.__context__
+
+
+def outcome_of(work: Callable[[], object]) -> dict[str, Any]:
+    """A row of Ray Data with what a task or actor made, or with the user's error that it met.
+
+    Raised there, Ray Data would print an error as a fault of the program, in hundreds of lines,
+    and one in an actor's constructor would lose its cause: actors begin in their first call.
+    """
+    try:
+        return {"outcome": work()}
+    except RaffectError as error:
+        return {"outcome": error}
+
+
+def outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """What `outcome_of` has told, as it comes; raises the first error."""
+    for row in rows:
+        if isinstance(row["outcome"], RaffectError):
+            raise row["outcome"]
+        yield row["outcome"]

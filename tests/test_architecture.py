@@ -128,6 +128,14 @@ def test_help_answers_at_once_and_loads_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
+def test_commands_whose_workers_compute_load_no_pytorch_themselves():
+    code = (
+        "import sys, raffect.sweep.tune, raffect.clip.extract;"
+        "sys.exit(','.join({'torch', 'open_clip'} & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_takes_half_a_second_at_most():
     """Of processor time, which other tests beside it don't lengthen; the best of five."""
     times = []

@@ -24,8 +24,8 @@ from raffect.affwild2.scan import Scan, is_synthetic, scan
 from raffect.affwild2.shards import Shard, plan_shards, write_shard
 from raffect.affwild2.tasks import Task, image_location
 from raffect.context import Context, Progress
-from raffect.engine import connect, outcome_of, outcomes, tell_waiting
-from raffect.errors import DataError, SettingsError
+from raffect.engine import connect, tell_waiting
+from raffect.errors import DataError, SettingsError, outcome_of, outcomes
 from raffect.store import DATASET, Manifest, Stage, Store
 from raffect.store.stage import StagePart
 

@@ -14,7 +14,8 @@ from raffect.affwild2.tasks import image_location
 from raffect.code import code_digest
 from raffect.config import ExtractConfig
 from raffect.context import Context, OnNote
-from raffect.engine import check_gpus, connect, outcome_of, outcomes, share_of
+from raffect.engine import check_gpus, connect, share_of
+from raffect.errors import outcome_of, outcomes
 from raffect.store import (
     DATASET,
     Files,

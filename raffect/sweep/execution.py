@@ -65,6 +65,8 @@ def plan_execution(settings: SweepSettings, is_local: bool, device: Device) -> E
             does not use, or more memory.
     """
     cpus, gpus = engine.count_cpus(), usable_gpus(device)
+    if settings.workers_per_trial > 1:
+        return _plan_workers(settings, cpus, gpus, is_local)
     if device == "cpu" and settings.gpus_per_trial:
         raise SettingsError(
             f"Each trial wants {settings.gpus_per_trial:g} GPUs, and run.device is cpu.",
@@ -77,8 +79,6 @@ def plan_execution(settings: SweepSettings, is_local: bool, device: Device) -> E
             "more than 0, e.g. 0.25, or run.device = cpu",
             "Correct one of the two.",
         )
-    if settings.workers_per_trial > 1:
-        return _plan_workers(settings, cpus, gpus, is_local)
     per_trial = min(1.0, gpus) if settings.gpus_per_trial is None else settings.gpus_per_trial
     if per_trial > gpus and is_local:
         raise SettingsError(

@@ -425,5 +425,8 @@ def test_workers_with_shares_of_gpus_are_refused(
 
 
 def test_gpus_that_are_not_there_are_refused(ray_local: None, filled: Store, space: str) -> None:
-    with pytest.raises(SettingsError, match=r"wants 0\.5 GPUs; this machine has 0"):
+    with pytest.raises(SettingsError, match=r"wants 0\.5 GPUs, and run\.device is cpu"):
         sweep(filled, space, 2, gpus_per_trial=0.5)
+    base = tiny.base(**{"run.device": "auto"})
+    with pytest.raises(SettingsError, match=r"wants 0\.5 GPUs; this machine has 0"):
+        sweep(filled, space, 2, name="t", gpus_per_trial=0.5, base=base)
