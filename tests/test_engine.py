@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,6 +141,40 @@ def test_workers_find_raffect_from_the_folder_that_holds_its_clone(tmp_path: Pat
         assert done.returncode == 0, done.stderr
         here = str(Path(engine.__file__).with_name("__init__.py"))
         assert done.stdout.split() == [here, here]
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_an_installed_wheel_is_used_beside_a_clone_and_in_it(tmp_path: Path):
+    """By the driver and the workers; the search spaces come with it."""
+    root, source, site = Path(engine.__file__).parents[1], tmp_path / "source", tmp_path / "v"
+    for name in ("raffect", "tune_spaces"):
+        shutil.copytree(root / name, source / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    build = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
+    subprocess.run([sys.executable, "-m", *build], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", site], check=True)
+    (packages,) = site.glob("lib/python*/site-packages")
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(packages)
+    # The editable raffect is named by a .pth there, which is not read.
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    clone = tmp_path / "home" / "raffect"
+    for name in ("raffect", "tune_spaces"):
+        (clone / name).mkdir(parents=True)
+        (clone / name / "__init__.py").write_text("raise ImportError('the clone')")
+    script = tmp_path / "script.py"
+    spaces = "    import tune_spaces.va\n    return __file__"
+    script.write_text(OUTSIDE.replace("    return __file__", spaces))
+    variables = {name: of for name, of in environment().items() if name != "PYTHONPATH"}
+    for here in (clone.parent, clone):
+        done = subprocess.run(
+            [site / "bin/python", script], cwd=here, env=variables,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(packages / "raffect/__init__.py")] * 2
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ class Wire:
         with self._lock:
             self._planned += [(fault, where)] * times
 
+    def forget(self) -> None:
+        """Let no planned fault happen any more."""
+        with self._lock:
+            self._planned.clear()
+
     def inject_at_random(
         self, share: float, seed: int = 0, faults: Sequence[Fault] = FAULTS
     ) -> None:
