@@ -38,6 +38,8 @@ class _State:
     deferred = 0
     silent = False
     raised = False
+    said = threading.Event()
+    """Its word is out."""
     hushed: int | None = None
     """Where standard error leads, while it is kept from others."""
 
@@ -67,6 +69,12 @@ def by_ctrl_c() -> bool:
 def exit_code() -> int:
     """What a command exits with that was interrupted."""
     return 128 + (received() or signal.SIGINT)
+
+
+def let_say() -> None:
+    """Wait for the word on a stop signal, before the last one of a command that ended soon."""
+    if _State.first is not None:
+        _State.said.wait(1.0)
 
 
 @contextmanager
@@ -170,6 +178,13 @@ def _watch(pipe: int) -> None:
 
 
 def _say() -> None:
+    try:
+        _write_word()
+    finally:
+        _State.said.set()
+
+
+def _write_word() -> None:
     if not _State.silent:
         stopped = "" if by_ctrl_c() else f" ({signal.Signals(exit_code() - 128).name})"
         said = f"Stopping{stopped}; again to leave now.\n"

@@ -128,6 +128,7 @@ def _refused(error: RaffectError) -> int:
 
 
 def _interrupted() -> int:
+    interrupts.let_say()
     with suppress(OSError):
         sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
         sys.stderr.flush()
