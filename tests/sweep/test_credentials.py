@@ -82,7 +82,8 @@ def files_of_ray(folder: Path) -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("where", "workers"), [("store", 1), ("s3_store", 1), pytest.param("s3_store", 2, marks=LONG)]
+    ("where", "workers"),
+    [("store", 1), *(pytest.param("s3_store", workers, marks=LONG) for workers in (1, 2))],
 )
 def test_a_local_sweep_leaves_no_credentials_in_rays_files(
     request: pytest.FixtureRequest,

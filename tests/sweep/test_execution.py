@@ -50,11 +50,11 @@ def test_more_processes_than_memory_holds_are_refused_on_this_machine(
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2, "memory": 8e9})
     wanted = SweepSettings(concurrent=500, trials=1000)
     with pytest.raises(SettingsError, match=r"500 trials at a time take 186\.3 GiB") as refused:
-        plan_execution(wanted, is_local=True)
+        plan_execution(wanted, True, "auto")
     assert refused.value.allowed == "at most 20 at a time"
-    assert plan_execution(wanted, is_local=False).concurrent == 500
+    assert plan_execution(wanted, False, "auto").concurrent == 500
     small = SweepSettings(concurrent=20, trials=1000)
-    assert plan_execution(small, is_local=True).concurrent == 20
+    assert plan_execution(small, True, "auto").concurrent == 20
 
 
 def test_what_this_machine_never_has_is_refused_and_a_cluster_may_grow(

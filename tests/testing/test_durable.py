@@ -34,7 +34,7 @@ def details(store: Store) -> dict[str, tuple[Any, ...]]:
     return {key: (of["size"], of["ETag"], of["LastModified"]) for key, of in found.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_a_kill_everything_is_as_it_was(server: DurableS3Server) -> None:
     store = open_store(server)
     for i in range(20):
@@ -70,7 +70,7 @@ def test_a_wrong_key_is_refused_also_after_a_kill(server: DurableS3Server) -> No
     assert store.files("") == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_was_granted_in_the_midst_of_writes_survives(server: DurableS3Server) -> None:
     store = open_store(server)
     granted: list[str] = []
