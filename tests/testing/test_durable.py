@@ -34,7 +34,7 @@ def details(store: Store) -> dict[str, tuple[Any, ...]]:
     return {key: (of["size"], of["ETag"], of["LastModified"]) for key, of in found.items()}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_after_a_kill_everything_is_as_it_was(server: DurableS3Server) -> None:
     store = open_store(server)
     for i in range(20):
@@ -46,7 +46,7 @@ def test_after_a_kill_everything_is_as_it_was(server: DurableS3Server) -> None:
     for _ in range(2):
         server.kill()
         with pytest.raises(StoreError, match="does not answer"):
-            store.read_bytes("a/3")
+            store.hurried().read_bytes("a/3")
         server.start()
         assert details(store) == before
         assert store.read_bytes("a/3") == b"again"
@@ -70,9 +70,9 @@ def test_a_wrong_key_is_refused_also_after_a_kill(server: DurableS3Server) -> No
     assert store.files("") == []
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_was_granted_in_the_midst_of_writes_survives(server: DurableS3Server) -> None:
-    store = open_store(server)
+    store = open_store(server).hurried()
     granted: list[str] = []
 
     def write(thread: int) -> None:
