@@ -163,8 +163,10 @@ def means(text: Any, value: Any) -> bool:
     if value is None or value == "none":
         return text.strip().lower() in _NULL
     if isinstance(value, int | float):
+        plain = text.replace("_", "")
         try:
-            return float(text.replace("_", "")) == value
+            # float() would round whole numbers of many digits.
+            return (plain.strip().isdecimal() and int(plain) == value) or float(plain) == value
         except ValueError:
             return text.lower().startswith(("0x", "0o")) and int(text, 0) == value
     same = text.strip() == str(value)
