@@ -73,7 +73,7 @@ def plan_deletion(store: Store, names: Sequence[str]) -> list[Doomed]:
             if holder is not None and holder.is_here:
                 reads = "" if sweep == folder else f", which reads {folder}"
                 raise ConflictError(
-                    f"{holder}, is at {sweep}{reads}.",
+                    f"{holder} is at {sweep}{reads}.",
                     "what no running command needs",
                     "Let it finish, or stop it; then give this command again.",
                 )

@@ -89,7 +89,7 @@ def test_a_sweep_that_a_job_is_at_is_refused_with_the_jobs_id_and_goes_on(cluste
     running = wait_for(lambda: [job for job in jobs(cluster) if is_at_trials(job)])
     second = cluster.type(f"{command} --trials 400")
     assert second.returncode == 2
-    assert f"job {running[0]['id']} is at sweeps/twice already" in second.stdout
+    assert f"(job {running[0]['id']}) is at sweeps/twice already" in second.stdout
     # Ctrl-C without a terminal leaves the job alone.
     first.send_signal(signal.SIGINT)
     said, _ = first.communicate(timeout=60)
