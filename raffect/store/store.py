@@ -118,9 +118,11 @@ class Store:
         """A key as messages name it, with the scheme."""
         return f"{self.uri}/{key}"
 
-    def read_bytes(self, key: str) -> bytes:
-        """The content of a key."""
-        data: bytes = self.reach(lambda: self.filesystem.cat_file(self.path(key)))
+    def read_bytes(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The content of a key, or bytes of it; they count from its end where negative."""
+        data: bytes = self.reach(
+            lambda: self.filesystem.cat_file(self.path(key), start=start, end=end)
+        )
         return data
 
     def write_bytes(self, key: str, data: bytes) -> None:

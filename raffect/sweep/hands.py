@@ -28,7 +28,7 @@ from raffect.sweep.points import derive_point
 from raffect.sweep.quiet import quiet
 from raffect.sweep.ranges import parse_range
 from raffect.sweep.space import load_space
-from raffect.sweep.study import open_storage, open_study
+from raffect.sweep.study import journal_of, open_storage, open_study
 from raffect.text import numbers_text
 
 
@@ -84,7 +84,7 @@ def enqueue(
         ConflictError: The sweep has no space, another one than what is found, or such a trial.
     """
     plan = read_plan(store, sweep)["config"]
-    study = open_study(store, sweep, is_live=True)
+    study = open_study(store, sweep, journal_of(store, sweep))
     if (planned := plan.get("space")) is None:
         raise ConflictError(
             f"{sweep!r} is an ablation: its trials are its variants.",

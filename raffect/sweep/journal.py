@@ -16,18 +16,19 @@ one counts.
 
 Each entry ends with a checksum of its own, `"sum":"LEFT-CRC"`: of its text, of its number, and of
 how many entries followed it in the segment in which it was written. So a changed byte, a lost tail
-and a missing segment are all noticed. Older entries have none.
+and a missing segment are all noticed. Older entries have none. A compacted segment has blank lines
+where trials were condensed (entries.py).
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -36,17 +37,17 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, DamagedError, StoreError
 from raffect.store import Store
+from raffect.sweep.entries import NOTHING, condense, encode, holds, seal, unseal
 
 COMPACT_AFTER = 256
 """Segments after which a batch compacts them: about 0.3 s of requests on S3, once in 256."""
 _COMPACT_SHARE = 400
 """Of a study's entries: 10,000 trials are compacted every 1,000 segments, for 2 s on S3."""
 _NAME = re.compile(r"\d{8,}(-\d{8,})?\.jsonl")
-_SEAL = re.compile(r',"sum":"([0-9a-f]+)-([0-9a-f]{8})"}')
-_SEAL_LENGTH = 32
-"""Characters, at most; the seal of a short line is found in fewer."""
-_LIKE_A_SEAL = re.compile(r',"sum":|[0-9a-f]+-[0-9a-f]{8}"}$')
 _READERS = 16
+_HEAD = 1024
+_LINE = 1024
+"""Bytes of an entry, more than they are on average."""
 _ATTEMPTS = 100
 T = TypeVar("T")
 PATIENCE_S = 1.0
@@ -56,6 +57,18 @@ PATIENCE_S = 1.0
 def never() -> bool:
     """Whether no other process can have compacted a journal: that is not known."""
     return False
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python looks for no cycles meanwhile, which takes half of the time that a study does."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass
@@ -100,13 +113,27 @@ class StoreJournal(BaseJournalBackend):
         self.contact = time.monotonic()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Entries from a number on; in a batch those known, with the ones held back."""
+        """Entries from a number on; in a batch those known, with the ones held back.
+
+        Raises:
+            OvertakenError: They were condensed with others before that number, as nothing was read
+                for a long time. A JournalStorage has to begin anew.
+        """
         if self._batch is None:
             self.flush()
             self._refresh()
         # Optuna asks at every call: a copy of all lines would cost 3 ms at 10,000 trials.
+        lines = self._lines[log_number_from:]
+        if log_number_from and "" in lines:
+            raise OvertakenError(
+                f"{self._store.where(self._folder)} has changed much since it was read.",
+                "a study that is read now and then",
+                "Open it again.",
+            )
         held = self._held[max(0, log_number_from - len(self._lines)) :]
-        yield from map(json.loads, chain(self._lines[log_number_from:], held))
+        with nullcontext() if log_number_from else uncollected():
+            for line in chain(lines, held):
+                yield json.loads(line) if line else NOTHING
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write entries after all that are there."""
@@ -182,8 +209,24 @@ class StoreJournal(BaseJournalBackend):
         self.flush()
         self._refresh()
 
+    def was_begun_anew(self) -> bool:
+        """Whether it is another journal than what was read, by its first entry.
+
+        That holds the id of the process that wrote it.
+        """
+        names = self._names()
+        first = _newest_compacted(names) or min(names, default="")
+        if not self._lines or (first and first == self._compacted):
+            return False
+        known = self._lines[0].encode()[:_HEAD]
+        try:
+            return not first or self._store.read_bytes(self._key(first), 0, len(known)) != known
+        except FileNotFoundError:
+            # Compacted after the names were read: the next look shows which.
+            return False
+
     def freeze(self) -> None:
-        """Read what is there, once and for all; nothing can be appended any more."""
+        """Read what is there; nothing can be appended any more, and reads send no request."""
         self.look()
         self._batch = Batch()
         self._is_frozen = True
@@ -201,11 +244,15 @@ class StoreJournal(BaseJournalBackend):
         self._refresh()
         if self._segments:
             self._compact()
-        return {self._compacted: _encode(self._lines)} if self._compacted else {}
+        return {self._compacted: encode(self._lines)} if self._compacted else {}
 
     def _compact(self) -> None:
         compacted = f"{0:08d}-{len(self._lines):08d}.jsonl"
-        self._store.create(self._key(compacted), _encode(self._lines))
+        lines = condense(self._lines, _end(self._compacted) if self._compacted else 0)
+        if not self._store.create(self._key(compacted), encode(lines)):
+            # Another process has compacted the same entries; it may have condensed others of them.
+            with suppress(FileNotFoundError):
+                (lines,) = self._read([compacted])
         found = self._names()
         if _newest_compacted(found) != compacted:
             # Another process has compacted more in the meantime: its segment counts.
@@ -217,8 +264,7 @@ class StoreJournal(BaseJournalBackend):
         # The old generation goes first, as other writers look for it: see the module's docstring.
         self._store.delete_keys([self._key(name) for name in old])
         self._store.delete_keys([self._key(name) for name in covered])
-        self._compacted = compacted
-        self._segments = []
+        self._lines, self._segments, self._compacted = lines, [], compacted
 
     def keep_whole(self) -> None:
         """Delete what is damaged, and what came after it; the entries before it stay.
@@ -233,7 +279,7 @@ class StoreJournal(BaseJournalBackend):
             if _start(name) > len(whole):
                 break
             try:
-                lines, damage = _unseal(name, self._store.read_bytes(self._key(name)))
+                lines, damage = _parse(name, self._store.read_bytes(self._key(name)))
             except (DamagedError, FileNotFoundError):
                 break
             if _start(name) == len(whole):
@@ -242,7 +288,7 @@ class StoreJournal(BaseJournalBackend):
                 break
         kept = f"{0:08d}-{len(whole):08d}.jsonl"
         if whole and kept not in names:
-            self._store.create(self._key(kept), _encode(whole))
+            self._store.create(self._key(kept), encode(whole))
         for name in names:
             # The largest compacted segment counts: the damaged one goes before the others.
             if name != kept or not whole:
@@ -252,8 +298,8 @@ class StoreJournal(BaseJournalBackend):
     def _append(self, lines: list[str]) -> bool:
         """Write after what this process knows; False if another process has written there."""
         name = f"{len(self._lines):08d}.jsonl"
-        lines = _seal(lines, len(self._lines))
-        if not self._store.create(self._key(name), _encode(lines)):
+        lines = seal(lines, len(self._lines))
+        if not self._store.create(self._key(name), encode(lines)):
             return False
         # The segment with entry 0 is the journal's generation: see the module's docstring.
         first = self._compacted or f"{0:08d}.jsonl"
@@ -281,8 +327,9 @@ class StoreJournal(BaseJournalBackend):
             assert newer is not None
             return self._was_compacted(newer, lines)
         start = len(self._lines)
-        if content[start : start + len(lines)] != lines:
+        if not holds(content, lines, start):
             return False
+        self.heard += len(content) - start - len(lines)
         self._lines, self._segments, self._compacted = content, [], compacted
         return True
 
@@ -318,7 +365,7 @@ class StoreJournal(BaseJournalBackend):
         lines, segments = self._lines, self._segments
         if compacted is not None and compacted != self._compacted:
             if _end(compacted) > len(lines):
-                lines = self._read([compacted])[0]
+                lines = self._read_end(compacted) or self._read([compacted])[0]
             segments = [name for name in segments if _start(name) >= _end(compacted)]
         new = sorted(n for n in names if "-" not in n and _start(n) >= len(lines))
         for name, content in zip(new, self._read(new), strict=True):
@@ -331,10 +378,21 @@ class StoreJournal(BaseJournalBackend):
         self.heard += len(lines) - len(self._lines)
         self._lines, self._segments, self._compacted = lines, segments, compacted
 
+    def _read_end(self, compacted: str) -> list[str] | None:
+        """All lines, if the end of a compacted segment has those that this process misses."""
+        known, missing = len(self._lines), _end(compacted) - len(self._lines)
+        if not known or missing > known // 2:
+            return None
+        blob = self._store.read_bytes(self._key(compacted), -_LINE * missing)
+        new = b"\n".join(blob.split(b"\n")[-missing - 1 :])
+        lines, damage = unseal(new, known, missing)
+        # Where trials were condensed, the lines before say what became of them.
+        return None if damage or "" in lines else [*self._lines, *lines]
+
     def _read(self, names: list[str]) -> list[list[str]]:
         found = []
         for name, blob in zip(names, self._for_each(self._store.read_bytes, names), strict=True):
-            lines, damage = _unseal(name, blob)
+            lines, damage = _parse(name, blob)
             if damage:
                 raise self._damaged(name, damage)
             found.append(lines)
@@ -363,8 +421,10 @@ class StoreJournal(BaseJournalBackend):
         return f"{self._folder}/{name}"
 
 
-def _encode(lines: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+def _parse(name: str, blob: bytes) -> tuple[list[str], str]:
+    """A segment's whole lines, and what is wrong with the next one."""
+    start = _start(name)
+    return unseal(blob, start, _end(name) - start if "-" in name else None)
 
 
 class _MissingError(Exception):
@@ -372,48 +432,6 @@ class _MissingError(Exception):
 
     def __init__(self, name: str, names: list[str]) -> None:
         self.name, self.names = name, names
-
-
-def _seal(lines: Sequence[str], start: int) -> list[str]:
-    """The lines of a segment whose first entry has the number `start`, with their checksums."""
-    left = range(len(lines) - 1, -1, -1)
-    return [
-        f'{line[:-1]},"sum":"{after:x}-{_checksum(line, number, after)}"}}'
-        for number, (line, after) in enumerate(zip(lines, left, strict=True), start)
-    ]
-
-
-def _checksum(line: str, number: int, left: int) -> str:
-    return f"{zlib.crc32(f'{number} {left} {line}'.encode()):08x}"
-
-
-def _unseal(name: str, blob: bytes) -> tuple[list[str], str]:
-    """A segment's lines that are as they were written, up to the first that is not, and why."""
-    start, left = _start(name), 0
-    lines = blob.decode("utf-8", "replace").split("\n")
-    if lines.pop():
-        lines.append("")
-    for index, line in enumerate(lines):
-        seal = _SEAL.fullmatch(line, max(0, line.rfind(",")))
-        if seal is not None:
-            left = int(seal[1], 16)
-            whole = _checksum(f"{line[: seal.start()]}}}", start + index, left) == seal[2]
-        else:
-            left = 0
-            whole = not _LIKE_A_SEAL.search(line[-_SEAL_LENGTH:]) and _is_entry(line)
-        if not whole:
-            return lines[:index], f"is damaged at line {index + 1}"
-    written = _end(name) - start if "-" in name else len(lines) + left
-    if len(lines) != max(1, written):
-        return lines, "is cut off" if lines else "is empty"
-    return lines, ""
-
-
-def _is_entry(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def _start(name: str) -> int:

@@ -10,6 +10,9 @@ from functools import cached_property
 from statistics import stdev
 from typing import Any, Literal, TypedDict
 
+from optuna import Study
+from optuna.trial import FrozenTrial
+
 from raffect.affwild2.evaluation import RESAMPLES
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
@@ -18,13 +21,14 @@ from raffect.store.layout import SEEDS, STUDY, SWEEPS
 from raffect.store.manifest import find_manifest
 from raffect.store.verified import damaged, read_sealed, reading, write_sealed
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
-from raffect.sweep.evidence import Evidence, read_evidence
+from raffect.sweep.evidence import Evidence, Judged
+from raffect.sweep.journal import OvertakenError
 from raffect.sweep.mixture import mixture
 from raffect.sweep.paired import Paired
 from raffect.sweep.plan import plan_of, read_plan
 from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, rank, read_row
 from raffect.sweep.settings import Objective
-from raffect.sweep.study import open_study
+from raffect.sweep.study import journal_of, open_study
 from raffect.temporal.seen import Seen, describe_seen
 
 BEST = "best"
@@ -124,6 +128,7 @@ class SweepView:
     kind: SweepKind = "search"
     seen: Seen = field(default_factory=dict)
     store: Store | None = field(default=None, repr=False, compare=False)
+    judged: Judged = field(default_factory=Judged, repr=False, compare=False)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -131,7 +136,7 @@ class SweepView:
         if self.store is None:
             return Evidence(missing="the trials' sums per video were not read")
         searched = self.kind == "search"
-        return read_evidence(self.store, self.task, self.rows, self.recipe, searched)
+        return self.judged.read(self.store, self.task, self.rows, self.recipe, searched)
 
     def trials_json(self) -> list[JudgedTrialJson]:
         """As in `raffect trials SWEEP --json`, the best first."""
@@ -266,6 +271,95 @@ class SweepView:
         return tuple(score for score in found if score is not None)[:TOP]
 
 
+class SweepReader:
+    """Reads a sweep's leaderboard again and again: of the study, what was written since."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._forget()
+
+    def _forget(self) -> None:
+        self._journal = journal_of(self._store, self._name)
+        self._study: Study | None = None
+        self._ended: dict[int, TrialRow] = {}
+        self._judged = Judged()
+
+    def read(self) -> SweepView:
+        """The sweep as it is now; errors as `load_sweep`."""
+        store, name = self._store, self._name
+        folder = sweep_folder(name)
+        manifest = find_manifest(store, folder)
+        # A finished sweep's manifest has its plan: a request less, for each sweep that is listed.
+        plan = read_plan(store, name)["config"] if manifest is None else plan_of(manifest)
+        try:
+            study, trials = self._look()
+        except NotThereError:
+            # Whoever deletes a sweep takes its manifest first.
+            if find_manifest(store, folder) is not None:
+                raise damaged(store, f"{folder}/{STUDY}", "its entries are missing") from None
+            raise
+        attributes = study.user_attrs
+        bound = plan.get("sweep", {})
+        objectives: tuple[Objective, ...] = tuple(bound.get("objectives", ("score",)))
+        front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else set()
+        seeds = read_seeds(store, name)
+        rows = [
+            self._row(trial, objectives, seeds.get(trial.number, {}), trial.number in front)
+            for trial in trials
+        ]
+        own = [row for row in rows if row.origin is None]
+        return SweepView(
+            name=name,
+            task=Task(plan["task"]),
+            rows=mark_ties(sorted(rows, key=rank)),
+            config=plan["base"],
+            counts=dict(Counter(row.state for row in own)),
+            target=attributes.get(TARGET, len(own)),
+            baseline=attributes.get(BASELINE, {"score": 0.0, "parts": {}}),
+            manifest=manifest,
+            objectives=objectives,
+            settings=bound,
+            ranges=plan.get("space", {}).get("ranges", {}),
+            hours=sum(attributes.get(SPENT, {}).values()) / 3600,
+            device_hours=sum(row.device_seconds for row in rows) / 3600,
+            ended=attributes.get(ENDED),
+            space=attributes.get(SPACE),
+            linear_floor=attributes.get(LINEAR_FLOOR),
+            seen=attributes.get(SEEN, {}),
+            changed=max((row.finished for row in rows if row.finished), default=None),
+            store=store,
+            judged=self._judged,
+            kind="ablation" if "ablation" in plan else "search",
+        )
+
+    def _look(self) -> tuple[Study, list[FrozenTrial]]:
+        if self._study is not None and not self._journal.was_begun_anew():
+            self._journal.freeze()
+            with suppress(OvertakenError):
+                return self._study, self._study.get_trials(deepcopy=False)
+        if self._study is not None:
+            self._forget()
+        self._journal.freeze()
+        self._study = open_study(self._store, self._name, self._journal)
+        return self._study, self._study.get_trials(deepcopy=False)
+
+    def _row(
+        self,
+        trial: FrozenTrial,
+        objectives: Sequence[Objective],
+        seeds: Mapping[int, float],
+        pareto: bool,
+    ) -> TrialRow:
+        """A trial's row; Optuna changes no trial that has ended."""
+        row = self._ended.get(trial.number)
+        if row is None or row.seeds != seeds or row.pareto != pareto:
+            row = read_row(self._name, trial, objectives, seeds, pareto)
+            if row.finished:
+                self._ended[trial.number] = row
+        return row
+
+
 def load_sweep(store: Store, name: str) -> SweepView:
     """A sweep's leaderboard.
 
@@ -273,49 +367,7 @@ def load_sweep(store: Store, name: str) -> SweepView:
         NotThereError: The store holds no such sweep.
         DamagedError: A file of it is not as it was written.
     """
-    folder = sweep_folder(name)
-    manifest = find_manifest(store, folder)
-    # A finished sweep's manifest has its plan: a request less, for each sweep that is listed.
-    plan = read_plan(store, name)["config"] if manifest is None else plan_of(manifest)
-    try:
-        study = open_study(store, name)
-    except NotThereError:
-        # Whoever deletes a sweep takes its manifest first.
-        if find_manifest(store, folder) is not None:
-            raise damaged(store, f"{folder}/{STUDY}", "its entries are missing") from None
-        raise
-    attributes = study.user_attrs
-    bound = plan.get("sweep", {})
-    objectives: tuple[Objective, ...] = tuple(bound.get("objectives", ("score",)))
-    front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else set()
-    seeds = read_seeds(store, name)
-    rows = [
-        read_row(name, trial, objectives, seeds.get(trial.number), trial.number in front)
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    own = [row for row in rows if row.origin is None]
-    return SweepView(
-        name=name,
-        task=Task(plan["task"]),
-        rows=mark_ties(sorted(rows, key=rank)),
-        config=plan["base"],
-        counts=dict(Counter(row.state for row in own)),
-        target=attributes.get(TARGET, len(own)),
-        baseline=attributes.get(BASELINE, {"score": 0.0, "parts": {}}),
-        manifest=manifest,
-        objectives=objectives,
-        settings=bound,
-        ranges=plan.get("space", {}).get("ranges", {}),
-        hours=sum(attributes.get(SPENT, {}).values()) / 3600,
-        device_hours=sum(row.device_seconds for row in rows) / 3600,
-        ended=attributes.get(ENDED),
-        space=attributes.get(SPACE),
-        linear_floor=attributes.get(LINEAR_FLOOR),
-        seen=attributes.get(SEEN, {}),
-        changed=max((row.finished for row in rows if row.finished), default=None),
-        store=store,
-        kind="ablation" if "ablation" in plan else "search",
-    )
+    return SweepReader(store, name).read()
 
 
 def mark_ties(rows: list[TrialRow]) -> list[TrialRow]:

@@ -83,18 +83,23 @@ def read_all_sums(store: Store, rows: Sequence[TrialRow]) -> dict[int, ScoredVid
     Trials that kept none are left out: those without a model, and those of raffect before 0.4.
     """
 
-    def read(row: TrialRow) -> ScoredVideos | None:
+    found: dict[int, ScoredVideos | None] = {}
+    missing = []
+    for row in rows:
         listed = {str(entry["name"]).rpartition("/")[2]: entry["sha256"] for entry in row.files}
-        if row.model is None or row.best_epoch is None or (listed and SUMS not in listed):
-            return None
-        key = (listed.get(SUMS, ""), row.best_epoch)
-        with _keeping:
-            known = _kept.get(key)
-        return known or _keep(key, _read(model_files(store, row), row.best_epoch))
+        if row.model is not None and row.best_epoch is not None and (not listed or SUMS in listed):
+            key = (listed.get(SUMS, ""), row.best_epoch)
+            with _keeping:
+                found[row.number] = known = _kept.get(key)
+            if known is None:
+                missing.append((row, key))
+
+    def read(row: TrialRow, key: tuple[str, int]) -> None:
+        found[row.number] = _keep(key, _read(model_files(store, row), key[1]))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        found = zip(rows, pool.map(read, rows), strict=True)
-        return {row.number: of for row, of in found if of is not None}
+        list(pool.map(lambda one: read(*one), missing))
+    return {number: of for number, of in found.items() if of is not None}
 
 
 def _read(files: Files, epoch: int) -> ScoredVideos | None:
@@ -102,7 +107,8 @@ def _read(files: Files, epoch: int) -> ScoredVideos | None:
         sums = files.parse(SUMS, VideoSums.from_bytes)
     except FileNotFoundError:
         return None
-    return (sums.videos, sums.at(epoch)) if epoch in sums.epochs else None
+    # A copy: the other epochs take a hundred times the memory.
+    return (sums.videos, sums.at(epoch).copy()) if epoch in sums.epochs else None
 
 
 def _keep(key: tuple[str, int], found: ScoredVideos | None) -> ScoredVideos | None:

@@ -159,10 +159,13 @@ class ThinningSampler(BaseSampler):
         # Hyperband hands over a study of its own kind, which is one bracket of the whole.
         if type(study) is not Study:
             return study
-        ended = study.get_trials(deepcopy=False, states=_TOLD)
+        trials = study.get_trials(deepcopy=False)
+        ended = [trial for trial in trials if trial.state in _TOLD]
         if len(ended) <= self._most:
             return study
-        view: Any = _View(self._storage, thin(ended, study.directions, self._most))
+        kept = thin(ended, study.directions, self._most)
+        shown = [t for t in trials if t.state not in _TOLD or t.number in kept]
+        view: Any = _View(self._storage, shown)
         return load_study(
             study_name=study.study_name, storage=view, sampler=self, pruner=study.pruner
         )
@@ -189,11 +192,11 @@ def thin(
 
 
 class _View:
-    """A study's storage without some of the trials that ended; all else is the storage's."""
+    """A study's storage that shows some of its trials; all else is the storage's."""
 
-    def __init__(self, storage: Any, kept: set[int]) -> None:
+    def __init__(self, storage: Any, shown: Sequence[FrozenTrial]) -> None:
         self._storage = storage
-        self._kept = kept
+        self._shown = shown
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -201,10 +204,10 @@ class _View:
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Those that are kept, and those that have not ended."""
-        found = [
-            trial
-            for trial in self._storage.get_all_trials(study_id, deepcopy=False, states=states)
-            if trial.number in self._kept or trial.state not in _TOLD
-        ]
+        """These trials as they are now; those that had ended have not changed since."""
+        now = (
+            trial if trial.state.is_finished() else self._storage.get_trial(trial._trial_id)
+            for trial in self._shown
+        )
+        found = [trial for trial in now if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found

@@ -69,14 +69,14 @@ def open_storage(store: Store, name: str) -> JournalStorage:
     return JournalStorage(journal_of(store, name))
 
 
-def open_study(store: Store, name: str, is_live: bool = False) -> optuna.Study:
-    """A sweep's study as it is now, read once; a live one is read at each call and may be written.
+def open_study(store: Store, name: str, journal: StoreJournal | None = None) -> optuna.Study:
+    """A sweep's study as it is now, read once; or on a journal of it, which may be written.
 
     Raises:
         NotThereError: The store holds no such sweep.
     """
-    journal = journal_of(store, name)
-    if not is_live:
+    if journal is None:
+        journal = journal_of(store, name)
         journal.freeze()
     with quiet():
         try:

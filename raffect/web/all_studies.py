@@ -22,7 +22,7 @@ from optuna.storages.journal import BaseJournalBackend
 from raffect.errors import ConflictError, SettingsError, StoreError
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import STUDY, SWEEPS
-from raffect.sweep.journal import StoreJournal
+from raffect.sweep.journal import OvertakenError, StoreJournal
 from raffect.sweep.study import journal_of
 from raffect.web.live import REFRESH_S, idle_interval
 
@@ -37,15 +37,13 @@ Entry = Mapping[str, Any]
 class _Source:
     """One sweep's journal, as far as it is read: so many entries, in `objects` by then.
 
-    By its `first` entry a journal that was begun anew is recognised. It has `created` so many
-    studies. By the journal's own numbers: `names` of its studies, and the numbers of `studies` and
-    `trials` in the common log.
+    It has `created` so many studies. By the journal's own numbers: `names` of its studies, and the
+    numbers of `studies` and `trials` in the common log.
     """
 
     name: str
     journal: StoreJournal
     objects: list[str] = field(default_factory=list)
-    first: Entry | None = None
     read: int = 0
     changed: float = 0.0
     looked: float = -math.inf
@@ -140,31 +138,23 @@ class GatheredJournal(BaseJournalBackend):
             return
         objects = self._store.names(source.folder)
         if objects != source.objects:
-            if self._is_another(source, objects):
-                yield from _end(source)
-                source = self._open(name)
-            for entry in source.journal.read_logs(source.read):
-                source.first = source.first or entry
-                source.read += 1
-                if (renumbered := self._renumber(source, entry)) is not None:
-                    yield renumbered
-            source.objects, source.changed = objects, now
+            anew = source.journal.was_begun_anew()
+            while source.objects != objects:
+                if anew:
+                    yield from _end(source)
+                    source = self._open(name)
+                try:
+                    yield from self._read_on(source)
+                    source.objects, source.changed = objects, now
+                except OvertakenError:
+                    anew = True
         source.looked = now
 
-    def _is_another(self, source: _Source, objects: Sequence[str]) -> bool:
-        """Whether a journal was begun anew since it was read.
-
-        Its first entry is then another one: each holds the id of the process that wrote it. Only
-        a first object that was not compacted is read again and again, and that is a small one.
-        """
-        if not source.read or (objects[:1] == source.objects[:1] and "-" in objects[0]):
-            return False
-        try:
-            head = self._store.read_bytes(f"{source.folder}/{objects[0]}")
-        except (IndexError, FileNotFoundError):
-            # Deleted, or compacted after the names were read: the next look shows which.
-            return not objects
-        return bool(json.loads(head.split(b"\n", 1)[0]) != source.first)
+    def _read_on(self, source: _Source) -> Iterator[Entry]:
+        for entry in source.journal.read_logs(source.read):
+            source.read += 1
+            if (renumbered := self._renumber(source, entry)) is not None:
+                yield renumbered
 
     def _open(self, name: str) -> _Source:
         source = self._sources[name] = _Source(name, journal_of(self._store, name))

@@ -20,7 +20,7 @@ from raffect.store import Store, sweep_folder
 from raffect.store.layout import LEASE, SEEDS, STUDY, SWEEPS, check_name
 from raffect.store.lease import TTL_S
 from raffect.store.stage import has_plan
-from raffect.sweep.leaderboard import SweepView, load_sweep
+from raffect.sweep.leaderboard import SweepReader, SweepView
 
 REFRESH_S = 2.0
 """Least time between two looks at a sweep: each costs some requests on object storage."""
@@ -65,6 +65,7 @@ class _Memory:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     sweep: LiveSweep | None = None
+    reader: SweepReader | None = None
     view: SweepView | None = None
     files: str = ""
     lease: str = ""
@@ -155,7 +156,8 @@ class LiveSweeps:
         files = json.dumps([names, study, seeds])
         view = memory.view
         if view is None or files != memory.files:
-            view = memory.view = load_sweep(self.store, name)
+            memory.reader = memory.reader or SweepReader(self.store, name)
+            view = memory.view = memory.reader.read()
             memory.files, memory.changed = files, self._clock()
             memory.cost = _COST_FACTOR * (time.thread_time() - began)
         lease = self._read_lease(folder) if LEASE in names else ""

@@ -10,7 +10,7 @@ import pytest
 from raffect.errors import NotThereError, StoreError
 from raffect.store import Store
 from raffect.store.lease import TTL_S
-from raffect.sweep.leaderboard import SweepView
+from raffect.sweep.leaderboard import SweepReader, SweepView
 from raffect.web.live import IDLE_REFRESH_S, REFRESH_S, LiveSweeps
 from tests.jobs.studies import Sweep
 
@@ -116,11 +116,11 @@ def test_what_is_torn_shows_what_was_known(store: Store, clock: Clock) -> None:
 def test_a_bug_of_a_reader_is_not_taken_for_a_writer_at_work(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(store: Store, name: str) -> SweepView:
+    def broken(reader: SweepReader) -> SweepView:
         raise KeyError("optimiser")
 
     Sweep(store, "s").complete(0.4)
-    monkeypatch.setattr("raffect.web.live.load_sweep", broken)
+    monkeypatch.setattr(SweepReader, "read", broken)
     with pytest.raises(KeyError, match="optimiser"):
         LiveSweeps(store).look("s")
 
