@@ -3,7 +3,7 @@
 A trial's hundred entries say in the end what one can say. A compaction condenses the trials that
 had ended before the compaction before it: the entry that created such a trial says all of it, and
 its others are blank lines, so that every entry keeps its number. What was compacted since is there
-word for word, for readers who know the entries up to then and read on.
+word for word, for those who read on; who has read nothing for longer makes up what is blank.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,16 +147,74 @@ def condense(lines: list[str], end: int) -> list[str]:
             # A study that was deleted, several of them, or what is not known here.
             return lines
     found = list(lines)
-    for trial in trials:
+    for number, trial in enumerate(trials):
         # An entry alone is as short as it can be.
         if trial is not None and trial.plain and trial.ended and len(trial.numbers) > 1:
-            was = " ".join(_mark(lines[number], number) for number in trial.numbers)
-            for number in trial.numbers:
-                found[number] = ""
+            was = " ".join(_mark(lines[at], at) for at in trial.numbers)
+            for at in trial.numbers:
+                found[at] = ""
             first = trial.numbers[0]
-            text = json.dumps({"was": was, **trial.entry}, separators=(",", ":"))
-            found[first] = seal([text], first)[0]
+            found[first] = _line({"was": was, "trial": number, **trial.entry}, first)
     return found
+
+
+def _line(entry: Mapping[str, Any], number: int) -> str:
+    return seal([json.dumps(entry, separators=(",", ":"))], number)[0]
+
+
+def read_on(known: list[str], content: Sequence[str]) -> list[str]:
+    """The lines of a journal, of which the first ones are `known`, for a replay that read these.
+
+    Lines after these that are blank, as their trial had begun before, say what became of it.
+    """
+    start = len(known)
+    found = [*known, *content[start:]]
+    if not known or "" not in content[start:]:
+        return found
+    for at, line in enumerate(content[:start]):
+        if not line.startswith(_CONDENSED) or known[at] == line:
+            continue
+        whole = json.loads(line)
+        numbers = [int(mark.partition(":")[0]) for mark in whole["was"].split()]
+        blank = [number for number in numbers if number >= start]
+        if blank:
+            before = _Trial(json.loads(known[at]))
+            for number in numbers[1:]:
+                if number < start and known[number]:
+                    entry = json.loads(known[number])
+                    _take_in(before, entry, entry["op_code"], {})
+            made_up = list(_changes(before.entry, whole))
+            for number, entry in zip(blank[-len(made_up) :], made_up, strict=True):
+                found[number] = _line(
+                    {**entry, "worker_id": "", "trial_id": whole["trial"]}, number
+                )
+    return found
+
+
+def _changes(before: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries after which a trial is what it became, at most as many as there were."""
+
+    def new(name: str) -> Iterator[tuple[str, Any]]:
+        had = before.get(name, {})
+        for key, value in whole.get(name, {}).items():
+            # As text: NaN is not NaN.
+            if key not in had or json.dumps(had[key]) != json.dumps(value):
+                yield key, value
+
+    if whole["datetime_start"] != before["datetime_start"]:
+        start = {"datetime_start": whole["datetime_start"], "values": None}
+        yield {"op_code": _STATE, "state": TrialState.RUNNING.value, **start}
+    for key, value in new("params"):
+        of = {"param_value_internal": value, "distribution": whole["distributions"][key]}
+        yield {"op_code": _PARAM, "param_name": key, **of}
+    for key, value in new("intermediate_values"):
+        yield {"op_code": _VALUE, "step": int(key), "intermediate_value": value}
+    for key, value in new("user_attrs"):
+        yield {"op_code": _USER, "user_attr": {key: value}}
+    for key, value in new("system_attrs"):
+        yield {"op_code": _SYSTEM, "system_attr": {key: value}}
+    end = {"values": whole.get("values"), "datetime_complete": whole["datetime_complete"]}
+    yield {"op_code": _STATE, "state": whole["state"], **end}
 
 
 def _take_in(trial: _Trial, entry: dict[str, Any], code: int, ranges: dict[str, str]) -> None:

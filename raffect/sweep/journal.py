@@ -37,7 +37,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, DamagedError, StoreError
 from raffect.store import Store
-from raffect.sweep.entries import NOTHING, condense, encode, holds, seal, unseal
+from raffect.sweep.entries import NOTHING, condense, encode, holds, read_on, seal, unseal
 
 COMPACT_AFTER = 256
 """Segments after which a batch compacts them: about 0.3 s of requests on S3, once in 256."""
@@ -109,27 +109,17 @@ class StoreJournal(BaseJournalBackend):
         self._held: list[str] = []
         self._held_since = 0.0
         self._is_frozen = False
+        self._made_up = False
         self.heard = 0
         self.contact = time.monotonic()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Entries from a number on; in a batch those known, with the ones held back.
-
-        Raises:
-            OvertakenError: They were condensed with others before that number, as nothing was read
-                for a long time. A JournalStorage has to begin anew.
-        """
+        """Entries from a number on; in a batch those known, with the ones held back."""
         if self._batch is None:
             self.flush()
             self._refresh()
         # Optuna asks at every call: a copy of all lines would cost 3 ms at 10,000 trials.
         lines = self._lines[log_number_from:]
-        if log_number_from and "" in lines:
-            raise OvertakenError(
-                f"{self._store.where(self._folder)} has changed much since it was read.",
-                "a study that is read now and then",
-                "Open it again.",
-            )
         held = self._held[max(0, log_number_from - len(self._lines)) :]
         with nullcontext() if log_number_from else uncollected():
             for line in chain(lines, held):
@@ -248,7 +238,11 @@ class StoreJournal(BaseJournalBackend):
 
     def _compact(self) -> None:
         compacted = f"{0:08d}-{len(self._lines):08d}.jsonl"
-        lines = condense(self._lines, _end(self._compacted) if self._compacted else 0)
+        lines, end = self._lines, _end(self._compacted) if self._compacted else 0
+        if self._compacted and self._made_up:
+            with suppress(FileNotFoundError):
+                lines = [*self._read([self._compacted])[0], *lines[end:]]
+        lines = condense(lines, end)
         if not self._store.create(self._key(compacted), encode(lines)):
             # Another process has compacted the same entries; it may have condensed others of them.
             with suppress(FileNotFoundError):
@@ -265,6 +259,7 @@ class StoreJournal(BaseJournalBackend):
         self._store.delete_keys([self._key(name) for name in old])
         self._store.delete_keys([self._key(name) for name in covered])
         self._lines, self._segments, self._compacted = lines, [], compacted
+        self._made_up = False
 
     def keep_whole(self) -> None:
         """Delete what is damaged, and what came after it; the entries before it stay.
@@ -330,7 +325,8 @@ class StoreJournal(BaseJournalBackend):
         if not holds(content, lines, start):
             return False
         self.heard += len(content) - start - len(lines)
-        self._lines, self._segments, self._compacted = content, [], compacted
+        self._made_up |= "" in content[start:]
+        self._lines, self._segments, self._compacted = read_on(self._lines, content), [], compacted
         return True
 
     def _refresh(self) -> None:
@@ -365,7 +361,9 @@ class StoreJournal(BaseJournalBackend):
         lines, segments = self._lines, self._segments
         if compacted is not None and compacted != self._compacted:
             if _end(compacted) > len(lines):
-                lines = self._read_end(compacted) or self._read([compacted])[0]
+                content = self._read_end(compacted) or self._read([compacted])[0]
+                self._made_up |= bool(lines) and "" in content[len(lines) :]
+                lines = read_on(lines, content)
             segments = [name for name in segments if _start(name) >= _end(compacted)]
         new = sorted(n for n in names if "-" not in n and _start(n) >= len(lines))
         for name, content in zip(new, self._read(new), strict=True):

@@ -22,7 +22,6 @@ from raffect.store.manifest import find_manifest
 from raffect.store.verified import damaged, read_sealed, reading, write_sealed
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, Judged
-from raffect.sweep.journal import OvertakenError
 from raffect.sweep.mixture import mixture
 from raffect.sweep.paired import Paired
 from raffect.sweep.plan import plan_of, read_plan
@@ -334,14 +333,11 @@ class SweepReader:
         )
 
     def _look(self) -> tuple[Study, list[FrozenTrial]]:
-        if self._study is not None and not self._journal.was_begun_anew():
-            self._journal.freeze()
-            with suppress(OvertakenError):
-                return self._study, self._study.get_trials(deepcopy=False)
-        if self._study is not None:
+        if self._study is not None and self._journal.was_begun_anew():
             self._forget()
         self._journal.freeze()
-        self._study = open_study(self._store, self._name, self._journal)
+        if self._study is None:
+            self._study = open_study(self._store, self._name, self._journal)
         return self._study, self._study.get_trials(deepcopy=False)
 
     def _row(

@@ -22,7 +22,7 @@ from optuna.storages.journal import BaseJournalBackend
 from raffect.errors import ConflictError, SettingsError, StoreError
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import STUDY, SWEEPS
-from raffect.sweep.journal import OvertakenError, StoreJournal
+from raffect.sweep.journal import StoreJournal
 from raffect.sweep.study import journal_of
 from raffect.web.live import REFRESH_S, idle_interval
 
@@ -138,23 +138,15 @@ class GatheredJournal(BaseJournalBackend):
             return
         objects = self._store.names(source.folder)
         if objects != source.objects:
-            anew = source.journal.was_begun_anew()
-            while source.objects != objects:
-                if anew:
-                    yield from _end(source)
-                    source = self._open(name)
-                try:
-                    yield from self._read_on(source)
-                    source.objects, source.changed = objects, now
-                except OvertakenError:
-                    anew = True
+            if source.journal.was_begun_anew():
+                yield from _end(source)
+                source = self._open(name)
+            for entry in source.journal.read_logs(source.read):
+                source.read += 1
+                if (renumbered := self._renumber(source, entry)) is not None:
+                    yield renumbered
+            source.objects, source.changed = objects, now
         source.looked = now
-
-    def _read_on(self, source: _Source) -> Iterator[Entry]:
-        for entry in source.journal.read_logs(source.read):
-            source.read += 1
-            if (renumbered := self._renumber(source, entry)) is not None:
-                yield renumbered
 
     def _open(self, name: str) -> _Source:
         source = self._sources[name] = _Source(name, journal_of(self._store, name))
