@@ -93,7 +93,7 @@ def plan_execution(settings: SweepSettings, is_local: bool, device: Device) -> E
         concurrent = min(concurrent, found)
     if is_local:
         concurrent = min(concurrent, settings.trials or concurrent)
-        _check_memory(concurrent)
+        concurrent = _within_memory(concurrent, is_wanted=settings.concurrent is not None)
     grows = not is_local and settings.concurrent is None
     # More trials than cores share them, in Ray's smallest parts of a core; an actor that asks for
     # more than there is never starts. A cluster that grows brings cores with its nodes.
@@ -101,17 +101,23 @@ def plan_execution(settings: SweepSettings, is_local: bool, device: Device) -> E
     return Execution(concurrent, share, per_trial, devices=per_trial or 1.0, grows=grows)
 
 
-def _check_memory(concurrent: int) -> None:
-    """Refuse more trials at a time than their processes have memory for, data and models aside."""
+def _within_memory(concurrent: int, is_wanted: bool) -> int:
+    """Trials at a time for whose processes there is memory, data and models aside.
+
+    Raises:
+        SettingsError: The user wants more than that.
+    """
     held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     free = held.get("memory", math.inf)
-    if concurrent > 1 and concurrent * _PROCESS_BYTES > free:
+    most = max(1, math.floor(free / _PROCESS_BYTES)) if math.isfinite(free) else concurrent
+    if concurrent > most and is_wanted:
         raise SettingsError(
             f"{concurrent} trials at a time take {size_text(concurrent * _PROCESS_BYTES)} of"
             f" memory or more; this machine has {size_text(free)} free.",
-            f"at most {max(1, int(free // _PROCESS_BYTES))} at a time",
+            f"at most {most} at a time",
             "Lower --concurrent, or give a cluster's --address.",
         )
+    return min(concurrent, most)
 
 
 def _plan_workers(settings: SweepSettings, cpus: float, gpus: float, is_local: bool) -> Execution:

@@ -57,6 +57,15 @@ def test_more_processes_than_memory_holds_are_refused_on_this_machine(
     assert plan_execution(small, True, "auto").concurrent == 20
 
 
+@pytest.mark.parametrize(("memory", "expected"), [(8e9, 20), (1e9, 2), (1e8, 1), (400e9, 128)])
+def test_without_a_wish_as_many_run_as_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, memory: float, expected: int
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 128, "memory": memory})
+    found = plan_execution(SweepSettings(trials=1000), True, "auto")
+    assert (found.concurrent, found.cpus) == (expected, 1.0)
+
+
 def test_what_this_machine_never_has_is_refused_and_a_cluster_may_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
