@@ -53,6 +53,36 @@ def test_bytes_that_do_not_decode_raise_one_error(cut: int):
         decode(data[:cut], preprocessing(64))
 
 
+def bitmap(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("mode", ["squash", "shortest", "longest"])
+@pytest.mark.parametrize("size", [16, 24, 64, 224, 336])
+def test_a_batch_of_crops_of_half_the_size_is_theirs_to_the_bit(interpolation, mode, size):
+    rng = np.random.default_rng(size)
+    noise = rng.integers(0, 256, (24, size // 2, size // 2, 3), dtype=np.uint8)
+    # Black and white has the largest steps: sums beyond 0 and 255, and halves to round.
+    noise[8:16] = 255 * (noise[8:16] > 127)
+    noise[16:] = np.sort(noise[16:], axis=1)
+    crops = [bitmap(pixels) for pixels in noise]
+    seen = Preprocessing(size, size, (0.0,) * 3, (1.0,) * 3, interpolation, mode)
+    expected = np.stack([decode(one, seen) for one in crops])
+    np.testing.assert_array_equal(decode_batch(crops, seen), expected)
+
+
+def test_a_batch_may_hold_crops_of_several_sizes():
+    rng = np.random.default_rng(0)
+    sizes = [(32, 32), (32, 33), (64, 64), (32, 32), (7, 90)]
+    crops = [bitmap(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    expected = np.stack([decode(one, preprocessing(64)) for one in crops])
+    np.testing.assert_array_equal(decode_batch(crops, preprocessing(64)), expected)
+    assert decode_batch([], preprocessing(64)).shape == (0, 64, 64, 3)
+
+
 def test_a_batch_is_its_images():
     rng = np.random.default_rng(1)
     crops = [crop(i, rng) for i in range(3)]
