@@ -60,6 +60,7 @@ from raffect.temporal.checks import (
 )
 from raffect.temporal.data import check_groups, load_sources, load_task_data
 from raffect.temporal.seen import describe_seen, find_seen
+from raffect.temporal.shared import shared_reader
 
 _AUXILIARY = "losses.auxiliary."
 
@@ -218,10 +219,11 @@ def carry_out(
         begin(study)
         # A driver may have been killed behind its last trial, and before the floor was there.
         if study.remaining or LINEAR_FLOOR not in study.facts:
-            data = load_task_data(store, work.features, task, work.auxiliary, base.fold)
-            others = [
-                load_task_data(store, one, task, work.auxiliary, base.fold) for one in work.others
-            ]
+            read = shared_reader(context.address)
+            data, *others = (
+                load_task_data(store, one, task, work.auxiliary, base.fold, read)
+                for one in (work.features, *work.others)
+            )
             seen = find_seen(store, stage.plan.sources, task, base.fold)
             told = [*work.idle, *describe_gaps(data.train.trained_labels())]
             for line in told + describe_seen(seen, base.fold):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raffect.affwild2.tasks import Task
+from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.segments import Segments
 from raffect.temporal.timelines import NO_ROW, Timelines, trainable
 
@@ -41,23 +42,59 @@ class Batch:
     stand_in: bool = False
 
 
+class DeviceFeatures:
+    """Features on the device: one tensor there; on the CPU blocks stay where they are."""
+
+    def __init__(
+        self, features: NDArray[np.floating] | FeatureBlocks | Tensor, device: torch.device
+    ) -> None:
+        arrays = features.arrays if isinstance(features, FeatureBlocks) else [features]
+        if not len(features):
+            # Somewhere for the rows of videos without crops to point to.
+            tensors = [torch.zeros((1, features.shape[1]), device=device)]
+        elif device.type == "cpu" or len(arrays) == 1:
+            tensors = [to_device(array, device) for array in arrays]
+        else:
+            dtype = torch.from_numpy(np.empty(0, features.dtype)).dtype
+            tensors = [torch.empty(features.shape, dtype=dtype, device=device)]
+            parts = torch.split(tensors[0], [len(array) for array in arrays])
+            for part, array in zip(parts, arrays, strict=True):
+                part.copy_(to_device(array, torch.device("cpu")))
+        self._blocks: FeatureBlocks | None = None
+        if isinstance(features, FeatureBlocks) and len(tensors) > 1:
+            self._blocks = features
+        self.tensors = tensors
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Rows `(n, features)` float32, by their numbers `(n,)`."""
+        if self._blocks is None:
+            return self.tensors[0].index_select(0, rows).float()
+        first = self.tensors[0]
+        found = first.new_empty((len(rows), first.shape[1]))
+        for here, block, inside in self._blocks.find(rows.numpy()):
+            torch.index_select(self.tensors[block], 0, torch.from_numpy(inside), out=found[here])
+        return found.float()
+
+
 class DeviceTimelines:
     """Timelines and the features they point into, on the device.
 
     On the CPU nothing is copied: arrays in Ray's object store serve all workers of a node. The
-    features `(rows, features)` are float16 or float32, in an array or in a tensor already on the
-    device.
+    features `(rows, features)` are float16 or float32, in an array or blocks of them, or in a
+    tensor already on the device.
     """
 
     def __init__(
-        self, features: NDArray[np.floating] | Tensor, timelines: Timelines, device: torch.device
+        self,
+        features: NDArray[np.floating] | FeatureBlocks | Tensor | DeviceFeatures,
+        timelines: Timelines,
+        device: torch.device,
     ) -> None:
         self.timelines = timelines
         self.device = device
-        self.features = to_device(features, device)
-        if not len(self.features):
-            # Somewhere for the rows of videos without crops to point to.
-            self.features = self.features.new_zeros((1, self.features.shape[1]))
+        if not isinstance(features, DeviceFeatures):
+            features = DeviceFeatures(features, device)
+        self.features = features
         self._row = to_device(timelines.row, device)
         self._present = to_device(timelines.present, device)
         self._any_without_row = bool((timelines.row == NO_ROW).any())
@@ -92,7 +129,7 @@ class DeviceTimelines:
     def _features_at(self, frames: Tensor) -> Tensor:
         row = self._row[frames].flatten()
         index = row.clamp_min(0) if self._any_without_row else row
-        x = self.features.index_select(0, index).float()
+        x = self.features.take(index)
         if self._any_without_row:
             x.masked_fill_((row == NO_ROW)[:, None], 0.0)
         return x.view(*frames.shape, -1)

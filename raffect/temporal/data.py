@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -20,10 +21,11 @@ from raffect.settings import hash_json
 from raffect.store import DATASET, Files, Store, features_folder, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, feature_names, plain_names, to_array
 from raffect.store.raw import ahead
-from raffect.store.verified import reading
+from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.timelines import NO_ROW, Timelines, build_timelines, fill_rows, trainable
 
-READ_AHEAD = 2
+READ_AHEAD = 4
+Features = NDArray[np.floating] | FeatureBlocks
 Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Per video with crops, its 1-based frames and their feature rows."""
 
@@ -78,7 +80,7 @@ class TaskData:
     """
 
     task: Task
-    features: NDArray[np.floating]
+    features: Features
     dims: tuple[int, ...]
     train: Timelines
     validation: Timelines
@@ -92,10 +94,12 @@ def load_task_data(
     task: Task,
     auxiliary: Sequence[Task] = (),
     fold: str | None = None,
+    read: ReadFeatures | None = None,
 ) -> TaskData:
     """Features and labels of a task's train and validation videos, official or a fold's.
 
-    Several sets of features lie side by side, in the order in which they are named.
+    Several sets of features lie side by side, in the order in which they are named. They are read
+    into this process, or by `read`.
 
     Auxiliary labels are those of the auxiliary task's own train split: a video may be in another
     split there, and its labels must not leak into training.
@@ -116,7 +120,8 @@ def load_task_data(
             theirs = load_fold(store, other, fold).items()
             train_labels[other] = {name: of for name, of in theirs if of.split is Split.TRAIN}
     _check_auxiliary(task, videos[Split.TRAIN], train_labels)
-    rows = read_features(store, features, {*videos[Split.TRAIN], *videos[Split.VALIDATION]})
+    wanted = {*videos[Split.TRAIN], *videos[Split.VALIDATION]}
+    rows = (read_features if read is None else read)(store, features, wanted)
     train = rows.timelines(videos[Split.TRAIN], train_labels)
     _check_rows(store, feature_names(features), task, train)
     return TaskData(
@@ -163,6 +168,7 @@ def load_split(
     if not videos:
         raise _no_annotations(store, task, split)
     rows = read_features(store, features, videos)
+    assert isinstance(rows.values, np.ndarray)
     return rows.values, rows.timelines(videos, {task: labels})
 
 
@@ -233,7 +239,7 @@ class FeatureRows:
         own: Which sets have a row of their own there, `(rows, sets)`; None for one set alone.
     """
 
-    values: NDArray[np.floating]
+    values: Features
     crops: Crops
     dims: tuple[int, ...]
     own: NDArray[np.bool_] | None
@@ -243,6 +249,9 @@ class FeatureRows:
     ) -> Timelines:
         """Timelines of some of the videos, with their labels."""
         return build_timelines(videos, self.crops, labels, own=self.own)
+
+
+ReadFeatures = Callable[[Store, FeatureNames, Collection[str]], FeatureRows]
 
 
 def read_features(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
@@ -265,7 +274,7 @@ def read_features(store: Store, features: FeatureNames, videos: Collection[str])
     used = 0
     for i, (folder, manifest) in enumerate(zip(folders, manifests, strict=True)):
         part = values[:, sum(dims[:i]) : sum(dims[: i + 1])]
-        for table in _read_tables(manifest.files_in(store, folder)):
+        for table in read_tables(manifest.files_in(store, folder)):
             used = _take_rows(table, set(videos), part, own[:, i], used, crops)
     values, own = values[:used], own[:used]
     if len(dims) == 1:
@@ -289,14 +298,55 @@ def _fill_gaps(
                 part[ordered] = 0
 
 
-def _read_tables(files: Files) -> Iterator[pa.Table]:
+def table_names(files: Files) -> list[str]:
+    """The Parquet files of a folder."""
+    return [name for name in files.entries if name.endswith(".parquet")]
+
+
+def read_table(files: Files, name: str) -> pa.Table:
+    """A Parquet file, verified."""
+    return files.parse(name, lambda data: pq.read_table(pa.BufferReader(data), use_threads=False))
+
+
+def read_tables(files: Files) -> Iterator[pa.Table]:
     """The Parquet files of a folder; while one is used, threads read and verify the next ones."""
-    names = [name for name in files.entries if name.endswith(".parquet")]
     with ThreadPoolExecutor(READ_AHEAD) as pool:
-        for name, data in zip(names, ahead(pool, files.read, names, READ_AHEAD), strict=True):
-            with reading(files.store, f"{files.folder}/{name}"):
-                table = pq.read_table(pa.BufferReader(data))
-            yield table
+        yield from ahead(pool, partial(read_table, files), table_names(files), READ_AHEAD)
+
+
+def keep_videos(table: pa.Table, wanted: Collection[str]) -> pa.Table:
+    """The rows of some videos; the table itself where that is all."""
+    if not table.num_rows:
+        return table
+    names, codes = codes_of(table["video"])
+    parts = [table.slice(a, b - a) for a, b in runs(codes) if names[codes[a]] in wanted]
+    whole = sum(part.num_rows for part in parts) == table.num_rows
+    return table if whole else pa.concat_tables([table.slice(0, 0), *parts]).combine_chunks()
+
+
+def rows_by_video(table: pa.Table, first: int = 0) -> Crops:
+    """Frames and rows of each video of a table whose first row is that of the number."""
+    if not table.num_rows:
+        return {}
+    names, codes = codes_of(table["video"])
+    frames = table["frame"].to_numpy().astype(np.int64)
+    found: Crops = {}
+    for start, stop in runs(codes):
+        join_rows(
+            found,
+            {names[codes[start]]: (frames[start:stop], np.arange(first + start, first + stop))},
+        )
+    return found
+
+
+def join_rows(crops: Crops, more: Crops) -> None:
+    """Add frames and rows to those of the same videos."""
+    for video, pair in more.items():
+        before = crops.get(video)
+        both = (
+            pair if before is None else tuple(map(np.concatenate, zip(before, pair, strict=True)))
+        )
+        crops[video] = (both[0], both[1])
 
 
 def _take_rows(

@@ -73,12 +73,12 @@ def training_statistics(data: TaskData) -> tuple[NDArray[np.float64], NDArray[np
     means, deviations = [], []
     for i, dim in enumerate(data.dims):
         first = sum(data.dims[:i])
-        part = data.features[:, first : first + dim]
         rows = data.train.row[present[:, i]]
         mean, square = np.zeros(dim), np.zeros(dim)
         # Means and sums of squares of chunks are merged as in Chan et al. (1983).
         for start in range(0, len(rows), _CHUNK):
-            chunk = part[rows[start : start + _CHUNK]].astype(np.float64)
+            whole = data.features[rows[start : start + _CHUNK]]
+            chunk = whole[:, first : first + dim].astype(np.float64)
             own = chunk.mean(axis=0)
             chunk -= own
             share = len(chunk) / (start + len(chunk))

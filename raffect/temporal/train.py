@@ -66,7 +66,16 @@ def train(
     if stage.finished is not None:
         return stage.finished
     auxiliary = tuple(auxiliary_weights(config))
-    data = load_task_data(store, features, config.task, auxiliary, config.fold)
+    read = None
+    if workers > 1:
+        # Imported here: one process needs no Ray, which takes seconds to import.
+        from raffect.engine import check_gpus, connect
+        from raffect.temporal.shared import shared_reader
+
+        connect(context.address)
+        check_gpus(config.run.device, workers, context.address)
+        read = shared_reader(context.address)
+    data = load_task_data(store, features, config.task, auxiliary, config.fold, read)
     gaps = describe_gaps(data.train.trained_labels())
     seen = find_seen(store, sources, config.task, config.fold)
     told = describe_idle(config, model_tasks(config)) + gaps + describe_seen(seen, config.fold)
@@ -109,12 +118,9 @@ def _train(
         trainer = Trainer(config, data)
         run_epochs(trainer, checkpoints, tell)
         return _write_model(stage, trainer)
-    # Imported here: one process needs no Ray, which takes seconds to import.
-    from raffect.engine import check_gpus, connect, share_of
+    from raffect.engine import share_of
     from raffect.training.ray_workers import train_on_workers
 
-    connect(context.address)
-    check_gpus(config.run.device, workers, context.address)
     share = share_of(workers, config.run.device, context.on_note)
     make, deliver = partial(Trainer, config), partial(_write_model, stage)
     return train_on_workers(make, data, workers, share, checkpoints, deliver, tell)

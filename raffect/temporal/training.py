@@ -19,7 +19,7 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import OptimiserConfig, TemporalConfig
 from raffect.settings import build, override
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, SUMS
-from raffect.temporal.batches import Batch, DeviceTimelines, to_device
+from raffect.temporal.batches import Batch, DeviceFeatures, DeviceTimelines
 from raffect.temporal.checks import auxiliary_weights, check_model, model_tasks
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
@@ -80,7 +80,7 @@ class ResidentData:
     def __init__(self, data: TaskData, device: torch.device) -> None:
         self.data = data
         self.device = device
-        features = to_device(data.features, device)
+        features = DeviceFeatures(data.features, device)
         self.train = DeviceTimelines(features, data.train, device)
         self.validation = DeviceTimelines(features, data.validation, device)
 

@@ -50,16 +50,16 @@ def main() -> None:
         def read() -> object:
             return data.read_features(store, "clip", videos)
 
-        verified, tables = best(read), data._read_tables
+        verified, tables = best(read), data.read_tables
 
         def unverified(files: data.Files) -> object:
             for name in files.entries:
                 content = store.read_bytes(f"{files.folder}/{name}")
                 yield pq.read_table(pa.BufferReader(content))
 
-        data._read_tables = unverified  # type: ignore[assignment]
+        data.read_tables = unverified  # type: ignore[assignment]
         before = best(read)
-        data._read_tables = tables
+        data.read_tables = tables
     size = FILES * ROWS * DIM * 2 / 1e9
     print(f"{size:.2f} GB in {FILES} files; seconds, best of five")
     print(f"as before {before:6.2f}\nverified  {verified:6.2f}   ratio {verified / before:.2f}")

@@ -56,5 +56,5 @@ def test_read_only_arrays_are_neither_copied_nor_warned_about(recwarn):
     features.setflags(write=False)
     labels = {"a": VideoLabels("a", Split.TRAIN, np.zeros((5, 12), np.float32), np.ones(5, bool))}
     resident = device_timelines(features, {"a": (np.arange(3) + 1, np.arange(3))}, labels)
-    assert resident.features.data_ptr() == features.ctypes.data
+    assert resident.features.tensors[0].data_ptr() == features.ctypes.data
     assert not recwarn.list

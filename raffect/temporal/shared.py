@@ -1,0 +1,163 @@
+"""Features in Ray's object store, a block per file: each node that trains holds them once.
+
+On this machine, and where they are few, threads of the caller read, verify and decode the files,
+and put each block where it stays; the caller's memory holds READ_AHEAD files at a time. On a
+cluster a Ray Data pipeline does it, a task per file on all nodes, and the caller sees only which
+rows are whose: a block that is lost with its node is read again (Ray knows how it was made), and
+the blocks that a trial has mapped are its own node's. What a pipeline costs to start, 3 to 8 s for
+its workers, is as long as the caller's threads take for 1 to 2 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from raffect import engine
+from raffect.errors import find_user_error
+from raffect.store import Store, features_folder, files_of, read_manifest
+from raffect.store.features import FeatureNames, dtype_of, feature_names, to_array
+from raffect.temporal.blocks import FeatureBlocks
+from raffect.temporal.data import (
+    Crops,
+    FeatureRows,
+    ReadFeatures,
+    join_rows,
+    keep_videos,
+    read_features,
+    read_table,
+    read_tables,
+    rows_by_video,
+    table_names,
+)
+
+PIPELINE_BYTES = 512 * 2**20
+"""Features from which on a cluster reads them by Ray Data."""
+_INDEX = ["video", "frame"]
+
+
+class SharedBlocks(FeatureBlocks):
+    """Blocks in the object store, by reference: fetched by the process that uses them.
+
+    It travels without them, and Ray keeps them as long as anyone has a reference.
+    """
+
+    def __init__(
+        self, refs: Sequence[Any], bounds: NDArray[np.int64], dim: int, dtype: np.dtype[Any]
+    ) -> None:
+        self.refs = list(refs)
+        self.bounds = bounds
+        self.dtype = dtype
+        self.shape = (int(bounds[-1]), dim)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharedBlocks, (self.refs, self.bounds, self.shape[1], self.dtype)
+
+    @cached_property
+    def arrays(self) -> Sequence[NDArray[np.floating]]:
+        """The arrays, views into the node's object store."""
+        found = ray.get(self.refs)
+        return [each if isinstance(each, np.ndarray) else to_array(each) for each in found]
+
+
+def shared_reader(address: str | None) -> ReadFeatures:
+    """How the features of a run on the connected cluster are read (see the module)."""
+    is_local = engine.is_local(address)
+
+    def read(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
+        names = feature_names(features)
+        if len(names) > 1:
+            # Side by side a row is of several files: joined here, then put.
+            rows = read_features(store, features, videos)
+            assert isinstance(rows.values, np.ndarray)
+            blocks = _blocks([ray.put(rows.values)], [len(rows.values)], *_type_of(rows.values))
+            return FeatureRows(blocks, rows.crops, rows.dims, rows.own)
+        manifest = read_manifest(store, features_folder(names[0]))
+        dim, dtype = int(manifest.counts["dim"]), dtype_of(manifest.config)
+        size = int(manifest.counts["rows"]) * dim * dtype.itemsize
+        with_tasks = not is_local and size >= PIPELINE_BYTES
+        refs, parts = (_by_pipeline if with_tasks else _by_threads)(store, names[0], set(videos))
+        crops: Crops = {}
+        counts: list[int] = []
+        for part in parts:
+            join_rows(crops, rows_by_video(part, sum(counts)))
+            counts.append(part.num_rows)
+        return FeatureRows(_blocks(refs, counts, dim, dtype), crops, (dim,), None)
+
+    return read
+
+
+def _type_of(values: NDArray[np.floating]) -> tuple[int, np.dtype[Any]]:
+    return values.shape[1], values.dtype
+
+
+def _blocks(
+    refs: Sequence[Any], counts: Sequence[int], dim: int, dtype: np.dtype[Any]
+) -> SharedBlocks:
+    bounds = np.cumsum([0, *counts], dtype=np.int64)
+    return SharedBlocks(refs, bounds, dim, dtype)
+
+
+def _by_threads(
+    store: Store, name: str, videos: Collection[str]
+) -> tuple[list[Any], list[pa.Table]]:
+    """References to the blocks, and the video and frame of each block's rows."""
+    folder = features_folder(name)
+    refs, parts = [], []
+    for table in read_tables(files_of(store, folder)):
+        kept = keep_videos(table, videos)
+        if kept.num_rows:
+            refs.append(ray.put(to_array(kept)))
+            parts.append(_index(kept))
+    return refs, parts
+
+
+def _by_pipeline(
+    store: Store, name: str, videos: Collection[str]
+) -> tuple[list[Any], list[pa.Table]]:
+    """As `_by_threads`."""
+    import ray.data
+
+    folder = features_folder(name)
+    names = table_names(files_of(store, folder))
+    uri, wanted = store.uri, ray.put(videos)
+
+    def read(batch: Any) -> Iterator[pa.Table]:
+        for name in batch["name"]:
+            kept = keep_videos(read_table(_files(uri, folder), str(name)), ray.get(wanted))
+            if kept.num_rows:
+                yield kept
+
+    source = ray.data.from_items(
+        [{"name": name} for name in names], override_num_blocks=len(names)
+    )
+    source.context.execution_options.preserve_order = True
+    try:
+        done = source.map_batches(read, batch_size=1, batch_format="numpy").materialize()
+        refs = [ref for of in done.iter_internal_ref_bundles() for ref in of.block_refs]
+        index = ray.remote(_index).options(num_cpus=0.01)
+        found = ray.get([index.remote(ref) for ref in refs])
+    except Exception as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        raise known from None
+    some = [(ref, part) for ref, part in zip(refs, found, strict=True) if part.num_rows]
+    return [ref for ref, _ in some], [part for _, part in some]
+
+
+def _index(block: pa.Table) -> pa.Table:
+    """Which rows are whose; without the features."""
+    return block.select(_INDEX) if block.num_rows else block
+
+
+@lru_cache(1)
+def _files(uri: str, folder: str) -> Any:
+    """A folder's files; once per process, as each new connection takes 0.2 s of it."""
+    return files_of(Store(uri), folder)

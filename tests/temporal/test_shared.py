@@ -1,0 +1,96 @@
+"""Features in the object store, read by threads or by Ray Data, are those of one process."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import ray
+
+from raffect.affwild2.tasks import Task
+from raffect.errors import DamagedError
+from raffect.store import features_folder
+from raffect.temporal import shared
+from raffect.temporal.data import load_task_data, read_features
+from raffect.temporal.shared import SharedBlocks, shared_reader
+from tests.nodes import two_nodes
+from tests.temporal.builders import fill, small_videos
+
+pytestmark = pytest.mark.ray
+WIDE = 4_000
+"""Features that make a block too large to travel with its reference."""
+
+
+def wide_videos():
+    rng = np.random.default_rng(0)
+    made = []
+    for video in small_videos():
+        values = rng.normal(size=(len(video.frames), WIDE)).astype(np.float32)
+        made.append(replace(video, features=values))
+    return made
+
+
+def check_same(store, rows, videos):
+    """Each frame of each video has the features that one process reads."""
+    expected = read_features(store, "clip", videos)
+    assert set(rows.crops) == set(expected.crops)
+    assert len(rows.values) == len(expected.values)
+    for name, (frames, index) in expected.crops.items():
+        found_frames, found = rows.crops[name]
+        np.testing.assert_array_equal(found_frames, frames)
+        np.testing.assert_array_equal(rows.values[found], expected.values[index])
+
+
+def test_what_threads_read_is_shared_without_a_copy(store, ray_local):
+    fill(store, wide_videos())
+    videos = [video.name for video in small_videos()]
+    for wanted in (videos, videos[1::2], ["nobody"]):
+        rows = shared_reader(None)(store, "clip", wanted)
+        check_same(store, rows, wanted)
+    rows = shared_reader(None)(store, "clip", videos)
+    once, again = (ray.get(ray.put(rows.values)) for _ in range(2))
+    assert isinstance(once, SharedBlocks)
+    addresses = [[array.ctypes.data for array in each.arrays] for each in (once, again)]
+    assert addresses[0] == addresses[1]
+
+
+def test_several_sets_are_joined_before_they_are_shared(store, ray_local):
+    fill(store, small_videos())
+    fill(store, small_videos(), "more")
+    both = ["clip", "more"]
+    readers = (None, shared_reader(None))
+    alone, found = (load_task_data(store, both, Task.VA, read=each) for each in readers)
+    np.testing.assert_array_equal(found.features[np.arange(len(found.features))], alone.features)
+    np.testing.assert_array_equal(found.train.row, alone.train.row)
+
+
+@pytest.mark.long
+def test_a_cluster_reads_again_what_is_lost_with_a_node(store, monkeypatch):
+    monkeypatch.setattr(shared, "PIPELINE_BYTES", 0)
+    fill(store, wide_videos())
+    videos = [video.name for video in small_videos()][1:]
+    with two_nodes(monkeypatch) as cluster:
+        rows = shared_reader(cluster.address)(store, "clip", videos)
+        places = ray.experimental.get_object_locations(rows.values.refs)
+        holders = {node for of in places.values() for node in of["node_ids"]}
+        head = ray.get_runtime_context().get_node_id()
+        assert head not in holders
+        for node in [node for node in cluster.worker_nodes if node.node_id in holders]:
+            cluster.remove_node(node, allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+        check_same(store, rows, videos)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(0, marks=pytest.mark.long, id="pipeline"), pytest.param(1 << 40, id="threads")],
+)
+def test_a_damaged_file_is_named(store, ray_local, monkeypatch, size):
+    monkeypatch.setattr(shared, "PIPELINE_BYTES", size)
+    monkeypatch.setattr("raffect.engine.is_local", lambda address: False)
+    fill(store, small_videos())
+    key = f"{features_folder('clip')}/00001.parquet"
+    data = bytearray(store.read_bytes(key))
+    data[len(data) // 2] ^= 1
+    store.write_bytes(key, bytes(data))
+    with pytest.raises(DamagedError, match=r"00001\.parquet is damaged: its SHA-256"):
+        shared_reader("auto")(store, "clip", ["train-0"])
