@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raffect.affwild2.folds import load_fold, two_groups
-from raffect.affwild2.labels import VideoLabels, codes_of, runs
+from raffect.affwild2.labels import VideoLabels
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError
 from raffect.settings import hash_json
-from raffect.store import DATASET, Files, Store, features_folder, read_manifest
-from raffect.store.features import FeatureNames, dtype_of, feature_names, plain_names, to_array
-from raffect.store.raw import ahead
-from raffect.temporal.blocks import FeatureBlocks
-from raffect.temporal.timelines import NO_ROW, Timelines, build_timelines, fill_rows, trainable
-
-READ_AHEAD = 4
-Features = NDArray[np.floating] | FeatureBlocks
-Crops = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Per video with crops, its 1-based frames and their feature rows."""
+from raffect.store import DATASET, Store, features_folder, read_manifest
+from raffect.store.features import FeatureNames, feature_names, plain_names
+from raffect.temporal.rows import Features, ReadFeatures, read_features
+from raffect.temporal.timelines import Timelines, trainable
 
 
 class Lineage(TypedDict):
@@ -222,177 +212,6 @@ def check_lineage(store: Store, lineage: Lineage) -> None:
                 f"features with the digest {trained_on[:12]}",
                 "Train a model on the features as they are now, or make the former ones again.",
             )
-
-
-@dataclass(frozen=True)
-class FeatureRows:
-    """Features of some videos, and where each frame's row is.
-
-    Several sets of features lie side by side; a row is of a frame that any of them has. Where
-    another has none, its part is that of its nearest earlier row in the video, or of the next one
-    at the start, or zeros where it has none in the whole video.
-
-    Attributes:
-        values: `(rows, features)` as stored; of several sets float32 if any of them is.
-        crops: Per video with rows, its frames and their rows.
-        dims: Number of features of each set.
-        own: Which sets have a row of their own there, `(rows, sets)`; None for one set alone.
-    """
-
-    values: Features
-    crops: Crops
-    dims: tuple[int, ...]
-    own: NDArray[np.bool_] | None
-
-    def timelines(
-        self, videos: Sequence[str], labels: Mapping[Task, Mapping[str, VideoLabels]]
-    ) -> Timelines:
-        """Timelines of some of the videos, with their labels."""
-        return build_timelines(videos, self.crops, labels, own=self.own)
-
-
-ReadFeatures = Callable[[Store, FeatureNames, Collection[str]], FeatureRows]
-
-
-def read_features(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
-    """Features of some videos; READ_AHEAD files are in memory at a time beside the array.
-
-    Raises:
-        NotThereError: There are no such features.
-        DamagedError: A file of them is not as it was written.
-    """
-    folders = [features_folder(name) for name in feature_names(features)]
-    manifests = [read_manifest(store, folder) for folder in folders]
-    dims = tuple(int(manifest.counts["dim"]) for manifest in manifests)
-    # Rows of other videos, and of frames that several sets have, are left over at the end: never
-    # written, they take no physical memory.
-    most = sum(int(manifest.counts["rows"]) for manifest in manifests)
-    dtype = np.result_type(*(dtype_of(manifest.config) for manifest in manifests))
-    values: NDArray[np.floating] = np.empty((most, sum(dims)), dtype)
-    own = np.zeros((most, len(folders)), dtype=bool)
-    crops: Crops = {}
-    used = 0
-    for i, (folder, manifest) in enumerate(zip(folders, manifests, strict=True)):
-        part = values[:, sum(dims[:i]) : sum(dims[: i + 1])]
-        for table in read_tables(manifest.files_in(store, folder)):
-            used = _take_rows(table, set(videos), part, own[:, i], used, crops)
-    values, own = values[:used], own[:used]
-    if len(dims) == 1:
-        return FeatureRows(values, crops, dims, None)
-    _fill_gaps(values, own, dims, crops)
-    return FeatureRows(values, crops, dims, own)
-
-
-def _fill_gaps(
-    values: NDArray[np.floating], own: NDArray[np.bool_], dims: Sequence[int], crops: Crops
-) -> None:
-    """Write the parts of rows that their set does not have."""
-    parts = np.split(values, np.cumsum(dims)[:-1], axis=1)
-    for frames, rows in crops.values():
-        ordered = rows[np.argsort(frames)]
-        for part, have in zip(parts, own[ordered].T, strict=True):
-            if have.any():
-                used, _ = fill_rows(np.flatnonzero(have) + 1, ordered[have], len(ordered))
-                part[ordered[~have]] = part[used[~have]]
-            else:
-                part[ordered] = 0
-
-
-def table_names(files: Files) -> list[str]:
-    """The Parquet files of a folder."""
-    return [name for name in files.entries if name.endswith(".parquet")]
-
-
-def read_table(files: Files, name: str) -> pa.Table:
-    """A Parquet file, verified."""
-    return files.parse(name, lambda data: pq.read_table(pa.BufferReader(data), use_threads=False))
-
-
-def read_tables(files: Files) -> Iterator[pa.Table]:
-    """The Parquet files of a folder; while one is used, threads read and verify the next ones."""
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        yield from ahead(pool, partial(read_table, files), table_names(files), READ_AHEAD)
-
-
-def keep_videos(table: pa.Table, wanted: Collection[str]) -> pa.Table:
-    """The rows of some videos; the table itself where that is all."""
-    if not table.num_rows:
-        return table
-    names, codes = codes_of(table["video"])
-    parts = [table.slice(a, b - a) for a, b in runs(codes) if names[codes[a]] in wanted]
-    whole = sum(part.num_rows for part in parts) == table.num_rows
-    return table if whole else pa.concat_tables([table.slice(0, 0), *parts]).combine_chunks()
-
-
-def rows_by_video(table: pa.Table, first: int = 0) -> Crops:
-    """Frames and rows of each video of a table whose first row is that of the number."""
-    if not table.num_rows:
-        return {}
-    names, codes = codes_of(table["video"])
-    frames = table["frame"].to_numpy().astype(np.int64)
-    found: Crops = {}
-    for start, stop in runs(codes):
-        join_rows(
-            found,
-            {names[codes[start]]: (frames[start:stop], np.arange(first + start, first + stop))},
-        )
-    return found
-
-
-def join_rows(crops: Crops, more: Crops) -> None:
-    """Add frames and rows to those of the same videos."""
-    for video, pair in more.items():
-        before = crops.get(video)
-        both = (
-            pair if before is None else tuple(map(np.concatenate, zip(before, pair, strict=True)))
-        )
-        crops[video] = (both[0], both[1])
-
-
-def _take_rows(
-    table: pa.Table,
-    wanted: set[str],
-    part: NDArray[np.floating],
-    own: NDArray[np.bool_],
-    used: int,
-    crops: Crops,
-) -> int:
-    """Copy the rows of wanted videos; the new number of used rows.
-
-    They go where other sets have begun their frames' rows, or behind the `used` ones.
-    """
-    if not table.num_rows:
-        return used
-    names, codes = codes_of(table["video"])
-    frames = table["frame"].to_numpy().astype(np.int64)
-    values = to_array(table)
-    for start, stop in runs(codes):
-        name = names[codes[start]]
-        if name not in wanted:
-            continue
-        before = crops.get(name, (frames[:0], frames[:0]))
-        rows = _find_rows(frames[start:stop], *before)
-        new = rows == NO_ROW
-        rows[new] = np.arange(used, used + new.sum())
-        # A slice is twice as fast.
-        where = slice(used, used + stop - start) if new.all() else rows
-        part[where] = values[start:stop]
-        own[where] = True
-        crops[name] = (
-            np.concatenate([before[0], frames[start:stop][new]]),
-            np.concatenate([before[1], rows[new]]),
-        )
-        used += int(new.sum())
-    return used
-
-
-def _find_rows(
-    frames: NDArray[np.int64], known: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The rows of frames among those of the known ones; NO_ROW for others."""
-    found = np.full(max(frames.max(), known.max(initial=0)) + 1, NO_ROW, dtype=np.int64)
-    found[known] = rows
-    return found[frames]
 
 
 def _videos_of(

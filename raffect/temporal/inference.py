@@ -27,16 +27,10 @@ from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, MODELS, REMOVED
 from raffect.store.verified import reading
 from raffect.temporal.batches import DeviceTimelines, to_device
 from raffect.temporal.blending import make_blend
-from raffect.temporal.data import (
-    FeatureRows,
-    Lineage,
-    check_lineage,
-    load_split,
-    read_features,
-    sets_of,
-)
+from raffect.temporal.data import Lineage, check_lineage, load_split, sets_of
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
 from raffect.temporal.postprocess import CrossFitted, postprocess
+from raffect.temporal.rows import FeatureRows, read_features
 from raffect.temporal.timelines import Timelines, build_timelines
 from raffect.training.device import choose_device, whole_float32
 from raffect.training.reduce import LOCAL, Reducer

@@ -24,7 +24,7 @@ from raffect.errors import find_user_error
 from raffect.store import Store, features_folder, files_of, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, feature_names, to_array
 from raffect.temporal.blocks import FeatureBlocks
-from raffect.temporal.data import (
+from raffect.temporal.rows import (
     Crops,
     FeatureRows,
     ReadFeatures,

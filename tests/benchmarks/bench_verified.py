@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from raffect.store import DATASET, Stage, Store
 from raffect.store.features import to_parquet
-from raffect.temporal import data
+from raffect.temporal import rows
 
 FILES, ROWS, DIM = 16, 40_000, 768
 
@@ -48,18 +48,18 @@ def main() -> None:
         videos = fill(store)
 
         def read() -> object:
-            return data.read_features(store, "clip", videos)
+            return rows.read_features(store, "clip", videos)
 
-        verified, tables = best(read), data.read_tables
+        verified, tables = best(read), rows.read_tables
 
-        def unverified(files: data.Files) -> object:
+        def unverified(files: rows.Files) -> object:
             for name in files.entries:
                 content = store.read_bytes(f"{files.folder}/{name}")
                 yield pq.read_table(pa.BufferReader(content))
 
-        data.read_tables = unverified  # type: ignore[assignment]
+        rows.read_tables = unverified  # type: ignore[assignment]
         before = best(read)
-        data.read_tables = tables
+        rows.read_tables = tables
     size = FILES * ROWS * DIM * 2 / 1e9
     print(f"{size:.2f} GB in {FILES} files; seconds, best of five")
     print(f"as before {before:6.2f}\nverified  {verified:6.2f}   ratio {verified / before:.2f}")

@@ -8,7 +8,8 @@ from raffect.affwild2.tasks import Split, Task, source_of
 from raffect.errors import ConflictError, NotThereError, StoreError
 from raffect.store import DATASET, Store
 from raffect.store.manifest import make_manifest, write_manifest
-from raffect.temporal.data import load_split, load_task_data, read_features
+from raffect.temporal.data import load_split, load_task_data
+from raffect.temporal.rows import read_features
 from tests.temporal.builders import Video, fill, make_video, small_videos
 
 

@@ -22,8 +22,9 @@ from raffect.store import Store, read_manifest
 from raffect.store.raw import RawFolder
 from raffect.store.stage import Stage
 from raffect.temporal import import_features as module
-from raffect.temporal.data import load_task_data, read_features, sets_of
+from raffect.temporal.data import load_task_data, sets_of
 from raffect.temporal.import_features import Length, import_features, read_lengths
+from raffect.temporal.rows import read_features
 from raffect.temporal.train import train
 from tests.clip.clip_data import FRAMES, make_dataset
 from tests.temporal.builders import DIM, small_config, small_videos

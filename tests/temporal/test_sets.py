@@ -14,10 +14,11 @@ from raffect.errors import ConflictError, NotThereError, SettingsError
 from raffect.settings import hash_json
 from raffect.store import DATASET, Store, read_manifest
 from raffect.temporal.batches import DeviceTimelines
-from raffect.temporal.data import TaskData, load_split, load_task_data, read_features, sets_of
+from raffect.temporal.data import TaskData, load_split, load_task_data, sets_of
 from raffect.temporal.inference import load_bundle, predict_split, predict_videos
 from raffect.temporal.model import TemporalModel, count_parameters
 from raffect.temporal.normalise import Normalise, training_statistics
+from raffect.temporal.rows import read_features
 from raffect.temporal.segments import Segments
 from raffect.temporal.train import train
 from raffect.temporal.training import Trainer

@@ -10,7 +10,8 @@ from raffect.affwild2.tasks import Task
 from raffect.errors import DamagedError
 from raffect.store import features_folder
 from raffect.temporal import shared
-from raffect.temporal.data import load_task_data, read_features
+from raffect.temporal.data import load_task_data
+from raffect.temporal.rows import read_features
 from raffect.temporal.shared import SharedBlocks, shared_reader
 from tests.nodes import two_nodes
 from tests.temporal.builders import fill, small_videos
