@@ -8,7 +8,6 @@ files.
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,12 +83,43 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
     Raises:
         DataError: The raw folders are not visible to this process.
     """
-    videos: list[str] = []
-    frames: list[int] = []
-    jpegs: list[bytes] = []
     unreadable: dict[str, str] = {}
-    with ThreadPoolExecutor(READERS) as pool:
-        for video in shard.videos:
+    counts = {video.video: 0 for video in shard.videos}
+    names = pa.array(list(counts), pa.string())
+    sources = pa.array([source_of(name) for name in counts], pa.string()).dictionary_encode()
+    sink = io.BytesIO()
+    schema = pa.schema(
+        {
+            "video": pa.dictionary(pa.int32(), pa.string()),
+            "source": pa.dictionary(pa.int32(), pa.string()),
+            "frame": pa.int32(),
+            "jpeg": pa.binary(),
+        }
+    )
+    writer = pq.ParquetWriter(
+        sink,
+        schema,
+        compression="none",
+        use_dictionary=["video", "source"],
+        write_statistics=["video", "frame"],
+    )
+    rows: list[tuple[int, int, bytes]] = []
+
+    def write() -> None:
+        """A row group: the whole shard at once would be in memory three times."""
+        of, frames, jpegs = zip(*rows, strict=True) if rows else ((), (), ())
+        videos = pa.array(of, pa.int32())
+        columns = [
+            pa.DictionaryArray.from_arrays(videos, names),
+            pa.DictionaryArray.from_arrays(sources.indices.take(videos), sources.dictionary),
+            pa.array(frames, pa.int32()),
+            pa.array(jpegs, pa.binary()),
+        ]
+        writer.write_table(pa.table(columns, schema), ROWS_PER_GROUP)
+        rows.clear()
+
+    with ThreadPoolExecutor(READERS) as pool, writer:
+        for number, video in enumerate(shard.videos):
             files = map(video.file, range(len(video.frames)))
             contents = ahead(pool, _try_crop, files, 4 * READERS)
             for index, (frame, content) in enumerate(
@@ -100,30 +130,13 @@ def write_shard(stage: Stage, shard: Shard) -> StagePart:
                     told = "" if name == crop_name(frame) else f"{name}: "
                     unreadable[image_location(video.video, frame)] = f"{told}{content}"
                     continue
-                videos.append(video.video)
-                frames.append(frame)
-                jpegs.append(content)
-    sources = [source_of(name) for name in videos]
-    table = pa.table(
-        {
-            "video": pa.array(videos, pa.string()).dictionary_encode(),
-            "source": pa.array(sources, pa.string()).dictionary_encode(),
-            "frame": pa.array(frames, pa.int32()),
-            "jpeg": pa.array(jpegs, pa.binary()),
-        }
-    )
-    sink = io.BytesIO()
-    pq.write_table(
-        table,
-        sink,
-        compression="none",
-        row_group_size=ROWS_PER_GROUP,
-        use_dictionary=["video", "source"],
-        write_statistics=["video", "frame"],
-    )
-    rows = Counter(videos)
-    counts = {video.video: rows[video.video] for video in shard.videos}
-    facts = {"videos": counts, "rows": len(frames), "unreadable": unreadable}
+                counts[video.video] += 1
+                rows.append((number, frame, content))
+                if len(rows) == ROWS_PER_GROUP:
+                    write()
+        if rows or not any(counts.values()):
+            write()
+    facts = {"videos": counts, "rows": sum(counts.values()), "unreadable": unreadable}
     return stage.write_part(shard.name, sink.getvalue(), facts)
 
 
