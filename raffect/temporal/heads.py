@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import ModelConfig
+from raffect.temporal.dropout import Dropout
 from raffect.training.reduce import LOCAL, Reducer
 
 
@@ -17,7 +18,7 @@ def make_head(model: ModelConfig, task: Task) -> nn.Module:
     return nn.Sequential(
         nn.Linear(model.width, model.head_hidden),
         nn.ReLU(),
-        nn.Dropout(model.head_dropout),
+        Dropout(model.head_dropout),
         nn.Linear(model.head_hidden, SPECS[task].outputs),
     )
 

@@ -24,6 +24,7 @@ from raffect.affwild2.tasks import Task
 from raffect.config import ModelConfig, TCNConfig, TemporalConfig
 from raffect.temporal.checks import check_model, model_tasks
 from raffect.temporal.data import Lineage
+from raffect.temporal.dropout import Dropout, SelfAttention
 from raffect.temporal.heads import BatchNormHead, make_head
 from raffect.temporal.normalise import Normalise, spread
 
@@ -144,6 +145,8 @@ def _transformer(model: ModelConfig) -> nn.TransformerEncoder | None:
     layer = nn.TransformerEncoderLayer(
         model.width, settings.heads, settings.feedforward, settings.dropout, batch_first=True
     )
+    layer.self_attn = SelfAttention.of(layer.self_attn)
+    layer.dropout, layer.dropout1, layer.dropout2 = (Dropout(settings.dropout) for _ in range(3))
     encoder = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False)
     # TransformerEncoder deep-copies one layer: without this all would start with equal weights.
     for copy in encoder.layers:
@@ -198,7 +201,7 @@ class ResidualBlock(nn.Module):
         self.first = CausalConvolution(inputs, outputs, kernel, dilation)
         self.second = CausalConvolution(outputs, outputs, kernel, dilation)
         self.activations = nn.ModuleList(nn.PReLU() for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         same = inputs == outputs
         self.residual = nn.Identity() if same else nn.Conv1d(inputs, outputs, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -93,8 +93,13 @@ def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
 class AdamW(torch.optim.AdamW):
     """That of torch, without torch.compile, which is not used here.
 
-    Torch's decorators import it, in each process that trains, for more than a second.
+    Torch's decorators import it, in each process that trains, for more than a second. On the CPU
+    the kernel that does all in one pass takes a third of the time.
     """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], lr: float) -> None:
+        on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
+        super().__init__(groups, lr=lr, fused=on_cpu or None)
 
     add_param_group = _plain(torch.optim.Optimizer.add_param_group)
     state_dict = _plain(torch.optim.Optimizer.state_dict)

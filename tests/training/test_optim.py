@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -153,7 +154,7 @@ def test_adamw_is_torch_s_to_the_bit_with_its_state():
     torch.manual_seed(0)
     models = [nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    kinds = (torch.optim.AdamW, AdamW)
+    kinds = (partial(torch.optim.AdamW, fused=True), AdamW)
     both = [
         kind(decay_groups(model, 0.1), lr=0.1) for kind, model in zip(kinds, models, strict=True)
     ]
@@ -178,7 +179,7 @@ def test_training_does_not_import_torch_compile():
 import sys, torch
 from raffect.training.optim import {0}
 weights = torch.nn.Parameter(torch.ones(3))
-optimiser = {1}([weights])
+optimiser = {1}([{{"params": [weights]}}], lr=0.1)
 optimiser.zero_grad()
 weights.sum().backward()
 optimiser.step()
