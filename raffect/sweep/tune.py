@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from raffect import engine
-from raffect.affwild2.baseline import trivial_score
-from raffect.affwild2.folds import check_fold, load_fold
+from raffect.affwild2.folds import check_fold
 from raffect.affwild2.tasks import Task
 from raffect.config import TemporalConfig, check_task, recipe
 from raffect.context import Context
@@ -228,9 +227,7 @@ def carry_out(
             told = [*work.idle, *describe_gaps(data.train.trained_labels())]
             for line in told + describe_seen(seen, base.fold):
                 context.on_note(line)
-            labels = load_fold(store, task, base.fold)
-            trivial = trivial_score(task, labels, labels)
-            baseline = {"score": trivial.value, "parts": trivial.parts}
+            baseline = {"score": data.trivial.value, "parts": data.trivial.parts}
             study.describe({BASELINE: baseline, SPACE: work.space.name, SEEN: seen})
             spent = sum(row.device_seconds for row in study.rows() if row.state in FINISHED)
             budget = Budget(

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from raffect.affwild2.baseline import trivial_score
 from raffect.affwild2.folds import load_fold, two_groups
 from raffect.affwild2.labels import VideoLabels
+from raffect.affwild2.scores import Score
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError
 from raffect.settings import hash_json
-from raffect.store import DATASET, Store, features_folder, read_manifest
+from raffect.store import DATASET, Manifest, Store, features_folder, read_manifest
 from raffect.store.features import FeatureNames, feature_names, plain_names
 from raffect.temporal.rows import Features, ReadFeatures, read_features
 from raffect.temporal.timelines import Timelines, trainable
@@ -66,7 +68,7 @@ class TaskData:
 
     `features` `(rows, features)` float16 or float32 are of the videos of both splits only, `dims`
     the numbers of features of each set; `train` has the labels of auxiliary tasks as well;
-    `digest` is that of the sources.
+    `digest` is that of the sources, `trivial` the score of the best constant prediction.
     """
 
     task: Task
@@ -76,6 +78,7 @@ class TaskData:
     validation: Timelines
     digest: str
     lineage: Lineage
+    trivial: Score
 
 
 def load_task_data(
@@ -101,7 +104,7 @@ def load_task_data(
         ConflictError: The features were made from another dataset.
         SettingsError: There is no such fold of the videos, or no label in it.
     """
-    sources = load_sources(store, features)
+    sources, made = _read_sources(store, features)
     labels = load_fold(store, task, fold)
     videos = {split: _videos_of(store, task, labels, split) for split in Split}
     train_labels = {task: labels}
@@ -121,7 +124,8 @@ def load_task_data(
         train=train,
         validation=rows.timelines(videos[Split.VALIDATION], {task: labels}),
         digest=_digest(features, sources),
-        lineage=_lineage(store, features, sources),
+        lineage=_lineage(features, sources, made),
+        trivial=trivial_score(task, labels, labels),
     )
 
 
@@ -131,8 +135,9 @@ def _digest(features: FeatureNames, sources: Mapping[str, str]) -> str:
     return hash_json(sources if isinstance(names, str) else [names, sources])
 
 
-def _lineage(store: Store, features: FeatureNames, sources: dict[str, str]) -> Lineage:
-    manifests = [read_manifest(store, features_folder(name)) for name in feature_names(features)]
+def _lineage(
+    features: FeatureNames, sources: dict[str, str], manifests: Sequence[Manifest]
+) -> Lineage:
     encoders = [manifest.config.get("encoder") for manifest in manifests]
     settings = [{k: v for k, v in of.config.items() if k != "encoder"} for of in manifests]
     names, alone = plain_names(features), len(manifests) == 1
@@ -181,10 +186,15 @@ def load_sources(store: Store, features: FeatureNames) -> dict[str, str]:
         NotThereError: There are no such features.
         ConflictError: They were made from another dataset than the store's.
     """
+    return _read_sources(store, features)[0]
+
+
+def _read_sources(store: Store, features: FeatureNames) -> tuple[dict[str, str], list[Manifest]]:
+    """The same, and the manifests of the features."""
     names = feature_names(features)
-    manifests = {name: read_manifest(store, features_folder(name)) for name in names}
+    manifests = [read_manifest(store, features_folder(name)) for name in names]
     dataset = read_manifest(store, DATASET).digest()
-    for name, manifest in manifests.items():
+    for name, manifest in zip(names, manifests, strict=True):
         if manifest.sources.get(DATASET, dataset) != dataset:
             maker = "extract" if manifest.config.get("encoder") else "features import DIR"
             raise ConflictError(
@@ -192,8 +202,10 @@ def load_sources(store: Store, features: FeatureNames) -> dict[str, str]:
                 "features of the dataset that is in the store now",
                 f"Make them again: raffect {maker} --name {name} --overwrite",
             )
-    digests = {features_folder(name): of.digest() for name, of in manifests.items()}
-    return {DATASET: dataset, **digests}
+    digests = [
+        (features_folder(name), of.digest()) for name, of in zip(names, manifests, strict=True)
+    ]
+    return {DATASET: dataset, **dict(digests)}, manifests
 
 
 def check_lineage(store: Store, lineage: Lineage) -> None:
