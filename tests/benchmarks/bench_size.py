@@ -1,0 +1,217 @@
+"""How cost grows with the data: crops through prepare and check, frames through training.
+
+    python -m tests.benchmarks.bench_size [--quick | --full]
+
+Crops: shards of 16 MiB are written as `prepare`'s workers do, read back as `check` does, and
+decoded as `extract`'s do; crops per CPU second, the peak beyond what was held before, and requests
+per shard on a local S3 server. Frames: 768 features in float16; CPU seconds and peak of loading
+them, of an epoch of a model without TCN and Transformer, and of its validation. Then what follows
+for Aff-Wild2. Each line is measured in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
+from raffect.affwild2.pixels import read_image
+from raffect.affwild2.scan import scan
+from raffect.affwild2.shards import plan_shards, read_shard, write_shard
+from raffect.affwild2.tasks import Split, Task
+from raffect.config import recipe
+from raffect.settings import override
+from raffect.store import DATASET, Files, Stage, Store, features_folder
+from raffect.store import features as feature_files
+from raffect.store.manifest import FileEntry, make_manifest, write_manifest
+from raffect.temporal.data import load_task_data
+from raffect.temporal.training import ResidentData, Trainer
+from raffect.testing.s3 import environment, start_s3_server
+from tests.benchmarks.measuring import resident_mb
+from tests.durability.proxy import wire_to
+
+PER_VIDEO = 2_000
+SHARD = 16 * 2**20
+CROPS, FRAMES, CORES = 2_900_000, 1_500_000, (2, 16, 64)
+"""All of Aff-Wild2, and a task's labelled frames."""
+DIM = 768
+BARE = {
+    "model.tcn.depth": 0,
+    "model.transformer.layers": 0,
+    "optimiser.epochs": 1,
+    "run.device": "cpu",
+}
+
+
+def peak_mb() -> float:
+    """Most memory that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def spent(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of a call, and its value."""
+    began = time.process_time()
+    found = work()
+    return time.process_time() - began, found
+
+
+def make_crops(root: Path, crops: int) -> None:
+    """A tree of so many crops: links to a few."""
+    rng = np.random.default_rng(0)
+    kept = root / "kept"
+    kept.mkdir(parents=True)
+    for n in range(20):
+        pixels = rng.integers(0, 255, (14, 14, 3), dtype=np.uint8)
+        crop = Image.fromarray(pixels).resize((112, 112), Image.Resampling.BICUBIC)
+        sink = io.BytesIO()
+        crop.save(sink, "JPEG", quality=90)
+        (kept / f"{n}.jpg").write_bytes(sink.getvalue())
+    for number in range(crops):
+        folder = root / "crops" / f"v{number // PER_VIDEO:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        os.link(kept / f"{number % 20}.jpg", folder / f"{number % PER_VIDEO + 1:05d}.jpg")
+
+
+def crops_through(root: str, uri: str) -> dict[str, float]:
+    """Figures of a tree of crops."""
+    store = Store(uri)
+    scanned, found = spent(lambda: scan([root], 1))
+    shards = plan_shards(found.videos, SHARD)
+    stage, before = Stage(store, DATASET, "dataset", {}, {}), resident_mb()
+    wrote, parts = spent(lambda: [write_shard(stage, shard) for shard in shards])
+    grown = peak_mb() - before
+    entries = {part.entry.name: part.entry for part in parts}
+    files = Files(store, DATASET, entries)
+    read, _ = spent(lambda: [len(files.read(name)) for name in entries])
+    jpegs = read_shard(files.read(next(iter(entries))), ["jpeg"])["jpeg"].to_pylist()[:2000]
+    decoded, _ = spent(lambda: [read_image(jpeg) for jpeg in jpegs])
+    figures = {"scan": scanned, "prepare": wrote, "check": read}
+    figures["decode"] = decoded * found.crops / len(jpegs)
+    return {**figures, "peak": grown, "crops": found.crops, "shards": len(shards)}
+
+
+def make_frames(store: Store, frames: int) -> None:
+    """Labels and features of VA; the values are noise, the same in each file."""
+    rng, videos = np.random.default_rng(0), frames // PER_VIDEO
+    names = [f"v{number:04d}" for number in range(videos)]
+    values = rng.uniform(-1, 1, (PER_VIDEO, 2)).astype(np.float32)
+    valid = np.ones(PER_VIDEO, bool)
+    splits = [Split.VALIDATION if number % 5 == 0 else Split.TRAIN for number in range(videos)]
+    labels = {n: VideoLabels(n, of, values, valid) for n, of in zip(names, splits, strict=True)}
+    entries = [_write(store, DATASET, labels_file(Task.VA), to_parquet(Task.VA, labels))]
+    dataset = make_manifest("dataset", {}, {}, entries)
+    write_manifest(store, DATASET, dataset)
+    rows = rng.standard_normal((PER_VIDEO, DIM), np.float32)
+    numbers = np.arange(1, PER_VIDEO + 1, dtype=np.int32)
+    folder, per_file, entries = features_folder("clip"), 25, []
+    for start in range(0, videos, per_file):
+        some = names[start : start + per_file]
+        data = feature_files.to_parquet(
+            np.repeat(some, PER_VIDEO).tolist(),
+            np.tile(numbers, len(some)),
+            np.tile(rows, (len(some), 1)),
+        )
+        entries.append(_write(store, folder, f"{start // per_file:05d}.parquet", data))
+    facts = {"rows": videos * PER_VIDEO, "dim": DIM}
+    of = {DATASET: dataset.digest()}
+    write_manifest(
+        store, folder, make_manifest("features", {"encoder": "clip"}, of, entries, facts)
+    )
+
+
+def _write(store: Store, folder: str, name: str, data: bytes) -> FileEntry:
+    store.write_bytes(f"{folder}/{name}", data)
+    return FileEntry.of(name, data)
+
+
+def frames_through(uri: str) -> dict[str, float]:
+    """Figures of a store of features."""
+    torch.set_num_threads(1)
+    before = resident_mb()
+    loaded, data = spent(lambda: load_task_data(Store(uri), "clip", Task.VA))
+    after, held = peak_mb(), resident_mb()
+    resident = ResidentData(data, torch.device("cpu"))
+    trainer = Trainer(override(recipe(Task.VA), BARE), resident)
+    epoch, _ = spent(trainer.run_epoch)
+    validated, _ = spent(trainer.validate)
+    size = data.features.nbytes / 1e6
+    peaks = {"load_mb": after - before, "train_mb": peak_mb() - held, "mb": size}
+    return {"load": loaded, "epoch": epoch, "validate": validated, **peaks}
+
+
+def measured(*arguments: str) -> dict[str, float]:
+    """What a process of its own prints."""
+    module = [sys.executable, "-m", "tests.benchmarks.bench_size", "--measure", *arguments]
+    done = subprocess.run(module, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def requests_per_shard(root: str, shards: float) -> float:
+    """On S3, of writing and of reading back."""
+    server = start_s3_server()
+    try:
+        with wire_to(server.endpoint) as wire, wire.counting() as seen:
+            there = {**server.environment(), "AWS_ENDPOINT_URL": wire.endpoint}
+            with environment(there):
+                measured(root, f"s3://{server.new_bucket()}/size")
+        return len(seen) / shards
+    finally:
+        server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--full", action="store_true", help="160,000 crops, 1.5 million frames")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.measure:
+        one = len(chosen.measure) == 1
+        print(json.dumps((frames_through if one else crops_through)(*chosen.measure)))
+        return
+    steps = ("scan", "prepare", "check", "decode")
+    print(
+        "  crops shards " + " ".join(f"{name:>8s}" for name in steps) + "  peak MB  (crops/CPU s)"
+    )
+    for crops in [4_000] if chosen.quick else [8_000, 40_000, *[160_000] * chosen.full]:
+        with tempfile.TemporaryDirectory() as folder:
+            make_crops(Path(folder), crops)
+            root = f"{folder}/crops"
+            found = measured(root, f"{folder}/store")
+            rates = " ".join(f"{crops / max(found[name], 1e-3):8,.0f}" for name in steps)
+            print(f"{crops:7,d} {found['shards']:6.0f} {rates} {found['peak']:8.0f}", flush=True)
+            if crops <= 8_000:
+                print(f"        {requests_per_shard(root, found['shards']):.1f} requests a shard")
+    cpu = CROPS / crops * sum(found[name] for name in steps[:2])
+    print(f"prepare of {CROPS:,} crops, {cpu / 3600:.2f} CPU hours: ", end="")
+    print(", ".join(f"{cpu / cores / 60:,.0f} minutes on {cores} cores" for cores in CORES))
+    print(" frames  features MB  load s (MB)   epoch s  validation  train MB")
+    for frames in [20_000] if chosen.quick else [50_000, 200_000, *[FRAMES] * chosen.full]:
+        with tempfile.TemporaryDirectory() as folder:
+            make_frames(Store(folder), frames)
+            found = measured(folder)
+        share = found["validate"] / found["epoch"]
+        print(
+            f"{frames:9,d} {found['mb']:9.0f} {found['load']:7.2f} ({found['load_mb']:5.0f})"
+            f" {found['epoch']:9.1f} {share:10.0%} {found['train_mb']:9.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
