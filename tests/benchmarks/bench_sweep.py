@@ -65,7 +65,7 @@ def start(store: Store, name: str) -> dict[str, float]:
     seen["all"] = time.perf_counter() - began
     curves = {row.number: row.curve for row in load_sweep(store, name).rows}
     seen["first step"] = seen["first epoch"] - min(
-        curve[0]["seconds"] for curve in curves.values()
+        curve[0].seconds for curve in curves.values()
     )
     return seen
 
