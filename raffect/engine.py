@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import raffect
 from raffect import interrupts, reaper
 from raffect.context import OnNote
-from raffect.environment import forwarded_variables
+from raffect.environment import exported, forwarded_variables
 from raffect.errors import LostWorkError, RaffectError, SettingsError, causes_of
 from raffect.store.filesystem import CONNECT_TIMEOUT_S
 from raffect.text import first_line
@@ -49,9 +49,10 @@ _LOCAL = {
     **_HIDDEN,
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Ray would start a process per core in advance, none with our runtime_env: unused, and a
-    # quarter of the CPU time of a short command.
+    # Ray would start a process per core in advance, and more beside those that tasks ask for:
+    # unused, and a quarter of the CPU time of a short command.
     "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
 }
 _CLUSTER = {
     **_HIDDEN,
@@ -76,11 +77,12 @@ _LONGEST_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_sto
 _OTHER_FOLDERS = ("/tmp/ray", f"/tmp/ray-{os.getuid()}", f"/dev/shm/ray-{os.getuid()}")
 
 
-def connect(address: str | None = None) -> None:
+def connect(address: str | None = None, imports: Sequence[str] = ()) -> None:
     """Connect to a Ray cluster, or start Ray on this machine; does nothing when connected.
 
     Args:
         address: A cluster's address; None means RAY_ADDRESS, else this machine.
+        imports: Modules that each process of a Ray that is started here imports when it begins.
 
     Raises:
         SettingsError: It is no cluster's address.
@@ -101,14 +103,16 @@ def connect(address: str | None = None) -> None:
         ray.init,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"env_vars": variables},
         job_config=_job_config(address is None),
     )
     with interrupts.hushed(), interrupts.kept(), reaper.marked():
         if address:
-            _join(address, start)
+            _join(address, partial(start, runtime_env={"env_vars": variables}))
         else:
-            _start(start)
+            # Ray's processes inherit them. With a runtime environment each would wait for its
+            # agent first, and none that started in advance would do.
+            with exported({**variables, "RAY_preload_python_modules": ",".join(imports)}):
+                _start(start)
     _calm()
 
 

@@ -61,14 +61,29 @@ def refuse_logins(variables: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def no_credentials_sent(names: set[str]) -> Iterator[None]:
-    """Take the AWS variables out of a set of names that Ray copies to each trial's actor.
-
-    Tune has no switch for it, only that set, `class_cache.ENV_VARS_TO_PROPAGATE`.
-    """
-    credentials = {name for name in names if name.startswith("AWS_")}
-    names -= credentials
+def exported(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that start in a block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        names |= credentials
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def no_credentials_sent(names: set[str], everything: bool = False) -> Iterator[None]:
+    """Take the AWS variables out of a set of names that Ray copies to each trial's actor, or all.
+
+    Tune has no switch for it, only that set, `class_cache.ENV_VARS_TO_PROPAGATE`.
+    """
+    unsent = {name for name in names if everything or name.startswith("AWS_")}
+    names -= unsent
+    try:
+        yield
+    finally:
+        names |= unsent

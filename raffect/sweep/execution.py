@@ -10,24 +10,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import tune
-from ray.tune.execution import class_cache
 
 from raffect import engine, interrupts
 from raffect.config import Device
 from raffect.context import OnNote
-from raffect.environment import no_credentials_sent
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
-from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
+from raffect.sweep.processes import lean
 from raffect.sweep.settings import SweepSettings
-from raffect.sweep.trial import SweepTrial, TrialHome
-from raffect.sweep.watch import Clocks, TrialWatch
 from raffect.temporal.data import TaskData
 from raffect.text import size_text
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from raffect.sweep.trial import TrialHome
+    from raffect.sweep.watch import Clocks
 
 _PROCESS_BYTES = 0.4e9
 """What a trial's process holds for itself once it has imported torch and Ray; measured."""
@@ -194,6 +195,7 @@ def execute(
     others: Sequence[str | list[str]],
     clocks: Clocks,
     on_note: OnNote,
+    is_local: bool = False,
 ) -> None:
     """Run trials until the ledger has none, or the run is interrupted.
 
@@ -202,6 +204,12 @@ def execute(
     several times a second. The first of the `data` is the sweep's; the rest has the features that
     `others` names, which some trials read in its place.
     """
+    from ray import tune
+
+    from raffect.sweep.ray_tune import StudyScheduler, StudySearcher, StudyStopper
+    from raffect.sweep.trial import SweepTrial
+    from raffect.sweep.watch import TrialWatch
+
     searcher = StudySearcher(ledger, room, others)
     # In a list, so that the engine does not resolve it: each trial decides what to do with it.
     shared = list(data)
@@ -216,11 +224,10 @@ def execute(
     trainable = tune.with_resources(trainable, {"cpu": execution.cpus, "gpu": execution.gpus})
     # Ray's dashboard lists the actors by it.
     trainable.__qualname__ = trainable.__name__
-    unsent = no_credentials_sent(class_cache.ENV_VARS_TO_PROPAGATE)
     with (
         tempfile.TemporaryDirectory(prefix="raffect-") as local,
         _calm(),
-        unsent,
+        lean(is_local),
         interrupts.deferred(),
         interrupts.kept(),
     ):

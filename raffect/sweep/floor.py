@@ -25,16 +25,17 @@ class FloorTask:
 
     def __init__(self, study: SweepStudy, data: ray.ObjectRef[Any], on_note: OnNote) -> None:
         self._study = study
+        self._data = data
         self._on_note = on_note
         self._running: ray.ObjectRef[Any] | None = None
-        if LINEAR_FLOOR not in study.facts:
-            task = ray.remote(linear_floor).options(num_cpus=0, name="linear floor")
-            self._running = task.remote(data)
 
     def look(self, wait: bool = False) -> None:
-        """Record the floor if it is there, or once it is."""
-        if self._running is None:
+        """Begin, at the first look; record the floor if it is there, or once it is."""
+        if LINEAR_FLOOR in self._study.facts:
             return
+        if self._running is None:
+            task = ray.remote(linear_floor).options(num_cpus=0, name="linear floor")
+            self._running = task.remote(self._data)
         if not ray.wait([self._running], timeout=None if wait else 0)[0]:
             return
         running, self._running = self._running, None

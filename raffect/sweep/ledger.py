@@ -94,6 +94,11 @@ class Ledger:
             return not self.succeeded and len(self.reasons) >= _HOPELESS
         return len(self.reasons) >= self.max_failures
 
+    @property
+    def has_results(self) -> bool:
+        """Whether a trial of this run has told an epoch, or ended."""
+        return bool(self._told or self.ended)
+
     def begin(self, key: str) -> Assignment | None:
         """The next trial under the engine's key; None when there is none."""
         if not self.study.remaining and not self.live:

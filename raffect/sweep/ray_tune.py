@@ -170,7 +170,9 @@ class StudyStopper(_Stateless, Stopper):
         """Whether the run must end; the engine asks several times a second."""
         ledger = self._searcher.ledger
         ledger.guard(ledger.keep_up, None)
-        ledger.guard(self._look, None)
+        # Not before trials run: it would take the process that one of them waits for.
+        if ledger.has_results:
+            ledger.guard(self._look, None)
         return ledger.error is not None or interrupts.received() is not None
 
 

@@ -42,15 +42,13 @@ from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.mixture import tell_others
 from raffect.sweep.plan import SweepPlan, is_older, make_plan
 from raffect.sweep.points import Recipe, check_space, derive_points, derive_recipe
+from raffect.sweep.processes import IMPORTS, Prestarted
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import Maker, TrialRow, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import SweepStudy
-from raffect.sweep.trackers import make_callbacks
-from raffect.sweep.trial import TrialHome
 from raffect.sweep.warmstart import Target, warm_start
-from raffect.sweep.watch import Clocks
 from raffect.temporal.checks import (
     auxiliary_weights,
     check_model,
@@ -209,11 +207,17 @@ def carry_out(
     if stage.finished is not None:
         # It is unfinished again; the plan keeps guarding its settings.
         store.delete_keys([f"{stage.folder}/{MANIFEST}"])
-    trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
     with held(store, f"{stage.folder}/{LEASE}", context.on_note) as lease, quiet():
-        engine.connect(context.address)
         is_local, device = engine.is_local(context.address), base.run.device
+        engine.connect(context.address, IMPORTS)
         execution = plan_execution(settings, is_local, device)
+        begun = Prestarted(execution.concurrent) if is_local and execution.workers == 1 else None
+        # What imports Tune, a second's work: the processes of trials begin beside it.
+        from raffect.sweep.trackers import make_callbacks
+        from raffect.sweep.trial import TrialHome
+        from raffect.sweep.watch import Clocks
+
+        trackers = make_callbacks(settings.trackers, store, name, task.value, context.on_note)
         study = SweepStudy(store, name, work.space, base, settings, lambda: lease.is_sure)
         begin(study)
         # A driver may have been killed behind its last trial, and before the floor was there.
@@ -265,9 +269,11 @@ def carry_out(
             names = [one.lineage["features"] for one in others]
             floor = FloorTask(study, shared[0], context.on_note)
             room = room_for(settings, execution, device)
+            if begun is not None:
+                begun.wait()
             execute(
                 ledger, shared, home, execution, room, trackers, floor.look, names, clocks,
-                context.on_note,
+                context.on_note, is_local,
             )  # fmt: skip
             check_ended(ledger, name)
             floor.look(wait=True)
