@@ -61,11 +61,14 @@ def submit(
 
     name, params = parse_command(context.find_root().command, command)
     facts = {"command": name}
-    if params.get("task"):
-        facts["task"] = str(params["task"])
     if name == "tune":
-        facts["sweep"] = str(params.get("branch") or params.get("name") or params["task"])
-    elif name == "ablate":
+        facts["task"] = " ".join(params["task"])
+        # Of several, the job says which one runs.
+        if len(params["task"]) == 1:
+            facts["sweep"] = str(params.get("branch") or params.get("name") or facts["task"])
+    elif params.get("task"):
+        facts["task"] = str(params["task"])
+    if name == "ablate":
         facts["sweep"] = str(params.get("name") or ablation_name(str(params["task"])))
     target, screen = begin(params.get("store") or store, quiet, as_json, may_be_new=True)
     here = Path.cwd()

@@ -64,6 +64,9 @@ PostprocessOption = Annotated[
     ),
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
+TasksArgument = Annotated[
+    list[str], typer.Argument(metavar="TASK...", help="va, expr, au: one, or several.")
+]
 FeaturesOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -22,7 +22,7 @@ from raffect.cli.options import (
     QuietOption,
     SetOption,
     StoreOption,
-    TaskArgument,
+    TasksArgument,
     begin,
     in_fold,
     temporal_settings,
@@ -48,10 +48,13 @@ _SAME = {
 
 
 def tune(
-    task: TaskArgument,
+    task: TasksArgument,
     features: FeaturesOption = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the sweep.", show_default="the task")
+        str | None,
+        typer.Option(
+            help="Name of the sweep; of several tasks NAME-TASK.", show_default="the task"
+        ),
     ] = None,
     space: Annotated[
         str | None,
@@ -158,25 +161,30 @@ def tune(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Search the best model of a task (Ray Tune, Optuna); given again, it continues."""
+    """Search the best model of each task (Ray Tune, Optuna); given again, it continues."""
     from raffect.affwild2.tasks import parse_task
     from raffect.cli.progress import SweepTable
     from raffect.context import Context
     from raffect.engine import connect
+    from raffect.errors import SettingsError
     from raffect.jobs.publish import SweepPublisher
     from raffect.settings import build
     from raffect.store.layout import check_name
     from raffect.sweep.tune import tune as run
 
-    chosen = parse_task(task)
+    tasks = list(dict.fromkeys(map(parse_task, task)))
+    of_one = {"--space": space, "--warm-start": warm_start, "--branch": branch}
+    if len(tasks) > 1 and (wrong := [option for option, value in of_one.items() if value]):
+        raise SettingsError(
+            f"{listed(wrong)} with several tasks: each has a space and sweeps of its own.",
+            "one task, or none of these options",
+            "Give a command for each task.",
+        )
     given = {"optimiser.epochs": max_epochs, "postprocess": postprocess}
     options = {key: value for key, value in given.items() if value is not None}
     names = features or [DEFAULT_FEATURES]
-    base = temporal_settings("tune", chosen, config, changes, options | in_fold(fold), len(names))
-    called = check_name(name or chosen.value)
     wanted: dict[str, Any] = {
         "trials": trials,
-        "max_epochs": base.optimiser.epochs,
         "max_hours": max_hours,
         "max_device_hours": max_device_hours,
         "max_failures": max_failures,
@@ -196,33 +204,47 @@ def tune(
         "space": space,
         "keep_models": keep_models,
         "require_same_code": require_same_code,
-        "warm_start": ([called] if branch else []) + (warm_start or []),
         "trackers": [one for one in track or DEFAULTS.trackers if one != "none"],
     }
-    search, own = build(SweepSettings, wanted), check_name(branch or called)
-    target, screen = begin(store, quiet)
-    title = f"Sweeping {chosen.value.upper()}"
-    with (
-        SweepTable(screen, title) as table,
-        SweepPublisher(target, own, chosen.value, table.say) as publisher,
-    ):
-
-        def on_update(progress: SweepProgress) -> None:
-            table.update(progress)
-            publisher.update(progress)
-
-        view = run(
-            target,
-            chosen,
-            names,
-            own,
-            search,
-            base,
-            on_update=on_update,
-            context=Context(address, overwrite, on_note=table.say),
+    planned = []
+    # What is wrong with any of them is said before the first one begins.
+    for chosen in tasks:
+        base = temporal_settings(
+            "tune", chosen, config, changes, options | in_fold(fold), len(names)
         )
-        publisher.publish_finished(lambda: connect(address))
-    show_end(screen, target, view, names, own_space=space is not None)
+        suffix = f"-{chosen.value}" if len(tasks) > 1 else ""
+        called = check_name(f"{name}{suffix}" if name else chosen.value)
+        began = ([called] if branch else []) + (warm_start or [])
+        own = {"max_epochs": base.optimiser.epochs, "warm_start": began}
+        search = build(SweepSettings, {**wanted, **own})
+        planned.append((chosen, base, check_name(branch or called), search))
+    target, screen = begin(store, quiet)
+    for chosen, base, called, search in planned:
+        with (
+            SweepTable(screen, f"Sweeping {chosen.value.upper()}") as table,
+            SweepPublisher(target, called, chosen.value, table.say) as publisher,
+        ):
+
+            def on_update(
+                progress: SweepProgress,
+                table: SweepTable = table,
+                publisher: SweepPublisher = publisher,
+            ) -> None:
+                table.update(progress)
+                publisher.update(progress)
+
+            view = run(
+                target,
+                chosen,
+                names,
+                called,
+                search,
+                base,
+                on_update=on_update,
+                context=Context(address, overwrite, on_note=table.say),
+            )
+            publisher.publish_finished(lambda: connect(address))
+        show_end(screen, target, view, names, own_space=space is not None)
 
 
 def show_end(

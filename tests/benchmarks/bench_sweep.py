@@ -64,9 +64,7 @@ def start(store: Store, name: str) -> dict[str, float]:
         raise RuntimeError(errors)
     seen["all"] = time.perf_counter() - began
     curves = {row.number: row.curve for row in load_sweep(store, name).rows}
-    seen["first step"] = seen["first epoch"] - min(
-        curve[0].seconds for curve in curves.values()
-    )
+    seen["first step"] = seen["first epoch"] - min(curve[0].seconds for curve in curves.values())
     return seen
 
 

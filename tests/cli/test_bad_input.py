@@ -172,6 +172,14 @@ def test_settings_of_another_task(tell, tmp_path: Path, command: str, way: str):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("option", ["--space", "--warm-start", "--branch"])
+def test_what_belongs_to_one_task_is_refused_with_several(tell, tmp_path: Path, option: str):
+    told = tell("tune", "va", "au", option, "other", "--store", tmp_path / "store")
+    assert told.code == 2
+    assert f"{option} with several tasks" in told.message
+    assert not (tmp_path / "store").exists()
+
+
 def test_infinite_options_of_a_sweep(tell, tmp_path: Path):
     options = ("--max-hours", "inf", "--max-latency-ms", "nan", "--gpus-per-trial", "inf")
     told = tell("tune", "va", *options, "--store", tmp_path / "store")

@@ -34,7 +34,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--overwrite"},
     ),
     "tune": (
-        ["TASK"],
+        ["TASK ..."],
         {"--features", "--name", "--space", "--trials", "--max-epochs", "--max-hours",
          "--max-device-hours", "--max-failures", "--max-trial-minutes", "--stuck-minutes",
          "--concurrent", "--gpus-per-trial",
