@@ -50,7 +50,9 @@ class Prestarted:
             # Others that wait for more than a second are ended.
             keep_alive_duration_secs=_KEPT_S,
         )
+        self._before: set[int] = set()
         with self._stub() as stub, suppress(grpc.RpcError):
+            self._before = self._known(stub)
             stub.PrestartWorkers(wanted, timeout=_ANSWER_S)
 
     @contextmanager
@@ -58,13 +60,16 @@ class Prestarted:
         with create_gcs_channel(self._place) as channel:
             yield self._services.NodeManagerServiceStub(channel)
 
+    def _known(self, stub: Any) -> set[int]:
+        request = self._messages.GetWorkerPIDsRequest()
+        return set(stub.GetWorkerPIDs(request, timeout=_ANSWER_S).pids)
+
     def wait(self) -> None:
         """Wait until Ray knows them; for an actor that asks before, it would start another."""
         until = time.monotonic() + _KNOWN_S
-        request = self._messages.GetWorkerPIDsRequest()
         with self._stub() as stub, suppress(grpc.RpcError):
             while time.monotonic() < until:
-                if len(stub.GetWorkerPIDs(request, timeout=_ANSWER_S).pids) >= self._count:
+                if len(self._known(stub) - self._before) >= self._count:
                     return
                 time.sleep(0.02)
 
