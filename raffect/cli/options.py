@@ -65,7 +65,7 @@ PostprocessOption = Annotated[
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
 TasksArgument = Annotated[
-    list[str], typer.Argument(metavar="TASK...", help="va, expr, au: one, or several.")
+    list[str], typer.Argument(metavar="TASK ...", help="va, expr, au: one, or several.")
 ]
 FeaturesOption = Annotated[
     list[str] | None,
