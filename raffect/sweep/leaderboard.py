@@ -22,6 +22,7 @@ from raffect.store.manifest import find_manifest
 from raffect.store.verified import damaged, read_sealed, reading, write_sealed
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, Judged
+from raffect.sweep.journal import uncollected
 from raffect.sweep.mixture import mixture
 from raffect.sweep.paired import Paired
 from raffect.sweep.plan import plan_of, read_plan
@@ -284,6 +285,7 @@ class SweepReader:
         self._ended: dict[int, TrialRow] = {}
         self._judged = Judged()
 
+    @uncollected()
     def read(self) -> SweepView:
         """The sweep as it is now; errors as `load_sweep`."""
         store, name = self._store, self._name
