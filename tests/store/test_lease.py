@@ -93,12 +93,12 @@ def test_a_holder_that_was_followed_neither_renews_nor_frees_the_others_lease(
 
 
 def test_of_two_that_wait_one_gets_it(s3_store: Store, elsewhere: None) -> None:
-    dead = Lease(s3_store, FOLDER, 60.0, 0.5)
+    dead = Lease(s3_store, FOLDER, 60.0, 2.0)
     dead.acquire()
 
     def take(_: int) -> bool:
         try:
-            Lease(s3_store, FOLDER, 0.1, 0.5).acquire()
+            Lease(s3_store, FOLDER, 0.1, 2.0).acquire()
         except ConflictError:
             return False
         return True
