@@ -226,8 +226,7 @@ class SweepStudy:
     @property
     def is_new(self) -> bool:
         """Whether there is no trial yet."""
-        with self._writing():
-            return not self._trials()
+        return self._decide(lambda batch: not self._trials())
 
     def begin(self, beginning: Beginning) -> None:
         """Give a new study its first trials, the recipe as trial 0; does nothing to an old one."""
@@ -263,8 +262,7 @@ class SweepStudy:
     @property
     def facts(self) -> Mapping[str, Any]:
         """What is recorded of the sweep as a whole."""
-        with self._writing():
-            return dict(self._study.user_attrs)
+        return self._decide(lambda batch: dict(self._study.user_attrs))
 
     @property
     def remaining(self) -> int:
@@ -273,15 +271,17 @@ class SweepStudy:
 
     def rows(self) -> list[TrialRow]:
         """All trials by number, those taken over from other sweeps too."""
-        with self._writing():
-            name = self._study.study_name
-            return [read_row(name, trial, self._objectives) for trial in self._trials()]
+        name, of = self._study.study_name, self._objectives
+        return self._decide(lambda batch: [read_row(name, one, of) for one in self._trials()])
 
     def row(self, number: int) -> TrialRow:
         """A trial as it is now."""
-        with self._writing():
+
+        def read(batch: Batch) -> TrialRow:
             trial = self._storage.get_trial(self._id(number))
             return read_row(self._study.study_name, trial, self._objectives)
+
+        return self._decide(read)
 
     def next(self, on_bad: Callable[[str], None] = lambda reason: None) -> Assignment | None:
         """The next trial: one that a dead driver left, else a new one; None when there is none.

@@ -186,6 +186,21 @@ def test_whatever_others_do_no_trial_is_lost_or_doubled(store: Store, seed: int)
             assert row.state == "PRUNED" or row.epochs == 6
 
 
+@pytest.mark.parametrize("ask", ["row", "rows", "facts", "is_new"])
+def test_who_only_asks_takes_up_what_others_wrote_meanwhile(store: Store, ask: str) -> None:
+    study, other = open_driver(store, 4, tiny.base(optimiser__epochs=6)), by_optuna(store)
+    given = study.next()
+    assert given is not None
+    # It may wait, and is written by whatever comes next.
+    study.report(given.number, epochs(0.1))
+    other.set_user_attr("n", 1)
+    found = getattr(study, ask)
+    if callable(found):
+        found = found(*[given.number] * (ask == "row"))
+    assert study.facts["n"] == 1
+    assert study.row(given.number).epochs == 1
+
+
 @pytest.fixture
 def begun(store: Store, tmp_path: Path) -> SweepStudy:
     """A sweep of a space in a file, with its plan."""
