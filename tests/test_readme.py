@@ -55,11 +55,11 @@ SMALLER = {
 # Run by tests/test_demo.py and tests/web/test_optuna_dashboard.py, which look closer.
 ELSEWHERE = {"demo", "dashboard"}
 TYPED = [line for line in COMMANDS if line.split()[1] not in ELSEWHERE]
-# CI has no time for them: the demo's test has sweeps of all tasks, tests/sweep/test_abilities.py
+# CI has no time for them: tests/sweep/test_abilities.py has
 # warm starts, limits, several objectives and other seeds, tests/sweep/test_ablate.py ablations.
 LEFT = (
-    "raffect tune expr", "raffect tune au", "raffect retrain", "raffect tune va --branch",
-    "raffect tune va --postprocess", "raffect ablate",
+    "raffect retrain", "raffect tune va --branch", "raffect tune va --postprocess",
+    "raffect ablate",
 )  # fmt: skip
 REPEATED = [line for line in TYPED if line.startswith(LEFT) or "va-wide" in line]
 
@@ -121,7 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_the_readme_from_its_top_to_its_end(environment: dict[str, str], folder: Path):
-    assert len(REPEATED) == 11
+    assert len(REPEATED) == 9
     for line in TYPED:
         type_in(line, environment, folder)
 
