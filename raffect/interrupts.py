@@ -116,7 +116,8 @@ def silent() -> Iterator[None]:
     try:
         yield
     finally:
-        _State.silent = False
+        # The thread that would say it may not have been there yet.
+        _State.silent = _State.first is not None
 
 
 @contextmanager
