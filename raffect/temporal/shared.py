@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from raffect import engine
 from raffect.errors import find_user_error
-from raffect.store import Store, features_folder, files_of, read_manifest
+from raffect.store import Files, Store, features_folder, files_of, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, feature_names, to_array
 from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.rows import (
@@ -82,7 +82,8 @@ def shared_reader(address: str | None) -> ReadFeatures:
         dim, dtype = int(manifest.counts["dim"]), dtype_of(manifest.config)
         size = int(manifest.counts["rows"]) * dim * dtype.itemsize
         with_tasks = not is_local and size >= PIPELINE_BYTES
-        refs, parts = (_by_pipeline if with_tasks else _by_threads)(store, names[0], set(videos))
+        files = manifest.files_in(store, features_folder(names[0]))
+        refs, parts = (_by_pipeline if with_tasks else _by_threads)(files, set(videos))
         crops: Crops = {}
         counts: list[int] = []
         for part in parts:
@@ -104,13 +105,10 @@ def _blocks(
     return SharedBlocks(refs, bounds, dim, dtype)
 
 
-def _by_threads(
-    store: Store, name: str, videos: Collection[str]
-) -> tuple[list[Any], list[pa.Table]]:
+def _by_threads(files: Files, videos: Collection[str]) -> tuple[list[Any], list[pa.Table]]:
     """References to the blocks, and the video and frame of each block's rows."""
-    folder = features_folder(name)
     refs, parts = [], []
-    for table in read_tables(files_of(store, folder)):
+    for table in read_tables(files):
         kept = keep_videos(table, videos)
         if kept.num_rows:
             refs.append(ray.put(to_array(kept)))
@@ -118,15 +116,12 @@ def _by_threads(
     return refs, parts
 
 
-def _by_pipeline(
-    store: Store, name: str, videos: Collection[str]
-) -> tuple[list[Any], list[pa.Table]]:
+def _by_pipeline(files: Files, videos: Collection[str]) -> tuple[list[Any], list[pa.Table]]:
     """As `_by_threads`."""
     import ray.data
 
-    folder = features_folder(name)
-    names = table_names(files_of(store, folder))
-    uri, wanted = store.uri, ray.put(videos)
+    names = table_names(files)
+    uri, folder, wanted = files.store.uri, files.folder, ray.put(videos)
 
     def read(batch: Any) -> Iterator[pa.Table]:
         for name in batch["name"]:
