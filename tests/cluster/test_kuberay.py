@@ -238,7 +238,7 @@ def test_the_jobs_command_is_one_of_raffect_and_its_metadata_say_so(job: Documen
     metadata = job["spec"]["metadata"]
     assert metadata["command"] == shlex.join(words[3:])
     assert metadata["job_name"] == " ".join(words[3:5])
-    assert metadata["task"] == metadata["sweep"] == options["task"]
+    assert [metadata["task"]] == [metadata["sweep"]] == options["task"]
     assert metadata["raffect"] == raffect.__version__
 
 
