@@ -14,12 +14,12 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raffect.environment import exported
 from raffect.testing.durable import POLICY, USER
 from raffect.testing.ports import free_ports
 
@@ -160,16 +160,5 @@ def _check_from_here_on(endpoint: str) -> None:
     urllib.request.urlopen(request, timeout=5).close()
 
 
-@contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+environment = exported
+"""Variables that are set for a while, for commands too that are started meanwhile."""
