@@ -322,7 +322,7 @@ def test_a_store_that_fails_in_a_trials_process_ends_the_sweep_and_fails_no_tria
     "sent",
     [
         signal.SIGKILL,
-        signal.SIGTERM,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
         pytest.param(signal.SIGINT, marks=pytest.mark.long),
         pytest.param(signal.SIGHUP, marks=pytest.mark.long),
     ],
