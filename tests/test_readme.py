@@ -58,8 +58,8 @@ TYPED = [line for line in COMMANDS if line.split()[1] not in ELSEWHERE]
 # CI has no time for them: tests/sweep/test_abilities.py has
 # warm starts, limits, several objectives and other seeds, tests/sweep/test_ablate.py ablations.
 LEFT = (
-    "raffect retrain", "raffect tune va --branch", "raffect tune va --postprocess",
-    "raffect ablate",
+    "raffect tune expr", "raffect tune au", "raffect retrain", "raffect tune va --branch",
+    "raffect tune va --postprocess", "raffect ablate",
 )  # fmt: skip
 REPEATED = [line for line in TYPED if line.startswith(LEFT) or "va-wide" in line]
 

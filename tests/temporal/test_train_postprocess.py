@@ -26,7 +26,7 @@ from raffect.temporal.inference import load_bundle, predict_features, predict_sp
 from raffect.temporal.postprocess import CrossFitted, postprocess
 from raffect.temporal.train import train
 from raffect.temporal.training import Trainer
-from tests.temporal.builders import fill, make_video, small_config, small_videos
+from tests.temporal.builders import NO_DROPOUT, fill, make_video, small_config, small_videos
 
 FIT = {"postprocess": "fit", "optimiser__epochs": 3}
 
@@ -188,7 +188,8 @@ def test_trials_are_judged_by_their_post_processed_score(ray_local, larger_store
 @pytest.mark.ray
 @pytest.mark.long
 def test_two_workers_fit_what_one_does(ray_local, larger_store):
-    config = small_config(Task.EXPR, **FIT)
+    # Each worker has masks of its own.
+    config = small_config(Task.EXPR, **FIT, **NO_DROPOUT)
     train(larger_store, config, "clip", "one")
     train(larger_store, config, "clip", "two", workers=2)
     one, two = (larger_store.read_json(f"models/{name}/metrics.json") for name in ("one", "two"))
