@@ -39,7 +39,7 @@ def main() -> int:
     for check in numbers.CHECKS:
         result = run(check, device, scale)
         wrong += not result.startswith("right")
-        print(f"  {(check.__doc__ or '').splitlines()[0]:<40} {result}", flush=True)
+        print(f"  {(check.__doc__ or '').splitlines()[0]:<38} {result}", flush=True)
     print("\nSpeed")
     for measure in speed.MEASURES:
         for what, found in measure(device, scale):

@@ -49,7 +49,7 @@ def predictions(device: torch.device, scale: Scale) -> str:
     ]
     error = float(np.abs(found[0] - found[1]).max())
     assert error < 1e-4, f"{error:.1e} apart"
-    return f"{error:.1e} apart, of values in [-1, 1]"
+    return f"{error:.1e} apart"
 
 
 def gradients(device: torch.device, scale: Scale) -> str:
@@ -80,7 +80,7 @@ def mixed(device: torch.device, scale: Scale) -> str:
         scores[precision] = trainer.run_epoch().score
     apart = abs(scores["float32"] - scores["bfloat16"])
     assert apart < 0.05, f"{scores}"
-    return f"{apart:.4f} apart ({scores['float32']:.3f} in float32)"
+    return f"{apart:.4f} apart, from {scores['float32']:.3f}"
 
 
 def resumed(device: torch.device, scale: Scale) -> str:

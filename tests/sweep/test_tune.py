@@ -196,7 +196,7 @@ def test_a_lost_process_is_replaced_and_the_trial_goes_on(
 def test_a_process_that_is_worn_runs_no_other_trial(
     ray_local: None, filled: Store, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raffect.sweep.tune.TrialHome", partial(TrialHome, most_trials=2))
+    monkeypatch.setattr("raffect.sweep.trial.TrialHome", partial(TrialHome, most_trials=2))
     ran: dict[int, list[int]] = {}
 
     def note(progress: SweepProgress) -> None:
