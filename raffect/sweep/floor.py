@@ -28,20 +28,22 @@ class FloorTask:
         self._data = data
         self._on_note = on_note
         self._running: ray.ObjectRef[Any] | None = None
+        # Asked once: to ask the study writes what waits, and looks come several times a second.
+        self._done = LINEAR_FLOOR in study.facts
 
     def look(self, wait: bool = False) -> None:
         """Begin, at the first look; record the floor if it is there, or once it is."""
-        if LINEAR_FLOOR in self._study.facts:
+        if self._done:
             return
         if self._running is None:
             task = ray.remote(linear_floor).options(num_cpus=0, name="linear floor")
             self._running = task.remote(self._data)
         if not ray.wait([self._running], timeout=None if wait else 0)[0]:
             return
-        running, self._running = self._running, None
+        self._done = True
         floor = None
         try:
-            found = ray.get(running)
+            found = ray.get(self._running)
             parts, value = found.score.parts, found.score.value
             floor = {"score": value, "parts": parts, "half_width": found.half_width}
         except Exception as error:
