@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.trial import TrialState
+from pydantic_core import from_json
 
 # Optuna's codes of entries (JournalOperation).
 CREATE_STUDY, DELETE_STUDY, _STUDY_USER, _STUDY_SYSTEM, CREATE_TRIAL = range(5)
@@ -28,6 +29,16 @@ _SEAL = re.compile(r',"sum":"([0-9a-f]+)-([0-9a-f]{8})"}')
 _SEAL_LENGTH = 32
 """Characters, at most; the seal of a short line is found in fewer."""
 _LIKE_A_SEAL = re.compile(r',"sum":|[0-9a-f]+-[0-9a-f]{8}"}$')
+
+
+def parse(line: str) -> dict[str, Any]:
+    """An entry. Pydantic's parser takes a third of the time, and refuses half a surrogate pair."""
+    entry: dict[str, Any]
+    try:
+        entry = from_json(line)
+    except ValueError:
+        entry = json.loads(line)
+    return entry
 
 
 def encode(lines: Sequence[str]) -> bytes:

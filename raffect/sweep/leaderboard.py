@@ -175,12 +175,12 @@ class SweepView:
             "kind": self.kind,
         }
 
-    @property
+    @cached_property
     def best(self) -> TrialRow | None:
         """The best trial; None as long as no trial left a model within the limits."""
         return best_of(self.rows)
 
-    @property
+    @cached_property
     def recipe(self) -> TrialRow | None:
         """The trial with the base settings; a complete one if there are several."""
         found = [row for row in self.rows if row.recipe]
@@ -213,7 +213,7 @@ class SweepView:
             why["PRUNED"] = f"was refused: {reason}"
         return f"No comparison: {which} {why.get(recipe.state, 'has no score')}."
 
-    @property
+    @cached_property
     def cautions(self) -> list[str]:
         """What readers of its scores have to know of how they were computed, in sentences."""
         fold = self.config.get("fold")

@@ -34,7 +34,7 @@ from raffect.sweep.attributes import (
     State,
 )
 from raffect.sweep.settings import Objective
-from raffect.temporal.epochs import EpochResult
+from raffect.temporal.epochs import Curve, EpochResult
 
 TOP = 5
 """Scores that are told by rank: a bounded number of labels, however long the sweep."""
@@ -291,10 +291,9 @@ def read_row(
     state = cast(State, trial.state.name)
     attributes = dict(trial.user_attrs)
     stored = [attributes.pop(key) for key in sorted(attributes) if key.startswith(EPOCH)]
-    curve = [EpochResult.read(epoch) for epoch in stored]
+    curve = Curve(stored)
     origin = attributes.pop(ORIGIN, None)
-    # max() gives the first of equals, as training does.
-    best = max(curve, key=lambda epoch: epoch.score, default=None)
+    best = curve.best
     has_score = state in SCORED and best is not None
     ended = trial.datetime_complete
     values = trial.values if state in SCORED and trial.values else ()
@@ -306,13 +305,13 @@ def read_row(
     return TrialRow(
         number=trial.number,
         state=state,
-        score=best.score if best and state != "FAIL" else None,
+        score=best[1] if best and state != "FAIL" else None,
         epochs=len(curve),
-        seconds=sum(epoch.seconds for epoch in curve),
+        seconds=curve.seconds,
         params=params,
         reason=attributes.pop(REASON, None),
         model=(origin or f"{sweep}:{trial.number}") if has_score else None,
-        best_epoch=best.epoch if best else None,
+        best_epoch=best[0] if best else None,
         curve=curve,
         parameters=attributes.pop(PARAMETERS, None),
         objectives=dict(zip(objectives, values, strict=True)) if values else {},

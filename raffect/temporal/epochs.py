@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,40 @@ class EpochResult:
             lr=stored.get("lr", math.nan),
             raw=stored.get("raw"),
         )
+
+
+class Curve(Sequence[EpochResult]):
+    """Epochs as a study keeps them, read when someone looks: few of a long sweep's are shown."""
+
+    def __init__(self, stored: Sequence[Mapping[str, Any]]) -> None:
+        self._stored = stored
+
+    @cached_property
+    def _epochs(self) -> tuple[EpochResult, ...]:
+        return tuple(map(EpochResult.read, self._stored))
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @overload
+    def __getitem__(self, at: int) -> EpochResult: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[EpochResult, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> EpochResult | tuple[EpochResult, ...]:
+        return self._epochs[at]
+
+    def __eq__(self, other: object) -> bool:
+        return self._epochs == (other._epochs if isinstance(other, Curve) else other)
+
+    @property
+    def seconds(self) -> float:
+        """Of all of them."""
+        return sum(epoch.get("seconds", 0.0) for epoch in self._stored)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Number and score of the best one; of equals the first, as training has it."""
+        epochs = ((int(epoch["epoch"]), float(epoch["score"])) for epoch in self._stored)
+        return max(epochs, key=lambda of: of[1], default=None)

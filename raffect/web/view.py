@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import TypeVar
 
 from raffect.affwild2.tasks import SPECS
 from raffect.report.collect import failures
@@ -19,6 +20,7 @@ from raffect.sweep.records import TrialRow
 from raffect.text import short_names
 from raffect.web.live import LiveSweep
 
+T = TypeVar("T")
 TOP = 15
 """Trials of the live leaderboard; the report has more of them."""
 STATUS_TEXT = {
@@ -169,12 +171,12 @@ def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
     def down(score: float) -> str:
         return f"{HEIGHT * (high - score) / (high - low):.1f}"
 
-    marks: dict[str, list[str]] = {}
-    for trial, score in points:
-        marks.setdefault(trial.state, []).append(f"M{across(trial.number)} {down(score)}h0")
-    for trial in trials:
-        if trial.state == "FAIL":
-            marks.setdefault("FAIL", []).append(f"M{across(trial.number)} {HEIGHT}v-9")
+    marks: dict[str, str] = {}
+    for state in dict.fromkeys(trial.state for trial, _ in points):
+        shown = thinned([of for of in points if of[0].state == state])
+        marks[state] = "".join(f"M{across(t.number)} {down(score)}h0" for t, score in shown)
+    if failed := thinned([trial for trial in trials if trial.state == "FAIL"]):
+        marks["FAIL"] = "".join(f"M{across(trial.number)} {HEIGHT}v-9" for trial in failed)
     # Stairs: level until a trial is better.
     stairs, level = "", None
     for number, best in best_so_far(trials).items():
@@ -185,7 +187,7 @@ def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
     count = round((high - low) / step)
     digits = next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
     return Chart(
-        marks={state: "".join(thinned(paths)) for state, paths in marks.items()},
+        marks=marks,
         best=f"{stairs}H{WIDTH}" if stairs else "",
         grid=tuple(HEIGHT * i / count for i in range(count + 1)),
         # Adding 0.0 turns -0.0 into 0.0.
@@ -204,8 +206,8 @@ def scale(values: Sequence[float]) -> tuple[float, float, float]:
     return first * step, max(last, first + 1) * step, step
 
 
-def thinned(paths: Sequence[str], most: int = _MOST_MARKS) -> list[str]:
+def thinned(marks: Sequence[T], most: int = _MOST_MARKS) -> list[T]:
     """At most `most` of them, evenly."""
-    if len(paths) <= most:
-        return list(paths)
-    return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
+    if len(marks) <= most:
+        return list(marks)
+    return [marks[round(i * (len(marks) - 1) / (most - 1))] for i in range(most)]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal._base import BaseJournalBackend, BaseJournalSnapshot
 from optuna.trial import TrialState
 
 from raffect.errors import DamagedError
@@ -71,6 +71,13 @@ class Lines(BaseJournalBackend):
         self.lines += entries.seal([json.dumps(log) for log in logs], len(self.lines))
 
 
+class Quick(Lines, BaseJournalSnapshot):
+    """The same for the replay that studies are read by."""
+
+    load_snapshot = StoreJournal.load_snapshot
+    save_snapshot = StoreJournal.save_snapshot
+
+
 def state_of(storage: JournalStorage) -> list[object]:
     study = optuna.load_study(storage=storage, study_name="s")
     trials = study.get_trials(deepcopy=False)
@@ -84,13 +91,14 @@ def test_a_condensed_study_is_the_same_study(moves: list[int], share: float, rea
     whole = Lines([])
     play(JournalStorage(whole), moves)
     end = round(share * len(whole.lines))
-    early = Lines(whole.lines[: max(1, round(read * len(whole.lines)))])
+    early = Quick(whole.lines[: max(1, round(read * len(whole.lines)))])
     reader = JournalStorage(early)
     condensed = entries.condense(whole.lines, end)
     assert len(condensed) == len(whole.lines)
     assert condensed[end:] == whole.lines[end:]
     assert entries.condense(condensed, end) == condensed
     assert state_of(JournalStorage(Lines(condensed))) == state_of(JournalStorage(whole))
+    assert state_of(JournalStorage(Quick(condensed))) == state_of(JournalStorage(whole))
     early.lines[:] = entries.read_on(early.lines, condensed)
     assert len(early.lines) == len(whole.lines)
     assert state_of(reader) == state_of(JournalStorage(whole))
@@ -98,6 +106,17 @@ def test_a_condensed_study_is_the_same_study(moves: list[int], share: float, rea
         assert entries.holds(condensed, whole.lines[start : start + 9], start)
         other = [line.replace("worker", "walker") for line in whole.lines[start:]]
         assert not entries.holds(condensed, other, start)
+
+
+@given(st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists))
+def test_entries_are_parsed_as_python_does(value: object) -> None:
+    line = json.dumps({"value": value})
+    assert json.dumps(entries.parse(line)) == line
+
+
+def test_half_of_a_surrogate_pair_is_read() -> None:
+    line = json.dumps({"text": "\ud800"})
+    assert entries.parse(line) == json.loads(line)
 
 
 def test_trials_that_ended_long_ago_are_one_entry_each(store: Store) -> None:
