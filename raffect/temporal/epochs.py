@@ -67,7 +67,7 @@ class Curve(Sequence[EpochResult]):
     @property
     def seconds(self) -> float:
         """Of all of them."""
-        return sum(epoch.get("seconds", 0.0) for epoch in self._stored)
+        return sum(float(epoch.get("seconds", 0.0)) for epoch in self._stored)
 
     @property
     def best(self) -> tuple[int, float] | None:
