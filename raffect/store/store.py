@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raffect.context import DEFAULT_STORE, STORE_VARIABLE
-from raffect.store.filesystem import locate, open_filesystem
+from raffect.store.filesystem import Location, locate, open_filesystem, shared_filesystem
 from raffect.store.folder import create_file, delete_all, write_file
 from raffect.store.retry import OUTAGE, PATIENCE_S, patiently
 from raffect.store.translate import translated
@@ -23,7 +23,7 @@ class Store:
     """A folder or `s3://bucket/prefix`; keys are relative paths with `/`.
 
     A store can be pickled: only its URI travels, credentials come from the environment of the
-    process that unpickles it. Every method raises StoreError if the store can't be used, and
+    process that unpickles it, in which all such stores have one client. Every method raises StoreError if the store can't be used, and
     FileNotFoundError if a key that is read does not exist.
 
     Every method waits for a server that is away (retry.PATIENCE_S), once it has answered: here, or
@@ -34,6 +34,7 @@ class Store:
         self._location = locate(uri, option)
         self.uri = self._location.uri
         self._opened: Any = None
+        self._open: Callable[[Location], Any] = open_filesystem
         self._has_answered = has_answered
         self._patience_s = PATIENCE_S
 
@@ -44,8 +45,8 @@ class Store:
             return cls(uri)
         return cls(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE, option=STORE_VARIABLE)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str, bool]]:
-        return Store, (self.uri, self._has_answered)
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[str, bool]]:
+        return _arrived, (self.uri, self._has_answered)
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -55,7 +56,7 @@ class Store:
         """The fsspec file system, for libraries that take one; paths are those of `path`."""
         if self._opened is None:
             with translated(self.uri):
-                self._opened = open_filesystem(self._location)
+                self._opened = self._open(self._location)
         return self._opened
 
     @property
@@ -239,3 +240,10 @@ class Store:
                 self.filesystem.delete_keys(paths)
 
         self.reach(remove)
+
+
+def _arrived(uri: str, has_answered: bool) -> Store:
+    """A store that was unpickled, as each task of Ray has one."""
+    store = Store(uri, has_answered)
+    store._open = shared_filesystem
+    return store

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import gc
 import json
-import pickle
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,12 +33,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from optuna.storages.journal._base import BaseJournalBackend, BaseJournalSnapshot
+from optuna.storages.journal import BaseJournalBackend
 
 from raffect.errors import ConflictError, DamagedError, StoreError
 from raffect.store import Store
 from raffect.sweep.entries import NOTHING, condense, encode, holds, parse, read_on, seal, unseal
-from raffect.sweep.replay import Replay
+from raffect.sweep.replay import Replayed
 
 COMPACT_AFTER = 256
 """Segments after which a batch compacts them: about 0.3 s of requests on S3, once in 256."""
@@ -85,7 +84,7 @@ class OvertakenError(ConflictError):
     """Others have written since: what a block decided was decided on old knowledge."""
 
 
-class StoreJournal(BaseJournalBackend, BaseJournalSnapshot):
+class StoreJournal(BaseJournalBackend, Replayed):
     """Journal entries of one study in a folder of a store.
 
     Outside of `batch` every call talks to the store and several writers may take turns. Inside of
@@ -114,13 +113,6 @@ class StoreJournal(BaseJournalBackend, BaseJournalSnapshot):
         self._made_up = False
         self.heard = 0
         self.contact = time.monotonic()
-
-    def load_snapshot(self) -> bytes:
-        """What Optuna begins its replay with: nothing, but with the quicker class."""
-        return pickle.dumps(Replay(""))
-
-    def save_snapshot(self, snapshot: bytes) -> None:
-        """The journal is its own snapshot, by `compact`."""
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Entries from a number on; in a batch those known, with the ones held back."""

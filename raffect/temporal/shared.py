@@ -11,7 +11,7 @@ its workers, is as long as the caller's threads take for 1 to 2 GB.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from raffect import engine
 from raffect.errors import find_user_error
-from raffect.store import Files, Store, features_folder, files_of, read_manifest
+from raffect.store import Files, Store, features_folder, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, feature_names, to_array
 from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.rows import (
@@ -121,11 +121,11 @@ def _by_pipeline(files: Files, videos: Collection[str]) -> tuple[list[Any], list
     import ray.data
 
     names = table_names(files)
-    uri, folder, wanted = files.store.uri, files.folder, ray.put(videos)
+    wanted = ray.put(videos)
 
     def read(batch: Any) -> Iterator[pa.Table]:
         for name in batch["name"]:
-            kept = keep_videos(read_table(_files(uri, folder), str(name)), ray.get(wanted))
+            kept = keep_videos(read_table(files, str(name)), ray.get(wanted))
             if kept.num_rows:
                 yield kept
 
@@ -150,9 +150,3 @@ def _by_pipeline(files: Files, videos: Collection[str]) -> tuple[list[Any], list
 def _index(block: pa.Table) -> pa.Table:
     """Which rows are whose; without the features."""
     return block.select(_INDEX) if block.num_rows else block
-
-
-@lru_cache(1)
-def _files(uri: str, folder: str) -> Any:
-    """A folder's files; once per process, as each new connection takes 0.2 s of it."""
-    return files_of(Store(uri), folder)

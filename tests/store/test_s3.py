@@ -221,3 +221,19 @@ def test_a_missing_bundle_of_certificates_is_one_message():
         pytest.raises(StoreError, match="AWS_CA_BUNDLE names no file"),
     ):
         Store("s3://bucket/a").exists("x")
+
+
+def test_stores_that_arrive_in_a_process_share_one_client(s3_server: S3Server) -> None:
+    bucket = f"s3://{s3_server.new_bucket()}"
+    with environment(s3_server.environment()):
+        sent = [pickle.dumps(Store(f"{bucket}/{name}")) for name in "ab"]
+        stores = [pickle.loads(one) for one in sent]
+        assert stores[0].filesystem is stores[1].filesystem
+        stores[0].write_bytes("k", b"a")
+        assert not stores[1].exists("k")
+    with environment({**s3_server.environment(), "AWS_SECRET_ACCESS_KEY": "another"}):
+        other = pickle.loads(sent[0])
+        assert other.filesystem is not stores[0].filesystem
+        with pytest.raises(StoreError):
+            other.read_bytes("k")
+    assert stores[0].read_bytes("k") == b"a"

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal._base import BaseJournalBackend, BaseJournalSnapshot
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
 from raffect.errors import DamagedError
 from raffect.store import Store
 from raffect.sweep import entries
 from raffect.sweep.journal import StoreJournal
+from raffect.sweep.replay import Replayed
 from raffect.testing.s3 import S3Server, environment
 from tests.durability.proxy import wire_to
 from tests.sweep.test_journal import numbers
@@ -71,11 +72,8 @@ class Lines(BaseJournalBackend):
         self.lines += entries.seal([json.dumps(log) for log in logs], len(self.lines))
 
 
-class Quick(Lines, BaseJournalSnapshot):
+class Quick(Lines, Replayed):
     """The same for the replay that studies are read by."""
-
-    load_snapshot = StoreJournal.load_snapshot
-    save_snapshot = StoreJournal.save_snapshot
 
 
 def state_of(storage: JournalStorage) -> list[object]:
