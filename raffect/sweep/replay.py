@@ -23,11 +23,11 @@ _range: Any = lru_cache(maxsize=4096)(json_to_distribution)
 class Replay(JournalStorageReplayResult):
     """What entries make of a study: the same as Optuna's, which holds the trials."""
 
-    def apply_logs(self, logs: Iterable[dict[str, Any]]) -> None:
+    def apply_logs(self, logs: Iterable[Any]) -> None:
         """Take in the entries that follow."""
         blank = 0
 
-        def said() -> Iterator[dict[str, Any]]:
+        def said() -> Iterator[Any]:
             nonlocal blank
             for entry in logs:
                 if entry is NOTHING:
@@ -41,7 +41,7 @@ class Replay(JournalStorageReplayResult):
             # Optuna reads on from this number, also after an entry that it refused.
             self.log_number_read += blank
 
-    def _apply_create_trial(self, log: dict[str, Any]) -> None:
+    def _apply_create_trial(self, log: Any) -> None:
         before = len(self._trials)
         params, texts = log.pop("params", {}), log.pop("distributions", {})
         super()._apply_create_trial(log)
