@@ -23,8 +23,9 @@ class Store:
     """A folder or `s3://bucket/prefix`; keys are relative paths with `/`.
 
     A store can be pickled: only its URI travels, credentials come from the environment of the
-    process that unpickles it, in which all such stores have one client. Every method raises StoreError if the store can't be used, and
-    FileNotFoundError if a key that is read does not exist.
+    process that unpickles it, in which all such stores have one client. Every method raises
+    StoreError if the store can't be used, and FileNotFoundError if a key that is read does not
+    exist.
 
     Every method waits for a server that is away (retry.PATIENCE_S), once it has answered: here, or
     where the store was pickled. Before that its address may be wrong, which is said at once.
