@@ -6,7 +6,7 @@ the authors' ABAW6 paper; where neither states a figure, the comment says where 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -25,8 +25,8 @@ FOLD = "i/k: validate on the i-th of k folds (affwild2/folds.py), train on all o
 class Machine(Config):
     """Where a stage computes; the seed fixes every random choice."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    device: Device = "auto"
+    seed: int = Field(0, ge=0, lt=2**31, description="of every random choice")
+    device: Device = Field("auto", description="auto: a GPU where there is one")
 
 
 class RunConfig(Machine):
@@ -65,8 +65,10 @@ class EncoderConfig(Config):
         None, description="the tag that a local file's weights are of or began as, or plain"
     )
     # Crops are 112x112; None keeps the size that the architecture was trained with.
-    image_size: int | None = Field(None, ge=16, le=1024)
-    head_dropout: Rate = 0.1
+    image_size: int | None = Field(
+        None, ge=16, le=1024, description="pixels; none: as the architecture was trained"
+    )
+    head_dropout: Rate = Field(0.1, description="before the expression head")
 
     @model_validator(mode="before")
     @classmethod
@@ -82,7 +84,7 @@ class EncoderConfig(Config):
 class AugmentConfig(Config):
     """Augmentation that keeps an expression recognisable: never a vertical flip or a hard crop."""
 
-    flip: Share = 0.5
+    flip: Share = Field(0.5, description="probability of a horizontal flip")
     crop_scale: float = Field(0.85, gt=0.3, le=1.0, description="smallest area kept by a crop")
     colour: Share = Field(0.2, description="jitter of brightness, contrast and saturation")
     erase: Share = Field(0.1, description="probability of erasing a patch")
@@ -95,16 +97,20 @@ class FinetuneConfig(Config):
     the number of epochs are the usual ones of fine-tuned vision transformers (BEiT, open_clip).
     """
 
+    explained_by: ClassVar[str] = "raffect settings finetune"
+
     encoder: EncoderConfig = EncoderConfig()
     augment: AugmentConfig = AugmentConfig()
     epochs: int = Field(5, ge=0, description="0: the encoder stays as it is")
     batch_size: Count = Field(256, description="over all workers together")
-    lr: Positive = 1e-4
-    weight_decay: NonNegative = 0.05
-    layer_decay: float = Field(0.75, gt=0.0, le=1.0)
-    warmup_epochs: NonNegative = 0.5
+    lr: Positive = Field(1e-4, description="learning rate of the head and the last block")
+    weight_decay: NonNegative = Field(0.05, description="AdamW's")
+    layer_decay: float = Field(
+        0.75, gt=0.0, le=1.0, description="of the learning rate, per block towards the input"
+    )
+    warmup_epochs: NonNegative = Field(0.5, description="linear; then a cosine to zero")
     class_weight_power: Share = Field(0.5, description="0: none, 1: inverse class frequency")
-    label_smoothing: Rate = 0.1
+    label_smoothing: Rate = Field(0.1, description="of the cross-entropy")
     ema_decay: Rate = Field(0.999, description="0: no averaging of weights")
     lora_rank: int = Field(0, ge=0, le=256, description="0: all weights are tuned")
     head: Literal["linear", "prompt"] = Field("linear", description="prompt: from class names")
@@ -116,7 +122,9 @@ class FinetuneConfig(Config):
 class ExtractConfig(Config):
     """Turning every crop into one feature."""
 
-    batch_size: Count = 256
+    explained_by: ClassVar[str] = "raffect settings extract"
+
+    batch_size: Count = Field(256, description="crops per forward pass")
     decoders: int = Field(2, ge=1, le=64, description="decoding threads per encoder")
     layer: Layer = added("projected", description="penultimate: what the projection is made of")
     dtype: FeatureType = added("float16", description="float32 for features beyond 65,504")
@@ -126,8 +134,8 @@ class ExtractConfig(Config):
 class SegmentConfig(Config):
     """Segments of a video; the tail and short videos are always covered."""
 
-    window: int = Field(300, ge=4)
-    stride: int = Field(200, ge=1)
+    window: int = Field(300, ge=4, description="frames")
+    stride: int = Field(200, ge=1, description="frames between the starts of two segments")
     blend: Literal["crossfade", "mean"] = added(
         "crossfade", description="of overlapping predictions; mean: as before raffect 0.3"
     )
@@ -139,12 +147,12 @@ class SegmentConfig(Config):
 class TCNConfig(Config):
     """Temporal convolutional network; a depth of 0 leaves it out (the paper's ablation)."""
 
-    depth: Depth = 3
+    depth: Depth = Field(3, description="residual blocks; 0 leaves the TCN out")
     channels: tuple[Count, ...] = Field(
         (768, 256, 128), min_length=1, description="per block; the last one repeats when deeper"
     )
-    kernel: int = Field(5, ge=2, le=64)
-    dropout: Rate = 0.3
+    kernel: int = Field(5, ge=2, le=64, description="frames")
+    dropout: Rate = Field(0.3, description="in each block")
 
     def block_channels(self) -> tuple[int, ...]:
         """Output channels of each of the `depth` blocks."""
@@ -155,12 +163,14 @@ class TCNConfig(Config):
 class TransformerConfig(Config):
     """Transformer encoder; 0 layers leave it out (the paper's ablation)."""
 
-    layers: Depth = 8
-    heads: Count = 4
-    feedforward: Count = 512
-    dropout: Rate = 0.3
+    layers: Depth = Field(8, description="0 leaves the Transformer out")
+    heads: Count = Field(4, description="of attention; width must be a multiple of it")
+    feedforward: Count = Field(512, description="hidden width of its MLPs")
+    dropout: Rate = Field(0.3, description="of attention and MLPs")
     # The authors' code has none, so that order reaches the Transformer only through the TCN.
-    positions: Literal["sinusoidal", "none"] = "sinusoidal"
+    positions: Literal["sinusoidal", "none"] = Field(
+        "sinusoidal", description="encoding of each frame's place in its segment"
+    )
 
 
 class ModelConfig(Config):
@@ -170,21 +180,21 @@ class ModelConfig(Config):
         "none", description="of features: by statistics of training, or to length 1"
     )
     tcn: TCNConfig = TCNConfig()
-    width: Count = 512
+    width: Count = Field(512, description="of the Transformer's input")
     transformer: TransformerConfig = TransformerConfig()
     head: Literal["relu", "batchnorm"] = added(
         "relu", description="batchnorm: linear layers, as in the authors' code"
     )
-    head_hidden: Count = 256
+    head_hidden: Count = Field(256, description="hidden width of the MLP head")
     head_dropout: Rate = Field(0.3, description="of the relu head")
 
 
 class AuxiliaryConfig(Config):
     """Weights of the other tasks' losses; all 0 is uni-task, as ABAW's VA track demands."""
 
-    va: NonNegative = 0.0
-    expr: NonNegative = 0.0
-    au: NonNegative = 0.0
+    va: NonNegative = Field(0.0, description="weight of valence and arousal's loss")
+    expr: NonNegative = Field(0.0, description="weight of the expressions' loss")
+    au: NonNegative = Field(0.0, description="weight of the action units' loss")
 
 
 class LossConfig(Config):
@@ -193,8 +203,8 @@ class LossConfig(Config):
     valence_share: Share = Field(0.5, description="VA: weight of valence against arousal")
     mse_share: Share = Field(0.0, description="VA: mean squared error mixed into 1 - CCC")
     class_weight_power: Share = Field(0.0, description="EXPR: 1 is inverse class frequency")
-    label_smoothing: Rate = Field(0.0, description="EXPR")
-    focal_gamma: float = Field(0.0, ge=0.0, le=10.0, description="EXPR")
+    label_smoothing: Rate = Field(0.0, description="EXPR: of the cross-entropy")
+    focal_gamma: float = Field(0.0, ge=0.0, le=10.0, description="EXPR: 0 is plain cross-entropy")
     positive_weight_power: Share = Field(0.0, description="AU: 1 is negatives / positives")
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
@@ -202,11 +212,11 @@ class LossConfig(Config):
 class OptimiserConfig(Config):
     """AdamW with a linear warm-up and a cosine to zero."""
 
-    epochs: Count = 40
-    batch_size: Count = 32
-    lr: Positive = 3e-5
+    epochs: Count = Field(40, description="full budget; warm-up and cosine follow it")
+    batch_size: Count = Field(32, description="segments, over all workers together")
+    lr: Positive = Field(3e-5, description="learning rate at its highest")
     weight_decay: NonNegative = Field(1e-5, description="of matrices and kernels only")
-    warmup_epochs: NonNegative = 1.0
+    warmup_epochs: NonNegative = Field(1.0, description="linear; then a cosine to zero")
     clip_norm: float | None = Field(None, gt=0.0, description="none: gradients are not clipped")
     accumulation: int = Field(1, ge=1, le=64, description="parts of a batch; same gradient")
     patience: int | None = Field(
@@ -217,7 +227,9 @@ class OptimiserConfig(Config):
 class TemporalConfig(Config):
     """One temporal model of one task: what `train` takes and what a sweep's trial runs."""
 
-    task: Task
+    explained_by: ClassVar[str] = "raffect settings train"
+
+    task: Task = Field(description="the command names it")
     segments: SegmentConfig = SegmentConfig()
     model: ModelConfig = ModelConfig()
     losses: LossConfig = LossConfig()

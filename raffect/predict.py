@@ -35,6 +35,7 @@ from raffect.store.stage import has_plan
 from raffect.temporal.data import FeatureSet, sets_of
 from raffect.temporal.ensemble import Ensemble, load_ensemble, predict_split, predict_videos
 from raffect.temporal.inference import ModelBundle, predict_features, whole_video
+from raffect.text import did_you_mean
 
 TOP_MEMBERS = 5
 """Of a sweep, where users do not say how many."""
@@ -143,7 +144,8 @@ def resolve(store: Store, name: str) -> Files:
         raise NotThereError(
             f"The store {store.uri} holds no model and no sweep {name!r}.",
             f"models: {', '.join(models) or 'none'}; sweeps: {', '.join(sweeps) or 'none'}",
-            "Make one with `raffect train` or `raffect tune`, or correct the name.",
+            f"{did_you_mean(name, [*models, *sweeps])}Make one with `raffect train` or `raffect"
+            " tune`, or correct the name.",
         )
     return files_of(store, model_folder(name))
 

@@ -5,13 +5,14 @@ Knows no task and no stage; those are in config.py.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -46,6 +47,10 @@ class Config(BaseModel):
     """Base of all settings: unknown keys and infinite values are refused, values can't change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+    explained_by: ClassVar[str] = ""
+    """The command that lists these settings, where they are a user's."""
+    options: ClassVar[Mapping[str, str] | None] = None
+    """Settings whose option has another name; None where they have no options, but --set."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -78,6 +83,14 @@ class Config(BaseModel):
             elif field.json_schema_extra == _ADDED and value == field.default:
                 del found[name]
         return found
+
+    @classmethod
+    def as_typed(cls, key: str) -> str:
+        """A setting as users type it: its dotted key, or its option."""
+        if cls.options is None:
+            return key
+        name = key.partition(".")[0]
+        return cls.options.get(name) or f"--{name.replace('_', '-')}"
 
     def digest(self) -> str:
         """SHA-256 of the identity's canonical JSON."""
@@ -144,21 +157,49 @@ def build(cls: type[C], tree: Mapping[str, Any]) -> C:
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
+        listing = cls.explained_by
         raise SettingsError(
-            "These settings are wrong:\n" + "\n".join(_describe(error)),
-            "the keys that `--help` of the command names and the README's table explains",
+            "These settings are wrong:\n" + "\n".join(_describe(cls, error)),
+            f"what `{listing}` lists" if listing else "settings as raffect writes them",
             "Correct the options or the file and give the command again.",
         ) from None
 
 
-def _describe(error: ValidationError) -> list[str]:
+def _describe(cls: type[Config], error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors(include_url=False):
-        key = printable(".".join(str(part) for part in problem["loc"]))
-        got = json.dumps(problem["input"], default=str)
-        what = "no setting has this name" if problem["type"] == "extra_forbidden" else ""
-        lines.append(f"  {key} = {got[:60]}: {what or problem['msg']}")
+        value, path = problem["input"], [str(part) for part in problem["loc"]]
+        while path and isinstance(value, dict) and len(value) == 1:
+            # An unknown mapping is what its one key was given for.
+            ((last, value),) = value.items()
+            path.append(str(last))
+        key, got = printable(".".join(path)), json.dumps(value, default=str)
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            near = _near(key, list(_keys(cls)))
+            what = "no setting has this name" + (f"; did you mean {near}?" if near else "")
+        # A rule about several settings has no key.
+        lines.append(f"  {cls.as_typed(key)} = {got[:60]}: {what}" if key else f"  {what}")
     return lines
+
+
+def _keys(cls: type[Config], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all settings."""
+    for name, field in cls.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _near(key: str, known: list[str]) -> str:
+    """The setting that was meant: one of nearly this name, or of its last part."""
+    leaf = key.rpartition(".")[2]
+    ends = {name: name.rpartition(".")[2] for name in known}
+    close = difflib.get_close_matches(key, known, 1, 0.75)
+    last = difflib.get_close_matches(leaf, list(ends.values()), 1, 0.75)
+    found = close or [name for name, end in ends.items() if last and end == last[0]]
+    return " or ".join(found[:3])
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -96,6 +97,12 @@ def listed(items: Sequence[str], most: int = 5) -> str:
     """The first items, and how many more there are."""
     more = [f"and {len(items) - most} more"] if len(items) > most else []
     return ", ".join([*items[:most], *more])
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """`Did you mean a or b? ` for names nearly like this one; empty where there is none."""
+    close = difflib.get_close_matches(name, list(known), most, 0.6)
+    return f"Did you mean {' or '.join(close)}? " if close else ""
 
 
 def printable(text: str) -> str:

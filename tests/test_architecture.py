@@ -70,6 +70,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
         ("raffect.sweep.space", "from tune_spaces import va", "spaces"),
     ],
 )
+@pytest.mark.slow
 def test_a_breach_of_a_contract_on_imports_is_caught(
     copy: Path, module: str, line: str, contract: str
 ):
@@ -100,6 +101,7 @@ def test_an_unused_dependency_is_caught(copy: Path):
     assert "'networkx' defined as a dependency but not used" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_house_is_as_small_as_it_was_made():
     found = figures(ROOT)
     assert found[f"files over {LONGEST} lines"] == "none"
@@ -108,6 +110,7 @@ def test_the_house_is_as_small_as_it_was_made():
     assert int(found["dict[str, Any]"]) < 100
 
 
+@pytest.mark.slow
 def test_figures_see_circles_and_long_files(copy: Path):
     plant(copy, "raffect.affwild2.tasks", "from raffect.affwild2.scan import scan")
     plant(copy, "raffect.text", "from raffect.sweep.tune import tune")

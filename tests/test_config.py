@@ -61,6 +61,41 @@ def test_all_mistakes_are_listed_at_once():
         assert key in message
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("model.tcn.dpth", "model.tcn.depth"),
+        ("tcn.depth", "model.tcn.depth"),
+        ("optimiser.learning_rate", None),
+        ("epoch", "optimiser.epochs"),
+        ("dropout", "model.tcn.dropout or model.transformer.dropout"),
+        ("zzz", None),
+    ],
+)
+def test_the_setting_that_was_meant_is_named(key: str, meant: str | None):
+    with pytest.raises(SettingsError) as caught:
+        override(recipe(Task.VA), {key: 1})
+    said = f"  {key} = 1: no setting has this name"
+    line = f"{said}; did you mean {meant}?" if meant else said
+    assert line in str(caught.value).splitlines()
+    assert "Allowed: what `raffect settings train` lists" in str(caught.value)
+
+
+def test_a_mistake_in_an_option_names_the_option():
+    with pytest.raises(SettingsError) as caught:
+        build(SweepSettings, {"sampler": "bayes", "max_device_hours": -1, "objectives": ["x"]})
+    for option in ("--sampler", "--max-device-hours", "--objective"):
+        assert f"  {option} = " in str(caught.value)
+    assert "Allowed: what `raffect tune --help` lists" in str(caught.value)
+
+
+def test_a_rule_about_several_settings_is_told_without_a_key():
+    with pytest.raises(SettingsError) as caught:
+        build(SweepSettings, {"objectives": ["latency"]})
+    rule = "  objectives: score first, and each once, e.g. score,latency"
+    assert rule in str(caught.value).splitlines()
+
+
 @pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "1e999", "inf", "1.0e+999", "NaN"])
 def test_settings_are_finite(text: str, tmp_path):
     keys = ("optimiser.lr", "optimiser.clip_norm", "losses.auxiliary.au")
@@ -75,7 +110,7 @@ def test_settings_are_finite(text: str, tmp_path):
     infinite = {"max_hours": math.inf, "max_latency_ms": math.nan, "checkpoint_seconds": text}
     with pytest.raises(SettingsError) as caught:
         build(SweepSettings, infinite)
-    assert all(f"  {key} = " in str(caught.value) for key in infinite)
+    assert all(f"  {SweepSettings.as_typed(key)} = " in str(caught.value) for key in infinite)
 
 
 def test_a_plain_value_has_no_parts():

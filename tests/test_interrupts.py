@@ -78,6 +78,7 @@ class Process:
 
 @pytest.mark.parametrize("number", interrupts.STOP)
 @pytest.mark.parametrize("work", [IN_PYTHON, WHILE_HUSHED, IN_A_CALLBACK, IN_A_LIBRARY])
+@pytest.mark.slow
 def test_the_first_ends_in_order_and_says_so(work: str, number: signal.Signals):
     process = Process(work)
     process.send(number)
@@ -139,6 +140,7 @@ def test_a_signal_in_mid_clean_up_does_not_break_it():
     ("number", "code"),
     [("SIGINT", 0), ("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=pytest.mark.long)],
 )
+@pytest.mark.slow
 def test_a_board_is_ended_by_ctrl_c_and_interrupted_by_others(
     store: Store, number: str, code: int
 ):

@@ -58,6 +58,7 @@ def wait_for(what: Callable[[], bool], within_s: float) -> bool:
         pytest.param(ON_RAY, 5, marks=[pytest.mark.long, pytest.mark.ray, pytest.mark.slow]),
     ],
 )
+@pytest.mark.slow
 def test_what_a_killed_command_leaves_ends_within_30_s(script: str, least: int):
     driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None

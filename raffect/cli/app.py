@@ -19,12 +19,14 @@ from raffect.cli.encoders import extract, finetune
 from raffect.cli.ensemble import ensemble
 from raffect.cli.features import import_, list_features
 from raffect.cli.hands import delete, enqueue
-from raffect.cli.jobs import follow, list_jobs, stop, submit
+from raffect.cli.jobs import follow, list_jobs, list_unless_told, stop, submit
 from raffect.cli.models import evaluate, predict, submission, train
 from raffect.cli.options import fits_all_options
 from raffect.cli.results import board, dashboard, report, trials
+from raffect.cli.retrain import retrain
+from raffect.cli.settings import settings
 from raffect.cli.streams import OutputError, prepare_streams
-from raffect.cli.sweeps import retrain, tune
+from raffect.cli.sweeps import tune
 from raffect.errors import RaffectError, find_user_error
 
 _TYPER_INTERRUPTED = 130
@@ -32,7 +34,6 @@ app = typer.Typer(
     name="raffect",
     help="Continuous emotion recognition on Aff-Wild2: from raw crops to the best trial, on Ray.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -40,7 +41,7 @@ PANELS = {
     "Start here": (demo,),
     "Data": (synth, prepare, check, delete),
     "Encoder": (finetune, extract),
-    "Models": (train, ensemble, predict, evaluate, submission),
+    "Models": (train, ensemble, predict, evaluate, submission, settings),
     "Sweeps": (tune, ablate, retrain, enqueue, trials, report, dashboard, board),
     "Clusters": (submit, doctor),
 }
@@ -50,7 +51,8 @@ for panel, commands in PANELS.items():
         context = {"ignore_unknown_options": True} if command is submit else None
         app.command(rich_help_panel=panel, context_settings=context)(fits_all_options(command))
 jobs_app = typer.Typer(help="raffect's jobs on a cluster: list them, follow or stop one.")
-jobs_app.callback(invoke_without_command=True)(fits_all_options(list_jobs))
+jobs_app.callback(invoke_without_command=True)(fits_all_options(list_unless_told))
+jobs_app.command("list")(fits_all_options(list_jobs))
 for verb in (follow, stop):
     jobs_app.command()(fits_all_options(verb))
 app.add_typer(jobs_app, name="jobs", rich_help_panel="Clusters")

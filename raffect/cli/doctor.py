@@ -19,10 +19,7 @@ from raffect.errors import RaffectError
 if TYPE_CHECKING:
     from raffect.doctor.findings import Finding
 
-MANY = 4
-"""With more nodes than this, their passes are counted and not shown."""
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
-_NODE = ("node ", "head ")
 
 
 def doctor(
@@ -34,6 +31,9 @@ def doctor(
     ] = None,
     store: StoreOption = None,
     address: AddressOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show also what passes.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -51,27 +51,23 @@ def doctor(
         for finding in bad:
             sys.stderr.write(f"{finding.place}: {finding.check}: {finding.found}\n")
     else:
-        _show(screen, findings)
+        _show(screen, findings, verbose)
     if bad:
         raise typer.Exit(RaffectError.exit_code)
 
 
-def _show(screen: Screen, findings: list[Finding]) -> None:
-    groups = [(place, list(group)) for place, group in groupby(findings, lambda one: one.place)]
-    nodes = sum(place.startswith(_NODE) for place, _ in groups)
-    for place, group in groups:
-        screen.styled(f"\n[bold]{escape(place)}[/]")
-        shown = group
-        if place.startswith(_NODE) and nodes > MANY:
-            shown = [one for one in group if one.state != "pass"]
-            screen.styled(f"[dim]{len(group) - len(shown)} checks pass[/]")
+def _show(screen: Screen, findings: list[Finding], verbose: bool) -> None:
+    for place, group in groupby(findings, lambda one: one.place):
+        found = list(group)
+        shown = found if verbose else [one for one in found if one.state != "pass"]
+        passes = sum(one.state == "pass" for one in found)
+        screen.styled(f"\n[bold]{escape(place)}[/]  [dim]{passes} of {len(found)} checks pass[/]")
         if shown:
             screen.console.print(_table(shown))
     counts = Counter(str(finding.state) for finding in findings)
     parts = (f"[{colour}]{counts[state]} {state}[/]" for state, colour in _COLOURS.items())
-    screen.styled(f"\n{', '.join(parts)}")
-    if nodes > MANY:
-        screen.styled("[dim]The nodes' passes are in --json.[/]")
+    hint = "" if verbose else "  [dim](--verbose shows what passes)[/]"
+    screen.styled(f"\n{', '.join(parts)}{hint}")
 
 
 def _table(findings: list[Finding]) -> Table:

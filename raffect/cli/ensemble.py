@@ -6,14 +6,23 @@ from typing import Annotated
 
 import typer
 
-from raffect.cli.options import JsonOption, OverwriteOption, QuietOption, StoreOption, begin
+from raffect.cli.options import (
+    COMPLETE_MODEL,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    StoreOption,
+    begin,
+)
 
 
 def ensemble(
     members: Annotated[
         list[str],
         typer.Argument(
-            metavar="SWEEP|MODEL ...", help="A sweep, or models and SWEEP:TRIALs of one task."
+            metavar="SWEEP|MODEL ...",
+            autocompletion=COMPLETE_MODEL,
+            help="A sweep, or models and SWEEP:TRIALs of one task.",
         ),
     ],
     top: Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -30,6 +32,8 @@ class JobView:
         self._id = job_id
         self._job: Job | None = None
         self._glance: Glance | None = None
+        self._text: str | None = None
+        self._came = 0.0
         self._rest = ""
         self._ended = threading.Event()
         self._spinner = Spinner("dots")
@@ -60,7 +64,11 @@ class JobView:
             return sweep_table(self._spinner, f"job {self._id}", None)
         name = self._job.metadata.get("job_name", self._id)
         where = Text(f"  job {self._id}: {self._job.status.lower()}", style="dim")
-        return Group(sweep_table(self._spinner, name, self._glance), where)
+        glance = self._glance
+        if glance is not None:
+            # Metadata come now and then; the clock goes on.
+            glance = replace(glance, since=glance.since + time.monotonic() - self._came)
+        return Group(sweep_table(self._spinner, name, glance), where)
 
     def _watch(self) -> None:
         from raffect.jobs.submission import LIVE
@@ -73,5 +81,7 @@ class JobView:
                 told = self._job.metadata.get(LIVE)
                 # Another version of raffect may write another form.
                 with suppress(ValueError):
-                    self._glance = Glance.from_json(told) if told else None
+                    if told != self._text:
+                        self._text, self._came = told, time.monotonic()
+                        self._glance = Glance.from_json(told) if told else None
             self._ended.wait(_ASK_EVERY_S)

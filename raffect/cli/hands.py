@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raffect.cli.options import QuietOption, SetOption, StoreOption, begin
+from raffect.cli.complete import stored
+from raffect.cli.options import COMPLETE_SWEEP, QuietOption, SetOption, StoreOption, begin
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def enqueue(
-    sweep: Annotated[str, typer.Argument(metavar="SWEEP")],
+    sweep: Annotated[
+        str, typer.Argument(metavar="SWEEP", autocompletion=COMPLETE_SWEEP, help="Its name.")
+    ],
     changes: SetOption = None,
     space: Annotated[
         str | None,
@@ -60,7 +63,12 @@ def stop_trials(screen: Screen, store: Store, sweep: str, numbers: list[str]) ->
 
 def delete(
     names: Annotated[
-        list[str], typer.Argument(metavar="SWEEP|MODEL|ENCODER|FEATURES ...", help="What goes.")
+        list[str],
+        typer.Argument(
+            metavar="SWEEP|MODEL|ENCODER|FEATURES ...",
+            autocompletion=stored("sweeps", "models", "encoders", "features"),
+            help="What goes.",
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     store: StoreOption = None,

@@ -134,15 +134,21 @@ def _without_program(arguments: list[str]) -> list[str]:
     return arguments[1:] if arguments[0] == "raffect" else arguments
 
 
-def list_jobs(
+def list_unless_told(
     context: typer.Context,
     address: JobServerOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """List raffect's jobs, with their best so far."""
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        list_jobs(address, as_json, quiet)
+
+
+def list_jobs(
+    address: JobServerOption = None, as_json: JsonOption = False, quiet: QuietOption = False
+) -> None:
+    """List raffect's jobs, with their best so far; what `raffect jobs` alone does."""
     server, screen = _connect(address, quiet, as_json)
     found = server.jobs()
     if as_json:

@@ -18,6 +18,8 @@ SETTINGS_SHOWN = (
     "variant", "seed", "model.tcn.depth", "model.transformer.layers", "optimiser.lr", "losses.",
 )  # fmt: skip
 """What a sweep is about; the rest is in `trials --json` and in the report."""
+_MAIN = 3
+"""Settings that are left out after the others."""
 _NAMES = {"model.tcn.depth": "TCN depth"}
 _UNITS = {"latency": "ms", "parameters": "weights"}
 
@@ -52,11 +54,24 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
         f"[bold]{view.task.value.upper()}[/] sweep {view.name!r}: {SPECS[view.task].score_name},"
         " best epoch on validation"
     )
-    left = screen.table([*first, *names, ">time"], rows, spare=1 + len(names))
+    columns = [*first, *names, ">time"]
+    left = screen.table(columns, rows, _least_important(columns, names))
     if left:
         screen.styled(f"[dim]Left out for want of width: {escape(', '.join(left))}.[/]")
     for line in _notes(view, len(view.rows) - most):
         screen.styled(f"[dim]{line}[/]")
+
+
+def _least_important(columns: list[str], settings: list[str]) -> list[str]:
+    """What gives way on a narrow screen, the first first: trial, score and state stay.
+
+    The first settings say more than how the score compares, which the lines below the table say
+    of the best trial.
+    """
+    main, rest = settings[:_MAIN], settings[_MAIN:]
+    order = [">time", *reversed(rest), ">against recipe", *reversed(main[1:])]
+    order += [">epoch", ">95 % interval", ">raw", *main[:1]]
+    return [name.lstrip(">") for name in order if name in columns]
 
 
 def _score(view: SweepView, row: TrialRow) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raffect.cli.options import (
+    COMPLETE_MODEL,
     AddressOption,
     AnnotationsOption,
     ConfigOption,
@@ -52,6 +53,7 @@ def train(
     store: StoreOption = None,
     address: AddressOption = None,
     overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train one temporal model, by the recipe unless told otherwise."""
@@ -70,7 +72,7 @@ def train(
         options["postprocess"] = postprocess
     chosen = temporal_settings("train", chosen_task, config, changes, options, len(names))
     called = check_name(name or chosen_task.value)
-    target, screen = begin(store, quiet)
+    target, screen = begin(store, quiet, as_json)
     with screen.stage(f"Training a model of {chosen_task.value.upper()}") as bar:
 
         def on_epoch(result: EpochResult, total: int) -> None:
@@ -99,11 +101,18 @@ def train(
             f" videos, it is scored on the other; on both: {final.describe(chosen_task)}"
         )
     screen.ready(target.where(folder), manifest)
+    if as_json:
+        screen.json({"name": called, "folder": target.where(folder), **manifest.counts, **metrics})
 
 
 def predict(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL|SWEEP[:TRIAL]", help="A model, or a sweep's trial.")
+        str,
+        typer.Argument(
+            metavar="MODEL|SWEEP[:TRIAL]",
+            autocompletion=COMPLETE_MODEL,
+            help="A model, or a sweep's trial.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", help="Where to write.")],
     frames: Annotated[
@@ -126,12 +135,13 @@ def predict(
         bool, typer.Option("--raw", help="Without the post-processing that the model has.")
     ] = False,
     store: StoreOption = None,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Predict every frame of a split, a folder of crops, or the test set into a CSV file."""
     from raffect.predict import predict_to_file
 
-    target, screen = begin(store, quiet)
+    target, screen = begin(store, quiet, as_json)
     with screen.stage(f"Predicting with {model}") as bar:
         done = predict_to_file(
             target,
@@ -152,6 +162,8 @@ def predict(
     if done.postprocess:
         screen.styled(f"Post-processing: {done.postprocess} [dim](--raw leaves it out)[/]")
     screen.path(f"{out} is ready.")
+    if as_json:
+        screen.json({"out": str(out), **asdict(done)})
 
 
 def evaluate(

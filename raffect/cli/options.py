@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
+from typer.models import OptionInfo
 
+from raffect.cli.complete import TASKS, one_of, stored
 from raffect.cli.screen import Screen
 from raffect.context import DEFAULT_FEATURES, DEFAULT_STORE, STORE_VARIABLE
 from raffect.errors import NotThereError, SettingsError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from raffect.config import TemporalConfig
     from raffect.store import Store
 
+_WORDS = {bool: "", int: "N", float: "X", str: "NAME", Path: "FILE"}
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -63,15 +66,24 @@ PostprocessOption = Annotated[
         show_default="none",
     ),
 ]
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="va, expr or au")]
-TasksArgument = Annotated[
-    list[str], typer.Argument(metavar="TASK ...", help="va, expr, au: one, or several.")
+_COMPLETE_TASK = one_of(TASKS)
+TaskArgument = Annotated[
+    str, typer.Argument(metavar="TASK", help="va, expr or au", autocompletion=_COMPLETE_TASK)
 ]
+TasksArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TASK ...", help="va, expr, au: one, or several.", autocompletion=_COMPLETE_TASK
+    ),
+]
+COMPLETE_SWEEP = stored("sweeps")
+COMPLETE_MODEL = stored("models", "sweeps")
 FeaturesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--features",
         metavar="NAME",
+        autocompletion=stored("features"),
         help="Features to train on; repeated, they are used side by side.",
         show_default=DEFAULT_FEATURES,
     ),
@@ -102,8 +114,13 @@ FirstFrameOption = Annotated[
 
 
 def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Accept --store and --address, unseen, where a command needs none: one set fits all."""
+    """Accept --store and --address, unseen, where a command needs none: one set fits all.
+
+    In a help what an option takes is one short word, so that its text has room at 80 columns.
+    """
     signature = inspect.signature(command, eval_str=True)
+    for parameter in signature.parameters.values():
+        _shorten_help(parameter.annotation)
     unused = [
         inspect.Parameter(
             name,
@@ -125,6 +142,18 @@ def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*signature.parameters.values(), *unused]
     vars(accepting)["__signature__"] = signature.replace(parameters=parameters)
     return accepting
+
+
+def _shorten_help(annotation: Any) -> None:
+    """Name what an option takes, where its declaration leaves it to typer (`<int range>`)."""
+    if get_origin(annotation) is not Annotated:
+        return
+    kind, *details = get_args(annotation)
+    kinds = {kind, *get_args(kind)}
+    for info in details:
+        if isinstance(info, OptionInfo) and info.metavar is None:
+            words = [word for of, word in _WORDS.items() if of in kinds]
+            info.metavar = words[0] if words else None
 
 
 def begin(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raffect.cli.leaderboard import SETTINGS_SHOWN, setting_name
-from raffect.text import duration, short_value
+from raffect.text import duration, score_text, short_value
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -71,7 +71,7 @@ class SweepTable:
             return
         self._told = time.monotonic()
         count = f"{progress.finished}/{progress.target}"
-        self._screen.path(f"{count}  {progress.describe()}{_left(progress)}")
+        self._screen.path(f"{count}  {progress.describe()}{_left(progress.seconds_left)}")
 
     def render(self) -> RenderableType:
         """The table as it is now."""
@@ -86,9 +86,11 @@ def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> Renderab
         return head
     last = glance.last
     bar = ProgressBar(total=last.target, completed=last.finished, width=24)
-    head.add_row(spinner, Text(title), bar, f"{last.finished}/{last.target}", _pace(last))
+    head.add_row(spinner, Text(title), bar, f"{last.finished}/{last.target}", _pace(glance))
     lines: list[RenderableType] = [head, _states(last)]
-    if last.best is not None:
+    if (first := glance.ahead) is not None:
+        lines.append(_best_line(first.score, f"{first.trial}, running", {}))
+    elif last.best is not None:
         lines.append(_best_line(last.best, last.best_trial, last.best_params))
     lines += [_running_line(glance, one) for one in glance.running]
     if glance.more:
@@ -96,13 +98,12 @@ def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> Renderab
     return Group(*lines)
 
 
-def _pace(last: SweepProgress) -> Text:
-    rate = f" · {last.rate:,.0f} trials/h" if last.rate else ""
-    return Text(f"{duration(last.seconds)}{rate}{_left(last)}", style="dim")
+def _pace(glance: Glance) -> Text:
+    rate = f" · {glance.last.rate:,.0f} trials/h" if glance.last.rate else ""
+    return Text(f"{duration(glance.seconds)}{rate}{_left(glance.seconds_left)}", style="dim")
 
 
-def _left(last: SweepProgress) -> str:
-    left = last.seconds_left
+def _left(left: float | None) -> str:
     return f" · about {duration(left)} left" if left else ""
 
 
@@ -113,13 +114,13 @@ def _states(last: SweepProgress) -> Text:
     return Text(f"  {', '.join(found)} · {last.device_hours:.2f} device hours", style="dim")
 
 
-def _best_line(best: float, trial: int | None, params: Mapping[str, Any]) -> Text:
+def _best_line(best: float | None, trial: object, params: Mapping[str, Any]) -> Text:
     shown = [key for key in params if key.startswith(SETTINGS_SHOWN)][:_MOST_SETTINGS]
     chosen = ", ".join(f"{setting_name(key)} {short_value(params[key])}" for key in shown)
-    return Text.assemble("  best ", (f"{best:.4f}", "bold"), f" (trial {trial})  {chosen}")
+    return Text.assemble("  best ", (score_text(best), "bold"), f" (trial {trial})  {chosen}")
 
 
 def _running_line(glance: Glance, one: RunningTrial) -> Text:
     score = "" if one.score is None else f"  {one.score:.4f}"
-    score += ", may be best" if glance.may_be_best(one) else ""
+    score += ", the best so far" if one is glance.ahead else ""
     return Text(f"  trial {one.trial}: epoch {one.epoch} of {one.epochs}{score}", style="dim")

@@ -10,7 +10,7 @@ import typer
 from raffect.cli.ablate import show_ablation
 from raffect.cli.hands import stop_trials
 from raffect.cli.leaderboard import show_leaderboard
-from raffect.cli.options import JsonOption, QuietOption, StoreOption, begin
+from raffect.cli.options import COMPLETE_SWEEP, JsonOption, QuietOption, StoreOption, begin
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -24,7 +24,9 @@ def trials(
     sweeps: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SWEEP ...]", help="All sweeps when left out; SWEEP stop 7: end its trial 7."
+            metavar="[SWEEP ...]",
+            autocompletion=COMPLETE_SWEEP,
+            help="All sweeps when left out; SWEEP stop 7: end its trial 7.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -65,7 +67,9 @@ def trials(
 
 
 def report(
-    sweep: Annotated[str, typer.Argument(metavar="SWEEP")],
+    sweep: Annotated[
+        str, typer.Argument(metavar="SWEEP", autocompletion=COMPLETE_SWEEP, help="Its name.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -77,20 +81,26 @@ def report(
         typer.Option("--csv", metavar="DIR", help="Write the numbers as CSV files, too."),
     ] = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write one HTML file that shows a sweep; it opens offline."""
     from raffect.report.page import write_report
 
-    target, screen = begin(store, quiet)
+    target, screen = begin(store, quiet, as_json)
     with screen.stage(f"Drawing the report of {sweep}"):
         where = write_report(target, sweep, out, csv, on_note=screen.say)
     screen.path(where)
+    if as_json:
+        screen.json({"report": where, "csv": None if csv is None else str(csv)})
 
 
 def dashboard(
     sweep: Annotated[
-        str | None, typer.Argument(metavar="[SWEEP]", help="All sweeps when left out.")
+        str | None,
+        typer.Argument(
+            metavar="[SWEEP]", autocompletion=COMPLETE_SWEEP, help="All sweeps when left out."
+        ),
     ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8080,

@@ -1,8 +1,9 @@
-"""What a person sees: stages, one progress bar at a time, tables of at most 100 columns."""
+"""What a person sees: stages, one progress bar at a time, tables as wide as the terminal."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,17 +18,21 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
-    TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
+
+from raffect.text import duration
 
 if TYPE_CHECKING:
     from raffect.store import Manifest
 
 WIDTH = 100
+"""Columns of prose at most, and of everything where nobody says how wide it may be."""
 _GAP = 2
 """Blanks between the columns of a table."""
 _LONG_WORD = 12
@@ -39,17 +44,19 @@ class Screen:
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet = quiet
         self.silent = quiet or as_json
-        width = min(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
+        # A terminal's width, which COLUMNS overrides.
+        told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+        width = Console().width if told else WIDTH
         self.began = datetime.now(UTC).isoformat(timespec="seconds")
         self.console = Console(width=width, quiet=self.silent, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """Print a line as it is."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, width=min(WIDTH, self.console.width))
 
     def styled(self, text: str) -> None:
         """Print a line of rich's markup; what is not ours in it must be escaped."""
-        self.console.print(text)
+        self.console.print(text, width=min(WIDTH, self.console.width))
 
     def path(self, text: str) -> None:
         """Print a path or a command on one line of its own, however long, ready to be copied."""
@@ -81,41 +88,48 @@ class Screen:
         sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=not is_utf8) + "\n")
 
     def table(
-        self, columns: list[str], rows: Sequence[Sequence[str | Text]], spare: int = 0
+        self,
+        columns: list[str],
+        rows: Sequence[Sequence[str | Text]],
+        spare: Sequence[str] = (),
     ) -> list[str]:
-        """Print a table; columns whose name starts with `>` are numbers, aligned to the right.
+        """Print a table; of the columns in `spare` the first ones that don't fit are left out.
 
-        Numbers are never cut: of the last `spare` columns those that don't fit are left out, and
-        their names returned.
+        Columns whose name starts with `>` are numbers, aligned to the right, and those with `=`
+        names: neither is ever cut.
+
+        Returns:
+            The names of the columns that are left out, in the order of the table.
         """
-        titles = [name.lstrip(">") for name in columns]
+        titles = [name.lstrip(">=") for name in columns]
         least, whole = [], []
         for at, title in enumerate(titles):
             cells = [str(row[at]) for row in rows]
             # Heads and text wrap between words, long words anywhere; a number is whole.
             words = [word[:_LONG_WORD] for cell in cells for word in cell.split()]
-            kept = cells if columns[at].startswith(">") else words
+            kept = cells if columns[at][0:1] in (">", "=") else words
             least.append(max(map(len, [*title.split(), *kept]), default=0))
             whole.append(max(map(len, [title, *cells])))
-        room = self.console.width + _GAP
-        shown = len(columns)
-        while shown > len(columns) - spare and sum(least[:shown]) + _GAP * shown > room:
-            shown -= 1
-        tight = sum(whole[:shown]) + _GAP * shown > room
+        room, shown = self.console.width + _GAP, list(range(len(columns)))
+        for name in spare:
+            if sum(least[at] + _GAP for at in shown) > room:
+                shown.remove(titles.index(name))
+        tight = sum(whole[at] + _GAP for at in shown) > room
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column, title, width in zip(columns[:shown], titles, least, strict=False):
-            numeric = column.startswith(">")
+        for at in shown:
+            numeric = columns[at].startswith(">")
             table.add_column(
-                fill(title, width) if numeric and tight else title,
+                fill(titles[at], least[at]) if numeric and tight else titles[at],
                 justify="right" if numeric else "left",
                 overflow="fold",
-                min_width=width,
+                min_width=least[at],
                 no_wrap=numeric,
             )
         for row in rows:
-            table.add_row(*(Text(c) if isinstance(c, str) else c for c in row[:shown]))
+            cells_shown = (row[at] for at in shown)
+            table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells_shown))
         self.console.print(table)
-        return titles[shown:]
+        return [title for at, title in enumerate(titles) if at not in shown]
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stagebar]:
@@ -126,6 +140,22 @@ class Screen:
         note = f"  {bar.note}" if bar.note else ""
         done = (f"{note}  {bar.seconds:.1f} s", "dim")
         self.console.print(Text.assemble(("✓", "green"), f" {title}", done))
+
+
+class _PaceColumn(ProgressColumn):
+    """Time that a stage has taken, its rate, and about how long it will take."""
+
+    def render(self, task: Task) -> Text:
+        """See `pace_text`."""
+        return Text(pace_text(task.elapsed or 0.0, task.speed, task.time_remaining), style="dim")
+
+
+def pace_text(seconds: float, rate: float | None, left: float | None) -> str:
+    """`12 s · 1,024/s · about 3 min 20 s left`; the rate per minute where it is below one."""
+    text = duration(seconds)
+    if rate:
+        text += f" · {rate:,.0f}/s" if rate >= 1 else f" · {60 * rate:.1f}/min"
+    return f"{text} · about {duration(left)} left" if left else text
 
 
 class Stagebar:
@@ -140,10 +170,16 @@ class Stagebar:
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            _PaceColumn(),
+            # The first that gives way on a narrow terminal.
+            TextColumn(
+                "{task.fields[note]}",
+                style="dim",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             console=screen.console,
             transient=True,
             disable=not live,

@@ -1,11 +1,12 @@
-"""tune, retrain: making sweeps, and seeing how sure their scores are."""
+"""tune: making a sweep, and what to do with it."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
-from statistics import mean, stdev
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,16 +36,35 @@ if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.store import Store
     from raffect.sweep.leaderboard import SweepView
-    from raffect.sweep.paired import Paired
     from raffect.sweep.progress import SweepProgress
-    from raffect.sweep.retrain import Retraining, SeedResult
 
 DEFAULTS = SweepSettings()
-_SAME = {
-    None: "",
-    True: "own: same to the bit",
-    False: "own: not the same numbers",
-}
+# Panels of the help.
+_SEARCH, _BUDGET, _MACHINES = "Search", "Budget", "Machines"
+_RESULT = "What is kept and shown"
+
+
+@dataclass(frozen=True)
+class Again:
+    """What of a command the next ones repeat.
+
+    Attributes:
+        own_space: The space is not the task's default.
+        config: The file of settings.
+        address: Of the cluster.
+    """
+
+    own_space: bool = False
+    config: Path | None = None
+    address: str | None = None
+
+    def there(self, command: str) -> str:
+        """A command that trains, where this one ran: as a job too, or at the same address."""
+        from raffect.jobs.submission import JOB_VARIABLE
+
+        if os.environ.get(JOB_VARIABLE):
+            return command.replace("raffect ", "raffect submit -- ", 1)
+        return f"{command} --address {shlex.quote(self.address)}" if self.address else command
 
 
 def tune(
@@ -62,81 +82,155 @@ def tune(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Finished trials to reach in all.", show_default="the space's"),
+        typer.Option(
+            rich_help_panel=_BUDGET,
+            min=1,
+            help="Finished trials to reach in all.",
+            show_default="the space's",
+        ),
     ] = None,
     max_epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Epochs of a full trial.", show_default="the recipe's"),
+        typer.Option(
+            rich_help_panel=_BUDGET,
+            min=1,
+            help="Epochs of a full trial.",
+            show_default="the recipe's",
+        ),
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option(help="Begin no trial after that, all runs counted.")
+        float | None,
+        typer.Option(
+            metavar="HOURS",
+            rich_help_panel=_BUDGET,
+            help="Begin no trial after that, all runs counted.",
+        ),
     ] = None,
     max_device_hours: Annotated[
-        float | None, typer.Option(help="The same in hours of GPUs (or slots without).")
+        float | None,
+        typer.Option(
+            metavar="HOURS",
+            rich_help_panel=_BUDGET,
+            help="The same in hours of GPUs (or slots without).",
+        ),
     ] = None,
     max_failures: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop at so many.", show_default="5 without a success"),
+        typer.Option(
+            rich_help_panel=_BUDGET,
+            min=1,
+            help="Stop at so many.",
+            show_default="5 without a success",
+        ),
     ] = None,
     max_trial_minutes: Annotated[
-        float | None, typer.Option(help="End a trial that takes longer.", show_default="any")
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            rich_help_panel=_BUDGET,
+            help="End a trial that takes longer.",
+            show_default="any",
+        ),
     ] = None,
     stuck_minutes: Annotated[
         float | None,
         typer.Option(
+            metavar="MINUTES",
+            rich_help_panel=_BUDGET,
             help="End a trial's process without an epoch for so long; the trial is tried again"
             " once.",
             show_default="10 epochs, 10 at least",
         ),
     ] = None,
     concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time.", show_default="what fits")
+        int | None,
+        typer.Option(
+            rich_help_panel=_MACHINES, min=1, help="Trials at a time.", show_default="what fits"
+        ),
     ] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0.0, help="E.g. 0.25.", show_default="1 if there are GPUs")
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            rich_help_panel=_MACHINES,
+            min=0.0,
+            help="E.g. 0.25.",
+            show_default="1 if there are GPUs",
+        ),
     ] = None,
     workers_per_trial: Annotated[
-        int, typer.Option(min=1, help="Data-parallel workers of each trial.")
+        int,
+        typer.Option(
+            rich_help_panel=_MACHINES, min=1, help="Data-parallel workers of each trial."
+        ),
     ] = DEFAULTS.workers_per_trial,
     sampler: Annotated[
-        str, typer.Option(help="tpe, gp, cmaes, random or nsga2")
+        str, typer.Option(rich_help_panel=_SEARCH, help="tpe, gp, cmaes, random or nsga2")
     ] = DEFAULTS.sampler,
     pruning: Annotated[
         str | None,
         typer.Option(
-            help="asha, hyperband, median or none", show_default="asha; none for two objectives"
+            rich_help_panel=_SEARCH,
+            help="asha, hyperband, median or none",
+            show_default="asha; none for two objectives",
         ),
     ] = None,
     min_epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Epochs before the first comparison.", show_default="a ninth of them"
+            rich_help_panel=_SEARCH,
+            min=1,
+            help="Epochs before the first comparison.",
+            show_default="a ninth of them",
         ),
     ] = None,
     reduction_factor: Annotated[
-        int, typer.Option(min=2, help="One of so many goes on at a comparison.")
+        int,
+        typer.Option(
+            rich_help_panel=_SEARCH, min=2, help="One of so many goes on at a comparison."
+        ),
     ] = DEFAULTS.reduction_factor,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = DEFAULTS.seed,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=_SEARCH, min=0, help="Of the sampler.")
+    ] = DEFAULTS.seed,
     objective: Annotated[
-        str, typer.Option(help="score, or a front: score,latency or score,parameters")
+        str,
+        typer.Option(
+            rich_help_panel=_SEARCH, help="score, or a front: score,latency or score,parameters"
+        ),
     ] = ",".join(DEFAULTS.objectives),
     max_params: Annotated[
-        int | None, typer.Option(min=1, help="Most trained values of a model.")
+        int | None,
+        typer.Option(rich_help_panel=_SEARCH, min=1, help="Most trained values of a model."),
     ] = None,
     max_latency_ms: Annotated[
-        float | None, typer.Option(help="Most per 1,000 frames on the trial's device.")
+        float | None,
+        typer.Option(
+            metavar="MS",
+            rich_help_panel=_SEARCH,
+            help="Most per 1,000 frames on the trial's device.",
+        ),
     ] = None,
     warm_start: Annotated[
         list[str] | None,
-        typer.Option(metavar="SWEEP", help="Begin with its trials; may be repeated."),
+        typer.Option(
+            rich_help_panel=_SEARCH,
+            metavar="SWEEP",
+            help="Begin with its trials; may be repeated.",
+        ),
     ] = None,
     branch: Annotated[
         str | None,
-        typer.Option(metavar="NEW", help="Begin another sweep, NEW, with the trials of this one."),
+        typer.Option(
+            rich_help_panel=_SEARCH,
+            metavar="NEW",
+            help="Begin another sweep, NEW, with the trials of this one.",
+        ),
     ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
+            rich_help_panel=_RESULT,
             metavar="TRACKER",
             help="tensorboard, mlflow, wandb or none; may be repeated.",
             show_default=", ".join(DEFAULTS.trackers),
@@ -145,12 +239,19 @@ def tune(
     postprocess: PostprocessOption = None,
     keep_models: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep the best trials' weights only.", show_default="all"),
+        typer.Option(
+            rich_help_panel=_RESULT,
+            min=1,
+            help="Keep the best trials' weights only.",
+            show_default="all",
+        ),
     ] = None,
     require_same_code: Annotated[
         bool,
         typer.Option(
-            "--require-same-code", help="Refuse to go on with other code than the trials before."
+            "--require-same-code",
+            rich_help_panel=_RESULT,
+            help="Refuse to go on with other code than the trials before.",
         ),
     ] = False,
     fold: FoldOption = None,
@@ -159,6 +260,7 @@ def tune(
     store: StoreOption = None,
     address: AddressOption = None,
     overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Search the best model of each task (Ray Tune, Optuna); given again, it continues."""
@@ -218,7 +320,8 @@ def tune(
         own = {"max_epochs": base.optimiser.epochs, "warm_start": began}
         search = build(SweepSettings, {**wanted, **own})
         planned.append((chosen, base, check_name(branch or called), search))
-    target, screen = begin(store, quiet)
+    target, screen = begin(store, quiet, as_json)
+    found = {}
     for chosen, base, called, search in planned:
         with (
             SweepTable(screen, f"Sweeping {chosen.value.upper()}") as table,
@@ -244,7 +347,11 @@ def tune(
                 context=Context(address, overwrite, on_note=table.say),
             )
             publisher.publish_finished(lambda: connect(address))
-        show_end(screen, target, view, names, own_space=space is not None)
+        again = Again(space is not None, config, address)
+        show_end(screen, target, view, names, again)
+        found[chosen.value] = view.to_json()
+    if as_json:
+        screen.json(found)
 
 
 def show_end(
@@ -252,7 +359,7 @@ def show_end(
     store: Store,
     view: SweepView,
     features: Sequence[str] = (DEFAULT_FEATURES,),
-    own_space: bool = False,
+    again: Again = Again(),
 ) -> None:
     """Print what a sweep has found and spent, and what to do next: a job's log ends with it."""
     from raffect.report.commands import extend_command, short_commands
@@ -268,85 +375,12 @@ def show_end(
     commands = short_commands(view, store.uri)
     if view.best is not None:
         where = f"--store {shlex.quote(store.uri)}"
-        commands.insert(2, f"raffect retrain {view.name} --seeds {RETRAIN_SEEDS} {where}")
-        commands.insert(3, f"raffect ablate {view.task.value} --base {view.name} {where}")
-    commands.append(extend_command(view, store.uri, features, own_space))
+        commands[2:2] = [
+            again.there(f"raffect retrain {view.name} --seeds {RETRAIN_SEEDS} {where}"),
+            again.there(f"raffect ablate {view.task.value} --base {view.name} {where}"),
+        ]
+    longer = extend_command(view, store.uri, features, again.own_space, again.config)
+    commands.append(again.there(longer))
     screen.say("Next:")
     for command in commands:
         screen.path(f"  {command}")
-
-
-def _paired(found: Paired) -> list[str]:
-    low, high = found.interval
-    return [f"{found.difference:+.4f}", f"[{low:+.4f}, {high:+.4f}]"]
-
-
-def retrain(
-    trial: Annotated[str, typer.Argument(metavar="SWEEP[:TRIAL]", help="Its best, or a trial.")],
-    seeds: Annotated[
-        int, typer.Option(min=1, help="How many: the trial's own, and those after it.")
-    ] = RETRAIN_SEEDS,
-    store: StoreOption = None,
-    address: AddressOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Train a trial's configuration again, under its own seed and others."""
-    from raffect.context import Context
-    from raffect.sweep.retrain import against_recipe, plan_retraining
-    from raffect.sweep.retrain import retrain as run
-
-    target, screen = begin(store, quiet, as_json)
-    wanted = plan_retraining(target, trial)
-    with screen.stage(f"Training trial {wanted.row.number} of {wanted.sweep} again") as bar:
-        done: list[SeedResult] = []
-
-        def on_seed(result: SeedResult) -> None:
-            done.append(result)
-            bar.tick(len(done), seeds)
-            bar.tell(f"seed {result.seed}: {result.score:.4f}")
-
-        context = Context(address, on_note=screen.say)
-        found = run(target, wanted, wanted.seeds(seeds), on_seed, context)
-    found, whole = against_recipe(target, wanted, found)
-    _show_seeds(screen, wanted, found, whole, target.uri)
-    if as_json:
-        scores = [one.score for one in found]
-        about = {
-            "sweep": wanted.sweep,
-            "trial": wanted.row.number,
-            "score": wanted.row.score,
-            "mean": mean(scores),
-            "spread": stdev(scores) if len(scores) > 1 else None,
-            "versus_recipe": None if whole is None else asdict(whole),
-        }
-        screen.json({**about, "seeds": [asdict(one) for one in found]})
-
-
-def _show_seeds(
-    screen: Screen, wanted: Retraining, found: list[SeedResult], whole: Paired | None, uri: str
-) -> None:
-    rows = [
-        [
-            str(one.seed),
-            f"{one.score:.4f}",
-            str(one.best_epoch),
-            *([] if one.versus_recipe is None else _paired(one.versus_recipe)),
-            _SAME[one.same],
-        ]
-        for one in found
-    ]
-    beside = [] if whole is None else [">to recipe", "95 % interval"]
-    screen.table([">seed", ">score", ">epoch", *beside, ""], rows)
-    scores = [one.score for one in found]
-    spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
-    assert wanted.row.score is not None
-    screen.styled(
-        f"Mean {mean(scores):.4f}{spread} over {len(scores)} seeds; on the leaderboard:"
-        f" {wanted.row.score:.4f} [dim](best epoch on validation, each)[/]"
-    )
-    if whole is not None:
-        gap, interval = _paired(whole)
-        screen.path(f"Mean against the recipe: {gap} {interval}, paired over validation videos")
-    screen.path(f"Models: {listed([one.model for one in found])}")
-    screen.path(f"  raffect trials {wanted.sweep} --store {uri}")

@@ -17,6 +17,7 @@ from raffect.affwild2.tasks import Task
 from raffect.clip.encoder import EncoderDescription, build_encoder, restore
 from raffect.clip.frozen import freeze
 from raffect.clip.ingest import WINDOW, WorkerFrames, choose_frames, read_frames
+from raffect.clip.tower import find_architecture
 from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
 from raffect.config import FinetuneConfig
 from raffect.context import Context
@@ -134,6 +135,9 @@ def finetune(
     if context.overwrite or not has_manifest(store, folder):
         chosen = choose_frames(load_fold(store, Task.EXPR, config.fold), config.frame_stride)
         encoder = build_encoder(config.encoder, config.head, config.run.seed, guess=False)
+    else:
+        # Else an unknown architecture would be told as other settings than the encoder's.
+        find_architecture(config.encoder.model)
     check_gpus(config.run.device, workers, context.address)
     plan = {**config.identity(), "workers": workers}
     stage = Stage(store, folder, "encoder", plan, sources, context.overwrite)

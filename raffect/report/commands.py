@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from raffect.config import recipe
 from raffect.context import DEFAULT_FEATURES
 from raffect.report.data import Command
-from raffect.settings import flatten
+from raffect.settings import flatten, override, read_yaml
 from raffect.sweep.ablation import Variant
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.settings import RETRAIN_SEEDS, SweepSettings
@@ -19,8 +20,6 @@ ANNOTATIONS = "ANNOTATIONS"
 SPACE = "SPACE"
 """Stands for a search space of the user's own: the sweep knows its code, not where it lies."""
 _DEFAULT = (DEFAULT_FEATURES,)
-_OPTIONS = {"objectives": "--objective"}
-"""Options that are not named as their setting."""
 
 
 def next_commands(
@@ -57,11 +56,15 @@ def short_commands(view: SweepView, store: str) -> list[str]:
 
 
 def extend_command(
-    view: SweepView, store: str, features: Sequence[str] = _DEFAULT, own_space: bool = False
+    view: SweepView,
+    store: str,
+    features: Sequence[str] = _DEFAULT,
+    own_space: bool = False,
+    config: Path | None = None,
 ) -> str:
     """The sweep's own command for twice its trials: all that its name is bound to, no default.
 
-    That of an ablation is for twice its seeds.
+    That of an ablation is for twice its seeds. What the file `config` says is left to it.
     """
     verb = "tune" if view.kind == "search" else "ablate"
     words = ["raffect", verb, view.task.value, "--name", shlex.quote(view.name)]
@@ -69,7 +72,7 @@ def extend_command(
     if tuple(features) != _DEFAULT:
         words += [f"--features {shlex.quote(name)}" for name in features]
     if view.kind == "ablation":
-        return " ".join([*words, *_changes(view, features), _where(store)])
+        return " ".join([*words, *_changes(view, features, config), _where(store)])
     words += ["--space", shlex.quote(view.space or SPACE)] if own_space else []
     defaults = {
         **SweepSettings().binding(),
@@ -77,14 +80,13 @@ def extend_command(
     }
     for key, value in view.settings.items():
         if value is not None and value != defaults.get(key):
-            option = _OPTIONS.get(key, f"--{key.replace('_', '-')}")
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words += [option, shlex.quote(text)]
+            words += [SweepSettings.as_typed(key), shlex.quote(text)]
     # Not bound to the name, but the trials' dropout depends on it.
     workers = {maker.workers for row in view.rows for maker in row.makers}
     if len(workers) == 1 and workers != {1}:
         words += ["--workers-per-trial", str(*workers)]
-    return " ".join([*words, *_changes(view, features), _where(store)])
+    return " ".join([*words, *_changes(view, features, config), _where(store)])
 
 
 def _of_ablation(view: SweepView) -> list[str]:
@@ -96,10 +98,13 @@ def _of_ablation(view: SweepView) -> list[str]:
     return words + (["--frozen", shlex.quote(frozen[0])] if frozen else [])
 
 
-def _changes(view: SweepView, features: Sequence[str]) -> list[str]:
-    """What the base has other than the recipe, as options."""
-    words = []
-    base = flatten(recipe(view.task, len(features)).canonical())
+def _changes(view: SweepView, features: Sequence[str], config: Path | None) -> list[str]:
+    """What the base has other than the recipe, as options: of a file, and what it leaves."""
+    start = recipe(view.task, len(features))
+    words = [] if config is None else ["--config", shlex.quote(str(config))]
+    if config is not None:
+        start = override(start, flatten(read_yaml(config)))
+    base = flatten(start.canonical())
     for key, value in flatten(view.config).items():
         if value != base.get(key):
             words += ["--set", shlex.quote(f"{key}={json.dumps(value, separators=(',', ':'))}")]

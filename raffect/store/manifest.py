@@ -23,6 +23,7 @@ from raffect.store.verified import (
     reading,
     write_sealed,
 )
+from raffect.text import did_you_mean
 
 SCHEMA_VERSION = 1
 Kind = Literal["dataset", "encoder", "features", "model", "ensemble", "sweep"]
@@ -153,9 +154,11 @@ def _not_there(store: Store, folder: str) -> NotThereError:
         for other in store.names(group)
         if name and store.exists(f"{group}/{other}/{MANIFEST}")
     ]
+    near = did_you_mean(name, siblings)
     commands = [f"{maker} --store {store.uri}" for maker in MAKERS.get(group, ())]
     return NotThereError(
         f"The store {store.uri} holds no finished {folder!r}.",
         f"{group} in this store: {', '.join(siblings)}" if siblings else "",
-        f"Make it first: {' or '.join(commands) or 'see raffect --help'}",
+        f"{near}{'Else make' if near else 'Make'} it first: "
+        + (" or ".join(commands) or "see raffect --help"),
     )

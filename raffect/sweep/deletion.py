@@ -25,6 +25,7 @@ from raffect.store.manifest import find_manifest
 from raffect.store.stage import read_plan
 from raffect.sweep.attributes import WARM
 from raffect.sweep.study import open_study
+from raffect.text import did_you_mean
 
 _GROUPS = (ENCODERS, FEATURES, MODELS, SWEEPS)
 
@@ -116,11 +117,11 @@ def _find(store: Store, name: str) -> str:
         which = " or ".join(found)
         raise SettingsError(f"{name!r} stands for {which}.", which, "Give the one that is meant.")
     if not found:
-        held_here = ", ".join(_all(store))
+        known = list(_all(store))
         raise NotThereError(
             f"The store {store.uri} holds no {name!r}.",
-            f"what it holds: {held_here}" if held_here else "",
-            "Name a sweep, a model, an encoder or features.",
+            f"what it holds: {', '.join(known)}" if known else "",
+            f"{did_you_mean(name, known)}Name a sweep, a model, an encoder or features.",
         )
     return found[0]
 

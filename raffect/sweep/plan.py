@@ -15,6 +15,7 @@ from raffect.store.stage import read_plan as read_stage_plan
 from raffect.sweep.points import Recipe
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
+from raffect.text import did_you_mean
 
 
 class PlannedSpace(TypedDict, total=False):
@@ -91,11 +92,13 @@ def plan_of(manifest: Manifest) -> SweepPlan:
 
 def no_sweep(store: Store, name: str) -> NotThereError:
     """What to tell whoever names a sweep that the store does not hold."""
-    known = ", ".join(known for known in store.names(SWEEPS) if known != name)
+    known = [known for known in store.names(SWEEPS) if known != name]
+    near = did_you_mean(name, known)
     return NotThereError(
         f"The store {store.uri} holds no sweep {name!r}.",
-        f"sweeps in this store: {known}" if known else "",
-        f"Make it first: raffect tune TASK --name {name} --store {store.uri}",
+        f"sweeps in this store: {', '.join(known)}" if known else "",
+        f"{near}{'Else make' if near else 'Make'} it first: raffect tune TASK --name {name}"
+        f" --store {store.uri}",
     )
 
 

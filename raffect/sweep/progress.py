@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -100,12 +101,31 @@ class RunningTrial:
 class Glance:
     """A running sweep as a screen shows it.
 
-    `running` are in the order of their start, as many as a screen holds; `more` run besides.
+    `running` are in the order of their start, as many as a screen holds; `more` run besides;
+    `since` are the seconds since the last event.
     """
 
     last: SweepProgress
     running: tuple[RunningTrial, ...]
     more: int = 0
+    since: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of this run of the command."""
+        return self.last.seconds + self.since
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As the last event's, less the time since then."""
+        left = self.last.seconds_left
+        return None if left is None else max(0.0, left - self.since)
+
+    @property
+    def ahead(self) -> RunningTrial | None:
+        """The running trial that is the best of all so far; None if none is."""
+        found = [one for one in self.running if self.may_be_best(one)]
+        return max(found, key=lambda one: one.score or -math.inf, default=None)
 
     def may_be_best(self, one: RunningTrial) -> bool:
         """Whether a running trial's score so far is above the best one's.
@@ -136,6 +156,7 @@ class RunningSweep:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: SweepProgress | None = None
+        self._told = 0.0
         self._ended = False
         self._running: dict[int, RunningTrial] = {}
         self._reached: dict[int, tuple[int, float]] = {}
@@ -150,7 +171,7 @@ class RunningSweep:
             self._reached[progress.trial] = (progress.epoch, now)
         if known is not None and progress.epoch > known[0] and progress.state != "FAIL":
             self._epochs.append((now - known[1]) / (progress.epoch - known[0]))
-        self._last = progress
+        self._last, self._told = progress, now
         if progress.event == "finished":
             self._running.pop(progress.trial, None)
         else:
@@ -167,7 +188,8 @@ class RunningSweep:
         if self._last is None or self._ended:
             return None
         running = list(self._running.values())
-        return Glance(self._last, tuple(running[:_MOST_RUNNING]), len(running[_MOST_RUNNING:]))
+        shown, more = tuple(running[:_MOST_RUNNING]), len(running[_MOST_RUNNING:])
+        return Glance(self._last, shown, more, max(0.0, self._clock() - self._told))
 
     def standing(self) -> Standing | None:
         """How it stands; None before anything has happened."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +35,9 @@ class SweepSettings(Config):
     Successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020)
     compares trials at `min_epochs`, `min_epochs * reduction_factor`, and so on.
     """
+
+    explained_by: ClassVar[str] = "raffect tune --help"
+    options: ClassVar[Mapping[str, str]] = {"objectives": "--objective", "trackers": "--track"}
 
     space: str | None = Field(None, description="module or file; none: tune_spaces.TASK")
     trials: int | None = Field(None, ge=1, description="rows of the study in all, failed ones too")

@@ -184,7 +184,7 @@ def test_infinite_options_of_a_sweep(tell, tmp_path: Path):
     options = ("--max-hours", "inf", "--max-latency-ms", "nan", "--gpus-per-trial", "inf")
     told = tell("tune", "va", *options, "--store", tmp_path / "store")
     assert told.code == 2
-    for key in ("max_hours", "max_latency_ms", "gpus_per_trial"):
+    for key in ("--max-hours", "--max-latency-ms", "--gpus-per-trial"):
         assert key in told.message
     assert "finite" in told.message
 
@@ -222,6 +222,7 @@ def test_a_store_that_was_never_prepared(tell, tmp_path: Path, command, next_com
     assert Store(str(tmp_path / "store")).files("") == []
 
 
+@pytest.mark.slow
 def test_a_wrong_key(tell, raw: Path, s3_store: Store):
     with environment({"AWS_SECRET_ACCESS_KEY": "wrong"}):
         told = tell(*prepare(raw, s3_store.uri))
@@ -250,6 +251,7 @@ def test_a_uri_is_told_as_it_was_typed(
     assert "--store" not in told.message
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down(tell, raw: Path):
     server: S3Server = start_s3_server()
     bucket = server.new_bucket()
@@ -261,6 +263,7 @@ def test_a_server_that_is_down(tell, raw: Path):
     assert server.endpoint in told.message
 
 
+@pytest.mark.slow
 def test_no_cluster_at_the_address(raw: Path, tmp_path: Path):
     # In a process of its own: in this one Ray may have been started by another test.
     words = [*prepare(raw, tmp_path / "store"), "--address", "127.0.0.1:1"]

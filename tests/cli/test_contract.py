@@ -31,7 +31,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "train": (
         ["TASK"],
         {"--features", "--name", "--fold", "--workers", "--postprocess", "--config", "--set",
-         "--overwrite"},
+         "--overwrite", "--json"},
     ),
     "tune": (
         ["TASK ..."],
@@ -42,7 +42,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
          "--seed", "--objective",
          "--max-params", "--max-latency-ms", "--warm-start", "--branch", "--track",
          "--keep-models",
-         "--require-same-code", "--fold", "--postprocess", "--config", "--set", "--overwrite"},
+         "--require-same-code", "--fold", "--postprocess", "--config", "--set", "--overwrite",
+         "--json"},
     ),
     "ablate": (
         ["TASK"],
@@ -57,19 +58,20 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "delete": (["SWEEP|MODEL|ENCODER|FEATURES ..."], {"--yes"}),
     "enqueue": (["SWEEP"], {"--set", "--space"}),
     "trials": (["[SWEEP ...]"], {"--json"}),
-    "report": (["SWEEP"], {"--out", "--csv"}),
+    "report": (["SWEEP"], {"--out", "--csv", "--json"}),
     "dashboard": (["[SWEEP]"], {"--host", "--port"}),
     "board": ([], {"--host", "--port"}),
     "predict": (
         ["MODEL|SWEEP[:TRIAL]"],
-        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out"},
+        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--json"},
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],
         {"--annotations", "--split", "--fold", "--as-submitted", "--as-paper", "--json"},
     ),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
-    "doctor": ([], {"--features", "--json"}),
+    "settings": (["[COMMAND]"], {"--markdown", "--json"}),
+    "doctor": ([], {"--features", "--verbose", "--json"}),
     "submit": (["-- COMMAND"], {"--wait", "--env", "--json"}),
     "jobs": ([], {"--json"}),
 }  # fmt: skip
@@ -92,9 +94,10 @@ def test_arguments_and_options_are_these(name: str):
 
 def test_the_verbs_of_jobs_are_these():
     verbs = COMMANDS["jobs"].commands
-    assert set(verbs) == {"follow", "stop"}
-    for verb in verbs.values():
-        assert [p.metavar for p in verb.params if p.param_type_name == "argument"] == ["JOB"]
+    assert set(verbs) == {"list", "follow", "stop"}
+    for name, verb in verbs.items():
+        found = [p.metavar for p in verb.params if p.param_type_name == "argument"]
+        assert found == ([] if name == "list" else ["JOB"])
 
 
 def test_the_verb_of_features_is_this():

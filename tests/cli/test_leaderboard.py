@@ -11,6 +11,7 @@ from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.screen import Screen
 from raffect.store import Store
 from raffect.sweep.leaderboard import SweepView
+from raffect.text import duration
 from tests.report.views import view
 from tests.sweep.test_evidence import leave
 
@@ -39,28 +40,44 @@ def judged(store: Store) -> SweepView:
     return view(rows, store=store, linear_floor=floor)
 
 
-@pytest.mark.parametrize(("width", "settings"), [(80, 1), (100, 3)])
-def test_no_number_is_cut(
-    judged: SweepView, capsys: pytest.CaptureFixture[str], width: int, settings: int
+ALL = ["trial", "score", "95 % interval", "against recipe", "epoch", "state"]
+SETTINGS = ["TCN depth", "layers", "lr", "valence share", "time"]
+
+
+@pytest.mark.parametrize(
+    ("width", "left"),
+    [
+        (40, ["95 % interval", "against recipe", "epoch", "layers", "lr", *SETTINGS[3:]]),
+        (60, ["against recipe", "lr", "valence share", "time"]),
+        (80, ["against recipe", "valence share", "time"]),
+        (100, ["valence share", "time"]),
+        (120, []),
+    ],
+)
+def test_no_number_is_cut_and_the_least_important_columns_give_way(
+    judged: SweepView, capsys: pytest.CaptureFixture[str], width: int, left: list[str]
 ) -> None:
     lines = shown(capsys, judged, width)
     for number, row in enumerate(judged.rows):
         line = next(line.split("  ") for line in lines if line.split()[:1] == [str(number)])
-        cells = [cell.strip() for cell in line if cell.strip()]
         known = judged.evidence.trials[number]
         low, high = known.interval
         assert row.score is not None
         below = "<" if row.score < 0.6 else ""
-        expected = [str(number), f"{row.score:.4f}{below}", f"{low:.3f}–{high:.3f}"]
-        versus = known.versus_recipe
-        if versus is None:
-            expected.append("–")
-        else:
-            less, more = versus.interval
-            expected.append(f"{versus.difference:+.3f} ({less:+.3f}, {more:+.3f})")
-        assert cells == [*expected, "2/2", "complete", *["3", "8", "0.000123"][:settings]]
-    left = ", ".join(["layers", "lr", "valence share", "time"][settings - 1 :])
-    assert f"Left out for want of width: {left}." in lines
+        versus = "–"
+        if known.versus_recipe is not None:
+            less, more = known.versus_recipe.interval
+            versus = f"{known.versus_recipe.difference:+.3f} ({less:+.3f}, {more:+.3f})"
+        whole = [str(number), f"{row.score:.4f}{below}", f"{low:.3f}–{high:.3f}", versus, "2/2"]
+        whole += ["complete", "3", "8", "0.000123", "0.5", duration(row.seconds)]
+        cells = dict(zip([*ALL, *SETTINGS], whole, strict=True))
+        found = [cell.strip() for cell in line if cell.strip()]
+        assert found == [cell for name, cell in cells.items() if name not in left]
+    told = "Left out for want of width:"
+    if left:
+        assert f"{told} {', '.join(left)}." in " ".join(lines)
+    else:
+        assert told not in " ".join(lines)
 
 
 def test_the_best_score_and_what_is_expected_of_it(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from raffect.cli.progress import SweepTable
 from raffect.cli.screen import Screen
-from raffect.sweep.progress import SweepProgress
+from raffect.sweep.progress import RunningSweep, SweepProgress
 
 
 def happened(**more: Any) -> SweepProgress:
@@ -62,6 +62,28 @@ def test_the_table_says_how_far_how_fast_and_how_good() -> None:
     )
     assert lines[3:] == ["  trial 13: epoch 1 of 30  0.2000", "  trial 12: epoch 3 of 30  0.6123"]
     assert max(map(len, lines)) <= 100
+
+
+def test_the_clock_goes_on_between_two_events() -> None:
+    now = [100.0]
+    table = SweepTable(Screen(quiet=True), "Sweeping VA")
+    table._sweep = RunningSweep(lambda: now[0])
+    table.update(happened())
+    now[0] += 125
+    assert shown(table)[0].endswith("10 min 05 s · 82 trials/h · about 1 h 02 min left")
+    now[0] += 100_000
+    assert "left" not in shown(table)[0]
+
+
+def test_a_running_trial_may_be_the_best_so_far() -> None:
+    table = SweepTable(Screen(quiet=True), "Sweeping VA")
+    table.update(happened(trial=13, score=0.81))
+    table.update(happened(trial=14, score=0.82))
+    lines = shown(table)
+    assert lines[2] == "  best 0.8200 (trial 14, running)"
+    assert [line.endswith("the best so far") for line in lines[3:]] == [False, True]
+    table.update(happened(event="finished", trial=14, best=0.82, best_trial=14))
+    assert shown(table)[2].startswith("  best 0.8200 (trial 14)  TCN depth 2")
 
 
 def test_before_the_first_event_the_table_says_what_begins() -> None:

@@ -40,6 +40,7 @@ def test_a_terminal_without_these_characters_gets_plain_ones(tmp_path: Path, enc
     assert b"Traceback" not in told.stderr
 
 
+@pytest.mark.slow
 def test_closed_broken_and_full_streams(tmp_path: Path):
     store = str(tmp_path)
     for line, code in (

@@ -37,6 +37,7 @@ def save(store: Store, name: str = "clip") -> torch.nn.Module:
     return encoder
 
 
+@pytest.mark.slow
 def test_the_real_architecture_has_512_features_and_takes_a_step():
     encoder = build_encoder(EncoderConfig(model="ViT-B-16", pretrained=None))
     assert encoder.preprocessing.height == encoder.preprocessing.width == 224

@@ -75,6 +75,7 @@ def test_the_score_is_the_macro_f1_of_the_averaged_weights(
     [{}, {"encoder.model": "raffect-tiny"}, {"lora_rank": 2, "head": "prompt"}],
     ids=["transformer", "convolutions", "lora and prompt"],
 )
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
     train: list[Batch], validation: list[Batch], changes: dict[str, Any]
 ):

@@ -86,6 +86,7 @@ def test_the_token_is_looked_for_in_rays_order(nobody: Path, monkeypatch: pytest
     assert find_token() == Token("token", "RAY_AUTH_TOKEN")
 
 
+@pytest.mark.slow
 def test_torch_is_asked_in_a_process_of_its_own():
     import torch
 

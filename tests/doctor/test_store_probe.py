@@ -84,6 +84,7 @@ def test_a_file_in_the_way_is_a_problem_with_what_to_do(tmp_path: Path):
     assert (tmp_path / "file").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_a_problem_and_not_shown(s3_store: Store):
     with environment({"AWS_SECRET_ACCESS_KEY": "planted-wrong-secret"}):
         visit = visit_store(s3_store.uri, new_folder(), "me", "note")

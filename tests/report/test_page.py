@@ -189,6 +189,7 @@ def test_the_page_is_small(three: str):
 
 
 @pytest.mark.parametrize("trials", [500, 3000])
+@pytest.mark.slow
 def test_the_page_of_a_large_sweep_is_small_and_soon_written(trials: int):
     data = numbers(Task.EXPR, trials)
     began = time.monotonic()

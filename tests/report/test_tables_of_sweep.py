@@ -192,6 +192,7 @@ def test_names_of_parameters_are_apart_from_those_of_trials():
     assert len(set(columns)) == len(columns)
 
 
+@pytest.mark.slow
 def test_a_page_draws_the_best_and_some_of_the_others():
     data = numbers(Task.VA, 2500)
     drawn = for_page(data)

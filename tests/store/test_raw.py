@@ -135,6 +135,7 @@ def test_what_consoles_make_of_a_folder_is_no_file(s3_store: Store):
     assert (root / "video").entries() == [Entry("00001.jpg", FILE)]
 
 
+@pytest.mark.slow
 def test_more_than_a_page_of_objects_is_listed_and_read_by_threads(s3_store: Store):
     files = {s3_store.path(f"v/{n:05d}.jpg"): b"%d" % n for n in range(1, 1011)}
     s3_store.filesystem.pipe(files)
@@ -181,6 +182,7 @@ CLOSED = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
         (CLOSED, "", "does not answer"),
     ],
 )
+@pytest.mark.slow
 def test_trouble_with_a_bucket_is_one_message_with_what_was_typed(
     s3_store: Store, variables: dict[str, str], bucket: str, word: str
 ):

@@ -144,6 +144,7 @@ def test_a_wait_is_told_once_and_its_end(
     assert len(told) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_is_told_of(
     monkeypatch: pytest.MonkeyPatch, told: list[str], s3_server: S3Server, s3_store: Store
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_server_that_is_silent_is_told_of(
     assert told[1] == "The store answers again."
 
 
+@pytest.mark.slow
 def test_words_for_an_outage_are_the_systems(
     monkeypatch: pytest.MonkeyPatch, s3_environment: dict[str, str]
 ) -> None:

@@ -40,6 +40,7 @@ DATA = bytes(range(256)) * 40
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_one_fault_costs_a_moment_and_no_byte(wire: Wire, far: Store, fault: Fault):
     wire.stall_s, wire.drip_s = 0.5, 0.0
     far.write_bytes("x", DATA)
@@ -60,6 +61,7 @@ def test_one_fault_costs_a_moment_and_no_byte(wire: Wire, far: Store, fault: Fau
     assert wire.injected[fault] == 6
 
 
+@pytest.mark.slow
 def test_a_broken_body_is_continued_not_begun_anew(wire: Wire, far: Store):
     far.write_bytes("x", DATA)
     wire.inject("cut", 4, is_get)
@@ -120,6 +122,7 @@ def test_no_object_takes_longer_than_its_time(
     assert 0.9 < time.monotonic() - began < 8
 
 
+@pytest.mark.slow
 def test_a_fault_that_stays_is_told_after_some_attempts(wire: Wire, far: Store):
     far.write_bytes("x", DATA)
     wire.inject("cut", s3.ATTEMPTS + 2)
@@ -131,6 +134,7 @@ def test_a_fault_that_stays_is_told_after_some_attempts(wire: Wire, far: Store):
         far.hurried().read_bytes("x")
 
 
+@pytest.mark.slow
 def test_faults_at_random_change_nothing(wire: Wire, far: Store):
     wire.stall_s, wire.drip_s = 0.1, 0.0
     wire.inject_at_random(0.2, seed=1)
@@ -186,6 +190,7 @@ def test_servers_that_leave_out_the_condition_are_understood(wire: Wire, far: St
     assert won.count(True) == 1
 
 
+@pytest.mark.slow
 def test_credentials_that_are_refreshed_are_used(
     s3_server: S3Server, far: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -53,6 +53,7 @@ RIGHTS = ("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("missing", RIGHTS)
+@pytest.mark.slow
 def test_a_missing_right_is_told_before_the_work(
     s3_server: S3Server, s3_store: Store, missing: str, begun: bool
 ):

@@ -62,6 +62,7 @@ def test_exactly_the_named_keys_are_deleted(any_store: Store):
     any_store.delete_keys([])
 
 
+@pytest.mark.slow
 def test_a_refused_deletion_is_an_error(s3_server: S3Server, s3_store: Store):
     """Of one key and of several: s3fs takes the errors that a bulk deletion lists for done."""
     for key in ("a/1", "a/2"):
@@ -89,6 +90,7 @@ PATTERNS = ["run*", "run?", "run[12]", "[!x]un1", "run{1,2}", "run#1"]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.slow
 def test_what_looks_like_a_glob_is_a_name(any_store: Store, pattern: str):
     """In a store's URI and in a key: what it would match stays, and it is gone itself."""
     root, keys = any_store, ["models/a", "models/b/c", "models2/d"]
@@ -148,6 +150,7 @@ def test_a_store_travels_as_its_uri(any_store: Store):
     assert b"SECRET" not in data
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_one_message(s3_store: Store):
     with environment({"AWS_SECRET_ACCESS_KEY": "wrong"}):
         stranger = Store(s3_store.uri)
@@ -163,6 +166,7 @@ def test_a_missing_bucket_is_one_message(s3_environment: dict[str, str]):
         missing.write_bytes("k", b"v")
 
 
+@pytest.mark.slow
 def test_a_dead_server_is_one_message():
     server: S3Server = start_s3_server()
     with environment(server.environment()):

@@ -59,6 +59,7 @@ def plain_score(task: Task, x: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize("task", Task)
+@pytest.mark.slow
 def test_the_paired_interval_is_that_of_frames_pooled_resample_by_resample(task: Task):
     ours = [made_up(task, 0.3, seed) for seed in (1, 2)]
     theirs = [made_up(task, 0.2, seed) for seed in (3, 4)]

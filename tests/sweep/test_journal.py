@@ -334,6 +334,7 @@ def written(store: Store) -> dict[str, bytes]:
     return {name: store.read_bytes(f"f/{name}") for name in store.names("f")}
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_and_every_lost_tail_is_noticed(store: Store) -> None:
     for name, data in written(store).items():
         flipped = [

@@ -127,6 +127,7 @@ def test_a_sweep_that_is_not_there_is_told_with_those_that_are(store: Store) -> 
         load_sweep(store, "b")
 
 
+@pytest.mark.slow
 def test_a_sweep_in_s3_reads_the_same(s3_store: Store) -> None:
     _, study = begin(s3_store, "s", 2)
     study.next()

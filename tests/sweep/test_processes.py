@@ -75,6 +75,7 @@ import torch
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_imports_no_tracker_that_it_has_not_and_no_pytorch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", NEEDLESS], capture_output=True, text=True, check=False

@@ -47,6 +47,7 @@ def test_a_trial_is_not_trained_again_on_features_that_were_replaced(tmp_path: P
 
 
 @pytest.mark.parametrize("command", ["tune", "retrain"])
+@pytest.mark.slow
 def test_a_key_that_may_not_delete_is_refused_before_ray_starts(
     monkeypatch: pytest.MonkeyPatch, s3_server: S3Server, s3_store: Store, space: str, command: str
 ):

@@ -59,6 +59,7 @@ def reached(task: Task, predictions: np.ndarray, labels: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("task", "low", "high"), [(Task.VA, 0.85, 0.95), (Task.EXPR, 0.8, 0.92), (Task.AU, 0.8, 0.93)]
 )
+@pytest.mark.slow
 def test_best_predictions_score_high_but_not_one(
     people: list[Performance], task: Task, low: float, high: float
 ) -> None:
@@ -67,6 +68,7 @@ def test_best_predictions_score_high_but_not_one(
 
 @pytest.mark.parametrize("task", list(Task))
 @pytest.mark.parametrize("change", ["later", "earlier", "smoother", "another annotator"])
+@pytest.mark.slow
 def test_other_predictions_are_worse_than_the_best(
     people: list[Performance], task: Task, change: str
 ) -> None:

@@ -70,6 +70,7 @@ def judged(task: Task, p, y, thresholds=None) -> float:
 
 @pytest.mark.parametrize("task", list(Task))
 @pytest.mark.parametrize("most", [10**6, 100])
+@pytest.mark.slow
 def test_the_floor_is_that_of_scikit_learn(
     task: Task,
     most: int,

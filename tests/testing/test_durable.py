@@ -55,6 +55,7 @@ def test_after_a_kill_everything_is_as_it_was(server: DurableS3Server) -> None:
     assert store.read_bytes("lock") == b"mine"
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_refused_also_after_a_kill(server: DurableS3Server) -> None:
     store = open_store(server)
     server.kill()

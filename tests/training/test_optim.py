@@ -174,6 +174,7 @@ def test_adamw_is_torch_s_to_the_bit_with_its_state():
         assert torch.equal(of, own)
 
 
+@pytest.mark.slow
 def test_training_does_not_import_torch_compile():
     program = """
 import sys, torch

@@ -70,6 +70,7 @@ def work(rank: int, size: int, folder: str, uri: str, parts: int) -> None:
 
 
 @pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.slow
 def test_two_workers_train_as_one(small_store, tmp_path, parts):
     """Also where each passes its share of a batch in parts, and with batch norm."""
     mp.spawn(work, (2, str(tmp_path), small_store.uri, parts), nprocs=2)
