@@ -23,7 +23,7 @@ from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import raffect
-from raffect import interrupts, reaper
+from raffect import interrupts, local_ray, reaper
 from raffect.context import OnNote
 from raffect.environment import exported, forwarded_variables
 from raffect.errors import LostWorkError, RaffectError, SettingsError, causes_of
@@ -113,6 +113,7 @@ def connect(address: str | None = None, imports: Sequence[str] = ()) -> None:
             # agent first, and none that started in advance would do.
             with exported({**variables, "RAY_preload_python_modules": ",".join(imports)}):
                 _start(start)
+    local_ray.end_with_process()
     _calm()
 
 
@@ -375,7 +376,8 @@ def _start(start: Callable[..., object]) -> None:
     folder = next(filter(_holds_sockets, (default, *_OTHER_FOLDERS)), default)
     options: dict[str, object] = {} if folder == default else {"_temp_dir": folder}
     try:
-        start(address="local", include_dashboard=False, **options)
+        with local_ray.lean_start():
+            start(address="local", include_dashboard=False, **options)
     except Exception as error:
         # Ray raises plain Exception, too, e.g. where it does not start in time on a busy machine.
         raise RaffectError(

@@ -31,7 +31,6 @@ from raffect.temporal.epochs import EpochResult
 from raffect.training.checkpoints import CheckpointFolder
 
 if TYPE_CHECKING:
-    from raffect.temporal.model import TemporalModel
     from raffect.temporal.training import ResidentData, Trainer
 
 
@@ -215,7 +214,7 @@ class SweepTrial(tune.Trainable):
 
         if self._trainer is None:
             self._trainer = self._begin()
-            if not self._trainer.epoch and (why := self._refuse(self._trainer.model)):
+            if not self._trainer.epoch and (why := self._refuse(self._trainer)):
                 return TrialReport(facts=self._facts(self._trainer), refusal=why)
             if self._trainer.epoch:
                 # The checkpoint's last epoch before the next one: the driver that asked for it
@@ -256,15 +255,14 @@ class SweepTrial(tune.Trainable):
     def _result(self, trainer: Trainer) -> TrialReport:
         return TrialReport(tuple(trainer.history), self._facts(trainer), trainer.done)
 
-    def _refuse(self, model: TemporalModel) -> str:
+    def _refuse(self, trainer: Trainer) -> str:
         """Which limit a model is beyond, in words; it is then not trained."""
         from raffect.temporal.inference import measure_latency
-        from raffect.temporal.model import count_parameters
 
         limits = self._home.limits
         if limits.latency_ms is not None:
-            self._latency = measure_latency(model, self._config)
-        return limits.describe(count_parameters(self._config, model.feature_dim), self._latency)
+            self._latency = measure_latency(trainer.model, self._config)
+        return limits.describe(trainer.parameter_count, self._latency)
 
     def _facts(self, trainer: Trainer) -> TrialFacts:
         return replace(

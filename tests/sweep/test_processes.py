@@ -10,7 +10,7 @@ import pytest
 from ray.air._internal import usage
 from ray.tune.execution import class_cache
 
-from raffect.sweep.processes import lean
+from raffect.sweep.processes import Prestarted, lean
 
 ACTOR = """
 import os, sys, time
@@ -56,6 +56,19 @@ def test_tune_has_back_what_it_was_kept_from() -> None:
         assert not class_cache.DEFAULT_ENV_VARS
     assert (names, fixed) == (class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS)
     assert usage.tag_callbacks is tag
+
+
+def test_another_ray_whose_private_names_are_gone_only_starts_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ray._private.gcs_utils", "ray.core.generated.node_manager_pb2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(usage, "tag_callbacks")
+    monkeypatch.delattr(class_cache, "DEFAULT_ENV_VARS")
+    Prestarted(1).wait()
+    with lean(True):
+        pass
+    assert not hasattr(usage, "tag_callbacks")
 
 
 NEEDLESS = """
