@@ -219,6 +219,9 @@ class OptimiserConfig(Config):
     warmup_epochs: NonNegative = Field(1.0, description="linear; then a cosine to zero")
     clip_norm: float | None = Field(None, gt=0.0, description="none: gradients are not clipped")
     accumulation: int = Field(1, ge=1, le=64, description="parts of a batch; same gradient")
+    shards: Count = added(
+        1, description="shares of the videos, of each of which a batch has its part"
+    )
     patience: int | None = Field(
         None, ge=1, description="epochs without a better score after which to stop; none: never"
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 STORE_VARIABLE = "RAFFECT_STORE"
 DEFAULT_FEATURES = "clip"
+SHARD_ABOVE = 0.5
+"""Share of a node's object store from which on features are sharded over workers."""
 DEFAULT_STORE = "./raffect-store"
 """The store of commands that name none, where STORE_VARIABLE does not name one either."""
 Progress = Callable[[int, int], None]

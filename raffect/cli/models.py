@@ -21,6 +21,8 @@ from raffect.cli.options import (
     PostprocessOption,
     QuietOption,
     SetOption,
+    ShardAboveOption,
+    ShardOption,
     StoreOption,
     TaskArgument,
     WorkersOption,
@@ -29,7 +31,7 @@ from raffect.cli.options import (
     temporal_settings,
 )
 from raffect.cli.screen import Screen
-from raffect.context import DEFAULT_FEATURES
+from raffect.context import DEFAULT_FEATURES, SHARD_ABOVE
 
 if TYPE_CHECKING:
     from raffect.temporal.epochs import EpochResult
@@ -47,6 +49,8 @@ def train(
     ] = None,
     fold: FoldOption = None,
     workers: WorkersOption = 1,
+    shard_features: ShardOption = None,
+    shard_above: ShardAboveOption = SHARD_ABOVE,
     postprocess: PostprocessOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -63,6 +67,7 @@ def train(
     from raffect.store import files_of, model_folder
     from raffect.store.layout import METRICS, check_name
     from raffect.temporal.postprocess import CrossFitted
+    from raffect.temporal.sharding import Sharding
     from raffect.temporal.train import train as run
 
     chosen_task = parse_task(task)
@@ -87,6 +92,7 @@ def train(
             workers=workers,
             on_epoch=on_epoch,
             context=Context(address, overwrite, on_note=screen.say),
+            sharding=Sharding(shard_features, shard_above),
         )
     folder = model_folder(called)
     screen.say(

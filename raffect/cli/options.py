@@ -93,6 +93,23 @@ FoldOption = Annotated[
     typer.Option("--fold", metavar="I/K", help="Validate on fold I of K, train on all else."),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray workers.")]
+ShardOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--shard-features/--no-shard-features",
+        help="Each worker holds its share of the videos only, and a batch has its part of each.",
+        show_default="where --shard-above says so; as it began",
+    ),
+]
+ShardAboveOption = Annotated[
+    float,
+    typer.Option(
+        "--shard-above",
+        min=0.0,
+        metavar="SHARE",
+        help="Of a node's object store: larger features are sharded.",
+    ),
+]
 AnnotationsOption = Annotated[
     str,
     typer.Option(

@@ -22,6 +22,8 @@ from raffect.cli.options import (
     PostprocessOption,
     QuietOption,
     SetOption,
+    ShardAboveOption,
+    ShardOption,
     StoreOption,
     TasksArgument,
     begin,
@@ -164,6 +166,8 @@ def tune(
             rich_help_panel=_MACHINES, min=1, help="Data-parallel workers of each trial."
         ),
     ] = DEFAULTS.workers_per_trial,
+    shard_features: ShardOption = None,
+    shard_above: ShardAboveOption = DEFAULTS.shard_above,
     sampler: Annotated[
         str, typer.Option(rich_help_panel=_SEARCH, help="tpe, gp, cmaes, random or nsga2")
     ] = DEFAULTS.sampler,
@@ -295,6 +299,8 @@ def tune(
         "concurrent": concurrent,
         "gpus_per_trial": gpus_per_trial,
         "workers_per_trial": workers_per_trial,
+        "shard_features": shard_features,
+        "shard_above": shard_above,
         "sampler": sampler,
         "pruning": pruning,
         "min_epochs": min_epochs,

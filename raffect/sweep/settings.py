@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from raffect.context import SHARD_ABOVE
 from raffect.settings import Config, Count, NonNegative, Positive, added
 from raffect.sweep.attributes import LATENCY, PARAMETERS
 from raffect.sweep.failures import LIMIT
@@ -65,6 +66,14 @@ class SweepSettings(Config):
     )
     keep_models: int | None = added(
         None, ge=1, description="best trials whose weights stay in the store; none: all"
+    )
+    shard_features: bool | None = added(
+        None,
+        description="each worker of a trial holds its share of the videos; none: by shard_above",
+    )
+    shard_above: NonNegative = added(
+        SHARD_ABOVE,
+        description="share of a node's object store; larger features are sharded",
     )
     require_same_code: bool = added(
         False, description="refuse to go on with other code than that of the trials before"

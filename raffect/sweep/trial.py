@@ -31,7 +31,8 @@ from raffect.temporal.epochs import EpochResult
 from raffect.training.checkpoints import CheckpointFolder
 
 if TYPE_CHECKING:
-    from raffect.temporal.training import ResidentData, Trainer
+    from raffect.temporal.resident import ResidentData
+    from raffect.temporal.training import Trainer
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,8 @@ class SweepTrial(tune.Trainable):
         return self._result(trainer)
 
     def _begin(self) -> Trainer:
-        from raffect.temporal.training import ResidentData, Trainer
+        from raffect.temporal.resident import ResidentData
+        from raffect.temporal.training import Trainer
         from raffect.training.device import choose_device
 
         device = choose_device(self._config.run.device)

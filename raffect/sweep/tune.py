@@ -18,7 +18,7 @@ from raffect.store import FileEntry, Stage, Store, sweep_folder
 from raffect.store.features import FeatureNames, feature_names
 from raffect.store.layout import CHECKPOINT, LEASE, MANIFEST, STUDY, TRIALS
 from raffect.store.lease import held
-from raffect.store.stage import StagePart
+from raffect.store.stage import StagePart, begun_with
 from raffect.store.stage import read_plan as read_stage_plan
 from raffect.sweep.attributes import (
     BASELINE,
@@ -57,6 +57,7 @@ from raffect.temporal.checks import (
 )
 from raffect.temporal.data import check_groups, load_sources, load_task_data
 from raffect.temporal.seen import describe_seen, find_seen
+from raffect.temporal.sharding import Sharding, choose_shards
 from raffect.temporal.shared import shared_reader
 
 _AUXILIARY = "losses.auxiliary."
@@ -86,7 +87,7 @@ def tune(
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
-            the other.
+            the other; or there are too few videos for all workers of a trial to have a share.
         NotThereError: No such features, or no labels of a task that is trained on.
         ConflictError: A sweep of this name was made with other settings, or with other code where
             that is refused, or another command is at it.
@@ -101,6 +102,12 @@ def tune(
     base = override(base, {"optimiser.epochs": settings.max_epochs or base.optimiser.epochs})
     check_task(base, task, f"The sweep {name!r}")
     check_model(base)
+    begun = None if context.overwrite else begun_with(store, sweep_folder(name))
+    sharding = Sharding(settings.shard_features, settings.shard_above)
+    base = choose_shards(
+        store, base, features, settings.workers_per_trial, sharding,
+        None if begun is None else begun.get("base", {}), context,
+    )  # fmt: skip
     first, points = derive_recipe(space, base), derive_points(space, base)
     check_space(space, base)
     sources = load_sources(store, features)

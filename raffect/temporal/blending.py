@@ -60,10 +60,13 @@ class Blend:
     backward: NDArray[np.int64]
     hold: NDArray[np.int64]
 
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.int64], bool]]:
-        """Segments by number, and whether they are to look back only."""
+    def batches(
+        self, size: int, own: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], bool]]:
+        """Segments by number, and whether they are to look back only; all, or the `own` ones."""
         every = np.arange(len(self.segments))
-        for numbers, back_only in ((every, False), (self.backward, True)):
+        for chosen, back_only in ((every, False), (self.backward, True)):
+            numbers = chosen if own is None else chosen[own[chosen]]
             for start in range(0, len(numbers), size):
                 yield numbers[start : start + size], back_only
 

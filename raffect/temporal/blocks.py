@@ -27,6 +27,10 @@ class FeatureBlocks:
         """The arrays themselves."""
         return self._arrays
 
+    def block(self, number: int) -> NDArray[np.floating]:
+        """One of the arrays, when the others are not needed."""
+        return self.arrays[number]
+
     def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.floating]:
         """Copies of rows `(n, features)`, as NumPy's indexing has them; -1 is the last one."""
         found = np.empty((len(rows), self.shape[1]), self.dtype)

@@ -31,6 +31,7 @@ from raffect.temporal.data import Lineage, check_lineage, load_split, sets_of
 from raffect.temporal.model import ModelDescription, ModelMetrics, TemporalModel, activate
 from raffect.temporal.postprocess import CrossFitted, postprocess
 from raffect.temporal.rows import FeatureRows, read_features
+from raffect.temporal.shares import Shares
 from raffect.temporal.timelines import Timelines, build_timelines
 from raffect.training.device import choose_device, whole_float32
 from raffect.training.reduce import LOCAL, Reducer
@@ -237,8 +238,12 @@ def predict_resident(
     config: TemporalConfig,
     resident: DeviceTimelines,
     reducer: Reducer = LOCAL,
+    shares: Shares | None = None,
 ) -> NDArray[np.float32]:
-    """Predictions `(frames, outputs)` of all frames of timelines that lie on the device."""
+    """Predictions `(frames, outputs)` of all frames of timelines that lie on the device.
+
+    Several workers take turns, or each predicts the videos of its `shares`; all have the whole.
+    """
     was_training = model.training
     model.eval()
     looks_ahead = config.model.transformer.layers > 0
@@ -249,8 +254,11 @@ def predict_resident(
     # segments does not change the mean after rounding to float32.
     shape = (resident.timelines.frames, width + 1)
     sums = torch.zeros(shape, dtype=torch.float64, device=resident.device)
-    steps = list(blend.batches(BATCH))
-    for numbers, back_only in steps[reducer.rank :: reducer.size]:
+    own = None if shares is None else shares.is_own(resident.timelines, blend.segments)
+    steps = list(blend.batches(BATCH, own))
+    if own is None:
+        steps = steps[reducer.rank :: reducer.size]
+    for numbers, back_only in steps:
         batch = resident.gather(blend.segments.take(numbers))
         more = {"back_only": True} if back_only else {}
         with whole_float32():

@@ -15,6 +15,8 @@ from torch.nn.functional import normalize
 
 from raffect.config import InputNormalisation
 from raffect.temporal.data import TaskData
+from raffect.temporal.rows import Features
+from raffect.temporal.shares import Shares
 
 _CHUNK = 1024
 """Rows whose float64 stays in a processor's cache."""
@@ -63,28 +65,61 @@ def spread(mask: Tensor, dims: Sequence[int]) -> Tensor:
     return torch.cat([one.expand(*one.shape[:-1], dim) for one, dim in pairs], dim=-1)
 
 
-def training_statistics(data: TaskData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def training_statistics(
+    data: TaskData, shares: Shares | None = None, device: torch.device | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation `(features,)` over the training frames that have a row.
 
     A set's are those of its own frames. They do not depend on how files and rows are ordered. The
-    deviation is the population's, and 1 where a feature does not vary.
+    deviation is the population's, and 1 where a feature does not vary. Where this worker holds
+    only its `shares` of the videos, workers put theirs together on `device`.
     """
+    shares = shares or Shares.of(data, 1)
     present = data.train.present.reshape(data.train.frames, -1)
+    share = np.repeat(shares.train, data.train.lengths)
     means, deviations = [], []
     for i, dim in enumerate(data.dims):
         first = sum(data.dims[:i])
-        rows = data.train.row[present[:, i]]
-        mean, square = np.zeros(dim), np.zeros(dim)
-        # Means and sums of squares of chunks are merged as in Chan et al. (1983).
-        for start in range(0, len(rows), _CHUNK):
-            whole = data.features[rows[start : start + _CHUNK]]
-            chunk = whole[:, first : first + dim].astype(np.float64)
-            own = chunk.mean(axis=0)
-            chunk -= own
-            share = len(chunk) / (start + len(chunk))
-            square += np.einsum("ij,ij->j", chunk, chunk) + start * share * (own - mean) ** 2
-            mean += share * (own - mean)
-        std = np.sqrt(square / max(1, len(rows)))
+        # Per share: frames, means, and sums of squares.
+        found = np.zeros((shares.count, 2 * dim + 1))
+        for own in shares.own:
+            rows = data.train.row[present[:, i] & (share == own)]
+            found[own] = _moments(data.features, rows, slice(first, first + dim))
+        if shares.is_part:
+            summed = shares.reducer.sum_in_place(torch.from_numpy(found).to(device))
+            found = summed.cpu().numpy()
+        frames, mean, square = 0.0, np.zeros(dim), np.zeros(dim)
+        for count, *more in (np.split(of, [1, dim + 1]) for of in found):
+            frames = _merge(frames, mean, square, float(count[0]), *more)
+        std = np.sqrt(square / max(1, frames))
         means.append(mean)
         deviations.append(np.where(std > _CONSTANT * np.abs(mean), std, 1.0))
     return np.concatenate(means), np.concatenate(deviations)
+
+
+def _moments(features: Features, rows: NDArray[np.int64], columns: slice) -> NDArray[np.float64]:
+    """Of some rows: their number, the features' means, and their sums of squares around these."""
+    dim = columns.stop - columns.start
+    mean, square = np.zeros(dim), np.zeros(dim)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = features[rows[start : start + _CHUNK]][:, columns].astype(np.float64)
+        own = chunk.mean(axis=0)
+        chunk -= own
+        _merge(start, mean, square, len(chunk), own, np.einsum("ij,ij->j", chunk, chunk))
+    return np.concatenate([[len(rows)], mean, square])
+
+
+def _merge(
+    frames: float,
+    mean: NDArray[np.float64],
+    square: NDArray[np.float64],
+    more: float,
+    own: NDArray[np.float64],
+    squares: NDArray[np.float64],
+) -> float:
+    """Add the means and sums of squares of more frames as in Chan et al. (1983); all frames."""
+    if more:
+        share = more / (frames + more)
+        square += squares + frames * share * (own - mean) ** 2
+        mean += share * (own - mean)
+    return frames + more

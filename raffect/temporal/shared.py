@@ -39,6 +39,8 @@ from raffect.temporal.rows import (
 
 PIPELINE_BYTES = 512 * 2**20
 """Features from which on a cluster reads them by Ray Data."""
+BLOCK_BYTES = 256 * 2**20
+"""Of a block that is no file's."""
 _INDEX = ["video", "frame"]
 
 
@@ -62,8 +64,11 @@ class SharedBlocks(FeatureBlocks):
     @cached_property
     def arrays(self) -> Sequence[NDArray[np.floating]]:
         """The arrays, views into the node's object store."""
-        found = ray.get(self.refs)
-        return [each if isinstance(each, np.ndarray) else to_array(each) for each in found]
+        return [_to_array(each) for each in ray.get(self.refs)]
+
+    def block(self, number: int) -> NDArray[np.floating]:
+        """One of the arrays; the object store holds it while it is used."""
+        return _to_array(ray.get(self.refs[number]))
 
 
 def shared_reader(address: str | None) -> ReadFeatures:
@@ -76,8 +81,7 @@ def shared_reader(address: str | None) -> ReadFeatures:
             # Side by side a row is of several files: joined here, then put.
             rows = read_features(store, features, videos)
             assert isinstance(rows.values, np.ndarray)
-            blocks = _blocks([ray.put(rows.values)], [len(rows.values)], *_type_of(rows.values))
-            return FeatureRows(blocks, rows.crops, rows.dims, rows.own)
+            return FeatureRows(_put(rows.values), rows.crops, rows.dims, rows.own)
         manifest = read_manifest(store, features_folder(names[0]))
         dim, dtype = int(manifest.counts["dim"]), dtype_of(manifest.config)
         size = int(manifest.counts["rows"]) * dim * dtype.itemsize
@@ -94,8 +98,15 @@ def shared_reader(address: str | None) -> ReadFeatures:
     return read
 
 
-def _type_of(values: NDArray[np.floating]) -> tuple[int, np.dtype[Any]]:
-    return values.shape[1], values.dtype
+def _to_array(block: Any) -> NDArray[np.floating]:
+    return block if isinstance(block, np.ndarray) else to_array(block)
+
+
+def _put(values: NDArray[np.floating]) -> SharedBlocks:
+    """Blocks of an array: a worker that holds a share of the rows fetches few others."""
+    parts = np.array_split(values, -(-values.nbytes // BLOCK_BYTES) or 1)
+    refs, counts = [ray.put(part) for part in parts], [len(part) for part in parts]
+    return _blocks(refs, counts, values.shape[1], values.dtype)
 
 
 def _blocks(

@@ -12,7 +12,7 @@ from raffect.errors import RaffectError
 from raffect.store import Manifest, Stage, Store, model_folder
 from raffect.store.features import FeatureNames, plain_names
 from raffect.store.layout import CHECKPOINT
-from raffect.store.stage import StagePart
+from raffect.store.stage import StagePart, begun_with
 from raffect.temporal.checks import (
     auxiliary_weights,
     check_model,
@@ -23,6 +23,7 @@ from raffect.temporal.checks import (
 from raffect.temporal.data import TaskData, check_groups, load_sources, load_task_data
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.seen import describe_seen, find_seen
+from raffect.temporal.sharding import Sharding, choose_shards
 from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.loop import NotFiniteError, run_epochs
@@ -39,18 +40,20 @@ def train(
     workers: int = 1,
     on_epoch: OnEpoch = lambda result, epochs: None,
     context: Context = Context(),
+    sharding: Sharding = Sharding(),
 ) -> Manifest:
     """Train a model into `models/NAME`; continue where an interrupted run stopped.
 
     The number of workers is no part of the settings: losses and gradients do not depend on it
-    (reduce.py), so a run may continue on more or fewer.
+    (reduce.py), so a run may continue on more or fewer. Where they hold only their share of the
+    videos, the number of shares is (shares.py): it may continue on fewer.
 
     Ray starts the workers, and the context's cluster is used, only where there are several.
     `on_epoch` is called with each new epoch's result and the number of epochs in all.
 
     Raises:
-        SettingsError: Settings that do not go together, or too few validation videos to fit
-            post-processing on.
+        SettingsError: Settings that do not go together, too few validation videos to fit
+            post-processing on, or too few training videos for all workers to have a share.
         NotThereError: No such features, or no labels of the task.
         ConflictError: A model of this name was made with other settings.
         RaffectError: Training diverged.
@@ -60,8 +63,10 @@ def train(
     check_fold(store, config.task, config.fold)
     if config.postprocess == "fit":
         check_groups(store, config.task, config.fold)
-    settings = {"features": plain_names(features), **config.identity()}
     folder = model_folder(name)
+    begun = None if context.overwrite else begun_with(store, folder)
+    config = choose_shards(store, config, features, workers, sharding, begun, context)
+    settings = {"features": plain_names(features), **config.identity()}
     stage = Stage(store, folder, "model", settings, sources, context.overwrite)
     if stage.finished is not None:
         return stage.finished

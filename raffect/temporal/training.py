@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from raffect.affwild2.tasks import SPECS, Task
 from raffect.config import OptimiserConfig, TemporalConfig
 from raffect.settings import build, override
 from raffect.store.layout import CONFIG, METRICS, MODEL_WEIGHTS, SUMS
-from raffect.temporal.batches import Batch, DeviceFeatures, DeviceTimelines
+from raffect.temporal.backward import backward
+from raffect.temporal.batches import Batch
 from raffect.temporal.checks import auxiliary_weights, check_model, model_tasks
 from raffect.temporal.data import TaskData
 from raffect.temporal.epochs import EpochResult
@@ -31,14 +31,15 @@ from raffect.temporal.model import (
     ModelMetrics,
     TemporalModel,
 )
-from raffect.temporal.normalise import training_statistics
 from raffect.temporal.postprocess import (
     CrossFitted,
     cross_fit,
     group_videos,
     postprocess_videos,
 )
+from raffect.temporal.resident import ResidentData
 from raffect.temporal.segments import index_segments
+from raffect.temporal.shares import BatchOrder, Shares
 from raffect.temporal.timelines import scored_videos
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
 from raffect.training.device import autocast, choose_device, seeded
@@ -74,22 +75,6 @@ class Validation:
     raw: float | None = None
 
 
-class ResidentData:
-    """A task's data on a device; trials that share a process share it."""
-
-    def __init__(self, data: TaskData, device: torch.device) -> None:
-        self.data = data
-        self.device = device
-        features = DeviceFeatures(data.features, device)
-        self.train = DeviceTimelines(features, data.train, device)
-        self.validation = DeviceTimelines(features, data.validation, device)
-
-    @cached_property
-    def statistics(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of the features, `(features,)`."""
-        return training_statistics(self.data)
-
-
 class Trainer:
     """Trains one model, epoch by epoch, and keeps the weights of the best.
 
@@ -111,11 +96,13 @@ class Trainer:
         device: torch.device | None = None,
     ) -> None:
         check_model(config)
+        whole = data if isinstance(data, TaskData) else data.data
+        shares = Shares.of(whole, config.optimiser.shards, reducer)
         if isinstance(data, TaskData):
-            data = ResidentData(data, device or choose_device(config.run.device))
-        assert data.data.task is config.task
+            data = ResidentData(data, device or choose_device(config.run.device), shares)
+        assert whole.task is config.task
         self.config = config
-        self.data = data.data
+        self.data = whole
         self.epoch = 0
         self.history: list[EpochResult] = []
         self.best: EpochResult | None = None
@@ -123,11 +110,15 @@ class Trainer:
         self._device = data.device
         self._reducer = reducer
         self._tasks = model_tasks(config)
-        self._segments = index_segments(self.data.train, config.segments)
+        self._shares = shares
+        self._segments = index_segments(whole.train, config.segments)
+        of = shares.of_segments(whole.train, self._segments)
+        key = (config.run.seed, _SHUFFLE)
+        self._order = BatchOrder(shares, of, config.optimiser.batch_size, key)
         with seeded(self._device, config.run.seed, _INITIALISE):
             model = TemporalModel(config, self.data.dims)
         if config.model.input == "zscore":
-            model.normalise.learn(*data.statistics)
+            model.normalise.learn(*data.statistics(shares))
         self.model = model.to(self._device)
         self.parameter_count = sum(value.numel() for value in self.model.parameters())
         for module in self.model.modules():
@@ -155,7 +146,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps per epoch; the last batch may be smaller."""
-        return math.ceil(len(self._segments) / self.config.optimiser.batch_size)
+        return self._order.steps
 
     @property
     def done(self) -> bool:
@@ -227,23 +218,17 @@ class Trainer:
 
     def _batches(self) -> Iterator[list[Batch]]:
         """This worker's micro-batches of each batch, in an order that seed and epoch decide."""
-        size = self.config.optimiser.batch_size
-        key = (self.config.run.seed, _SHUFFLE, self.epoch)
-        order = np.random.default_rng(key).permutation(len(self._segments))
-        for first in range(0, len(order), size):
-            index = order[first : first + size]
-            own = index[self._reducer.rank :: self._reducer.size]
+        for own in self._order.epoch(self.epoch):
             split = np.array_split(own, self.config.optimiser.accumulation)
             if self._reducer.size == 1:
                 split = [part for part in split if len(part)]
-            yield [self._micro_batch(part, index) for part in split]
+            yield [self._micro_batch(part) for part in split]
 
-    def _micro_batch(self, own: NDArray[np.int64], index: NDArray[np.int64]) -> Batch:
+    def _micro_batch(self, own: NDArray[np.int64]) -> Batch:
         if len(own):
             return self._resident.train.gather(self._segments.take(own), self._tasks)
-        # The last batch has fewer segments than there are workers: this one passes a segment of
-        # another with all labels masked.
-        batch = self._resident.train.gather(self._segments.take(index[:1]), self._tasks)
+        # A batch has no segment for this worker: it passes any with all labels masked.
+        batch = self._resident.train.gather(self._segments.take(slice(1)), self._tasks)
         for known in batch.known.values():
             known.zero_()
         return replace(batch, stand_in=True)
@@ -251,7 +236,9 @@ class Trainer:
     def validate(self) -> Validation:
         """The challenge's score on validation; every annotated valid frame counts once."""
         timelines = self._resident.validation
-        predictions = predict_resident(self.model, self.config, timelines, self._reducer)
+        predictions = predict_resident(
+            self.model, self.config, timelines, self._reducer, self._shares
+        )
         if not np.isfinite(predictions).all():
             raise NotFiniteError(f"Predictions are not finite after epoch {self.epoch + 1}.")
         task, validation = self.config.task, self.data.validation
@@ -365,54 +352,3 @@ def _numbers(config: TemporalConfig) -> TemporalConfig:
     """The settings without those that only decide on memory, or on how epochs are validated."""
     others = {"segments.blend": "crossfade", "segments.predict_stride": None}
     return override(config, {"optimiser.accumulation": 1, **others})
-
-
-def backward(
-    forward: Callable[[Batch], dict[Task, Tensor]],
-    losses: WeightedLosses,
-    micro_batches: Sequence[Batch],
-) -> Tensor:
-    """Leave the gradient of a batch's loss on the model; returns the loss.
-
-    A loss is a function f of sums S over all frames (losses.py), not a mean over micro-batches:
-    CCC is not additive. So several of them are passed twice, as in GradCache (Gao et al., "Scaling
-    Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): first without a graph
-    for S, then each with its own graph, into which f'(S) is backpropagated. The random state is
-    put back for the second pass, so that dropout masks are the same. Memory is that of the
-    largest micro-batch, at the price of one more forward pass. All workers pass equally many
-    micro-batches, disjoint parts of the batch.
-    """
-    if len(micro_batches) == 1:
-        (only,) = micro_batches
-        loss: Tensor = losses(forward(only), only.values, only.known)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-    device = micro_batches[0].x.device
-    states, sums = [], []
-    with torch.no_grad():
-        for batch in micro_batches:
-            states.append(_random_state(device))
-            sums.append(losses.statistics(forward(batch), batch.values, batch.known))
-    total = losses.reducer.sum_in_place(torch.stack(sums).sum(0)).requires_grad_()
-    loss = losses.value(total)
-    (slope,) = torch.autograd.grad(loss, total)
-    # DDP takes the mean over workers of gradients that belong to a sum (reduce.py).
-    slope = slope * losses.reducer.size
-    for batch, state in zip(micro_batches, states, strict=True):
-        _set_random_state(device, state)
-        own = losses.statistics(forward(batch), batch.values, batch.known)
-        own.backward(slope)  # type: ignore[no-untyped-call]
-    return loss.detach()
-
-
-def _random_state(device: torch.device) -> Tensor:
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.random.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.random.set_rng_state(state)

@@ -39,7 +39,8 @@ from raffect.store import DATASET, Files, Stage, Store, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, write_manifest
 from raffect.temporal.data import load_task_data
-from raffect.temporal.training import ResidentData, Trainer
+from raffect.temporal.resident import ResidentData
+from raffect.temporal.training import Trainer
 from raffect.testing.s3 import environment, start_s3_server
 from tests.benchmarks.measuring import resident_mb
 from tests.durability.proxy import wire_to

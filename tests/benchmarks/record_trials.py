@@ -23,7 +23,8 @@ from raffect.config import TemporalConfig
 from raffect.store import Store
 from raffect.sweep.space import load_space
 from raffect.temporal.data import load_task_data
-from raffect.temporal.training import ResidentData, Trainer
+from raffect.temporal.resident import ResidentData
+from raffect.temporal.training import Trainer
 from raffect.training.loop import NotFiniteError
 from tests.benchmarks import workload
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from raffect.affwild2.tasks import Task
-from raffect.temporal.training import Trainer, backward
+from raffect.temporal.backward import backward
+from raffect.temporal.training import Trainer
 from tests.temporal.builders import NO_DROPOUT, small_config
 
 

@@ -14,11 +14,8 @@ from raffect.config import OptimiserConfig
 from raffect.errors import SettingsError
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.inference import predict
-from raffect.temporal.training import (
-    ResidentData,
-    Trainer,
-    is_done,
-)
+from raffect.temporal.resident import ResidentData
+from raffect.temporal.training import Trainer, is_done
 from raffect.training.checkpoints import unpack_state
 from raffect.training.loop import NotFiniteError
 from tests.temporal.builders import small_config
