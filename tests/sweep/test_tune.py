@@ -418,6 +418,23 @@ def test_trials_on_several_workers(ray_local: None, filled: Store, space: str) -
         assert evaluate(Task.VA, predicted, wanted).score == pytest.approx(row.score, abs=1e-6)
 
 
+@pytest.mark.long
+def test_trials_whose_workers_hold_their_share_of_the_videos(
+    ray_local: None, filled: Store, space: str
+) -> None:
+    view = sweep(filled, space, 1, workers_per_trial=2, shard_features=True)
+    # Given again without a word about it, the sweep is the same.
+    assert finished(sweep(filled, space, 1)) == finished(view)
+    (row,) = view.rows
+    bundle = load_bundle(filled, trial_folder("s", 0))
+    assert bundle.config.optimiser.shards == 2
+    predicted = {p.video: p for p in predict_split(filled, bundle, Split.VALIDATION)}
+    wanted = {n: of for n, of in load_labels(filled, Task.VA).items() if n in predicted}
+    assert evaluate(Task.VA, predicted, wanted).score == pytest.approx(row.score, abs=1e-6)
+    with pytest.raises(ConflictError, match=r"base\.optimiser\.shards: 2 -> null"):
+        sweep(filled, space, 1, workers_per_trial=2, shard_features=False)
+
+
 def test_workers_with_shares_of_gpus_are_refused(
     ray_local: None, filled: Store, space: str
 ) -> None:
