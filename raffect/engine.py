@@ -223,7 +223,7 @@ def count_gpus() -> float:
 
 def smallest_object_store() -> float:
     """Bytes of the object store of the node that has the smallest."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
     sizes = [node["Resources"].get("object_store_memory", 0.0) for node in nodes if node["Alive"]]
     return min(filter(None, sizes), default=math.inf)
 

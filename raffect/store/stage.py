@@ -62,12 +62,12 @@ def read_plan(store: Store, folder: str) -> Any:
         return None
 
 
-def begun_with(store: Store, folder: str) -> dict[str, Any] | None:
+def begun_with(store: Store, folder: str) -> Mapping[str, Any] | None:
     """The settings with which a folder was begun, finished or not; None if it is to be begun."""
     plan = read_plan(store, folder)
     if not isinstance(plan, dict) or plan.get("discarded") or "config" not in plan:
         return None
-    found: dict[str, Any] = plan["config"]
+    found: Mapping[str, Any] = plan["config"]
     return found
 
 
