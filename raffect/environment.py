@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -87,3 +88,19 @@ def no_credentials_sent(names: set[str], everything: bool = False) -> Iterator[N
         yield
     finally:
         names |= unsent
+
+
+@contextmanager
+def without(module: str) -> Iterator[None]:
+    """A block whose imports do not find a module, unless it is imported already.
+
+    For libraries that import a large one for something else than what they are asked for.
+    """
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]

@@ -78,7 +78,7 @@ def _joined(arrays: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
 
 def from_parquet(task: Task, data: bytes) -> dict[str, VideoLabels]:
     """The videos of a labels file; their arrays are views of the columns."""
-    table = pq.read_table(pa.BufferReader(data))
+    table = pq.ParquetFile(pa.BufferReader(data)).read()
     spec = SPECS[task]
     columns = [table[name].to_numpy() for name in spec.label_columns]
     values = np.stack(columns, axis=1).astype(np.float32)

@@ -51,7 +51,7 @@ def frames_files(names: Iterable[str]) -> list[str]:
 
 def read_shard(data: bytes, columns: Sequence[str]) -> pa.Table:
     """Columns of a file of crops."""
-    return pq.read_table(pa.BufferReader(data), columns=list(columns))
+    return pq.ParquetFile(pa.BufferReader(data)).read(list(columns))
 
 
 def plan_shards(videos: Sequence[VideoCrops], shard_bytes: int) -> list[Shard]:

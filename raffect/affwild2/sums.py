@@ -71,7 +71,7 @@ class VideoSums:
     @classmethod
     def from_bytes(cls, data: bytes) -> VideoSums:
         """What `to_bytes` made."""
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
         task = Task(table.schema.metadata[_TASK].decode())
         epochs = tuple(dict.fromkeys(table[_EPOCH].to_pylist()))
         videos = tuple(table[_VIDEO].to_pylist()[: len(table) // len(epochs)])

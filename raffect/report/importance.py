@@ -20,9 +20,9 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from raffect.environment import without
 from raffect.report.data import Importance, scored
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import TrialRow
@@ -115,6 +115,9 @@ class _Sampled(optuna.Study):
 
 def _shares(study: optuna.Study, quantile: float) -> dict[str, float]:
     """Each parameter's share for the best trials; empty where no parameter tells them apart."""
+    # scikit-learn is for its other evaluators: a second of CPU time and 100 MB.
+    with without("sklearn"):
+        from optuna.importance import PedAnovaImportanceEvaluator
     with warnings.catch_warnings():
         # The page says it instead: with few trials the importance is a first indication.
         warnings.simplefilter("ignore")

@@ -14,14 +14,14 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raffect import reaper
+from raffect.environment import without
 from raffect.settings import flatten, hash_json
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import TENSORBOARD
@@ -158,22 +158,6 @@ class Logger(ABC):
         """The tracker is left out: let go of what runs; may be called from any thread."""
 
 
-@contextmanager
-def without_torch() -> Iterator[None]:
-    """A block whose imports find no PyTorch, unless it is there: tensorboardX would import it.
-
-    That costs two seconds of CPU beside the first trials, and it writes plain numbers without it.
-    """
-    known = "torch" in sys.modules or "tensorboardX" in sys.modules
-    if not known:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if not known:
-            del sys.modules["torch"]
-
-
 class TensorBoard(Logger):
     """Event files in the sweep's folder, one folder a trial: `tensorboard --logdir` shows them.
 
@@ -201,7 +185,8 @@ class TensorBoard(Logger):
 
     def begin(self, trial: TrackedTrial) -> int:
         """Begin the trial's file anew: a driver that was killed may have left a part of one."""
-        with without_torch():
+        # It writes plain numbers without PyTorch, which takes two seconds of CPU to import.
+        with without("torch"):
             from tensorboardX import SummaryWriter
 
         if trial_name(trial.number) in self._left:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -276,6 +278,23 @@ def test_importance_finds_the_parameter_that_decides():
     assert found.shares[0][1] > 0.9
     assert sum(share for _, share in found.shares) == pytest.approx(1)
     assert (found.trials, found.target) == (24, 5)
+
+
+LIGHT = """
+import sys
+import raffect.report.page
+from raffect.report.importance import importance
+from tests.report.views import row
+
+rows = [row(n, scores=[n % 4 + n / 1000], params={"a": n % 4, "b": n % 3}) for n in range(16)]
+print(importance(rows).shares[0][0], *{"sklearn", "torch"} & set(sys.modules))
+import sklearn
+"""
+
+
+def test_a_report_with_importance_loads_neither_scikit_learn_nor_pytorch():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "a"), done.stderr
 
 
 def test_importance_of_parameters_that_never_varied():

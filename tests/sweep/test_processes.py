@@ -76,12 +76,12 @@ import sys
 from ray import tune
 from ray.air._internal import usage
 import ray.tune.tune
+from raffect.environment import without
 from raffect.sweep.processes import lean
-from raffect.sweep.tracker_clients import without_torch
 
 with lean(False):
     ray.tune.tune.air_usage.tag_callbacks([tune.Callback()])
-with without_torch():
+with without("torch"):
     import tensorboardX
 print([name for name in ("torch", "mlflow", "wandb") if name in sys.modules])
 import torch
