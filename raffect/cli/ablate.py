@@ -138,7 +138,7 @@ def ablate(
 
         context = Context(address, overwrite, on_note=table.say)
         view = run(target, called, wanted, seeds, how, on_update, context)
-        publisher.publish_finished(lambda: connect(address))
+        publisher.publish_finished(view, lambda: connect(address))
     rows = tabulate(target, view)
     show_ablation(screen, view, rows)
     for path, text in (

@@ -32,7 +32,7 @@ class JobView:
         self._id = job_id
         self._job: Job | None = None
         self._glance: Glance | None = None
-        self._text: str | None = None
+        self._told: dict[str, str] | None = None
         self._came = 0.0
         self._rest = ""
         self._ended = threading.Event()
@@ -60,9 +60,11 @@ class JobView:
 
     def render(self) -> RenderableType:
         """The states of the job and of its sweep, by the job's metadata."""
+        from raffect.jobs.card import title_of
+
         if self._job is None:
             return sweep_table(self._spinner, f"job {self._id}", None)
-        name = self._job.metadata.get("job_name", self._id)
+        name = title_of(self._job.metadata, self._id)
         where = Text(f"  job {self._id}: {self._job.status.lower()}", style="dim")
         glance = self._glance
         if glance is not None:
@@ -71,17 +73,13 @@ class JobView:
         return Group(sweep_table(self._spinner, name, glance), where)
 
     def _watch(self) -> None:
-        from raffect.jobs.submission import LIVE
-        from raffect.sweep.progress import Glance
+        from raffect.jobs.card import glance_of
 
         while not self._ended.is_set():
             # A lost cluster is reported by the connection that reads the log.
             with suppress(RaffectError):
                 self._job = self._server.job(self._id)
-                told = self._job.metadata.get(LIVE)
-                # Another version of raffect may write another form.
-                with suppress(ValueError):
-                    if told != self._text:
-                        self._text, self._came = told, time.monotonic()
-                        self._glance = Glance.from_json(told) if told else None
+                if self._told != self._job.metadata:
+                    self._told, self._came = self._job.metadata, time.monotonic()
+                    self._glance = glance_of(self._told)
             self._ended.wait(_ASK_EVERY_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -18,7 +19,7 @@ from raffect.text import duration, score_text, short_value
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
-    from raffect.sweep.progress import Glance, RunningTrial, SweepProgress
+    from raffect.sweep.progress import Glance, RunningTrial, Standing, SweepProgress
 
 _MOST_SETTINGS = 5
 _LINE_EVERY_S = 2.0
@@ -70,7 +71,7 @@ class SweepTable:
         if not news and time.monotonic() - self._told < _LINE_EVERY_S:
             return
         self._told = time.monotonic()
-        count = f"{progress.finished}/{progress.target}"
+        count = f"{datetime.now():%H:%M:%S}  {progress.finished}/{progress.target}"
         self._screen.path(f"{count}  {progress.describe()}{_left(progress.seconds_left)}")
 
     def render(self) -> RenderableType:
@@ -84,9 +85,9 @@ def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> Renderab
     if glance is None:
         head.add_row(spinner, Text(title))
         return head
-    last = glance.last
-    bar = ProgressBar(total=last.target, completed=last.finished, width=24)
-    head.add_row(spinner, Text(title), bar, f"{last.finished}/{last.target}", _pace(glance))
+    last = glance.standing
+    bar = ProgressBar(total=last.target, completed=last.ended, width=24)
+    head.add_row(spinner, Text(title), bar, f"{last.ended}/{last.target}", _pace(glance))
     lines: list[RenderableType] = [head, _states(last)]
     if (first := glance.ahead) is not None:
         lines.append(_best_line(first.score, f"{first.trial}, running", {}))
@@ -99,7 +100,7 @@ def sweep_table(spinner: Spinner, title: str, glance: Glance | None) -> Renderab
 
 
 def _pace(glance: Glance) -> Text:
-    rate = f" · {glance.last.rate:,.0f} trials/h" if glance.last.rate else ""
+    rate = f" · {glance.standing.rate:,.0f} trials/h" if glance.standing.rate else ""
     return Text(f"{duration(glance.seconds)}{rate}{_left(glance.seconds_left)}", style="dim")
 
 
@@ -107,7 +108,7 @@ def _left(left: float | None) -> str:
     return f" · about {duration(left)} left" if left else ""
 
 
-def _states(last: SweepProgress) -> Text:
+def _states(last: Standing) -> Text:
     from raffect.sweep.attributes import STATE_NAMES
 
     found = [f"{count} {STATE_NAMES[state]}" for state, count in last.states.items() if count]

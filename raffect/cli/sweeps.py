@@ -352,7 +352,7 @@ def tune(
                 on_update=on_update,
                 context=Context(address, overwrite, on_note=table.say),
             )
-            publisher.publish_finished(lambda: connect(address))
+            publisher.publish_finished(view, lambda: connect(address))
         again = Again(space is not None, config, address)
         show_end(screen, target, view, names, again)
         found[chosen.value] = view.to_json()

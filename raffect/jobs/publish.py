@@ -20,10 +20,11 @@ from ray.util.metrics import Gauge
 
 from raffect import __version__
 from raffect.environment import JOB_CONFIG
-from raffect.jobs.submission import BOARD_VARIABLE, JOB_VARIABLE, LIVE, MARK
+from raffect.jobs.card import to_metadata
+from raffect.jobs.submission import BOARD_VARIABLE, JOB_VARIABLE, MARK
 from raffect.store import Store, sweep_folder
 from raffect.store.layout import REPORT
-from raffect.sweep.leaderboard import load_sweep
+from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.progress import STATES, Glance, RunningSweep, Standing, SweepProgress
 from raffect.text import first_line
 
@@ -32,10 +33,6 @@ EVERY_S = 5.0
 _LAST_WORD_S = 15.0
 """Longest wait for the last state to be published, when the command ends."""
 _TIMEOUT_S = 5
-_LONGEST = 1000
-"""Of a value: Ray sends all metadata of all jobs with each look at its list of jobs."""
-_LONGEST_LIVE = 4 * _LONGEST
-"""A larger table, of a space with very many parameters, is not published."""
 
 
 class Place(Protocol):
@@ -82,6 +79,7 @@ class SweepPublisher:
         self._open = places
         self._live = RunningSweep()
         self._found: Standing | None = None
+        self._expected: float | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,15 +102,16 @@ class SweepPublisher:
             self._live.add(progress)
         self._begin()
 
-    def publish_finished(self, connect: Callable[[], None]) -> None:
-        """Publish a sweep that needed no trial more, so that a job which found it so shows it.
+    def publish_finished(self, view: SweepView, connect: Callable[[], None]) -> None:
+        """Take in what came of the sweep, for the last word on it.
 
+        A sweep that needed no trial more has had no news: a job that found it so shows it, too.
         `connect` connects to Ray, which such a sweep had no need of.
         """
+        self._expected = view.evidence.expected
         if self._thread is not None or find_job(os.environ) is None:
             return
         connect()
-        view = load_sweep(self._store, self._sweep)
         best = view.best
         self._found = Standing(
             states={state: view.counts.get(state, 0) for state in STATES},
@@ -149,6 +148,7 @@ class SweepPublisher:
             standing = self._live.standing() or self._found
             glance = self._live.glance()
         assert standing is not None
+        standing = replace(standing, expected=self._expected)
         for place in places:
             try:
                 place.show(standing, glance)
@@ -193,30 +193,24 @@ class JobCard:
         # What a job that was not submitted by raffect lacks.
         self._usual = {MARK: __version__, "store": store, "task": task, "sweep": sweep}
         self._links = links(store, sweep, without_login(page))
-        self._shown: dict[str, str] = {}
+        self._shown: tuple[Standing, Glance | None] | None = None
 
     def show(self, standing: Standing, glance: Glance | None) -> None:
         """Write what has changed; LookupError when the cluster knows no such job."""
-        news = {**describe(standing), **self._links}
-        live = "" if glance is None else glance.to_json()
-        if 0 < len(live) <= _LONGEST_LIVE:
-            news[LIVE] = live
+        news = (standing, None if glance is None else replace(glance, since=0.0))
         if news != self._shown:
-            asyncio.run(self._put(news))
+            asyncio.run(self._put(*news))
             self._shown = news
 
-    async def _put(self, news: Mapping[str, str]) -> None:
+    async def _put(self, standing: Standing, glance: Glance | None) -> None:
         client = self._connect()
         info = await client.get_info(self._job, timeout=_TIMEOUT_S)
         if info is None:
             raise LookupError(f"the cluster knows no job {self._job}")
         if info.status.is_terminal():
             return
-        # Ray's page of a job shows as much as fits on a line: the news come first.
-        told = {key: value for key, value in news.items() if key != LIVE}
-        kept = {key: value for key, value in (info.metadata or {}).items() if key != LIVE}
-        # What screens far away read comes last.
-        metadata = {**told, **self._usual, **kept, **news}
+        before = {**self._links, **self._usual, **(info.metadata or {}), **self._links}
+        metadata = to_metadata(before, standing, glance)
         await client.put_info(self._job, replace(info, metadata=metadata), timeout=_TIMEOUT_S)
 
     def _connect(self) -> Any:
@@ -227,29 +221,6 @@ class JobCard:
             address = ray.get_runtime_context().gcs_address
             self._client = JobInfoStorageClient(GcsClient(address=address))
         return self._client
-
-
-def describe(standing: Standing) -> dict[str, str]:
-    """The part of the metadata that changes, in words."""
-    found = [f"{count} {state}" for state, count in standing.states.items() if count]
-    found += [f"{standing.left} to continue"] * bool(standing.left)
-    told = {
-        "trials": f"{', '.join(found) or 'none'} of {standing.target}",
-        "hours": f"{standing.hours:.2f}, {standing.device_hours:.2f} of devices",
-    }
-    if standing.best is None:
-        return told
-    params = (f"{key}={_value(value)}" for key, value in standing.best_params.items())
-    return {
-        "best": f"{standing.best:.4f} (trial {standing.best_trial})",
-        **told,
-        "best_params": _shorten(", ".join(params)) or "the base configuration",
-    }
-
-
-def _value(value: Any) -> str:
-    """As `--set` takes it; floats with the digits that matter."""
-    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
 
 
 def links(store: str, sweep: str, board: str) -> dict[str, str]:
@@ -264,10 +235,6 @@ def without_login(uri: str) -> str:
     """An address without the user and the password that it may hold."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 METRICS = {

@@ -19,8 +19,6 @@ JOB_VARIABLE = "RAFFECT_JOB"
 BOARD_VARIABLE = "RAFFECT_BOARD"
 MARK = "raffect"
 """The metadata key that marks a job as raffect's; its value is raffect's version."""
-LIVE = "live"
-"""The metadata key of what `submit` and `follow` show of a running sweep (progress.Glance)."""
 # Ray's default is SIGTERM and 3 s. On Ctrl-C a command ends in order, with its trials settled.
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 # The command's own ray.init() sets some of the job's variables again: without this Ray refuses.

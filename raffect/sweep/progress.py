@@ -7,11 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from statistics import mean
 from typing import Any, Literal
-
-from pydantic import TypeAdapter
 
 from raffect.sweep.attributes import FINISHED, STATE_NAMES
 
@@ -34,6 +31,7 @@ class Standing:
         rate: Trials that ended per hour of this run.
         epoch_seconds: Time of an epoch of late; None before the first whole one.
         left: Trials that this run left unfinished; the next one continues them.
+        expected: What the best is expected to score on new videos; known at the end.
     """
 
     states: Mapping[str, int] = field(default_factory=dict)
@@ -47,6 +45,12 @@ class Standing:
     rate: float = 0.0
     epoch_seconds: float | None = None
     left: int = 0
+    expected: float | None = None
+
+    @property
+    def ended(self) -> int:
+        """Its own trials that ended."""
+        return sum(self.states.get(state, 0) for state in FINISHED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +105,12 @@ class RunningTrial:
 class Glance:
     """A running sweep as a screen shows it.
 
-    `running` are in the order of their start, as many as a screen holds; `more` run besides;
-    `since` are the seconds since the last event.
+    `spent` are the seconds of this run of the command until the last event, `since` those since
+    then. `running` are in the order of their start, as many as a screen holds; `more` run besides.
     """
 
-    last: SweepProgress
+    standing: Standing
+    spent: float
     running: tuple[RunningTrial, ...]
     more: int = 0
     since: float = 0.0
@@ -113,13 +118,14 @@ class Glance:
     @property
     def seconds(self) -> float:
         """Of this run of the command."""
-        return self.last.seconds + self.since
+        return self.spent + self.since
 
     @property
     def seconds_left(self) -> float | None:
-        """As the last event's, less the time since then."""
-        left = self.last.seconds_left
-        return None if left is None else max(0.0, left - self.since)
+        """Until the last trial ends, at the rate so far; None before the first has ended."""
+        left = self.standing.target - self.standing.ended
+        rate = self.standing.rate
+        return max(0.0, 3600 * left / rate - self.since) if rate else None
 
     @property
     def ahead(self) -> RunningTrial | None:
@@ -132,22 +138,9 @@ class Glance:
 
         Limits need no look: a model beyond one is refused before its first epoch.
         """
-        return one.score is not None and (self.last.best is None or one.score > self.last.best)
-
-    def to_json(self) -> str:
-        """As text that `from_json` reads, without messages: many may read it."""
-        last = replace(self.last, reason=None, note=None)
-        return _adapter().dump_json(replace(self, last=last)).decode()
-
-    @staticmethod
-    def from_json(text: str) -> Glance:
-        """What `to_json` wrote; ValueError when it is something else, e.g. of another version."""
-        return _adapter().validate_json(text)
-
-
-@cache
-def _adapter() -> TypeAdapter[Glance]:
-    return TypeAdapter(Glance)
+        return one.score is not None and (
+            self.standing.best is None or one.score > self.standing.best
+        )
 
 
 class RunningSweep:
@@ -189,7 +182,8 @@ class RunningSweep:
             return None
         running = list(self._running.values())
         shown, more = tuple(running[:_MOST_RUNNING]), len(running[_MOST_RUNNING:])
-        return Glance(self._last, shown, more, max(0.0, self._clock() - self._told))
+        since = max(0.0, self._clock() - self._told)
+        return Glance(self._last, self._last.seconds, shown, more, since)
 
     def standing(self) -> Standing | None:
         """How it stands; None before anything has happened."""

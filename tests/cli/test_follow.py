@@ -14,8 +14,8 @@ from raffect.cli.jobs import _finish
 from raffect.cli.progress import SweepTable
 from raffect.cli.screen import Screen
 from raffect.errors import RaffectError
+from raffect.jobs.card import to_metadata
 from raffect.jobs.client import Job, JobServer
-from raffect.jobs.submission import LIVE
 from raffect.sweep.progress import RunningSweep
 from tests.jobs.studies import progress
 
@@ -81,9 +81,9 @@ def test_a_sweep_looks_as_it_does_on_this_machine(terminal: Screen) -> None:
     for event in events():
         table.update(event)
         watch.add(event)
-    glance = watch.glance()
-    assert glance is not None
-    server = Server(job(**{LIVE: glance.to_json()}))
+    standing = watch.standing()
+    assert standing is not None
+    server = Server(job(**to_metadata(job().metadata, standing, watch.glance())))
     with follow(terminal, server) as view:
         wait(server, 2)
         *lines, last = shown(view)
@@ -99,9 +99,9 @@ def test_a_job_without_a_sweep_has_its_name_and_its_state(terminal: Screen) -> N
         assert shown(view) == ["tune va", "job raffect-tune-va-1: running"]
 
 
-@pytest.mark.parametrize("told", ["not json", "{}", '{"last": 1, "running": []}'])
+@pytest.mark.parametrize("told", ["fast", ""])
 def test_what_another_version_tells_is_left_out(terminal: Screen, told: str) -> None:
-    server = Server(job(**{LIVE: told}))
+    server = Server(job(pace=told))
     with follow(terminal, server) as view:
         wait(server, 2)
         assert shown(view)[0] == "tune va"

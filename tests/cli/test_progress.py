@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -113,6 +114,8 @@ def test_a_log_gets_a_line_for_news_and_few_for_the_rest(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "… Sweeping VA"
     assert 4 <= len(lines) <= 6
-    assert lines[-3].startswith("11/100  trial 77: nan: The loss., score 0.6123; best 0.8074")
+    news = "  11/100  trial 77: nan: The loss., score 0.6123; best 0.8074"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", lines[-3][:8]), "a log says when"
+    assert lines[-3][8:].startswith(news)
     assert lines[-2] == "trial 78: went on with half a batch at a time"
     assert "best 0.9000" in lines[-1]

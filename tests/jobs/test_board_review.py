@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from raffect.jobs.card import glance_of
 from raffect.jobs.publish import METRICS
 from raffect.store import Store
+from raffect.sweep.attributes import STATE_NAMES
 from raffect.sweep.leaderboard import SweepView, load_sweep
-from raffect.sweep.progress import STATES, Glance
+from raffect.sweep.progress import STATES
 from raffect.sweep.records import TOP
 from tests.e2e_settings import SMALL_TEMPORAL
 from tests.jobs.heads import PROMETHEUS, ROOT, Head, Prometheus, ask, head, prometheus, wait
@@ -89,7 +91,7 @@ def look(place: Head, store: Store, metrics: Prometheus | None) -> Review:
 
     def running() -> dict[str, str] | None:
         found = place.told("swept")
-        return found if "RUNNING" in found.get("trials", "") else None
+        return found if "running" in found.get("trials", "") else None
 
     def actors() -> list[dict[str, Any]] | None:
         answer = ask(f"{place.dashboard}/api/v0/actors?detail=true&limit=100")
@@ -136,8 +138,8 @@ def test_the_job_s_metadata_is_current_while_it_runs_and_after_it(
     best = review.view.best
     assert best is not None
     assert best.score is not None
-    assert re.fullmatch(r"(\d+ [A-Z]+, )*[12] RUNNING of 10", review.early["trials"])
-    counts = [f"{review.view.counts[state]} {state}" for state in STATES if state in
+    assert re.fullmatch(r"(\d+ [a-z]+, )*[12] running of 10", review.early["trials"])
+    counts = [f"{review.view.counts[state]} {STATE_NAMES[state]}" for state in STATES if state in
               review.view.counts]  # fmt: skip
     assert review.late["trials"] == f"{', '.join(counts)} of 10"
     assert review.late["best"] == f"{best.score:.4f} (trial {best.number})"
@@ -148,17 +150,18 @@ def test_the_job_s_metadata_is_current_while_it_runs_and_after_it(
     assert review.late["page"] == "http://127.0.0.1:8266/sweeps/va"
     assert review.late["report"] == "http://127.0.0.1:8266/sweeps/va/report"
     assert float(review.late["hours"].partition(",")[0]) >= 0
-    fixed = {"job_name": "tune va", "store": store.uri, "task": "va", "sweep": "va"}
+    name = f"tune va · {review.late['best']} · {TRIALS}/{TRIALS}"
+    fixed = {"job_name": name, "store": store.uri, "task": "va", "sweep": "va"}
     assert {key: review.late[key] for key in fixed} == fixed
     assert "raffect" in review.late
 
 
 def test_who_follows_the_job_sees_the_table_of_its_sweep_while_it_runs(review: Review) -> None:
-    glance = Glance.from_json(review.early["live"])
-    assert glance.last.target == TRIALS
+    glance = glance_of(review.early)
+    assert glance is not None
+    assert glance.standing.target == TRIALS
     assert 1 <= len(glance.running) <= 2
-    assert list(review.early)[-1] == "live", "people read the rest"
-    assert "live" not in review.late
+    assert glance_of(review.late) is None
 
 
 def test_no_secret_is_shown(review: Review) -> None:

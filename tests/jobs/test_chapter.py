@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from raffect.jobs.card import title_of
 from raffect.synthetic.tree import write_synthetic
 from tests.e2e_settings import SMALL_FINETUNE, SMALL_TEMPORAL
 from tests.jobs.local import ROOT, SECRETS, LocalCluster, local_cluster
@@ -67,14 +68,15 @@ def test_every_line_of_the_chapter_works(cluster: LocalCluster):
         stopped = line.startswith("raffect jobs follow") or "jobs stop" in line
         assert done.returncode in ((0, 130) if stopped else (0,)), line + done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr, line
-    found = {job["metadata"]["job_name"]: job for job in jobs(cluster)}
+    found = {title_of(job["metadata"], job["id"]): job for job in jobs(cluster)}
     assert found["tune va"]["status"] == "SUCCEEDED"
     assert found["tune va"]["exit_code"] == 0
     assert found["tune expr"]["status"] == "STOPPED"
-    assert "COMPLETE" in found["tune va"]["metadata"]["trials"]
+    assert "complete" in found["tune va"]["metadata"]["trials"]
     trials = json.loads(cluster.type("raffect trials va --json").stdout)
     best = max(trial["score"] for trial in trials)
     assert f"{best:.4f}" in found["tune va"]["metadata"]["best"]
+    assert f"{best:.4f}" in found["tune va"]["metadata"]["job_name"]
     assert found["tune va"]["metadata"]["page"].endswith("/sweeps/va")
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from raffect.jobs import publish
-from raffect.jobs.publish import Place, SweepPublisher, describe, find_job, links, without_login
+from raffect.jobs.publish import Place, SweepPublisher, find_job, links, without_login
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
-from raffect.sweep.progress import STATES, Glance, RunningSweep, Standing
+from raffect.sweep.progress import Glance, RunningSweep, Standing
 from tests.jobs.studies import Sweep, progress
 from tests.sweep import tiny
 from tests.sweep.sweeps import sweep
@@ -92,7 +91,7 @@ def test_what_runs_when_the_command_ends_is_left_to_be_continued() -> None:
     live.add(progress(states={"COMPLETE": 3, "RUNNING": 2}))
     live.end()
     assert standing(live).states["RUNNING"] == 0
-    assert describe(standing(live))["trials"] == "3 COMPLETE, 2 to continue of 8"
+    assert standing(live).left == 2
 
 
 def test_the_last_state_is_told_when_the_block_ends(store: Store) -> None:
@@ -177,16 +176,17 @@ def test_a_sweep_that_needed_no_trial_is_told_of_by_a_job_only(
     monkeypatch.delenv("RAFFECT_JOB", raising=False)
     monkeypatch.delenv(JOB_CONFIG, raising=False)
     with SweepPublisher(store, "s", "va", places=written.open) as out:
-        out.publish_finished(connect)
+        out.publish_finished(load_sweep(store, "s"), connect)
     assert (connected, written.told) == ([0], [])
     monkeypatch.setenv("RAFFECT_JOB", "mine")
     with SweepPublisher(store, "s", "va", places=written.open) as out:
-        out.publish_finished(connect)
+        out.publish_finished(load_sweep(store, "s"), connect)
     last = written.told[-1]
     assert connected == [1]
     assert (last.best, last.best_trial, last.states["COMPLETE"]) == (0.6, 0, 2)
     assert (last.hours, last.top, last.target) == (pytest.approx(1.0), (0.6, 0.3), 8)
     assert last.best_params == load_sweep(store, "s").rows[0].params
+    assert last.expected == load_sweep(store, "s").evidence.expected
 
 
 @pytest.mark.parametrize(
@@ -204,22 +204,7 @@ def test_a_driver_knows_its_job(environment: dict[str, str], job: str | None) ->
     assert find_job(environment) == job
 
 
-def test_metadata_is_words_without_anybody_s_login() -> None:
-    standing = Standing(
-        states={**dict.fromkeys(STATES, 0), "COMPLETE": 12, "PRUNED": 30, "FAIL": 1, "RUNNING": 2},
-        target=200,
-        best=0.61234,
-        best_trial=17,
-        best_params={"optimiser.lr": 1e-4, "model.tcn.channels": [16, 16]},
-        hours=0.5,
-        device_hours=1.25,
-    )
-    assert describe(standing) == {
-        "trials": "12 COMPLETE, 30 PRUNED, 1 FAIL, 2 RUNNING of 200",
-        "best": "0.6123 (trial 17)",
-        "best_params": "optimiser.lr=0.0001, model.tcn.channels=[16, 16]",
-        "hours": "0.50, 1.25 of devices",
-    }
+def test_addresses_are_shown_without_anybody_s_login() -> None:
     assert without_login("https://me:secret@host:1/a") == "https://host:1/a"
     assert without_login("s3://bucket/a") == "s3://bucket/a"
     assert without_login("/a/folder") == "/a/folder"
@@ -228,12 +213,6 @@ def test_metadata_is_words_without_anybody_s_login() -> None:
         "report": "http://127.0.0.1:8266/sweeps/va/report",
     }
     assert links("s3://b/p", "va", "")["report"].startswith("s3://b/p/sweeps/va/report.html")
-
-
-def test_long_parameters_are_cut() -> None:
-    params: dict[str, Any] = {f"a.setting.{i}": "x" * 40 for i in range(100)}
-    told = describe(Standing(best=0.1, best_trial=0, best_params=params))
-    assert len(told["best_params"]) == 1000
 
 
 def test_ray_still_has_what_the_board_uses() -> None:
