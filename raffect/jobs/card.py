@@ -127,7 +127,7 @@ def _numbers(text: str) -> list[float]:
     return [float(word) for word in re.findall(r"-?\d+(?:\.\d+)?", text)]
 
 
-def _parse_params(text: str) -> dict[str, Any]:
+def _parse_params(text: str) -> Mapping[str, Any]:
     if text == _BASE:
         return {}
     pairs = (part.partition("=") for part in re.split(r", (?=[\w.]+=)", text))
