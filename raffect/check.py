@@ -201,7 +201,7 @@ def _in_plan(store: Store, folder: str) -> Iterator[Fault]:
 def _in_files(files: Files) -> Iterator[Fault]:
     def verify(name: str) -> Fault | None:
         try:
-            files.read(name)
+            files.verify(name)
         except DamagedError as error:
             return Fault(f"{files.folder}/{name}", error)
         except FileNotFoundError:

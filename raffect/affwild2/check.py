@@ -51,7 +51,7 @@ def check(store: Store, progress: Progress = ignore) -> DatasetCounts:
         task = next((task for task in Task if name == labels_file(task)), None)
         if task is None:
             columns = ["video", "source", "frame"]
-            table = files.parse(name, partial(read_shard, columns=columns))
+            table = files.parse_table(name, partial(read_shard, columns=columns))
             _add_crops(store, name, table, crops)
         else:
             labels[task] = files.parse(name, partial(from_parquet, task))

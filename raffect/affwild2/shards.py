@@ -49,7 +49,7 @@ def frames_files(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(f"{FRAMES}/")]
 
 
-def read_shard(data: bytes, columns: Sequence[str]) -> pa.Table:
+def read_shard(data: bytes | memoryview, columns: Sequence[str]) -> pa.Table:
     """Columns of a file of crops."""
     return pq.ParquetFile(pa.BufferReader(data)).read(list(columns))
 

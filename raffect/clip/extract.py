@@ -145,7 +145,7 @@ class _Encoder:
         from raffect.clip.encoding import encode_crops
 
         columns = ["video", "frame", "jpeg"]
-        table = self.crops.parse(name, partial(read_shard, columns=columns))
+        table = self.crops.parse_table(name, partial(read_shard, columns=columns))
         videos = table.column("video").cast(pa.string()).to_pylist()
         frames = table.column("frame").to_numpy()
 

@@ -146,7 +146,7 @@ def _select(batch: dict[str, Any], files: Files, wanted: Any) -> Iterator[pa.Tab
     """Label and JPEG of the wanted rows of a shard, a row group at a time."""
     labels: dict[str, NDArray[np.int8]] = ray.get(wanted)
     for name in batch["shard"]:
-        shard = files.parse(str(name), lambda data: pq.ParquetFile(pa.BufferReader(data)))
+        shard = files.parse_table(str(name), lambda data: pq.ParquetFile(pa.BufferReader(data)))
         for group in range(shard.num_row_groups):
             found = find_rows(shard.read_row_group(group, ["video", "frame"]), labels)
             keep = np.flatnonzero(found != UNUSED)

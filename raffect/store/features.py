@@ -129,7 +129,10 @@ def to_array(table: pa.Table) -> NDArray[np.floating]:
     """The features `(rows, dim)` of a table read from a features file; a view where possible."""
     facts = table.schema.field("feature").metadata or {}
     dtype = _DTYPES[facts.get(_KEY, FLOAT16.encode()).decode()]
-    column = table.column("feature").combine_chunks()
+    column = table.column("feature")
+    if column.num_chunks > 1:
+        # It copies a single chunk, too.
+        column = column.combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
     width = column.type.byte_width

@@ -31,6 +31,7 @@ from s3fs import S3FileSystem
 from s3fs.core import S3File
 from s3fs.utils import FileExpired
 
+from raffect.store.folder import allocate
 from raffect.store.layout import deletion_order
 from raffect.store.retry import Clock, GaveUpError
 
@@ -179,6 +180,12 @@ class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
     ) -> bytes:
         if min(start or 0, end or 0) < 0:
             start, end = await self._limits(path, start, end)
+        return bytes(await self._read_buffer(path, start, end))
+
+    async def _read_buffer(
+        self, path: str, start: int | None = None, end: int | None = None
+    ) -> memoryview:
+        """The content of an object, or bytes of it, where they were put as they came."""
         bucket, key, _version = self.split_path(path)
         clock = Clock()
         for _attempt in range(ATTEMPTS):
@@ -187,6 +194,8 @@ class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
             except FileExpired:
                 continue
         raise OSError(errno.EBUSY, f"{path} is written anew each time that it is read")
+
+    read_buffer = sync_wrapper(_read_buffer)
 
     async def _limits(self, path: str, start: int | None, end: int | None) -> tuple[int, int]:
         size = (await self._info(path))["size"]
@@ -201,19 +210,20 @@ class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
         start: int,
         end: int | None,
         etag: str | None = None,
-    ) -> bytes:
+    ) -> memoryview:
         """Bytes from `start` to before `end` of an object; FileExpired if it is replaced."""
-        first = _Part(bucket, key, start, end, clock, etag)
+        into = _Body(start)
+        first = _Part(bucket, key, start, end, clock, etag, into)
         await self._persist(clock, lambda: self._continue(first), lambda: first.read)
         parts = [first]
         if first.end is not None and first.stop < first.end:
             bounds = range(first.stop, first.end, RANGE)
             parts += [
-                _Part(bucket, key, at, min(at + RANGE, first.end), clock, first.etag)
+                _Part(bucket, key, at, min(at + RANGE, first.end), clock, first.etag, into)
                 for at in bounds
             ]
             await self._read_beside(parts[1:])
-        return b"".join(chunk for part in parts for chunk in part.chunks)
+        return into.read(sum(part.read for part in parts))
 
     async def _read_beside(self, parts: Sequence[_Part]) -> None:
         room = asyncio.Semaphore(self.max_concurrency)
@@ -320,15 +330,44 @@ class LiteralS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
                 await self._delete_keys(group)
 
 
+class _Body:
+    """Where the bytes of an object from `start` on are put."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._data = allocate(0)
+
+    def take(self, at: int, chunk: bytes, size: int) -> None:
+        """Put bytes that begin at `at`; of so many in all, as far as that is known."""
+        first = at - self._start
+        size = max(size, first + len(chunk))
+        if size > len(self._data):
+            # Where no answer tells the size, twice as much each time.
+            grown = allocate(max(size, 2 * len(self._data)))
+            grown[:first] = self._data[:first]
+            self._data = grown
+        self._data[first : first + len(chunk)] = chunk
+
+    def read(self, size: int) -> memoryview:
+        """What was put, from the first byte on."""
+        return self._data[:size]
+
+
 class _Part:
     """What has been read of a part of an object, from `start` to `end` (None: not known yet)."""
 
     def __init__(
-        self, bucket: str, key: str, start: int, end: int | None, clock: Clock, etag: str | None
+        self,
+        bucket: str,
+        key: str,
+        start: int,
+        end: int | None,
+        clock: Clock,
+        etag: str | None,
+        into: _Body,
     ) -> None:
         self.bucket, self.key, self.start, self.end = bucket, key, start, end
-        self.clock, self.etag = clock, etag
-        self.chunks: list[bytes] = []
+        self.clock, self.etag, self.into = clock, etag, into
         self.read = 0
 
     @property
@@ -372,7 +411,7 @@ class _Part:
 
     def take(self, chunk: bytes) -> None:
         chunk = chunk[: None if self.end is None else max(0, self.stop - self.at)]
-        self.chunks.append(chunk)
+        self.into.take(self.at, chunk, 0 if self.end is None else self.end - self.start)
         self.read += len(chunk)
 
 
@@ -384,8 +423,7 @@ class _File(S3File):  # type: ignore[misc]
             return b""
         etag = self.details.get("ETag")
         of = self.bucket, self.key, start, end, etag
-        data: bytes = sync(self.fs.loop, self.fs._read, Clock(), *of)
-        return data
+        return bytes(sync(self.fs.loop, self.fs._read, Clock(), *of))
 
 
 def _answer(error: BaseException | None) -> tuple[int, str]:

@@ -24,6 +24,7 @@ from raffect.store.layout import DATASET, ENCODERS, FEATURES, MODELS, REMOVED, S
 from raffect.store.store import Store
 
 T = TypeVar("T")
+B = TypeVar("B", bytes, memoryview)
 MAKERS = {
     DATASET: ("raffect prepare --images DIR --annotations DIR",),
     ENCODERS: ("raffect finetune",),
@@ -53,7 +54,7 @@ class FileEntry(Config):
         """The entry of a file with this content."""
         return cls(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
-    def fault(self, data: bytes) -> str:
+    def fault(self, data: bytes | memoryview) -> str:
         """What is wrong with the content of the file; empty: nothing."""
         if len(data) != self.size:
             return f"it has {len(data):,} bytes, where {self.size:,} were written"
@@ -76,9 +77,12 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """The content of a file; a DamagedError if it is not what was written."""
+        return self._read(name, self.store.read_bytes)
+
+    def _read(self, name: str, how: Callable[[str], B]) -> B:
         key, entry = f"{self.folder}/{name}", self.entries.get(name)
         try:
-            data = self.store.read_bytes(key)
+            data = how(key)
         except FileNotFoundError:
             if entry is None or self.store.exists(f"{self.folder}/{REMOVED}"):
                 raise
@@ -87,9 +91,19 @@ class Files:
             raise damaged(self.store, key, fault)
         return data
 
+    def verify(self, name: str) -> None:
+        """Read a file, and raise a DamagedError if it is not what was written."""
+        self._read(name, self.store.read_buffer)
+
     def parse(self, name: str, parser: Callable[[bytes], T]) -> T:
         """What the parser makes of a file; a DamagedError if it can't."""
         data = self.read(name)
+        with reading(self.store, f"{self.folder}/{name}"):
+            return parser(data)
+
+    def parse_table(self, name: str, parser: Callable[[memoryview], T]) -> T:
+        """The same of a Parquet file, which may be large: its bytes may go as soon as parsed."""
+        data = self._read(name, self.store.read_buffer)
         with reading(self.store, f"{self.folder}/{name}"):
             return parser(data)
 

@@ -138,7 +138,7 @@ def read_lengths(store: Store) -> dict[str, Length]:
     last: dict[str, int] = {}
     files = files_of(store, DATASET)
     for file in frames_files(files.entries):
-        table = files.parse(file, partial(read_shard, columns=["video", "frame"]))
+        table = files.parse_table(file, partial(read_shard, columns=["video", "frame"]))
         if table.num_rows:
             videos, codes = codes_of(table["video"])
             frames = np.zeros(len(videos), dtype=np.int64)

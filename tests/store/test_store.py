@@ -9,7 +9,7 @@ import pytest
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from raffect.errors import StoreError
-from raffect.store import Store
+from raffect.store import Store, s3
 from raffect.testing.s3 import S3Server, environment, start_s3_server
 
 
@@ -177,3 +177,13 @@ def test_a_dead_server_is_one_message():
             store.hurried().read_bytes("k")
         with pytest.raises(StoreError, match="does not answer"):
             Store(store.uri).exists("k")
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, s3.RANGE + 5])
+def test_large_files_are_read_into_memory_that_is_kept(any_store: Store, size: int) -> None:
+    data = bytes(range(251)) * (size // 251 + 1)
+    any_store.write_bytes("k", data[:size])
+    found = any_store.read_buffer("k")
+    assert found == data[:size] == any_store.read_bytes("k")
+    with pytest.raises(FileNotFoundError):
+        any_store.read_buffer("absent")
