@@ -107,7 +107,9 @@ def table_names(files: Files) -> list[str]:
 
 def read_table(files: Files, name: str) -> pa.Table:
     """A Parquet file, verified."""
-    return files.parse_table(name, lambda data: pq.read_table(pa.BufferReader(data), use_threads=False))
+    return files.parse_table(
+        name, lambda data: pq.read_table(pa.BufferReader(data), use_threads=False)
+    )
 
 
 def read_tables(files: Files) -> Iterator[pa.Table]:
