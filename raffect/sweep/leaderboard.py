@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import stdev
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from optuna import Study
 from optuna.trial import FrozenTrial
@@ -17,9 +17,9 @@ from raffect.affwild2.evaluation import RESAMPLES
 from raffect.affwild2.tasks import Task
 from raffect.errors import NotThereError
 from raffect.store import Manifest, Store, sweep_folder
-from raffect.store.layout import SEEDS, STUDY, SWEEPS
+from raffect.store.layout import STUDY, SWEEPS
 from raffect.store.manifest import find_manifest
-from raffect.store.verified import damaged, read_sealed, reading, write_sealed
+from raffect.store.verified import damaged
 from raffect.sweep.attributes import BASELINE, ENDED, LINEAR_FLOOR, SEEN, SPACE, SPENT, TARGET
 from raffect.sweep.evidence import Evidence, Judged
 from raffect.sweep.journal import uncollected
@@ -27,9 +27,13 @@ from raffect.sweep.mixture import mixture
 from raffect.sweep.paired import Paired
 from raffect.sweep.plan import plan_of, read_plan
 from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, rank, read_row
+from raffect.sweep.seeds import read_seeds
 from raffect.sweep.settings import Objective
 from raffect.sweep.study import journal_of, open_study
 from raffect.temporal.seen import Seen, describe_seen
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BEST = "best"
 """In the place of a trial's number: the best one."""
@@ -141,6 +145,34 @@ class SweepView:
     def trials_json(self) -> list[JudgedTrialJson]:
         """As in `raffect trials SWEEP --json`, the best first."""
         return [self._judged(row) for row in self.rows]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row per trial, by its number, the best first; parameters by their dotted keys."""
+        import pandas as pd
+
+        rows: list[dict[str, object]] = []
+        for one, row in zip(self.trials_json(), self.rows, strict=True):
+            known: dict[str, object] = dict(one)
+            interval = one["interval"] or (None, None)
+            versus = one["versus_recipe"]
+            del known["params"], known["interval"], known["versus_recipe"], known["versus_best"]
+            del known["made_by"]
+            known |= {"low": interval[0], "high": interval[1], "best_epoch": row.best_epoch}
+            known["versus_recipe"] = None if versus is None else versus["difference"]
+            rows.append({**known, **one["params"]})
+        return pd.DataFrame(rows).set_index("number") if rows else pd.DataFrame()
+
+    def curves(self) -> pd.DataFrame:
+        """A row per epoch of each trial: score, loss and seconds, by trial and epoch."""
+        import pandas as pd
+
+        found = [
+            (row.number, one.epoch, one.score, one.loss, one.seconds)
+            for row in self.rows
+            for one in row.curve
+        ]
+        columns = ["trial", "epoch", "score", "loss", "seconds"]
+        return pd.DataFrame(found, columns=columns).set_index(["trial", "epoch"])
 
     def _judged(self, row: TrialRow) -> JudgedTrialJson:
         known = self.evidence.trials.get(row.number)
@@ -416,20 +448,3 @@ def find_trial(store: Store, name: str) -> tuple[str, TrialRow]:
         f"trials with a model: {numbers}{outside}",
         f"See `raffect trials {sweep}`.",
     )
-
-
-def write_seed(store: Store, sweep: str, number: int, seed: int, score: float) -> None:
-    """Keep the score of a trial's configuration under another seed."""
-    key = f"{sweep_folder(sweep)}/{SEEDS}/{number:05d}/{seed}.json"
-    write_sealed(store, key, {"score": score})
-
-
-def read_seeds(store: Store, sweep: str) -> dict[int, dict[int, float]]:
-    """These scores by trial and seed."""
-    found: dict[int, dict[int, float]] = {}
-    for key in store.files(f"{sweep_folder(sweep)}/{SEEDS}"):
-        number, seed = key.removesuffix(".json").split("/")[-2:]
-        tree = read_sealed(store, key)
-        with reading(store, key):
-            found.setdefault(int(number), {})[int(seed)] = float(tree["score"])
-    return found

@@ -17,9 +17,10 @@ from raffect.store import Store, files_of, model_folder, sweep_folder
 from raffect.store.layout import CONFIG, METRICS, SEEDS, check_name
 from raffect.store.stage import try_rights
 from raffect.store.verified import reading
-from raffect.sweep.leaderboard import find_trial, load_sweep, write_seed
+from raffect.sweep.leaderboard import find_trial, load_sweep
 from raffect.sweep.paired import Paired, paired_interval, read_sums, sums_of
 from raffect.sweep.records import TrialRow, model_files
+from raffect.sweep.seeds import write_seed
 from raffect.temporal.data import check_lineage
 from raffect.temporal.epochs import EpochResult
 from raffect.temporal.train import train
