@@ -11,7 +11,7 @@ From Python:
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.4.0"
 __all__ = [
@@ -23,9 +23,6 @@ __all__ = [
     "open_store",
     "tune",
 ]
-
-if TYPE_CHECKING:
-    from raffect.api import Model, OpenStore, evaluate, load_model, load_sweep, open_store, tune
 
 
 def __getattr__(name: str) -> Any:

@@ -174,3 +174,11 @@ def test_loading_and_predicting_start_no_ray(trained: Store) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_type_checkers_are_told_the_same() -> None:
+    stub = Path(str(raffect.__file__)).with_suffix(".pyi").read_text(encoding="utf-8")
+    names: dict[str, list[str]] = {}
+    exec(stub[stub.index("__all__") :], names)
+    assert names["__all__"] == raffect.__all__
+    assert all(f"import {name} as {name}\n" in stub for name in raffect.__all__)
