@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -18,6 +18,7 @@ from raffect.store.layout import REPORT
 
 if TYPE_CHECKING:
     from raffect.sweep.leaderboard import SweepView
+    from raffect.sweep.together import Together
 
 FRAMES = 300
 SEED = 0
@@ -177,9 +178,19 @@ class Demo:
             tick(progress.finished, progress.target)
             tell(progress.describe())
 
-        view = tune(self.store, task, ENCODER, task.value, settings, base, on_update=on_update)
+        self._together.ahead = task is not list(Task)[-1]
+        view = tune(
+            self.store, task, ENCODER, task.value, settings, base, on_update,
+            together=self._together,
+        )  # fmt: skip
         best = "none" if view.best is None else f"{view.best.score:.3f}"
         return f"best {best} of {len(view.rows)} trials"
+
+    @cached_property
+    def _together(self) -> Together:
+        from raffect.sweep.together import Together
+
+        return Together.of(self.store, list(Task), None, None)
 
     def _report(self, tick: Progress, tell: OnNote) -> None:
         from raffect.report.page import write_overview

@@ -276,6 +276,7 @@ def tune(
     from raffect.jobs.publish import SweepPublisher
     from raffect.settings import build
     from raffect.store.layout import check_name
+    from raffect.sweep.together import Together
     from raffect.sweep.tune import tune as run
 
     tasks = list(dict.fromkeys(map(parse_task, task)))
@@ -327,8 +328,11 @@ def tune(
         search = build(SweepSettings, {**wanted, **own})
         planned.append((chosen, base, check_name(branch or called), search))
     target, screen = begin(store, quiet, as_json)
+    together = Together.of(target, tasks, fold, address)
     found = {}
     for chosen, base, called, search in planned:
+        together.ahead = chosen is not tasks[-1]
+        ran: list[int] = []
         with (
             SweepTable(screen, f"Sweeping {chosen.value.upper()}") as table,
             SweepPublisher(target, called, chosen.value, table.say) as publisher,
@@ -338,7 +342,9 @@ def tune(
                 progress: SweepProgress,
                 table: SweepTable = table,
                 publisher: SweepPublisher = publisher,
+                ran: list[int] = ran,
             ) -> None:
+                ran.append(progress.finished)
                 table.update(progress)
                 publisher.update(progress)
 
@@ -351,8 +357,11 @@ def tune(
                 base,
                 on_update=on_update,
                 context=Context(address, overwrite, on_note=table.say),
+                together=together,
             )
             publisher.publish_finished(view, lambda: connect(address))
+        if not ran and len(tasks) > 1:
+            screen.say(f"{called} was finished before: no trial was left to run.")
         again = Again(space is not None, config, address)
         show_end(screen, target, view, names, again)
         found[chosen.value] = view.to_json()

@@ -1,7 +1,9 @@
-"""The linear floor of a sweep, computed on the cluster beside its trials."""
+"""The linear floor of a sweep, computed beside its trials: on a cluster, or in the command."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -10,24 +12,33 @@ from raffect.context import OnNote
 from raffect.errors import find_user_error
 from raffect.sweep.attributes import LINEAR_FLOOR
 from raffect.sweep.failures import reason_of
-from raffect.temporal.linear import linear_floor
+from raffect.temporal.linear import LinearFit, linear_floor
 
 if TYPE_CHECKING:
     from raffect.sweep.study import SweepStudy
 
 
 class FloorTask:
-    """A task that the first trial does not wait for; the study keeps what it finds, once.
+    """Work that the first trial does not wait for; the study keeps what it finds, once.
 
-    It asks for no core, as trials hold all of them until the sweep ends. If it fails, the sweep
-    goes on, and its floor is None.
+    A task of its own asks for no core, as trials hold all of them until the sweep ends. On this
+    machine it is a thread: a process would import PyTorch first, as those of trials do, for 3 s of
+    CPU time while they make their first epochs. If it fails, the sweep goes on, and its floor is
+    None.
     """
 
-    def __init__(self, study: SweepStudy, data: ray.ObjectRef[Any], on_note: OnNote) -> None:
+    def __init__(
+        self,
+        study: SweepStudy,
+        data: ray.ObjectRef[Any],
+        on_note: OnNote,
+        is_local: bool = False,
+    ) -> None:
         self._study = study
         self._data = data
         self._on_note = on_note
-        self._running: ray.ObjectRef[Any] | None = None
+        self._begin = _in_thread if is_local else _as_task
+        self._running: Future[LinearFit] | None = None
         # Asked once: to ask the study writes what waits, and looks come several times a second.
         self._done = LINEAR_FLOOR in study.facts
 
@@ -36,14 +47,12 @@ class FloorTask:
         if self._done:
             return
         if self._running is None:
-            task = ray.remote(linear_floor).options(num_cpus=0, name="linear floor")
-            self._running = task.remote(self._data)
-        if not ray.wait([self._running], timeout=None if wait else 0)[0]:
+            self._running = self._begin(self._data)
+        if not wait and not self._running.done():
             return
-        self._done = True
         floor = None
         try:
-            found = ray.get(self._running)
+            found = self._running.result()
             parts, value = found.score.parts, found.score.value
             floor = {"score": value, "parts": parts, "half_width": found.half_width}
         except Exception as error:
@@ -52,4 +61,25 @@ class FloorTask:
             known = find_user_error(error)
             why = f": {known.got}" if known else f", as it failed: {reason_of(cause)}"
             self._on_note(f"The linear floor is unknown{why}")
+        self._done = True
         self._study.describe({LINEAR_FLOOR: floor})
+
+
+def _as_task(data: ray.ObjectRef[Any]) -> Future[LinearFit]:
+    task = ray.remote(linear_floor).options(num_cpus=0, name="linear floor")
+    found: Future[LinearFit] = task.remote(data).future()
+    return found
+
+
+def _in_thread(data: ray.ObjectRef[Any]) -> Future[LinearFit]:
+    found: Future[LinearFit] = Future()
+
+    def compute() -> None:
+        try:
+            found.set_result(linear_floor(ray.get(data)))
+        except Exception as error:
+            found.set_exception(error)
+
+    # A command that is interrupted does not wait for it.
+    threading.Thread(target=compute, daemon=True, name="linear floor").start()
+    return found

@@ -42,12 +42,13 @@ from raffect.sweep.ledger import Ledger, OnUpdate
 from raffect.sweep.mixture import tell_others
 from raffect.sweep.plan import SweepPlan, is_older, make_plan
 from raffect.sweep.points import Recipe, check_space, derive_points, derive_recipe
-from raffect.sweep.processes import IMPORTS, Prestarted
+from raffect.sweep.processes import IMPORTS
 from raffect.sweep.quiet import quiet
 from raffect.sweep.records import Maker, TrialRow, best_of, read_row
 from raffect.sweep.settings import Limits, SweepSettings
 from raffect.sweep.space import Space, load_space
 from raffect.sweep.study import SweepStudy
+from raffect.sweep.together import Together
 from raffect.sweep.warmstart import Target, warm_start
 from raffect.temporal.checks import (
     auxiliary_weights,
@@ -72,6 +73,7 @@ def tune(
     base: TemporalConfig | None = None,
     on_update: OnUpdate | None = None,
     context: Context = Context(),
+    together: Together | None = None,
 ) -> SweepView:
     """Search the best model of a task.
 
@@ -84,6 +86,7 @@ def tune(
         on_update: Called when a trial begins, finishes an epoch, or ends.
         context: Its `on_note` also hears of another command that may still be at the sweep, of a
             tracker that does not work, and of trials that were computed with other code.
+        together: What it shares with other sweeps of the command.
 
     Raises:
         SettingsError: The space or the base configuration is wrong, or the one does not contain
@@ -145,7 +148,7 @@ def tune(
         check_warm_start(study, settings.warm_start)
 
     idle = describe_idle(base, {task, *auxiliary}, first.params)
-    work = Work(features, space, base, settings, auxiliary, idle=idle)
+    work = Work(features, space, base, settings, auxiliary, idle=idle, together=together)
     return carry_out(stage, before, name, work, begin, on_update, context)
 
 
@@ -157,6 +160,7 @@ class Work:
         auxiliary: Other tasks that trials may train on.
         others: Features that some trials read in place of the sweep's.
         idle: What the user should know of settings that change nothing.
+        together: What other sweeps of the command share with it.
     """
 
     features: FeatureNames
@@ -166,6 +170,7 @@ class Work:
     auxiliary: Sequence[Task] = ()
     others: Sequence[FeatureNames] = ()
     idle: Sequence[str] = ()
+    together: Together | None = None
 
 
 def open_stage(
@@ -218,7 +223,9 @@ def carry_out(
         is_local, device = engine.is_local(context.address), base.run.device
         engine.connect(context.address, IMPORTS)
         execution = plan_execution(settings, is_local, device)
-        begun = Prestarted(execution.concurrent) if is_local and execution.workers == 1 else None
+        together = work.together or Together(shared_reader(context.address))
+        in_advance = is_local and execution.workers == 1
+        begun = together.take(execution.concurrent) if in_advance else None
         # What imports Tune, a second's work: the processes of trials begin beside it.
         from raffect.sweep.trackers import make_callbacks
         from raffect.sweep.trial import TrialHome
@@ -229,9 +236,8 @@ def carry_out(
         begin(study)
         # A driver may have been killed behind its last trial, and before the floor was there.
         if study.remaining or LINEAR_FLOOR not in study.facts:
-            read = shared_reader(context.address)
             data, *others = (
-                load_task_data(store, one, task, work.auxiliary, base.fold, read)
+                load_task_data(store, one, task, work.auxiliary, base.fold, together.read)
                 for one in (work.features, *work.others)
             )
             seen = find_seen(store, stage.plan.sources, task, base.fold)
@@ -274,12 +280,18 @@ def carry_out(
                 engine.share_of(execution.workers, base.run.device, context.on_note)
             shared = [share(one) for one in (data, *others)]
             names = [one.lineage["features"] for one in others]
-            floor = FloorTask(study, shared[0], context.on_note)
+            floor = FloorTask(study, shared[0], context.on_note, is_local)
             room = room_for(settings, execution, device)
             if begun is not None:
                 begun.wait()
+
+            def look() -> None:
+                floor.look()
+                if in_advance:
+                    together.look_ahead(ledger, execution.concurrent)
+
             execute(
-                ledger, shared, home, execution, room, trackers, floor.look, names, clocks,
+                ledger, shared, home, execution, room, trackers, look, names, clocks,
                 context.on_note, is_local,
             )  # fmt: skip
             check_ended(ledger, name)

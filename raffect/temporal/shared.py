@@ -11,6 +11,7 @@ its workers, is as long as the caller's threads take for 1 to 2 GB.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -96,6 +97,23 @@ def shared_reader(address: str | None) -> ReadFeatures:
         return FeatureRows(_blocks(refs, counts, dim, dtype), crops, (dim,), None)
 
     return read
+
+
+def read_once(read: ReadFeatures, videos: Collection[str]) -> ReadFeatures:
+    """Read features of all these videos at the first call; each call has those that it wants.
+
+    The rows of the others are in its arrays, too, which are the same for all.
+    """
+    known: dict[tuple[str, ...], FeatureRows] = {}
+
+    def read_some(store: Store, features: FeatureNames, wanted: Collection[str]) -> FeatureRows:
+        names = tuple(feature_names(features))
+        if names not in known:
+            known[names] = read(store, features, videos)
+        rows = known[names]
+        return replace(rows, crops={key: of for key, of in rows.crops.items() if key in wanted})
+
+    return read_some
 
 
 def _to_array(block: Any) -> NDArray[np.floating]:

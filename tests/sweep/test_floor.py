@@ -21,8 +21,9 @@ from tests.sweep.drivers import open_driver
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.parametrize("is_local", [True, False])
 def test_a_floor_is_recorded_once_and_a_failure_is_told(
-    ray_local: None, filled: Store, told: list[str], tmp_path: Path
+    ray_local: None, filled: Store, told: list[str], tmp_path: Path, is_local: bool
 ) -> None:
     data = load_task_data(filled, "clip", Task.VA)
     labels = data.train.labels[Task.VA]
@@ -30,16 +31,16 @@ def test_a_floor_is_recorded_once_and_a_failure_is_told(
     unusable = share(replace(data, train=replace(data.train, labels=without)))
 
     study = open_driver(filled, 1, tiny.base())
-    FloorTask(study, share(data), told.append).look(wait=True)
-    FloorTask(study, unusable, told.append).look(wait=True)
+    FloorTask(study, share(data), told.append, is_local).look(wait=True)
+    FloorTask(study, unusable, told.append, is_local).look(wait=True)
     expected = linear_floor(data)
     floor = {"score": expected.score.value, "parts": expected.score.parts}
     assert study.facts[LINEAR_FLOOR] == {**floor, "half_width": expected.half_width}
     assert not told
 
     other = open_driver(Store(str(tmp_path / "other")), 1, tiny.base())
-    FloorTask(other, unusable, told.append).look(wait=True)
-    FloorTask(other, share(data), told.append).look(wait=True)
+    FloorTask(other, unusable, told.append, is_local).look(wait=True)
+    FloorTask(other, share(data), told.append, is_local).look(wait=True)
     assert other.facts[LINEAR_FLOOR] is None
     assert len(told) == 1
     assert told[0].startswith("The linear floor is unknown, as it failed: exception: ")

@@ -12,7 +12,7 @@ from raffect.store import features_folder
 from raffect.temporal import shared
 from raffect.temporal.data import load_task_data
 from raffect.temporal.rows import read_features
-from raffect.temporal.shared import SharedBlocks, shared_reader
+from raffect.temporal.shared import SharedBlocks, read_once, shared_reader
 from tests.nodes import two_nodes
 from tests.temporal.builders import fill, small_videos
 
@@ -62,6 +62,28 @@ def test_several_sets_are_joined_before_they_are_shared(store, ray_local):
     alone, found = (load_task_data(store, both, Task.VA, read=each) for each in readers)
     np.testing.assert_array_equal(found.features[np.arange(len(found.features))], alone.features)
     np.testing.assert_array_equal(found.train.row, alone.train.row)
+
+
+def test_what_is_read_once_for_several_tasks_is_to_each_what_it_would_read(store, ray_local):
+    fill(store, small_videos())
+    videos = [video.name for video in small_videos()]
+    calls = []
+
+    def counted(*call):
+        calls.append(call)
+        return shared_reader(None)(*call)
+
+    read = read_once(counted, videos)
+    for wanted in (videos[:1], videos[1:]):
+        rows, alone = read(store, "clip", wanted), read_features(store, "clip", wanted)
+        assert set(rows.crops) == set(alone.crops)
+        for name, (frames, index) in alone.crops.items():
+            np.testing.assert_array_equal(rows.crops[name][0], frames)
+            np.testing.assert_array_equal(rows.values[rows.crops[name][1]], alone.values[index])
+    assert len(calls) == 1
+    assert load_task_data(store, "clip", Task.VA, read=read).digest == (
+        load_task_data(store, "clip", Task.VA).digest
+    )
 
 
 @pytest.mark.long
