@@ -332,7 +332,6 @@ def tune(
     found = {}
     for chosen, base, called, search in planned:
         together.ahead = chosen is not tasks[-1]
-        ran: list[int] = []
         with (
             SweepTable(screen, f"Sweeping {chosen.value.upper()}") as table,
             SweepPublisher(target, called, chosen.value, table.say) as publisher,
@@ -342,9 +341,7 @@ def tune(
                 progress: SweepProgress,
                 table: SweepTable = table,
                 publisher: SweepPublisher = publisher,
-                ran: list[int] = ran,
             ) -> None:
-                ran.append(progress.finished)
                 table.update(progress)
                 publisher.update(progress)
 
@@ -360,8 +357,6 @@ def tune(
                 together=together,
             )
             publisher.publish_finished(view, lambda: connect(address))
-        if not ran and len(tasks) > 1:
-            screen.say(f"{called} was finished before: no trial was left to run.")
         again = Again(space is not None, config, address)
         show_end(screen, target, view, names, again)
         found[chosen.value] = view.to_json()

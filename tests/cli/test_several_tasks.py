@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +16,17 @@ from raffect.sweep.leaderboard import list_sweeps, load_sweep
 from tests.e2e_settings import SMALL_TEMPORAL
 from tests.sweep import tiny
 
+ENVIRONMENT = {**os.environ, "RAY_ADDRESS": ""}
 
-def tune(store: Store, *more: str) -> str:
-    command = [sys.executable, "-m", "raffect", "tune", "va", "expr", "--name", "m", "--store"]
+
+def command(store: Store, trials: int) -> list[str]:
+    words = [sys.executable, "-m", "raffect", "tune", "va", "expr", "--name", "m", "--store"]
+    return [*words, store.uri, "--trials", str(trials), "--concurrent", "1", *SMALL_TEMPORAL]
+
+
+def tune(store: Store, trials: int = 1) -> str:
     done = subprocess.run(
-        [*command, store.uri, "--trials", "1", "--concurrent", "1", *SMALL_TEMPORAL, *more],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "RAY_ADDRESS": ""},
-        check=False,
+        command(store, trials), capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -44,3 +47,27 @@ def test_each_task_has_a_sweep_and_a_leaderboard_and_what_is_finished_stays(
     assert "m-va" in tune(store)
     again = [load_sweep(store, name) for name in ("m-va", "m-expr")]
     assert [view.manifest for view in again] == [view.manifest for view in before]
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_an_interrupted_second_task_goes_on_and_the_first_stays(tmp_path: Path) -> None:
+    store = tiny.fill(Store(str(tmp_path / "store")), (Task.VA, Task.EXPR))
+    process = subprocess.Popen(
+        command(store, 2), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    assert any("Sweeping EXPR" in line for line in lines)
+    assert any("1/2" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    first = load_sweep(store, "m-va")
+    assert first.manifest is not None
+    assert load_sweep(store, "m-expr").manifest is None
+    tune(store, 2)
+    assert load_sweep(store, "m-va").manifest == first.manifest
+    second = load_sweep(store, "m-expr")
+    assert second.manifest is not None
+    assert [row.number for row in sorted(second.rows, key=lambda row: row.number)] == [0, 1]
