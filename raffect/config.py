@@ -16,6 +16,7 @@ from raffect.settings import Config, Count, Depth, NonNegative, Positive, Rate, 
 
 Device = Literal["auto", "cpu", "cuda"]
 FeatureType = Literal["float16", "float32"]
+FeaturePlace = Literal["auto", "device", "host"]
 Layer = Literal["projected", "penultimate"]
 InputNormalisation = Literal["none", "zscore", "l2"]
 FoldName = Annotated[str, AfterValidator(lambda text: str(parse_fold(text)))]
@@ -35,6 +36,15 @@ class RunConfig(Machine):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 autocast on GPUs; of training only"
     )
+
+
+class TemporalRunConfig(RunConfig):
+    """Where and how a temporal model is trained."""
+
+    features: FeaturePlace = added(
+        "auto", description="auto: on a GPU that has room and is not shared; host: by batches"
+    )
+    compile: bool = added(False, description="by torch.compile; batches then have one shape")
 
 
 class FeatureRunConfig(Machine):
@@ -241,7 +251,7 @@ class TemporalConfig(Config):
     postprocess: Literal["none", "fit"] = added(
         "none", description="fit: smoothing, delay and thresholds, cross-fitted on validation"
     )
-    run: RunConfig = RunConfig()
+    run: TemporalRunConfig = TemporalRunConfig()
 
 
 RECIPE_EPOCHS = {Task.VA: 40, Task.EXPR: 10, Task.AU: 30}

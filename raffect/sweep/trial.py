@@ -121,7 +121,7 @@ class SweepTrial(tune.Trainable):
         self._sets = data
         self._data = data[0]
         self._home = home
-        self._resident: dict[str, ResidentData] = {}
+        self._resident: dict[tuple[str, str], ResidentData] = {}
         self._trainer: Trainer | None = None
         self._taken = 0
         self._size = math.inf
@@ -244,9 +244,13 @@ class SweepTrial(tune.Trainable):
         from raffect.training.device import choose_device
 
         device = choose_device(self._config.run.device)
-        resident = self._resident.get(device.type)
+        place = self._config.run.features
+        resident = self._resident.get((device.type, place))
         if resident is None:
-            resident = self._resident[device.type] = ResidentData(ray.get(self._data), device)
+            # Trials that share a GPU have one copy of the features, in the node's object store.
+            is_shared = self._home.devices < 1
+            resident = ResidentData(ray.get(self._data), device, None, place, is_shared)
+            self._resident = {(device.type, place): resident}
         trainer = Trainer(self._config, resident)
         self._checkpoints.restore_latest(trainer)
         return trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ def backward(
     forward: Callable[[Batch], dict[Task, Tensor]],
     losses: WeightedLosses,
     micro_batches: Sequence[Batch],
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Tensor:
     """Leave the gradient of a batch's loss on the model; returns the loss.
 
@@ -25,7 +27,8 @@ def backward(
     for S, then each with its own graph, into which f'(S) is backpropagated. The random state is
     put back for the second pass, so that dropout masks are the same. Memory is that of the
     largest micro-batch, at the price of one more forward pass. All workers pass equally many
-    micro-batches, disjoint parts of the batch.
+    micro-batches, disjoint parts of the batch; within `alone` (reduce.py) they do not join their
+    gradients, which the last one does.
     """
     if len(micro_batches) == 1:
         (only,) = micro_batches
@@ -45,8 +48,9 @@ def backward(
     slope = slope * losses.reducer.size
     for batch, state in zip(micro_batches, states, strict=True):
         _set_random_state(device, state)
-        own = losses.statistics(forward(batch), batch.values, batch.known)
-        own.backward(slope)  # type: ignore[no-untyped-call]
+        with nullcontext() if batch is micro_batches[-1] else alone():
+            own = losses.statistics(forward(batch), batch.values, batch.known)
+            own.backward(slope)  # type: ignore[no-untyped-call]
     return loss.detach()
 
 

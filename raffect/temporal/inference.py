@@ -258,8 +258,8 @@ def predict_resident(
     steps = list(blend.batches(BATCH, own))
     if own is None:
         steps = steps[reducer.rank :: reducer.size]
-    for numbers, back_only in steps:
-        batch = resident.gather(blend.segments.take(numbers))
+    made = resident.each(steps, lambda step: [resident.gather(blend.segments.take(step[0]))])
+    for (numbers, back_only), (batch,) in zip(steps, made, strict=True):
         more = {"back_only": True} if back_only else {}
         with whole_float32():
             outputs = model(batch.x, batch.present, batch.real, **more)[config.task]

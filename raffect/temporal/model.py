@@ -92,15 +92,15 @@ class TemporalModel(nn.Module):
         present: Tensor,
         real: Tensor | None = None,
         back_only: bool = False,
-        stand_in: bool = False,
+        stand_in: Tensor | None = None,
     ) -> dict[Task, Tensor]:
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
         `x` is `(B, T, D)`, `present` (frames with a crop of their own) and `real` (not padding;
         None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`. `present` may be
         `(B, T, S)`: which sets of features have a row of their own. Told to look back only, the
-        Transformer shows each frame no later one. Batch norm takes no statistics of a stand-in
-        (batches.py), nor of padding.
+        Transformer shows each frame no later one. Batch norm takes no statistics of padding, nor
+        of segments that are a `stand_in` `(B,)` (batches.py).
         """
         padding = None if real is None else ~real
         absent = ~present if present.dim() == 3 else (~present)[..., None]
@@ -120,7 +120,9 @@ class TemporalModel(nn.Module):
             else:
                 x = self.transformer(x, src_key_padding_mask=padding)
         counts = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        counts = (counts if real is None else real) & (not stand_in)
+        counts = counts if real is None else real
+        if stand_in is not None:
+            counts = counts & ~stand_in[:, None]
         return {
             Task(name): (head(x, counts) if isinstance(head, BatchNormHead) else head(x)).float()
             for name, head in self.heads.items()

@@ -46,6 +46,12 @@ class Segments:
         """Some of the segments."""
         return Segments(self.start[index], self.real[index], self.window)
 
+    def fill(self, count: int) -> Segments:
+        """So many, of which those that it has not are the first frame alone."""
+        more = count - len(self)
+        real = np.pad(self.real, (0, more), constant_values=1)
+        return Segments(np.pad(self.start, (0, more)), real, self.window)
+
 
 def index_segments(timelines: Timelines, config: SegmentConfig) -> Segments:
     """All segments of the timelines, video by video.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from raffect.affwild2.scores import Score, score
 from raffect.affwild2.sums import VideoSums, sums_of_videos
@@ -42,7 +44,7 @@ from raffect.temporal.segments import index_segments
 from raffect.temporal.shares import BatchOrder, Shares
 from raffect.temporal.timelines import scored_videos
 from raffect.training.checkpoints import json_bytes, pack_state, tensor_bytes, unpack_state
-from raffect.training.device import autocast, choose_device, seeded
+from raffect.training.device import autocast, check_compiler, choose_device, seeded
 from raffect.training.loop import NotFiniteError
 from raffect.training.optim import (
     AdamW,
@@ -99,7 +101,9 @@ class Trainer:
         whole = data if isinstance(data, TaskData) else data.data
         shares = Shares.of(whole, config.optimiser.shards, reducer)
         if isinstance(data, TaskData):
-            data = ResidentData(data, device or choose_device(config.run.device), shares)
+            data = ResidentData(
+                data, device or choose_device(config.run.device), shares, config.run.features
+            )
         assert whole.task is config.task
         self.config = config
         self.data = whole
@@ -124,7 +128,11 @@ class Trainer:
         for module in self.model.modules():
             if isinstance(module, BatchNorm):
                 module.reducer = reducer
-        self._wrapped = reducer.wrap(self.model)
+        self._parallel = self._wrapped = reducer.wrap(self.model)
+        if config.run.compile:
+            check_compiler(self._device)
+            # Typed as if it gave a function.
+            self._wrapped = cast("nn.Module", torch.compile(self._parallel, dynamic=False))
         self._losses = self._make_losses()
         settings = config.optimiser
         groups = decay_groups(self.model, settings.weight_decay)
@@ -203,7 +211,8 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(settings, done, self.steps_per_epoch)
         self._optimiser.zero_grad(set_to_none=True)
-        loss = backward(self._forward, self._losses, micro_batches)
+        alone = partial(self._reducer.alone, self._parallel)
+        loss = backward(self._forward, self._losses, micro_batches, alone)
         if settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self._optimiser.step()
@@ -218,20 +227,23 @@ class Trainer:
 
     def _batches(self) -> Iterator[list[Batch]]:
         """This worker's micro-batches of each batch, in an order that seed and epoch decide."""
-        for own in self._order.epoch(self.epoch):
-            split = np.array_split(own, self.config.optimiser.accumulation)
-            if self._reducer.size == 1:
-                split = [part for part in split if len(part)]
-            yield [self._micro_batch(part) for part in split]
+        parts, fill = self.config.optimiser.accumulation, None
+        if self.config.run.compile:
+            fill = -(-self._order.largest // parts)
 
-    def _micro_batch(self, own: NDArray[np.int64]) -> Batch:
-        if len(own):
-            return self._resident.train.gather(self._segments.take(own), self._tasks)
-        # A batch has no segment for this worker: it passes any with all labels masked.
-        batch = self._resident.train.gather(self._segments.take(slice(1)), self._tasks)
-        for known in batch.known.values():
-            known.zero_()
-        return replace(batch, stand_in=True)
+        def make(own: NDArray[np.int64]) -> list[Batch]:
+            split = np.array_split(own, parts)
+            if self._reducer.size == 1 and fill is None:
+                split = [part for part in split if len(part)]
+            # A worker that has no segment of a batch passes a stand-in.
+            return [
+                self._resident.train.gather(
+                    self._segments.take(part), self._tasks, fill or (None if len(part) else 1)
+                )
+                for part in split
+            ]
+
+        return self._resident.train.each(self._order.epoch(self.epoch), make)
 
     def validate(self) -> Validation:
         """The challenge's score on validation; every annotated valid frame counts once."""
@@ -349,6 +361,7 @@ def is_done(settings: OptimiserConfig, history: Sequence[EpochResult]) -> bool:
 
 
 def _numbers(config: TemporalConfig) -> TemporalConfig:
-    """The settings without those that only decide on memory, or on how epochs are validated."""
+    """The settings without those of memory and speed, and of how epochs are validated."""
     others = {"segments.blend": "crossfade", "segments.predict_stride": None}
-    return override(config, {"optimiser.accumulation": 1, **others})
+    where = {"run.features": "auto", "run.compile": False}
+    return override(config, {"optimiser.accumulation": 1, **where, **others})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -28,6 +31,24 @@ def choose_device(wanted: Device) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse run.compile where torch.compile can't make programs.
+
+    Raises:
+        SettingsError: There is no C++ compiler, or for a GPU no Triton.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    lacks = "" if shutil.which(compiler) else f"C++ compiler ({compiler})"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        lacks = "Triton"
+    if lacks:
+        raise SettingsError(
+            f"run.compile = true, and this machine has no {lacks}, which torch.compile needs.",
+            "false, or a machine with it",
+            f"Leave run.compile at false, or install the {lacks}.",
+        )
 
 
 def mixed_type(run: RunConfig | FeatureRunConfig, device: torch.device) -> torch.dtype | None:

@@ -8,6 +8,7 @@ gradient of the global batch, exactly.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -33,6 +34,10 @@ class Reducer:
         """The model whose backward pass leaves the global gradient on every worker."""
         return model
 
+    def alone(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+        """Within it a wrapped model's passes add up a worker's own gradient; the next joins it."""
+        return nullcontext()
+
 
 class GroupReducer(Reducer):
     """The default process group of torch.distributed, which must be initialised."""
@@ -54,6 +59,11 @@ class GroupReducer(Reducer):
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model in DistributedDataParallel, with rank 0's weights on every worker."""
         return nn.parallel.DistributedDataParallel(model)
+
+    def alone(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+        """Within it a wrapped model's passes add up a worker's own gradient; the next joins it."""
+        assert isinstance(wrapped, nn.parallel.DistributedDataParallel)
+        return wrapped.no_sync()
 
 
 class _SummingReduce(torch.autograd.Function):

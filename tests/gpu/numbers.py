@@ -112,6 +112,17 @@ def accumulated(device: torch.device, scale: Scale) -> str:
     return f"{apart:.1e} of the loss"
 
 
+def hosted(device: torch.device, scale: Scale) -> str:
+    """2 epochs with the features on the host"""
+    found = {}
+    for place in ("device", "host"):
+        trainer = _trainer(_small(scale), device, run__features=place, optimiser__batch_size=8)
+        found[place] = [trainer.run_epoch().loss for _ in range(2)]
+    apart = max(abs(a - b) for a, b in zip(*found.values(), strict=True))
+    assert apart < 1e-4, f"{apart:.1e} apart"
+    return f"{apart:.1e} apart"
+
+
 def not_finite(device: torch.device, scale: Scale) -> str:
     """Weights that are not finite: `nan`"""
     trainer = _trainer(_small(scale), device)
@@ -190,6 +201,6 @@ def half(device: torch.device, scale: Scale) -> str:
 
 
 CHECKS: tuple[Callable[[torch.device, Scale], str], ...] = (
-    predictions, gradients, mixed, resumed, accumulated, not_finite, out_of_memory, reduced,
-    features, half,
+    predictions, gradients, mixed, resumed, accumulated, hosted, not_finite, out_of_memory,
+    reduced, features, half,
 )  # fmt: skip

@@ -51,8 +51,11 @@ def _peak(device: torch.device, seconds: float) -> float:
     return 2 * n**3 * rate(lambda: a @ b, device, seconds / 4)
 
 
-def _stepper(scale: Scale, device: torch.device, batch: int) -> Callable[[], object]:
-    trainer = Trainer(scale.config(optimiser__batch_size=batch), task_data(scale), device=device)
+def _stepper(
+    scale: Scale, device: torch.device, batch: int, **changes: object
+) -> Callable[[], object]:
+    config = scale.config(optimiser__batch_size=batch, **changes)
+    trainer = Trainer(config, task_data(scale), device=device)
     trainer._wrapped.train()
     batches = cycle(range(trainer.steps_per_epoch))
     found: Iterator[list[object]] = iter(())
@@ -82,8 +85,20 @@ def steps(device: torch.device, scale: Scale) -> Iterator[Row]:
         found = rate(step, device, scale.seconds)
         share = found * counter.get_total_flops() / peak
         yield f"training, batch {batch}", f"{found:8.1f} steps/s, {share:5.1%} of that"
+        for name, changes in OTHERWISE.items():
+            if name == "compiled" and device.type == "cpu":
+                # A minute for the compiler, for steps that take longer.
+                yield f"training, batch {batch}, {name}", "(GPUs only)"
+                continue
+            other = rate(_stepper(scale, device, batch, **changes), device, scale.seconds)
+            text = f"{other:8.1f} steps/s, {other / found:5.2f} x that"
+            yield f"training, batch {batch}, {name}", text
 
 
+OTHERWISE: dict[str, dict[str, object]] = {
+    "on host": {"run__features": "host"},
+    "compiled": {"run__compile": True},
+}
 _TRIAL = """
 import sys, torch
 from tests.gpu.speed import _stepper, rate
@@ -91,26 +106,31 @@ from tests.gpu.work import Scale
 if sys.argv[1] == "cpu":
     torch.set_num_threads(1)
 device, scale = torch.device(sys.argv[1]), Scale.quick() if sys.argv[2] == "1" else Scale()
-step = _stepper(scale, device, 32)
+step = _stepper(scale, device, 32, run__features=sys.argv[3])
 step()
-print("ready", flush=True)
+print(torch.cuda.memory_allocated() if sys.argv[1] == "cuda" else 0, flush=True)
 sys.stdin.readline()
 print(rate(step, device, scale.seconds), flush=True)
 """
 
 
 def shared(device: torch.device, scale: Scale) -> Iterator[Row]:
-    """Steps a second of one trial's process, and of several together on the same device."""
+    """Steps a second of one trial's process, and of several together on the same device.
+
+    They have a copy of the features each on the device, or one together on the host.
+    """
     alone = 0.0
-    for count in (1, _SHARING):
-        arguments = [sys.executable, "-c", _TRIAL, device.type, str(int(scale == Scale.quick()))]
+    for count, place in ((1, "device"), (_SHARING, "device"), (_SHARING, "host")):
+        quick = str(int(scale == Scale.quick()))
+        arguments = [sys.executable, "-c", _TRIAL, device.type, quick, place]
         trials = [
             subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(count)
         ]
+        held = 0
         for trial in trials:
             assert trial.stdout is not None
-            trial.stdout.readline()
+            held += int(trial.stdout.readline())
         for trial in trials:
             assert trial.stdin is not None
             trial.stdin.write("\n")
@@ -118,8 +138,8 @@ def shared(device: torch.device, scale: Scale) -> Iterator[Row]:
         total = sum(float(trial.communicate()[0]) for trial in trials)
         alone = alone or total
         yield (
-            f"trials together: {count}, batch 32",
-            f"{total:8.1f} steps/s, {total / alone:5.2f} x one",
+            f"trials: {count}, features on {place}",
+            f"{total:8.1f} steps/s, {total / alone:5.2f} x one, {held / 2**20:.0f} MiB",
         )
 
 
