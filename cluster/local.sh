@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A Ray cluster on this machine, as separate processes: a head, two workers, an S3 server,
-# Prometheus where it is installed, and raffect's board. All of it listens on loopback or asks for
+# Prometheus and Grafana where they are installed, and raffect's board. All of it listens on loopback or asks for
 # a token. `down` ends what `up` started, and nothing else.
 #
 #   cluster/local.sh up [FOLDER]      FOLDER is ./raffect-cluster
@@ -17,6 +17,7 @@ dashboard_port=${RAFFECT_LOCAL_DASHBOARD_PORT:-8265}
 board_port=${RAFFECT_LOCAL_BOARD_PORT:-8266}
 s3_port=${RAFFECT_LOCAL_S3_PORT:-9100}
 prometheus_port=${RAFFECT_LOCAL_PROMETHEUS_PORT:-9090}
+grafana_port=${RAFFECT_LOCAL_GRAFANA_PORT:-3000}
 host=127.0.0.1
 
 fail() {
@@ -71,7 +72,7 @@ check() {
     fail "$folder holds a cluster that runs, or did. Next: cluster/local.sh down $folder"
   "$python" -c 'import raffect, aiohttp_cors, moto' 2>/dev/null ||
     fail "$python has no raffect with its test extra. Next: make install, then put .venv/bin first in PATH"
-  for port in "$head_port" "$dashboard_port" "$board_port" "$s3_port" "$prometheus_port"; do
+  for port in "$head_port" "$dashboard_port" "$board_port" "$s3_port" "$prometheus_port" "$grafana_port"; do
     listens "$port" && fail "port $port is taken. Next: end what listens there, or set RAFFECT_LOCAL_..._PORT"
   done
   return 0
@@ -111,6 +112,7 @@ END
   cp "$(dirname "$0")/grafana/raffect.json" "$folder/grafana/"
   export RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR="$folder/grafana"
   export RAY_TRAIN_ENABLE_STATE_TRACKING=1 RAY_PROMETHEUS_HOST="http://$host:$prometheus_port"
+  export RAY_GRAFANA_HOST="http://$host:$grafana_port"
   # A busy machine takes its time.
   export RAY_raylet_start_wait_time_s=60 RAY_USAGE_STATS_ENABLED=0
 }
@@ -185,6 +187,26 @@ END
   await prometheus "$prometheus_port"
 }
 
+# By the configuration and the boards that Ray has written. The cluster does without it, too.
+start_grafana() {
+  local server
+  server=$(command -v grafana-server) || {
+    echo "Grafana is not installed: the dashboard's Metrics page stays empty (https://grafana.com/grafana/download)."
+    return 0
+  }
+  start grafana "$server" --homepath "${GRAFANA_HOME:-/usr/share/grafana}" \
+    --config "$temporary/session_latest/metrics/grafana/grafana.ini" \
+    cfg:server.http_addr="$host" cfg:server.http_port="$grafana_port" \
+    cfg:paths.data="$folder/grafana/data" cfg:paths.logs="$folder/logs"
+  for _ in $(seq 120); do
+    listens "$grafana_port" && return
+    is_alive grafana || break
+    sleep 0.25
+  done
+  end grafana
+  echo "Grafana did not start, and the cluster runs without; its log is $folder/logs/grafana.log."
+}
+
 up() {
   mkdir -p "$folder"
   folder=$(cd "$folder" && pwd)
@@ -201,12 +223,13 @@ up() {
   start_s3
   start_ray
   start_prometheus
+  start_grafana
   start board "$python" -m raffect board --host "$host" --port "$board_port"
   await board "$board_port"
   trap - INT TERM
   cat <<END
 A head and two workers with $cpus CPUs each run on this machine.
-  Ray dashboard   http://$host:$dashboard_port   (asks for the token in $folder/token)
+  Ray dashboard   http://$host:$dashboard_port   (asks for the token: ray get-auth-token)
   raffect's board http://$host:$board_port
   Prometheus      http://$host:$prometheus_port
   S3 server       http://$host:$s3_port
@@ -235,7 +258,7 @@ end() {
 # The last that was started first.
 down() {
   local name
-  for name in board prometheus worker-2 worker-1 head s3; do
+  for name in board grafana prometheus worker-2 worker-1 head s3; do
     if [ -e "$folder/processes/$name" ]; then end "$name"; fi
   done
   if [ -e "$folder/temporary" ]; then
@@ -247,7 +270,7 @@ down() {
 status() {
   local name
   [ -d "$folder/processes" ] || fail "$folder holds no cluster. Next: cluster/local.sh up $folder"
-  for name in s3 head worker-1 worker-2 prometheus board; do
+  for name in s3 head worker-1 worker-2 prometheus grafana board; do
     [ -e "$folder/processes/$name" ] || continue
     if is_alive "$name"; then echo "$name runs"; else echo "$name has ended: $folder/logs/$name.log"; fi
   done

@@ -14,7 +14,7 @@ from raffect.testing.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "cluster" / "local.sh"
-PORTS = ("HEAD", "DASHBOARD", "BOARD", "S3", "PROMETHEUS")
+PORTS = ("HEAD", "DASHBOARD", "BOARD", "S3", "PROMETHEUS", "GRAFANA")
 SECRETS = ("planted-secret-one", "planted-secret-two")
 
 
