@@ -1,11 +1,12 @@
 """How much of the slots' time a sweep spends in its trials, and how long it takes to begin.
 
-    python -m tests.benchmarks.bench_sweep [--quick]
+    python -m tests.benchmarks.bench_sweep [--quick] [--trials 100]
 
-100 trials of the demo's size (features of the same shape, 10 epochs), all of the same cost. Once
-without pruning and once with the default: efficiency is the sum of the epochs' own seconds over
-wall time times slots; overhead per trial is what is left of the slots' time. Before, the command
-itself is timed from outside, by what appears in the store.
+So many trials of the demo's size (features of the same shape), all of the same cost. Once without
+pruning and once with the default: efficiency is the sum of the epochs' own seconds over wall time
+times slots; overhead per trial is what is left of the slots' time. Before, the command itself is
+timed from outside, by what appears in the store; also one of 40 trials, from its start to its
+exit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from raffect import demo, engine
 from raffect.affwild2.tasks import Task
 from raffect.store import Store, sweep_folder
-from raffect.store.layout import PLAN
+from raffect.store.layout import MANIFEST, PLAN
 from raffect.sweep.leaderboard import load_sweep
 from raffect.sweep.progress import SweepProgress
 from raffect.sweep.settings import SweepSettings
@@ -35,12 +36,12 @@ SLOTS = len(os.sched_getaffinity(0))
 SPACE = "tests.benchmarks.narrow"
 
 
-def command(store: Store, name: str) -> list[str]:
+def command(store: Store, name: str, trials: int = SLOTS) -> list[str]:
     """The command that a user would give for a sweep of the demo's size."""
     sizes = {**demo.SMALL_TEMPORAL, "optimiser.epochs": demo.SMALL_EPOCHS[Task.VA]}
     changes = [f"--set={key}={json.dumps(value)}" for key, value in sizes.items()]
     head = [sys.executable, "-m", "raffect", "tune", "va", "--name", name, "--store", store.uri]
-    return [*head, "--space", SPACE, "--trials", str(SLOTS), *changes]
+    return [*head, "--space", SPACE, "--trials", str(trials), *changes]
 
 
 def start(store: Store, name: str) -> dict[str, float]:
@@ -54,8 +55,10 @@ def start(store: Store, name: str) -> dict[str, float]:
     process = subprocess.Popen(
         command(store, name), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    while process.poll() is None and "first epoch" not in seen:
-        for stage, reached in _stages(store, name).items():
+    while process.poll() is None:
+        is_late = "first epoch" in seen
+        finished = {"finished": store.exists(f"{sweep_folder(name)}/{MANIFEST}")}
+        for stage, reached in (finished if is_late else _stages(store, name)).items():
             if reached:
                 seen.setdefault(stage, time.perf_counter() - began)
         time.sleep(0.01)
@@ -63,6 +66,7 @@ def start(store: Store, name: str) -> dict[str, float]:
     if process.returncode:
         raise RuntimeError(errors)
     seen["all"] = time.perf_counter() - began
+    seen["exit"] = seen["all"] - seen["finished"]
     curves = {row.number: row.curve for row in load_sweep(store, name).rows}
     seen["first step"] = seen["first epoch"] - min(curve[0].seconds for curve in curves.values())
     return seen
@@ -88,7 +92,22 @@ def show_start(seen: dict[str, float], earlier: str) -> None:
     ]
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages)
     print(f"{earlier:6s} first step after {seen['first step']:.1f} s: {parts}", flush=True)
-    print(f"       first epoch recorded {seen['first epoch']:.1f}, all ended {seen['all']:.1f}")
+    print(
+        f"       first epoch recorded {seen['first epoch']:.1f}, exit {seen['exit']:.1f} after the"
+        f" manifest, in all {seen['all']:.1f}; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def show_command(store: Store, trials: int) -> None:
+    """One line: the share of the slots' time that a command of so many trials computes."""
+    name = f"command-{trials}"
+    whole, done = timed(
+        subprocess.run, command(store, name, trials), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    steps = sum(row.seconds for row in load_sweep(store, name).rows)
+    print(f"{trials} trials by the command: {whole:.1f} s, efficiency {steps / whole / SLOTS:.3f}")
 
 
 def sweep(store: Store, name: str, **settings: Any) -> None:
@@ -117,14 +136,16 @@ def sweep(store: Store, name: str, **settings: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="8 trials instead of 100")
+    parser.add_argument("--quick", action="store_true", help="8 trials")
+    parser.add_argument("--trials", type=int, default=100)
     chosen = parser.parse_args()
-    trials = 8 if chosen.quick else 100
+    trials = 8 if chosen.quick else chosen.trials
     with tempfile.TemporaryDirectory() as folder:
         store = workload.fill(Store(folder))
         print(f"the command: raffect tune va, {SLOTS} slots; seconds")
         for name in ("first", "again"):
             show_start(start(store, name), name)
+        show_command(store, 8 if chosen.quick else 40)
         engine.connect(None)
         print("\nthe call, with Ray running; the steady part is from the first trial to the last")
         print("                 seconds of                efficiency  s lost")
