@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import ray
+from threadpoolctl import threadpool_limits
 
 from raffect.context import OnNote
 from raffect.errors import find_user_error
@@ -76,7 +77,9 @@ def _in_thread(data: ray.ObjectRef[Any]) -> Future[LinearFit]:
 
     def compute() -> None:
         try:
-            found.set_result(linear_floor(ray.get(data)))
+            # More threads would wait busily for one another, as the trials have the cores.
+            with threadpool_limits(1):
+                found.set_result(linear_floor(ray.get(data)))
         except Exception as error:
             found.set_exception(error)
 
