@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Files of tests side by side: much of their time is spent waiting for Ray to start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test quick long lint format house bench durability s3-real clean
+.PHONY: install demo test quick long lint format docs house bench durability s3-real clean
 
 install: $(READY)
 
@@ -41,6 +41,11 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site, which opens from its files.
+docs: install
+	$(BIN)/python -m mkdocs build --quiet
+	@echo build/site/index.html
 
 # Size and structure of the code in figures; `make house OF=DIR` for another checkout.
 house: install

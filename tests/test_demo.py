@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from raffect.affwild2.tasks import Task
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 
+ROOT = Path(__file__).parent.parent
 TRIALS = 3
 # A third of the demo's own: its time is that of the fine-tuning.
 SIZE = ["--trials", str(TRIALS), "--videos", "14"]
@@ -94,6 +97,38 @@ def test_predicting_again_gives_the_leaderboards_score(folder: Path, task: str):
     told = run(folder, f"evaluate {task} {task}.csv --json"
                        " --annotations raffect-demo/raw/annotations")  # fmt: skip
     assert json.loads(told)["score"] == pytest.approx(scores[task]["best"], abs=1e-6)
+
+
+def execute(code: str, names: dict) -> object:
+    """Execute a cell as a notebook does; its last expression is what it shows."""
+    *body, last = ast.parse(code).body
+    if not isinstance(last, ast.Expr):
+        body, last = [*body, last], None
+    exec(compile(ast.Module(body, []), "cell", "exec"), names)
+    return last and eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+
+
+def test_the_notebook_and_the_readmes_python_run_on_its_store(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(folder)
+    best = json.loads((folder / "summary.json").read_text())["scores"]["va"]["best"]
+    notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    names: dict = {}
+    shown = [execute("".join(cell["source"]), names) for cell in cells]
+    assert shown[0].loc["va", "best"] == pytest.approx(best)
+    assert names["trials"]["score"].max() == pytest.approx(best)
+    assert len(names["learning"].data) == TRIALS
+    assert sum(len(trace.x) for trace in names["rates"].data) == TRIALS
+    assert names["evaluation"].score == pytest.approx(best, abs=1e-6)
+    assert names["own"].shape == (250, 2)
+    capsys.readouterr()
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)[1]
+    assert len(example.strip().splitlines()) <= 9
+    execute(example, {})
+    assert float(capsys.readouterr().out.split()[-1]) == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.long
