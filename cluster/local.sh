@@ -70,8 +70,8 @@ give_up() {
 check() {
   [ -d "$folder/processes" ] && [ -n "$(ls -A "$folder/processes")" ] &&
     fail "$folder holds a cluster that runs, or did. Next: cluster/local.sh down $folder"
-  "$python" -c 'import raffect, aiohttp_cors, moto' 2>/dev/null ||
-    fail "$python has no raffect with its test extra. Next: make install, then put .venv/bin first in PATH"
+  "$python" -c 'import raffect, aiohttp_cors, moto, uvicorn' 2>/dev/null ||
+    fail "$python has no raffect with its extras [cluster,dashboard,local]. Next: make install, then put .venv/bin first in PATH; without a clone: pip install 'RAFFECT.whl[cluster,dashboard,local]'"
   for port in "$head_port" "$dashboard_port" "$board_port" "$s3_port" "$prometheus_port" "$grafana_port"; do
     listens "$port" && fail "port $port is taken. Next: end what listens there, or set RAFFECT_LOCAL_..._PORT"
   done

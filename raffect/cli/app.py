@@ -28,7 +28,7 @@ from raffect.cli.retrain import retrain
 from raffect.cli.settings import settings
 from raffect.cli.streams import OutputError, prepare_streams
 from raffect.cli.sweeps import tune
-from raffect.errors import RaffectError, find_user_error
+from raffect.errors import NotThereError, RaffectError, find_user_error
 
 _TYPER_INTERRUPTED = 130
 app = typer.Typer(
@@ -69,10 +69,30 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_files(wanted: bool) -> None:
+    if wanted:
+        from raffect.requirements import find_files
+
+        folder = find_files()
+        if folder is None:
+            raise NotThereError("Only raffect's code is here.", "an installation or a checkout")
+        typer.echo(folder)
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files",
+            callback=_show_files,
+            is_eager=True,
+            help="The folder of constraints.txt and cluster/, and exit.",
+        ),
     ] = False,
 ) -> None:
     pass

@@ -11,6 +11,7 @@ from raffect.cli.ablate import show_ablation
 from raffect.cli.hands import stop_trials
 from raffect.cli.leaderboard import show_leaderboard
 from raffect.cli.options import COMPLETE_SWEEP, JsonOption, QuietOption, StoreOption, begin
+from raffect.requirements import require
 
 if TYPE_CHECKING:
     from raffect.cli.screen import Screen
@@ -108,6 +109,7 @@ def dashboard(
     quiet: QuietOption = False,
 ) -> None:
     """Show sweeps live in a browser (optuna-dashboard), until Ctrl-C."""
+    require("dashboard", "optuna_dashboard", "`raffect dashboard`")
     from raffect.web.optuna_dashboard import serve
 
     target, screen = _begin_serving(store, quiet, host)
@@ -121,6 +123,7 @@ def board(
     quiet: QuietOption = False,
 ) -> None:
     """Show live leaderboards and reports in a browser, until Ctrl-C."""
+    require("dashboard", "uvicorn", "`raffect board`")
     from raffect.web.serve import serve
 
     target, screen = _begin_serving(store, quiet, host)

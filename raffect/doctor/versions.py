@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-import raffect
 from raffect.doctor.findings import Finding, failed, passed, warned
 from raffect.doctor.node_actor import Code, normalised
+from raffect.requirements import CONSTRAINTS, Declared, declared, find_files
 from raffect.text import listed
 
-CONSTRAINTS = "constraints.txt"
 MUST_MATCH = ("ray",)
 SHOULD_MATCH = ("torch", "torchvision", "numpy", "pyarrow", "optuna", "open-clip-torch")
 """Other versions of these run, but trials on such nodes are not comparable with the others."""
@@ -38,40 +35,23 @@ class Expected:
 
 def find_expected() -> Expected:
     """What this raffect expects: by the checkout that it is in, else by its installed metadata."""
-    checkout = Path(raffect.__file__ or ".").parent.parent
-    # A checkout's metadata is as old as its installation: the project file goes first.
-    python, lines = _from_project(checkout / "pyproject.toml") or _from_metadata() or ("", [])
-    needed = [Requirement(line) for line in lines]
+    known = declared() or Declared("", ())
+    needed = [Requirement(line) for line in known.lines]
     needed = [one for one in needed if not one.marker or one.marker.evaluate({"extra": ""})]
-    for file in (checkout / CONSTRAINTS, Path(CONSTRAINTS)):
-        pins = read_pins(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    python = SpecifierSet(known.python)
+    for folder in (find_files(), Path()):
+        file = folder / CONSTRAINTS if folder else None
+        pins = read_pins(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
         # The working folder may be another project's.
         if "ray" in pins:
-            return Expected(SpecifierSet(python), tuple(needed), pins, str(file))
-    return Expected(SpecifierSet(python), tuple(needed), {})
+            return Expected(python, tuple(needed), pins, str(file))
+    return Expected(python, tuple(needed), {})
 
 
 def read_pins(text: str) -> dict[str, str]:
     """Normalised names and versions of a constraints file; other lines are left out."""
     found = (_PIN.match(line.strip()) for line in text.splitlines())
     return {normalised(match[1]): match[2] for match in found if match}
-
-
-def _from_metadata() -> tuple[str, list[str]] | None:
-    try:
-        metadata = importlib.metadata.metadata("raffect")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return metadata["Requires-Python"] or "", metadata.get_all("Requires-Dist") or []
-
-
-def _from_project(path: Path) -> tuple[str, list[str]] | None:
-    if not path.is_file():
-        return None
-    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
-    if project.get("name") != "raffect":
-        return None
-    return project.get("requires-python", ""), project.get("dependencies", [])
 
 
 def check_code(code: Code, expected: Expected) -> list[Finding]:

@@ -18,14 +18,12 @@ from pathlib import Path
 import raffect
 from raffect.code import locate
 from raffect.errors import RaffectError, SettingsError
+from raffect.requirements import CONSTRAINTS, PROJECT, find_files
 from raffect.store.layout import DATASET, MANIFEST
 from raffect.sweep.space import find_helpers, is_file
 from raffect.text import printable
 
 PACKAGES = ("raffect", "tune_spaces")
-PROJECT = "pyproject.toml"
-PINS = "constraints.txt"
-"""What `doctor` compares a cluster's nodes with."""
 # A job reads data from the store: files of these kinds beside the code are not code.
 DATA_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".mp4", ".avi", ".mkv", ".mov", ".webm"}
@@ -111,8 +109,9 @@ def pack(here: Path, named: Sequence[str] = ()) -> Package:
     source = Path(raffect.__file__).parent.parent
     files: dict[str, Path] = {}
     out: dict[str, str] = {}
-    if (source / PROJECT).is_file() and (source / PINS).is_file():
-        files[PINS] = source / PINS
+    # What `doctor` compares a cluster's nodes with.
+    if with_files := find_files():
+        files[CONSTRAINTS] = with_files / CONSTRAINTS
     for package in PACKAGES:
         files |= _code(source / package, source, out)
     if (here / PROJECT).is_file() and (here / "raffect").is_dir():

@@ -7,7 +7,6 @@ and the tracker is left out from then on.
 
 from __future__ import annotations
 
-import importlib.util
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from raffect.errors import SettingsError
+from raffect.requirements import require
 from raffect.store import Store
 from raffect.sweep.records import TrialReport
 from raffect.sweep.tracker_clients import (
@@ -39,14 +39,14 @@ OnTrouble = Callable[[str], None]
 class _Kind:
     title: str
     make: Callable[[TrackedSweep], Logger]
-    package: str
     extra: str | None = None
+    """Of raffect's, where it needs one; named as the module is."""
 
 
 _KINDS = {
-    "tensorboard": _Kind("TensorBoard", TensorBoard, "tensorboardX"),
-    "mlflow": _Kind("MLflow", MLflow, "mlflow", "mlflow"),
-    "wandb": _Kind("W&B", WandB, "wandb", "wandb"),
+    "tensorboard": _Kind("TensorBoard", TensorBoard),
+    "mlflow": _Kind("MLflow", MLflow, "mlflow"),
+    "wandb": _Kind("W&B", WandB, "wandb"),
 }
 
 
@@ -59,7 +59,8 @@ def make_callbacks(
         on_trouble: Called, from another thread, with why a tracker is left out; once for each.
 
     Raises:
-        SettingsError: There is no such tracker, or its package is not installed.
+        SettingsError: There is no such tracker.
+        NotThereError: Its package is not installed.
     """
     of = TrackedSweep(store, sweep, task)
     kinds = [_kind(name) for name in dict.fromkeys(trackers)]
@@ -72,13 +73,8 @@ def _kind(name: str) -> _Kind:
         raise SettingsError(
             f"There is no tracker {name!r}.", ", ".join(_KINDS), "Correct the tracker's name."
         )
-    if importlib.util.find_spec(kind.package) is None:
-        what = f"'raffect[{kind.extra}]'" if kind.extra else kind.package
-        raise SettingsError(
-            f"{kind.title} is not installed.",
-            "trackers whose package is there",
-            f"pip install {what}, or leave {name} out.",
-        )
+    if kind.extra:
+        require(kind.extra, kind.extra, f"--track {name}")
     return kind
 
 

@@ -125,7 +125,9 @@ def test_the_requirements_are_those_of_the_project(tmp_path: Path):
         check=True,
     )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert done.stdout.split("\n")[:-1] == project["dependencies"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["cluster"], *extras["dashboard"]]
+    assert done.stdout.split("\n")[:-1] == wanted
 
 
 def test_probes_and_launcher_find_their_programs():

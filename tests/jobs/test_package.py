@@ -11,7 +11,8 @@ import pytest
 
 import raffect
 from raffect.errors import RaffectError, SettingsError
-from raffect.jobs.package import PACKAGES, PINS, Package, named_code, pack
+from raffect.jobs.package import PACKAGES, Package, named_code, pack
+from raffect.requirements import CONSTRAINTS
 
 SOURCE = Path(raffect.__file__).parent.parent
 
@@ -37,7 +38,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def own(package: Package) -> set[str]:
     """What comes on top of raffect itself."""
-    return {name for name in package.files if not name.startswith(PACKAGES)} - {PINS}
+    return {name for name in package.files if not name.startswith(PACKAGES)} - {CONSTRAINTS}
 
 
 @pytest.mark.parametrize("with_git", [True, False])
