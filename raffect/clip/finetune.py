@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +18,12 @@ from raffect.affwild2.folds import load_fold
 from raffect.affwild2.tasks import Task
 from raffect.clip.encoder import EncoderDescription, build_encoder, restore
 from raffect.clip.frozen import freeze
-from raffect.clip.ingest import WINDOW, WorkerFrames, choose_frames, read_frames
+from raffect.clip.ingest import WINDOW, WorkerFrames, choose_frames, decode_table, read_frames
 from raffect.clip.tower import find_architecture
 from raffect.clip.training import Batch, FinetuneEpoch, Finetuner
 from raffect.config import FinetuneConfig
 from raffect.context import Context
-from raffect.engine import check_gpus, check_room, connect, share_of
+from raffect.engine import check_gpus, check_room, connect, is_local, share_of
 from raffect.errors import SettingsError
 from raffect.store import DATASET, Manifest, Stage, Store, encoder_folder, read_manifest
 from raffect.store.layout import (
@@ -34,6 +36,7 @@ from raffect.store.layout import (
     STATE_TENSORS,
 )
 from raffect.store.manifest import has_manifest
+from raffect.store.raw import ahead
 from raffect.store.stage import StagePart
 from raffect.training.balance import describe_absent
 from raffect.training.checkpoints import CheckpointFolder, json_bytes, pack_state, tensor_bytes
@@ -84,22 +87,30 @@ class WorkerFinetuner(Finetuner):
         rank, size = self.reducer.rank, self._run.batch_size
         seed = self.config.run.seed + self.epoch
         return self.train_epoch(
-            _batches(self._run.train[rank], size, seed),
-            _batches(self._run.validation[rank], size, None),
+            batches_of(self._run.train[rank], size, seed),
+            batches_of(self._run.validation[rank], size, None),
         )
 
 
-def _batches(frames: WorkerFrames, batch_size: int, seed: int | None) -> Iterator[Batch]:
+def batches_of(frames: WorkerFrames, batch_size: int, seed: int | None) -> Iterator[Batch]:
+    """An epoch's batches, mixed with a seed; without one in their order."""
     if not frames.rows:
         return
     window = None if seed is None else max(WINDOW, batch_size)
-    for batch in frames.dataset.iter_torch_batches(
-        batch_size=batch_size,
-        prefetch_batches=2,
-        local_shuffle_buffer_size=window,
-        local_shuffle_seed=seed,
-    ):
-        yield batch["image"], batch["label"]
+    mixed: Any = {"local_shuffle_buffer_size": window, "local_shuffle_seed": seed}
+    if frames.preprocessing is None:
+        for batch in frames.dataset.iter_torch_batches(
+            batch_size=batch_size, prefetch_batches=2, **mixed
+        ):
+            yield batch["image"], batch["label"]
+        return
+    tables = frames.dataset.iter_batches(
+        batch_size=batch_size, batch_format="pyarrow", prefetch_batches=1, **mixed
+    )
+    decode = partial(decode_table, preprocessing=frames.preprocessing)
+    with ThreadPoolExecutor(frames.threads) as pool:
+        for decoded in ahead(pool, decode, tables, frames.threads + 1):
+            yield torch.from_numpy(decoded["image"]), torch.from_numpy(decoded["label"])
 
 
 def finetune(
@@ -150,15 +161,15 @@ def finetune(
         context.on_note(line)
     connect(context.address)
     share = share_of(workers, config.run.device, context.on_note)
-    seen = encoder.preprocessing
+    seen, here = encoder.preprocessing, is_local(context.address)
     run = FinetuneRun(
         config=config,
         workers=workers,
         description=encoder.describe(),
         weights=tensor_bytes(encoder.state_dict()),
         class_counts=class_counts,
-        train=read_frames(store, chosen.train, seen, workers, config.run.seed),
-        validation=read_frames(store, chosen.validation, seen, workers, None),
+        train=read_frames(store, chosen.train, seen, workers, config.run.seed, here),
+        validation=read_frames(store, chosen.validation, seen, workers, None, here),
     )
     checkpoints = CheckpointFolder(store, f"{folder}/{CHECKPOINT}")
     adopt_ray_checkpoint(store, folder, checkpoints)

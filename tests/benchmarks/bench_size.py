@@ -3,8 +3,9 @@
     python -m tests.benchmarks.bench_size [--quick | --full]
 
 Crops: shards of 16 MiB are written as `prepare`'s workers do, read back as `check` does, and
-decoded as `extract`'s do; crops per CPU second, the peak beyond what was held before, and requests
-per shard on a local S3 server. Frames: 768 features in float16; CPU seconds and peak of loading
+decoded and encoded as `extract`'s do, by a tower of 0.3 million weights; crops per CPU second, the
+peak beyond what was held before, and requests per shard on a local S3 server. Then an epoch of
+fine-tuning's input, mixed and decoded, against a plain DataLoader. Frames: 768 features in float16; CPU seconds and peak of loading
 them, of an epoch of a model without TCN and Transformer, and of its validation. Then what follows
 for Aff-Wild2. Each line is measured in a process of its own.
 """
@@ -21,10 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -33,7 +36,9 @@ from raffect.affwild2.pixels import read_image
 from raffect.affwild2.scan import scan
 from raffect.affwild2.shards import plan_shards, read_shard, write_shard
 from raffect.affwild2.tasks import Split, Task
-from raffect.config import recipe
+from raffect.clip.encoder import FrameEncoder, build_encoder
+from raffect.clip.encoding import encode_crops
+from raffect.config import ExtractConfig, FinetuneConfig, recipe
 from raffect.settings import override
 from raffect.store import DATASET, Files, Stage, Store, features_folder
 from raffect.store import features as feature_files
@@ -42,6 +47,7 @@ from raffect.temporal.data import load_task_data
 from raffect.temporal.resident import ResidentData
 from raffect.temporal.training import Trainer
 from raffect.testing.s3 import environment, start_s3_server
+from tests.benchmarks import finetuning
 from tests.benchmarks.measuring import resident_mb
 from tests.durability.proxy import wire_to
 
@@ -102,7 +108,27 @@ def crops_through(root: str, uri: str) -> dict[str, float]:
     decoded, _ = spent(lambda: [read_image(jpeg) for jpeg in jpegs])
     figures = {"scan": scanned, "prepare": wrote, "check": read}
     figures["decode"] = decoded * found.crops / len(jpegs)
-    return {**figures, "peak": grown, "crops": found.crops, "shards": len(shards)}
+    torch.set_num_threads(1)
+    shape = {"encoder.model": "raffect-tiny", "encoder.pretrained": None}
+    tiny = override(FinetuneConfig(), shape)
+    encoder = build_encoder(tiny.encoder, tiny.head, 0, guess=False).eval()
+    encode_crops(encoder, jpegs[:100], ExtractConfig())
+    held = resident_mb()
+    figures["extract"], _ = spent(lambda: _extract(encoder, files))
+    grown_by = peak_mb() - held
+    return {
+        **figures, "peak": grown, "extract_mb": grown_by, "crops": found.crops,
+        "shards": len(shards),
+    }  # fmt: skip
+
+
+def _extract(encoder: FrameEncoder, files: Files) -> None:
+    """As extract's actors do, shard by shard."""
+    for name in files.entries:
+        table = files.parse_table(name, partial(read_shard, columns=["video", "frame", "jpeg"]))
+        features = encode_crops(encoder, table["jpeg"].to_pylist(), ExtractConfig())
+        videos = table["video"].cast(pa.string()).to_pylist()
+        feature_files.to_parquet(videos, table["frame"].to_numpy(), features)
 
 
 def make_frames(store: Store, frames: int) -> None:
@@ -185,9 +211,11 @@ def main() -> None:
         one = len(chosen.measure) == 1
         print(json.dumps((frames_through if one else crops_through)(*chosen.measure)))
         return
-    steps = ("scan", "prepare", "check", "decode")
+    steps = ("scan", "prepare", "check", "decode", "extract")
     print(
-        "  crops shards " + " ".join(f"{name:>8s}" for name in steps) + "  peak MB  (crops/CPU s)"
+        "  crops shards "
+        + " ".join(f"{name:>8s}" for name in steps)
+        + "  peak MB of prepare and extract  (crops/CPU s)"
     )
     for crops in [4_000] if chosen.quick else [8_000, 40_000, *[160_000] * chosen.full]:
         with tempfile.TemporaryDirectory() as folder:
@@ -195,12 +223,24 @@ def main() -> None:
             root = f"{folder}/crops"
             found = measured(root, f"{folder}/store")
             rates = " ".join(f"{crops / max(found[name], 1e-3):8,.0f}" for name in steps)
-            print(f"{crops:7,d} {found['shards']:6.0f} {rates} {found['peak']:8.0f}", flush=True)
+            print(
+                f"{crops:7,d} {found['shards']:6.0f} {rates} {found['peak']:8.0f}"
+                f" {found['extract_mb']:8.0f}",
+                flush=True,
+            )
             if crops <= 8_000:
                 print(f"        {requests_per_shard(root, found['shards']):.1f} requests a shard")
-    cpu = CROPS / crops * sum(found[name] for name in steps[:2])
-    print(f"prepare of {CROPS:,} crops, {cpu / 3600:.2f} CPU hours: ", end="")
-    print(", ".join(f"{cpu / cores / 60:,.0f} minutes on {cores} cores" for cores in CORES))
+    for name, of in (("prepare", ("scan", "prepare")), ("extract", ("check", "extract"))):
+        cpu = CROPS / crops * sum(found[step] for step in of)
+        print(f"{name} of {CROPS:,} crops, {cpu / 3600:.2f} CPU hours: ", end="")
+        print(", ".join(f"{cpu / cores / 60:,.0f} minutes on {cores} cores" for cores in CORES))
+    crops = 1_000 if chosen.quick else 100_000 if chosen.full else 8_000
+    with tempfile.TemporaryDirectory() as folder:
+        make_crops(Path(folder), 20)
+        jpegs = [path.read_bytes() for path in sorted(Path(folder, "kept").iterdir())]
+    print(f"an epoch of {crops:,} crops at {finetuning.SIZE} pixels: wall s, crops per CPU s")
+    for way, figures in finetuning.compare(jpegs, crops):
+        print(f"{way:21} {figures['wall']:8.1f} {crops / figures['cpu']:8,.0f}", flush=True)
     print(" frames  features MB  load s (MB)   epoch s  validation  train MB")
     for frames in [20_000] if chosen.quick else [50_000, 200_000, *[FRAMES] * chosen.full]:
         with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import pytest
 
 from raffect.affwild2.labels import VideoLabels, load_labels
 from raffect.affwild2.tasks import Split, Task
+from raffect.clip.finetune import batches_of
 from raffect.clip.images import Preprocessing
 from raffect.clip.ingest import UNUSED, WorkerFrames, choose_frames, find_rows, read_frames
 from raffect.errors import DataError
@@ -102,6 +103,26 @@ def test_validation_shares_hold_every_frame_once_with_its_label(ray_local: None,
     for label, pixels in rows:
         colour = np.frombuffer(pixels, np.uint8).reshape(-1, 3).mean(0) > 120
         assert label == 4 * colour[0] + 2 * colour[1] + colour[2]
+
+
+@pytest.mark.ray
+def test_workers_of_one_machine_decode_what_tasks_decode(ray_local: None, dataset: Store):
+    wanted = choose_frames(load_labels(dataset, Task.EXPR), 1)
+
+    def epoch(seed: int | None, here: bool, part: int = 0) -> list[tuple[int, bytes]]:
+        share = read_frames(dataset, wanted.train, SMALL, 2, 5, here)[part]
+        assert (share.preprocessing == SMALL) is here
+        found = [
+            (int(label), image.numpy().tobytes())
+            for images, labels in batches_of(share, 16, seed)
+            for image, label in zip(images, labels, strict=True)
+        ]
+        assert len(found) == share.rows
+        return found
+
+    assert epoch(None, here=True) == epoch(None, here=False)
+    assert epoch(1, here=True) == epoch(1, here=True) != epoch(2, here=True)
+    assert sorted(epoch(1, here=True, part=1)) == sorted(epoch(None, here=False, part=1))
 
 
 @pytest.mark.ray
