@@ -106,8 +106,9 @@ def read_frames(
 ) -> list[WorkerFrames]:
     """The crops that are wanted, divided among the workers.
 
-    Where all is on this machine (`is_local`), the workers themselves decode. With a seed the crops are shuffled, and all workers get equally many: the last few are left
-    out. Without one, order and number stay.
+    With a seed the crops are shuffled, and all workers get equally many: the last few are left
+    out. Without one, order and number stay. Where all is on this machine (`is_local`), the workers
+    themselves decode.
 
     Raises:
         DataError: There are fewer crops than workers.

@@ -3,11 +3,11 @@
     python -m tests.benchmarks.bench_size [--quick | --full]
 
 Crops: shards of 16 MiB are written as `prepare`'s workers do, read back as `check` does, and
-decoded and encoded as `extract`'s do, by a tower of 0.3 million weights; crops per CPU second, the
-peak beyond what was held before, and requests per shard on a local S3 server. Then an epoch of
-fine-tuning's input, mixed and decoded, against a plain DataLoader. Frames: 768 features in float16; CPU seconds and peak of loading
-them, of an epoch of a model without TCN and Transformer, and of its validation. Then what follows
-for Aff-Wild2. Each line is measured in a process of its own.
+decoded and encoded as `extract`'s do, by a tiny tower; crops per CPU second, the peak beyond what
+was held before, and requests per shard on a local S3 server. Then an epoch of fine-tuning's input,
+mixed and decoded, against a plain DataLoader. Frames: 768 features in float16; CPU seconds and
+peak of loading them, of an epoch of a model without TCN and Transformer, and of its validation;
+and what follows for Aff-Wild2. Each line is measured in a process of its own.
 """
 
 from __future__ import annotations
