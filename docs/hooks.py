@@ -125,7 +125,7 @@ def _option(option: Any) -> str:
     default = option.show_default if isinstance(option.show_default, str) else option.default
     if option.required:
         default = "required"
-    elif default in (None, False, (), []) or callable(default):
+    elif default is None or default is False or callable(default):
         default = ""
     cells = [names if is_option else f"`{takes}`", takes if is_option else "", str(default)]
     words = [cell.replace("|", "\\|") for cell in [*cells, option.help or ""]]

@@ -289,7 +289,7 @@ def find_lost_work(error: BaseException | None) -> LostWorkError | None:
     return LostWorkError(
         f"A process that did the work was lost ({type(cause).__name__}: {told}).{memory}",
         "processes and nodes that stay up, with memory enough",
-        "Give the same command again: it continues. If that happens each time, see what"
+        "Run the same command again: it continues. If that happens each time, see what"
         " `raffect doctor` says of memory, and the system's log.",
     )
 
@@ -390,7 +390,7 @@ def _start(start: Callable[..., object]) -> None:
         raise RaffectError(
             f"Ray can't be started on this machine, in {folder}: {first_line(error)}",
             "a folder with room, in which this user may write; memory and cores to spare",
-            "Give the command again when less runs here; or name another folder in RAY_TMPDIR, or"
+            "Run the command again when less runs here; or name another folder in RAY_TMPDIR, or"
             " give a cluster's --address.",
         ) from error
 

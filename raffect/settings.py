@@ -161,7 +161,7 @@ def build(cls: type[C], tree: Mapping[str, Any]) -> C:
         raise SettingsError(
             "These settings are wrong:\n" + "\n".join(_describe(cls, error)),
             f"what `{listing}` lists" if listing else "settings as raffect writes them",
-            "Correct the options or the file and give the command again.",
+            "Correct the options or the file and run the command again.",
         ) from None
 
 

@@ -214,7 +214,7 @@ def test_a_mapping_of_options_changes_what_it_holds():
     base = recipe(Task.EXPR)
     expected = override(base, {"optimiser.lr": 1e-3, "optimiser.patience": 2})
     assert settings(base, None, ["optimiser={lr: 1e-3}", "optimiser.patience=2"]) == expected
-    with pytest.raises(SettingsError, match=r"model = \{\}: a mapping that holds nothing"):
+    with pytest.raises(SettingsError, match=r"model = \{\}: an empty mapping"):
         settings(base, None, ["model={}"])
 
 

@@ -194,5 +194,5 @@ def refuse_warnings(findings: Sequence[Finding]) -> None:
         raise DataError(
             "\n".join(["The raw trees are not whole:", *warnings]),
             "raw trees without warnings, as --strict demands",
-            "Mend them, or give the command without --strict.",
+            "Mend them, or run the command without --strict.",
         )

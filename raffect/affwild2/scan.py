@@ -157,7 +157,7 @@ def scan(roots: Sequence[str | Path], first_frame: int | None = None) -> Scan:
         raise DataError(
             "\n".join([f"{len(closed):,} image folders can't be listed:", *closed[:10]]),
             "folders that may be read",
-            "Check the folders' permissions and give the command again.",
+            "Check the folders' permissions and run the command again.",
         )
     if first_frame is None:
         refuse_frame_zero(problems, len(lost))

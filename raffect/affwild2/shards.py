@@ -164,7 +164,7 @@ def read_crop(file: RawFile) -> bytes:
             "Put them on a shared file system, or prepare on one machine; then give the command "
             "again: it continues."
             if file.folder.is_local
-            else "Give the command again with --overwrite: it lists the bucket anew.",
+            else "Run the command again with --overwrite: it lists the bucket anew.",
         ) from None
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error)) from None

@@ -37,19 +37,21 @@ def ablate(
     base: Annotated[
         str | None,
         typer.Option(
-            metavar="SWEEP[:TRIAL]", help="A sweep's best, or a trial.", show_default="the recipe"
+            metavar="SWEEP[:TRIAL]",
+            help="The full model: a sweep's best trial, or a trial.",
+            show_default="the recipe",
         ),
     ] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY[=VALUE]",
-            help="A further row: a setting, or a group of them, at none, 0 or VALUE; may be"
+            help="Another row: a setting or group of settings, off (none, 0) or at VALUE; may be"
             " repeated.",
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Of each row.", show_default="3")
+        int | None, typer.Option(min=1, help="Seeds per row.", show_default="3")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the sweep.", show_default="TASK-ablation")
@@ -59,19 +61,25 @@ def ablate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Features of the encoder without fine-tuning; made where they are missing.",
+            help="Features of the encoder without fine-tuning; extracted if missing.",
             show_default="FEATURES-frozen",
         ),
     ] = None,
     fold: FoldOption = None,
     concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time.", show_default="what fits")
+        int | None,
+        typer.Option(min=1, help="Trials that run at the same time.", show_default="what fits"),
     ] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0.0, help="E.g. 0.25.", show_default="1 if there are GPUs")
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="GPUs per trial; 0.25 lets four share one.",
+            show_default="1 if there are GPUs",
+        ),
     ] = None,
     latex: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the table for LaTeX (booktabs).")
+        Path | None, typer.Option(metavar="FILE", help="Write the table as LaTeX (booktabs).")
     ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")
@@ -85,9 +93,9 @@ def ablate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train the full model, and without each of its parts, under several seeds.
+    """Train the full model and variants without each of its parts, under several seeds.
 
-    Given again it continues; more seeds or rows extend it.
+    Run again, it continues; more seeds or rows extend the table.
     """
     from raffect.affwild2.csvfile import check_output
     from raffect.affwild2.tasks import parse_task
@@ -146,14 +154,14 @@ def ablate(
         (csv, ablation_table(rows).csv()),
     ):
         if path is not None:
-            screen.path(f"{write_whole(path, text)} is written.")
+            screen.path(f"{write_whole(path, text)} written.")
     screen.path(f"  raffect report {called} --store {target.uri}")
     if as_json:
         screen.json([row.to_json() for row in rows])
 
 
 def ablation_name(task: str) -> str:
-    """What the sweep of an ablation is called, unless it was given a name."""
+    """Default name of an ablation's sweep."""
     return f"{task}-ablation"
 
 
@@ -186,7 +194,7 @@ def show_ablation(screen: Screen, view: SweepView, rows: list[AblationRow]) -> N
     )
     for row in rows:
         if row.reason:
-            again = " Give the command again: it is tried again." * is_tried_again(row.reason)
+            again = " Run the command again to retry it." * is_tried_again(row.reason)
             screen.path(f"{row.name}: {len(row.known)} of {seeds} seeds; {row.reason}{again}")
 
 

@@ -1,4 +1,4 @@
-"""`raffect`: the entry point, and the one place where an error becomes a message and a code."""
+"""`raffect`: the entry point, where every error becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ for panel, commands in PANELS.items():
         # What follows `submit --` is another command's.
         context = {"ignore_unknown_options": True} if command is submit else None
         app.command(rich_help_panel=panel, context_settings=context)(fits_all_options(command))
-jobs_app = typer.Typer(help="raffect's jobs on a cluster: list them, follow or stop one.")
+jobs_app = typer.Typer(help="List, follow or stop raffect's jobs on a cluster.")
 jobs_app.callback(invoke_without_command=True)(fits_all_options(list_unless_told))
 jobs_app.command("list")(fits_all_options(list_jobs))
 for verb in (follow, stop):
     jobs_app.command()(fits_all_options(verb))
 app.add_typer(jobs_app, name="jobs", rich_help_panel="Clusters")
-features_app = typer.Typer(help="The store's sets of features: list them, import your own.")
+features_app = typer.Typer(help="List the store's sets of features, or import your own.")
 features_app.callback(invoke_without_command=True)(fits_all_options(list_features))
 features_app.command("import")(fits_all_options(import_))
 app.add_typer(features_app, name="features", rich_help_panel="Encoder")
@@ -83,7 +83,10 @@ def _show_files(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
     files: Annotated[
         bool,
@@ -99,7 +102,7 @@ def _root(
 
 
 def main() -> None:
-    """Run a command; exit 0 done, 2 the user's mistake, 1 a bug or a failed engine."""
+    """Run a command; exit code 0: done, 2: a user's mistake, 1: a bug or a failed engine."""
     prepare_streams()
     interrupts.install()
     code = run(sys.argv[1:])
@@ -155,6 +158,6 @@ def _refused(error: RaffectError) -> int:
 def _interrupted() -> int:
     interrupts.let_say()
     with suppress(OSError):
-        sys.stderr.write("\nInterrupted. Give the same command again: it continues.\n")
+        sys.stderr.write("\nInterrupted. Run the same command again: it continues.\n")
         sys.stderr.flush()
     return interrupts.exit_code()

@@ -68,7 +68,7 @@ def show_comparison(screen: Screen, views: Sequence[SweepView], comparison: Comp
 def _states(view: SweepView) -> str:
     states = ", ".join(f"{count} {state.lower()}" for state, count in view.counts.items())
     missing = view.target - sum(view.counts.values())
-    return f"{states}, {missing} to come" if missing > 0 else states
+    return f"{states}, {missing} remaining" if missing > 0 else states
 
 
 def _show_marks(
@@ -79,7 +79,7 @@ def _show_marks(
         [name, *map(score_text, best), score_text(steps[-1].best)]
         for name, best, steps in zip(comparison.names, marks.best, comparison.curves, strict=True)
     ]
-    screen.table(["sweep", *(f">{write(mark)}" for mark in marks.at), ">in the end"], rows)
+    screen.table(["sweep", *(f">{write(mark)}" for mark in marks.at), ">final"], rows)
 
 
 def _show_chart(
@@ -104,7 +104,7 @@ def _show_chart(
 def _show_spaces(screen: Screen, comparison: Comparison) -> None:
     apart = [found for found in comparison.searched if found.kind != "shared"]
     short = short_names([found.name for found in comparison.searched])
-    _heading(screen, "Spaces")
+    _heading(screen, "Search spaces")
     if apart:
         rows = [
             [short[found.name], _kind(found, comparison.names), *map(_range, found.ranges)]
@@ -146,7 +146,7 @@ def _show_settings(screen: Screen, views: Sequence[SweepView], comparison: Compa
         rows.append([Text(cell, "dim" if setting.same else "") for cell in cells])
     screen.table(["setting", *best], rows)
     if any(setting.same for setting in comparison.settings):
-        screen.styled("[dim]Settings below the differences were searched, and are the same.[/]")
+        screen.styled("[dim]Dimmed: searched settings that all best trials have in common.[/]")
 
 
 def _whole(seconds: int) -> str:

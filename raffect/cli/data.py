@@ -30,12 +30,12 @@ SHOWN_NAME = 29
 
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
-    videos: Annotated[int, typer.Option(min=8, help="Number of annotated subjects.")] = 48,
+    videos: Annotated[int, typer.Option(min=8, help="Number of videos.")] = 48,
     frames: Annotated[int, typer.Option(min=16, help="Median frames per video.")] = 240,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a synthetic raw tree in the layout of Aff-Wild2, for trying things out."""
+    """Write a synthetic dataset in the layout of Aff-Wild2, for trying things out."""
     from raffect.store.translate import translated
     from raffect.synthetic.tree import write_synthetic
 
@@ -54,21 +54,21 @@ def prepare(
     images: Annotated[
         list[str],
         typer.Option(
-            "--images", metavar="DIR", help="A root of crops, or s3://bucket/prefix; repeatable."
+            "--images",
+            metavar="DIR",
+            help="Folder of the videos' crops, or s3://bucket/prefix; may be repeated.",
         ),
     ],
     annotations: AnnotationsOption,
     store: StoreOption = None,
     address: AddressOption = None,
     first_frame: FirstFrameOption = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Take warnings as errors: finish no such dataset.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Bring crops and annotations of a raw tree into the store."""
+    """Read crops and annotations into the store (Ray Data)."""
     from raffect.affwild2.prepare import prepare as run
     from raffect.context import Context
     from raffect.store import DATASET
@@ -91,14 +91,15 @@ def prepare(
 def check(
     store: StoreOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take away what is damaged, so that it is made again.")
+        bool,
+        typer.Option("--repair", help="Remove damaged files, so that they can be made again."),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Count what the store's dataset holds, and verify every file of the store.
+    """Verify every file of the store, and count what the dataset holds.
 
-    With --repair the command that made a damaged folder, given again, makes just what is missing.
+    After --repair, the command that made a damaged folder makes just what is missing.
     """
     from raffect.check import clear_leftovers, find_faults, refuse, remedy, unfinished
     from raffect.check import repair as take_away
@@ -112,7 +113,7 @@ def check(
         clear_leftovers(target)
         for fault in faults:
             if fault not in left:
-                screen.path(f"Taken away: {target.where(fault.key)}")
+                screen.path(f"Removed: {target.where(fault.key)}")
         for folder in sorted({fault.folder for fault in faults if fault not in left}):
             screen.say(f"Next: {remedy(folder)}")
         if not left and any(fault.folder == DATASET for fault in faults):
@@ -120,7 +121,7 @@ def check(
         faults = left
     refuse(target, faults)
     if begun := unfinished(target):
-        screen.note(f"unfinished, or without their manifest: {', '.join(begun)}.")
+        screen.note(f"unfinished or without a manifest: {', '.join(begun)}.")
     _show_dataset(screen, target, as_json)
 
 
@@ -157,14 +158,14 @@ def _show_dataset(screen: Screen, store: Store, as_json: bool) -> None:
         cells = [f"{'! ' if finding.warning else ''}{finding.text}", f"{finding.count:,}", first]
         odd.append([Text(cell, "yellow" if finding.warning else "") for cell in cells])
     screen.say("")
-    screen.table(["left out, or odd", ">count", "the first"], odd)
+    screen.table(["left out or unusual", ">count", "first"], odd)
     warnings = sum(finding.warning for finding in findings)
     if warnings:
         screen.styled(
             f"[yellow]! {warnings} warning{'s' if warnings > 1 else ''}:"
-            " scores may suffer; prepare --strict refuses such trees.[/]"
+            " scores may suffer; `raffect prepare --strict` would refuse this dataset.[/]"
         )
-    screen.path(f"More of them: {store.where(DATASET)}/{MANIFEST}, notes")
+    screen.path(f"Full list: {store.where(DATASET)}/{MANIFEST}, notes")
 
 
 def _labels(numbers: Mapping[str, int]) -> list[int]:

@@ -25,24 +25,26 @@ VIDEOS = 48
 def demo(
     keep: Annotated[
         Path,
-        typer.Option("--keep", metavar="DIR", help="Raw tree in DIR/raw, store in DIR/store."),
+        typer.Option(
+            "--keep", metavar="DIR", help="Folder of its data (DIR/raw) and store (DIR/store)."
+        ),
     ] = Path("raffect-demo"),
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
     videos: Annotated[
-        int, typer.Option("--videos", help="Synthetic videos; fewer are learnt sooner.")
+        int, typer.Option("--videos", help="Number of synthetic videos; fewer are faster.")
     ] = VIDEOS,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """See everything work in some minutes: synthetic data in, leaderboards and a report out."""
+    """Run the whole pipeline on synthetic faces: leaderboards and a report in minutes."""
     from raffect.demo import Demo
 
     screen = Screen(quiet, as_json)
     show = Demo(keep, trials, videos)
     screen.styled(
-        "[bold]raffect demo[/]: synthetic faces, not Aff-Wild2; the recipe's sizes scaled down"
-        " to fit some minutes of two cores.\n"
-        f"[dim]It writes to {escape(str(keep))}. Interrupt it when you like; given again, it"
+        "[bold]raffect demo[/]: synthetic faces, not Aff-Wild2; the recipe, scaled down to"
+        " run in a few minutes on two cores.\n"
+        f"[dim]Writes to {escape(str(keep))}. Interrupt it at any time; run again, it"
         " continues.[/]\n"
     )
     for stage in show.stages():

@@ -26,18 +26,20 @@ def doctor(
     features: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Features of the sweep to come.", show_default="the largest"
+            metavar="NAME",
+            help="Features that the next sweep will use.",
+            show_default="the largest",
         ),
     ] = None,
     store: StoreOption = None,
     address: AddressOption = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show also what passes.")
+        bool, typer.Option("--verbose", "-v", help="Also show the checks that pass.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Check this machine, or a cluster and each of its nodes; exit code 2 if something fails."""
+    """Check this machine, or a cluster and each of its nodes; exit code 2 if a check fails."""
     from raffect.doctor.examine import examine
 
     screen = Screen(quiet, as_json)
@@ -66,7 +68,7 @@ def _show(screen: Screen, findings: list[Finding], verbose: bool) -> None:
             screen.console.print(_table(shown))
     counts = Counter(str(finding.state) for finding in findings)
     parts = (f"[{colour}]{counts[state]} {state}[/]" for state, colour in _COLOURS.items())
-    hint = "" if verbose else "  [dim](--verbose shows what passes)[/]"
+    hint = "" if verbose else "  [dim](--verbose shows the checks that pass)[/]"
     screen.styled(f"\n{', '.join(parts)}{hint}")
 
 

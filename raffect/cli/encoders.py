@@ -22,7 +22,7 @@ from raffect.cli.options import (
 
 DEFAULT_NAME = "clip"
 ModelOption = Annotated[
-    str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16; or hf-hub:ORG/NAME.")
+    str | None, typer.Option(help="open_clip architecture, e.g. ViT-B-16, or hf-hub:ORG/NAME.")
 ]
 PretrainedOption = Annotated[
     str | None, typer.Option(help="open_clip tag, local weights file, or none.")
@@ -44,7 +44,7 @@ def finetune(
 ) -> None:
     """Fine-tune CLIP's image tower on the expression labels (Ray Train).
 
-    --set epochs=0 writes it as it is, without labels.
+    --set epochs=0 writes it as it is; this needs no labels.
     """
     from raffect.clip.finetune import finetune as run
     from raffect.clip.training import FinetuneEpoch
@@ -100,9 +100,9 @@ def extract(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Turn every crop into one feature (Ray Data).
+    """Extract one feature vector per crop (Ray Data).
 
-    With --model or --pretrained, by that encoder as it is: it is written under the features' name.
+    --model or --pretrained take that encoder as it is, and save it under the features' name.
     """
     from raffect.clip.extract import extract as run
     from raffect.config import ExtractConfig, FinetuneConfig

@@ -22,27 +22,29 @@ def ensemble(
         typer.Argument(
             metavar="SWEEP|MODEL ...",
             autocompletion=COMPLETE_MODEL,
-            help="A sweep, or models and SWEEP:TRIALs of one task.",
+            help="A sweep, or several models and SWEEP:TRIALs of one task.",
         ),
     ],
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="The K best trials of the sweep.", show_default="5 or all"),
+        typer.Option(
+            min=1, help="Number of best trials of the sweep to average.", show_default="5 or all"
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="TASK-ensemble")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="greedy: weights chosen on validation, cross-fitted; or mean")
+        str, typer.Option(help="greedy (weights chosen on validation, cross-fitted) or mean")
     ] = "greedy",
     store: StoreOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Average the predictions of several trials or models: a model like any other.
+    """Average several trials or models into one, which is used like any other model.
 
-    Fold and post-processing are the members' own.
+    Fold and post-processing are those of its members.
     """
     from raffect.context import Context
     from raffect.predict import resolve_members
@@ -67,5 +69,5 @@ def ensemble(
     before = f"; before post-processing {metrics['raw']:.4f}" if "raw" in metrics else ""
     screen.styled(f"Score on validation: [bold]{metrics['score']:.4f}[/]{before}")
     if metrics["method"] == "greedy":
-        screen.styled("[dim]Weights chosen on one half of the videos are scored on the other.[/]")
+        screen.styled("[dim]Weights chosen on one half of the videos, scored on the other.[/]")
     screen.ready(target.where(model_folder(called)), manifest)

@@ -15,7 +15,7 @@ def list_features(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the store's features: rows, width, and what made them; also those yet unfinished."""
+    """List the store's features: rows, width and encoder; unfinished ones, too."""
     if context.invoked_subcommand is not None:
         return
     from raffect.store.features import dtype_of
@@ -40,23 +40,26 @@ def list_features(
     if as_json:
         screen.json(found)
     elif not found:
-        screen.say("No features. Make them: raffect extract, or raffect features import DIR")
+        screen.say("No features yet. Make some: raffect extract, or raffect features import DIR")
     else:
         screen.table(["features", ">rows", ">width", "type", "encoder"], rows)
 
 
 def import_(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="A VIDEO.npy per video; or s3://bucket/prefix.")
+        str,
+        typer.Argument(
+            metavar="DIR", help="Folder with a VIDEO.npy per video, or s3://bucket/prefix."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the features.")],
     store: StoreOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Import features of your own: arrays (frames, features), checked against the dataset.
+    """Import features of your own: one array (frames, values) per video.
 
-    Row i is of frame i, unless VIDEO.frames.npy says which frames, from 1, the rows are of.
+    Row i is frame i, unless VIDEO.frames.npy gives the frame number (from 1) of each row.
     """
     from raffect.context import Context
     from raffect.store import features_folder

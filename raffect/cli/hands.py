@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 def enqueue(
     sweep: Annotated[
-        str, typer.Argument(metavar="SWEEP", autocompletion=COMPLETE_SWEEP, help="Its name.")
+        str,
+        typer.Argument(metavar="SWEEP", autocompletion=COMPLETE_SWEEP, help="Name of the sweep."),
     ],
     changes: SetOption = None,
     space: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE|FILE", help="The sweep's space.", show_default="as it was named"
+            metavar="MODULE|FILE", help="Its search space.", show_default="as it was named"
         ),
     ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Add a trial to a sweep: its base with changes; the running command takes it next."""
+    """Add a trial to a sweep, the base configuration with changes; it runs next."""
     from raffect.settings import parse_assignments
     from raffect.sweep.hands import enqueue as run
     from raffect.text import short_value
@@ -38,7 +39,7 @@ def enqueue(
     number, params = run(target, sweep, parse_assignments(changes or []), space)
     shown = ", ".join(f"{name}={short_value(value)}" for name, value in params.items())
     screen.path(f"Trial {number} of {sweep}: {shown}")
-    _say_when(screen, target, sweep, "takes it next", "Give `raffect tune` again: it takes it.")
+    _say_when(screen, target, sweep, "takes it next", "Run `raffect tune` again to train it.")
 
 
 def stop_trials(screen: Screen, store: Store, sweep: str, numbers: list[str]) -> None:
@@ -52,13 +53,13 @@ def stop_trials(screen: Screen, store: Store, sweep: str, numbers: list[str]) ->
 
     if not numbers or not all(number.isdecimal() for number in numbers):
         raise SettingsError(
-            f"Which trials to stop is not said: {' '.join(numbers) or 'no number'}.",
-            "numbers of trials that run or wait",
+            f"These are not trials to stop: {' '.join(numbers) or 'no number given'}.",
+            "numbers of running or waiting trials",
             f"E.g. raffect trials {sweep} stop 7; `raffect trials {sweep}` lists them.",
         )
     stop(store, sweep, map(int, numbers))
     screen.say(f"Stopped: trial {', '.join(numbers)} of {sweep}, recorded as failed.")
-    _say_when(screen, store, sweep, "lets go of it within seconds, or at its next epoch")
+    _say_when(screen, store, sweep, "ends it within seconds, or at its next epoch")
 
 
 def delete(
@@ -67,14 +68,14 @@ def delete(
         typer.Argument(
             metavar="SWEEP|MODEL|ENCODER|FEATURES ...",
             autocompletion=stored("sweeps", "models", "encoders", "features"),
-            help="What goes.",
+            help="Names of what to delete.",
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Delete from the store, after showing what goes and what was made from it."""
+    """Delete from the store, after showing what would go and what was made from it."""
     from raffect.errors import SettingsError
     from raffect.sweep.deletion import delete as run
     from raffect.sweep.deletion import plan_deletion
@@ -86,20 +87,20 @@ def delete(
         size = "unfinished" if one.size is None else size_text(one.size)
         screen.path(f"{target.where(one.folder)}: {one.files} files, {size}")
         if one.may_be_made:
-            screen.path("  a command that is making it now will fail")
+            screen.path("  a command that is still writing it will fail")
         for other in one.dependents:
-            screen.path(f"  {other} was made from it, and stays")
+            screen.path(f"  {other} was made from it, and is kept")
     if not yes:
         if not sys.stdin.isatty():
             raise SettingsError(
-                "Nothing is deleted: there is nobody to ask.",
+                "Nothing was deleted: there is no terminal to ask for confirmation.",
                 "a terminal, or --yes",
-                "Give the command with --yes.",
+                "Run the command with --yes.",
             )
         typer.confirm("Delete?", abort=True)
     for one in doomed:
         run(target, one.folder, screen.say)
-        screen.path(f"{one.folder} is deleted.")
+        screen.path(f"{one.folder} deleted.")
 
 
 def _say_when(screen: Screen, store: Store, sweep: str, does: str, otherwise: str = "") -> None:

@@ -26,11 +26,13 @@ JobServerOption = Annotated[
     typer.Option(
         "--address",
         metavar="URL",
-        help="The dashboard of its head, e.g. http://127.0.0.1:8265.",
+        help="URL of the cluster's dashboard, e.g. http://127.0.0.1:8265.",
         show_default="$RAY_API_SERVER_ADDRESS, $RAY_ADDRESS",
     ),
 ]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="An id that `jobs` lists.")]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="Id of the job, as listed by `raffect jobs`.")
+]
 
 
 def submit(
@@ -48,14 +50,16 @@ def submit(
     env: Annotated[
         list[str] | None,
         typer.Option(
-            "--env", metavar="NAME[=VALUE]", help="A variable for the job; may be repeated."
+            "--env",
+            metavar="NAME[=VALUE]",
+            help="Environment variable for the job; may be repeated.",
         ),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a raffect command on a Ray cluster; ships the code, never data."""
+    """Run a raffect command on a Ray cluster. Ships the code, never data."""
     from raffect.jobs.package import named_code, pack
     from raffect.jobs.submission import make_submission, parse_variables
 
@@ -108,7 +112,7 @@ def parse_command(group: Any, arguments: list[str]) -> tuple[str, dict[str, Any]
     known = sorted(set(group.commands) - set(NOT_SUBMITTED))
     if name not in known:
         raise SettingsError(
-            f"{name!r} is not a command to submit.",
+            f"{name!r} is not a command that can be submitted.",
             ", ".join(known),
             "Give it after --, e.g. raffect submit -- tune va --trials 50",
         )
@@ -140,7 +144,7 @@ def list_unless_told(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List raffect's jobs, with their best so far."""
+    """List raffect's jobs with their best score so far."""
     if context.invoked_subcommand is None:
         list_jobs(address, as_json, quiet)
 
@@ -148,13 +152,13 @@ def list_unless_told(
 def list_jobs(
     address: JobServerOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
-    """List raffect's jobs, with their best so far; what `raffect jobs` alone does."""
+    """List raffect's jobs with their best score so far, as `raffect jobs` does."""
     server, screen = _connect(address, quiet, as_json)
     found = server.jobs()
     if as_json:
         screen.json([_facts(job) for job in found])
     elif not found:
-        screen.say("No job of raffect's. Submit one: raffect submit -- tune va")
+        screen.say("No raffect jobs. Submit one: raffect submit -- tune va")
     else:
         columns = ["job", "state", ">hours", "trials", "best"]
         screen.table(columns, [_row(job) for job in found])
@@ -166,14 +170,14 @@ def follow(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Follow a job's log from its beginning; returns its exit code."""
+    """Follow a job's log from its beginning, and exit with its exit code."""
     server, screen = _connect(address, quiet, as_json)
     server.job(job)
     _finish(screen, server, job, as_json)
 
 
 def stop(job: JobArgument, address: JobServerOption = None, quiet: QuietOption = False) -> None:
-    """Stop a job in order; the same submission, given again, continues its work."""
+    """Stop a job cleanly. Submitted again, the same command continues."""
     server, screen = _connect(address, quiet)
     if server.stop(job):
         _stopped(screen, server, job)
@@ -212,7 +216,7 @@ def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
     choice = "d"
     if sys.stdin.isatty():
         with suppress(typer.Abort, KeyboardInterrupt):
-            question = "\nThe job goes on. [d]etach from it, or [s]top it?"
+            question = "\nThe job is still running. [d]etach from it, or [s]top it?"
             choice = typer.prompt(question, default="d", show_default=True).strip().lower()
     if choice.startswith("s"):
         server.stop(job_id)
@@ -222,7 +226,7 @@ def _ask(screen: Screen, server: JobServer, job_id: str) -> Job:
 
 
 def _detached(screen: Screen, job_id: str) -> None:
-    screen.path(f"\nDetached; the job goes on. To see it again:\n  raffect jobs follow {job_id}")
+    screen.path(f"\nDetached; the job goes on. To reattach:\n  raffect jobs follow {job_id}")
     screen.path(f"To stop it:\n  raffect jobs stop {job_id}")
 
 

@@ -57,7 +57,7 @@ def show_leaderboard(screen: Screen, view: SweepView, most: int = 10) -> None:
     columns = [*first, *names, ">time"]
     left = screen.table(columns, rows, _least_important(columns, names))
     if left:
-        screen.styled(f"[dim]Left out for want of width: {escape(', '.join(left))}.[/]")
+        screen.styled(f"[dim]Columns left out at this width: {escape(', '.join(left))}.[/]")
     for line in _notes(view, len(view.rows) - most):
         screen.styled(f"[dim]{line}[/]")
 
@@ -110,15 +110,15 @@ def _objective(row: TrialRow, name: str) -> str:
 def _notes(view: SweepView, left: int) -> list[str]:
     from raffect.sweep.failures import summarise
 
-    more = f"{left} more trials. " if left > 0 else ""
+    more = f"{left} more {'trial' if left == 1 else 'trials'}. " if left > 0 else ""
     lines = [f"[/][bold]{line}[/][dim]"] if (line := view.expectation) else []
     lines += [
         f"{more}Trivial baseline: {view.baseline['score']:.4f}. Trial 0 is the base configuration."
     ]
     if floor := view.linear_floor:
-        window = f"ridge on means of the features over {2 * floor['half_width'] + 1} frames"
+        window = f"ridge regression on feature means over {2 * floor['half_width'] + 1} frames"
         below = sum(map(view.is_below_floor, view.rows))
-        marked = f" < marks scores below it: {below}." if below else ""
+        marked = f" Scores below it ({below}) are marked <." if below else ""
         lines.append(f"Linear floor: {floor['score']:.4f} ({window}).{marked}")
     lines += [escape(view.against_recipe)] if view.recipe else []
     lines += map(escape, view.cautions)
@@ -126,8 +126,8 @@ def _notes(view: SweepView, left: int) -> list[str]:
     lines += [escape(line) for line in reasons.splitlines()]
     if front := sum(row.pareto for row in view.rows):
         lines.append(
-            "* no other trial is better in one objective and as good in the others:"
-            f" {front} trials."
+            f"* marks the Pareto front ({front} trials): no other trial is better in one objective"
+            " and as good in the others."
         )
     best = view.best
     if best is not None and len(best.seeds) > 1:
@@ -135,7 +135,7 @@ def _notes(view: SweepView, left: int) -> list[str]:
         tied = sum(row.tied for row in view.rows) - 1
         lines.append(
             f"Trial {best.number} over {len(scores)} seeds: {mean(scores):.4f} ± "
-            f"{stdev(scores):.4f}; = marks {tied} other trials within that of its score."
+            f"{stdev(scores):.4f}; = marks {tied} other trials within one standard deviation."
         )
     return lines
 

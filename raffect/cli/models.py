@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 DIFFERENCE_TOLD = 5e-5
 """Scores are shown with four decimals."""
-PredictionsArgument = Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A CSV file.")]
+PredictionsArgument = Annotated[
+    Path, typer.Argument(metavar="PREDICTIONS", help="CSV file of predictions.")
+]
 
 
 def train(
@@ -60,7 +62,7 @@ def train(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train one temporal model, by the recipe unless told otherwise."""
+    """Train one temporal model, by default with the recipe's settings."""
     from raffect.affwild2.tasks import parse_task
     from raffect.context import Context
     from raffect.settings import build
@@ -117,7 +119,7 @@ def predict(
         typer.Argument(
             metavar="MODEL|SWEEP[:TRIAL]",
             autocompletion=COMPLETE_MODEL,
-            help="A model, or a sweep's trial.",
+            help="A model, a sweep (its best trial), or a trial.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", help="Where to write.")],
@@ -134,17 +136,17 @@ def predict(
     example: Annotated[
         Path | None,
         typer.Option(
-            "--example", metavar="FILE", help="The organisers' example file: its videos."
+            "--example", metavar="FILE", help="The organisers' example file: predict its videos."
         ),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Without the post-processing that the model has.")
+        bool, typer.Option("--raw", help="Leave out the model's post-processing.")
     ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict every frame of a split, a folder of crops, or the test set into a CSV file."""
+    """Predict every frame of a split, a folder of crops, or the test set, into a CSV file."""
     from raffect.predict import predict_to_file
 
     target, screen = begin(store, quiet, as_json)
@@ -167,7 +169,7 @@ def predict(
         screen.say(f"  and {len(done.skipped) - 10} more files")
     if done.postprocess:
         screen.styled(f"Post-processing: {done.postprocess} [dim](--raw leaves it out)[/]")
-    screen.path(f"{out} is ready.")
+    screen.path(f"{out} written.")
     if as_json:
         screen.json({"out": str(out), **asdict(done)})
 
@@ -179,15 +181,17 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train or validation")] = "validation",
     fold: Annotated[
         str | None,
-        typer.Option("--fold", metavar="I/K", help="The split of models of this fold."),
+        typer.Option("--fold", metavar="I/K", help="Score on this fold's validation videos."),
     ] = None,
     as_submitted: Annotated[
         bool,
-        typer.Option("--as-submitted", help="Score what `submission` writes: clipped, rounded."),
+        typer.Option(
+            "--as-submitted", help="Score what `submission` writes: clipped and rounded."
+        ),
     ] = False,
     as_paper: Annotated[
         bool,
-        typer.Option("--as-paper", help="Also the score as the authors' code counts frames."),
+        typer.Option("--as-paper", help="Also print the score as the paper's code counts it."),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -207,8 +211,8 @@ def evaluate(
     told = abs(result.score - result.submitted_score) >= DIFFERENCE_TOLD
     if not as_submitted and (told or result.clipped):
         screen.note(
-            f"of these predictions `submission` clips {result.clipped:,} values to [-1, 1] and"
-            f" rounds all: what it writes scores {result.submitted_score:.4f} (--as-submitted)."
+            f"`submission` clips {result.clipped:,} of these values to [-1, 1] and rounds all of"
+            f" them: what it writes scores {result.submitted_score:.4f} (--as-submitted)."
         )
     if as_json:
         screen.json(asdict(result))
@@ -222,7 +226,7 @@ def evaluate(
         paper = "no score" if result.paper_score is None else f"{result.paper_score:.4f}"
         screen.styled(
             f"{paper}  [dim]as the authors' code counts: segments of {PAPER_WINDOW} frames at"
-            f" stride {PAPER_STRIDE}, the rest of a video left out, overlaps counted again[/]"
+            f" stride {PAPER_STRIDE}, the rest of a video left out, overlaps counted twice[/]"
         )
     rows = [[name, f"{value:.4f}"] for name, value in result.parts.items()]
     screen.table(["part", ">score"], rows)

@@ -29,7 +29,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URI",
-        help="A folder or s3://bucket/prefix.",
+        help="The store: a folder or s3://bucket/prefix.",
         show_default=f"${STORE_VARIABLE}, else {DEFAULT_STORE}",
     ),
 ]
@@ -38,15 +38,15 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         metavar="ADDRESS",
-        help="A Ray cluster.",
+        help="Address of a Ray cluster.",
         show_default="$RAY_ADDRESS, else this machine",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 OverwriteOption = Annotated[
     bool,
-    typer.Option("--overwrite", help="Make it anew where it is finished, or has other settings."),
+    typer.Option("--overwrite", help="Start over if it is finished or has other settings."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -54,15 +54,15 @@ SetOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="YAML file of settings; --set goes on top."),
+    typer.Option("--config", metavar="FILE", help="YAML file of settings; --set overrides it."),
 ]
 PostprocessOption = Annotated[
     str | None,
     typer.Option(
         "--postprocess",
         metavar="none|fit",
-        help="fit: smoothing, delay and thresholds, on half of the validation videos for the"
-        " other.",
+        help="fit: smooth, delay and threshold predictions; fitted on one half of the validation"
+        " videos, scored on the other.",
         show_default="none",
     ),
 ]
@@ -73,7 +73,7 @@ TaskArgument = Annotated[
 TasksArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="TASK ...", help="va, expr, au: one, or several.", autocompletion=_COMPLETE_TASK
+        metavar="TASK ...", help="One or several of va, expr, au.", autocompletion=_COMPLETE_TASK
     ),
 ]
 COMPLETE_SWEEP = stored("sweeps")
@@ -84,30 +84,32 @@ FeaturesOption = Annotated[
         "--features",
         metavar="NAME",
         autocompletion=stored("features"),
-        help="Features to train on; repeated, they are used side by side.",
+        help="Features to train on; repeat to use several sets side by side.",
         show_default=DEFAULT_FEATURES,
     ),
 ]
 FoldOption = Annotated[
     str | None,
-    typer.Option("--fold", metavar="I/K", help="Validate on fold I of K, train on all else."),
+    typer.Option("--fold", metavar="I/K", help="Validate on fold I of K, train on the rest."),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Ray workers.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Number of Ray workers.")]
 ShardOption = Annotated[
     bool | None,
     typer.Option(
         "--shard-features/--no-shard-features",
-        help="Each worker holds its share of the videos only, and a batch has its part of each.",
-        show_default="where --shard-above says so; as it began",
+        rich_help_panel="Sharding",
+        help="Split the videos over the workers: each holds its share of the features only.",
+        show_default="by --shard-above; as it began",
     ),
 ]
 ShardAboveOption = Annotated[
     float,
     typer.Option(
         "--shard-above",
+        rich_help_panel="Sharding",
         min=0.0,
         metavar="SHARE",
-        help="Of a node's object store: larger features are sharded.",
+        help="Shard features that take more than this share of a node's object store.",
     ),
 ]
 AnnotationsOption = Annotated[
@@ -131,9 +133,9 @@ FirstFrameOption = Annotated[
 
 
 def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Accept --store and --address, unseen, where a command needs none: one set fits all.
+    """Add hidden --store and --address to commands that need none, so that scripts can pass both.
 
-    In a help what an option takes is one short word, so that its text has room at 80 columns.
+    Metavars are shortened to one word, which leaves room for the help text at 80 columns.
     """
     signature = inspect.signature(command, eval_str=True)
     for parameter in signature.parameters.values():
@@ -162,7 +164,7 @@ def fits_all_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _shorten_help(annotation: Any) -> None:
-    """Name what an option takes, where its declaration leaves it to typer (`<int range>`)."""
+    """Set a short metavar where typer would make up a long one (`<int range>`)."""
     if get_origin(annotation) is not Annotated:
         return
     kind, *details = get_args(annotation)
@@ -179,7 +181,7 @@ def begin(
     """The store and the screen of a command.
 
     Raises:
-        NotThereError: The store is a folder that does not exist, and the command makes none.
+        NotThereError: The store is a folder that does not exist, and must exist.
     """
     from raffect.store import Store
     from raffect.store.retry import OUTAGE
@@ -190,7 +192,7 @@ def begin(
             f"The store {target.uri} does not exist.",
             f"a folder that `raffect prepare` has made; without --store it is ${STORE_VARIABLE},"
             f" or {DEFAULT_STORE} where the command is given",
-            "Correct --store, or make the store: raffect prepare --images DIR --annotations DIR"
+            "Correct --store, or create the store: raffect prepare --images DIR --annotations DIR"
             f" --store {target.uri}",
         )
     OUTAGE.on_note = None if screen.silent else screen.note
@@ -212,7 +214,7 @@ def settings(
     found = {**tree, **(options or {}), **flatten(parse_assignments(changes or []))}
     if nothing := [key for key, value in found.items() if value == {}]:
         raise SettingsError(
-            f"{printable(', '.join(nothing))} = {{}}: a mapping that holds nothing.",
+            f"{printable(', '.join(nothing))} = {{}}: an empty mapping.",
             "the settings that change",
             "Name them, or leave the key out.",
         )

@@ -59,7 +59,7 @@ class SweepTable:
         """Take in what happened."""
         self._sweep.add(progress)
         if progress.note and progress.event == "finished":
-            self.say(f"trial {progress.trial}: went on with {progress.note}")
+            self.say(f"trial {progress.trial}: continued with {progress.note}")
         if self._live is None:
             self._tell(progress)
 
@@ -112,7 +112,7 @@ def _states(last: Standing) -> Text:
     from raffect.sweep.attributes import STATE_NAMES
 
     found = [f"{count} {STATE_NAMES[state]}" for state, count in last.states.items() if count]
-    return Text(f"  {', '.join(found)} · {last.device_hours:.2f} device hours", style="dim")
+    return Text(f"  {', '.join(found)} · {last.device_hours:.2f} h device time", style="dim")
 
 
 def _best_line(best: float | None, trial: object, params: Mapping[str, Any]) -> Text:

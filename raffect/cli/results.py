@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from raffect.cli.screen import Screen
     from raffect.store import Store
 
-HostOption = Annotated[str, typer.Option(help="Where to listen.")]
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
 
 
 def trials(
@@ -27,14 +27,14 @@ def trials(
         typer.Argument(
             metavar="[SWEEP ...]",
             autocompletion=COMPLETE_SWEEP,
-            help="All sweeps when left out; SWEEP stop 7: end its trial 7.",
+            help="By default all sweeps. SWEEP stop 7 ends its trial 7.",
         ),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List all sweeps, show the leaderboard of one, or compare several; stop a trial."""
+    """List all sweeps, show the leaderboard of one, compare several, or stop a trial."""
     from raffect.cli.comparison import show_comparison, show_sweeps
     from raffect.sweep.comparison import compare, read_sources
     from raffect.sweep.leaderboard import list_sweeps, load_sweep
@@ -47,7 +47,7 @@ def trials(
         elif views:
             show_sweeps(screen, views)
         else:
-            screen.say(f"No sweeps in {target.uri} yet: make one with `raffect tune va`.")
+            screen.say(f"No sweeps in {target.uri} yet: start one with `raffect tune va`.")
         return
     if sweeps[1:2] == ["stop"]:
         stop_trials(screen, target, sweeps[0], sweeps[2:])
@@ -69,23 +69,27 @@ def trials(
 
 def report(
     sweep: Annotated[
-        str, typer.Argument(metavar="SWEEP", autocompletion=COMPLETE_SWEEP, help="Its name.")
+        str,
+        typer.Argument(metavar="SWEEP", autocompletion=COMPLETE_SWEEP, help="Name of the sweep."),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", show_default="in the sweep's folder", help="Where to write."
+            "--out",
+            metavar="FILE",
+            show_default="in the sweep's folder",
+            help="HTML file to write.",
         ),
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="DIR", help="Write the numbers as CSV files, too."),
+        typer.Option("--csv", metavar="DIR", help="Also write the numbers as CSV files."),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write one HTML file that shows a sweep; it opens offline."""
+    """Write a sweep's report: one HTML file that opens offline."""
     from raffect.report.page import write_report
 
     target, screen = begin(store, quiet, as_json)
@@ -100,7 +104,7 @@ def dashboard(
     sweep: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SWEEP]", autocompletion=COMPLETE_SWEEP, help="All sweeps when left out."
+            metavar="[SWEEP]", autocompletion=COMPLETE_SWEEP, help="By default all sweeps."
         ),
     ] = None,
     host: HostOption = "127.0.0.1",
@@ -135,5 +139,7 @@ def _begin_serving(store: str | None, quiet: bool, host: str) -> tuple[Store, Sc
 
     target, screen = begin(store, quiet, may_be_new=True)
     if host not in LOOPBACK:
-        screen.styled("[yellow]Whoever reaches this machine can look: there is no login.[/]")
+        screen.styled(
+            "[yellow]Unauthenticated access: anyone who can reach this port sees everything.[/]"
+        )
     return target, screen

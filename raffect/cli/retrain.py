@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _SAME = {
     None: "",
-    True: "own: same to the bit",
-    False: "own: not the same numbers",
+    True: "its own: identical to the bit",
+    False: "its own: differs",
 }
 
 
@@ -40,18 +40,20 @@ def retrain(
     trial: Annotated[
         str,
         typer.Argument(
-            metavar="SWEEP[:TRIAL]", autocompletion=COMPLETE_SWEEP, help="Its best, or a trial."
+            metavar="SWEEP[:TRIAL]",
+            autocompletion=COMPLETE_SWEEP,
+            help="A sweep (its best trial) or one of its trials.",
         ),
     ],
     seeds: Annotated[
-        int, typer.Option(min=1, help="How many: the trial's own, and those after it.")
+        int, typer.Option(min=1, help="Number of seeds: the trial's own and the next ones.")
     ] = RETRAIN_SEEDS,
     store: StoreOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a trial's configuration again, under its own seed and others."""
+    """Train a trial's configuration again, with its own seed and others."""
     from raffect.context import Context
     from raffect.sweep.retrain import against_recipe, plan_retraining
     from raffect.sweep.retrain import retrain as run

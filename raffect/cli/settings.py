@@ -37,7 +37,7 @@ def settings(
         typer.Argument(metavar="[COMMAND]", help="finetune, extract, train, tune or ablate."),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print them as docs/settings.md has them.")
+        bool, typer.Option("--markdown", help="Print them as docs/settings.md.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

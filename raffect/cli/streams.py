@@ -38,7 +38,7 @@ class _Output(io.FileIO):
                 raise OutputError(
                     f"The output can't be written: {error.strerror}.",
                     "a terminal, a pipe, or a file with space left",
-                    "Give the command again: it continues.",
+                    "Run the command again: it continues.",
                 ) from None
             return memoryview(data).nbytes  # type: ignore[arg-type]
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 DEFAULTS = SweepSettings()
 # Panels of the help.
 _SEARCH, _BUDGET, _MACHINES = "Search", "Budget", "Machines"
-_RESULT = "What is kept and shown"
+_RESULT = "Results"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def tune(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of the sweep; of several tasks NAME-TASK.", show_default="the task"
+            help="Name of the sweep (NAME-TASK with several tasks).", show_default="the task"
         ),
     ] = None,
     space: Annotated[
@@ -87,7 +87,7 @@ def tune(
         typer.Option(
             rich_help_panel=_BUDGET,
             min=1,
-            help="Finished trials to reach in all.",
+            help="Number of finished trials to reach.",
             show_default="the space's",
         ),
     ] = None,
@@ -96,7 +96,7 @@ def tune(
         typer.Option(
             rich_help_panel=_BUDGET,
             min=1,
-            help="Epochs of a full trial.",
+            help="Epochs of a trial that is not pruned.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -105,7 +105,7 @@ def tune(
         typer.Option(
             metavar="HOURS",
             rich_help_panel=_BUDGET,
-            help="Begin no trial after that, all runs counted.",
+            help="Start no trial after this much time, over all runs of the command.",
         ),
     ] = None,
     max_device_hours: Annotated[
@@ -113,7 +113,7 @@ def tune(
         typer.Option(
             metavar="HOURS",
             rich_help_panel=_BUDGET,
-            help="The same in hours of GPUs (or slots without).",
+            help="The same for device time: GPU hours, or slot hours without GPUs.",
         ),
     ] = None,
     max_failures: Annotated[
@@ -121,7 +121,7 @@ def tune(
         typer.Option(
             rich_help_panel=_BUDGET,
             min=1,
-            help="Stop at so many.",
+            help="Stop the sweep after this many failed trials.",
             show_default="5 without a success",
         ),
     ] = None,
@@ -130,8 +130,8 @@ def tune(
         typer.Option(
             metavar="MINUTES",
             rich_help_panel=_BUDGET,
-            help="End a trial that takes longer.",
-            show_default="any",
+            help="Fail a trial that takes longer.",
+            show_default="no limit",
         ),
     ] = None,
     stuck_minutes: Annotated[
@@ -139,15 +139,17 @@ def tune(
         typer.Option(
             metavar="MINUTES",
             rich_help_panel=_BUDGET,
-            help="End a trial's process without an epoch for so long; the trial is tried again"
-            " once.",
-            show_default="10 epochs, 10 at least",
+            help="Restart a trial without a new epoch for this long; then fail it.",
+            show_default="10 epochs, at least 10",
         ),
     ] = None,
     concurrent: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel=_MACHINES, min=1, help="Trials at a time.", show_default="what fits"
+            rich_help_panel=_MACHINES,
+            min=1,
+            help="Trials that run at the same time.",
+            show_default="what fits",
         ),
     ] = None,
     gpus_per_trial: Annotated[
@@ -156,7 +158,7 @@ def tune(
             metavar="SHARE",
             rich_help_panel=_MACHINES,
             min=0.0,
-            help="E.g. 0.25.",
+            help="GPUs per trial; 0.25 lets four share one.",
             show_default="1 if there are GPUs",
         ),
     ] = None,
@@ -184,35 +186,38 @@ def tune(
         typer.Option(
             rich_help_panel=_SEARCH,
             min=1,
-            help="Epochs before the first comparison.",
-            show_default="a ninth of them",
+            help="Epochs before a trial can be pruned.",
+            show_default="a ninth of the budget",
         ),
     ] = None,
     reduction_factor: Annotated[
         int,
         typer.Option(
-            rich_help_panel=_SEARCH, min=2, help="One of so many goes on at a comparison."
+            rich_help_panel=_SEARCH, min=2, help="At each rung, one trial in this many continues."
         ),
     ] = DEFAULTS.reduction_factor,
     seed: Annotated[
-        int, typer.Option(rich_help_panel=_SEARCH, min=0, help="Of the sampler.")
+        int, typer.Option(rich_help_panel=_SEARCH, min=0, help="Random seed of the sampler.")
     ] = DEFAULTS.seed,
     objective: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_SEARCH, help="score, or a front: score,latency or score,parameters"
+            rich_help_panel=_SEARCH,
+            help="score; or a front: score,latency, score,parameters",
         ),
     ] = ",".join(DEFAULTS.objectives),
     max_params: Annotated[
         int | None,
-        typer.Option(rich_help_panel=_SEARCH, min=1, help="Most trained values of a model."),
+        typer.Option(
+            rich_help_panel=_SEARCH, min=1, help="Maximum number of trainable parameters."
+        ),
     ] = None,
     max_latency_ms: Annotated[
         float | None,
         typer.Option(
             metavar="MS",
             rich_help_panel=_SEARCH,
-            help="Most per 1,000 frames on the trial's device.",
+            help="Maximum latency per 1,000 frames, on the trial's device.",
         ),
     ] = None,
     warm_start: Annotated[
@@ -220,7 +225,7 @@ def tune(
         typer.Option(
             rich_help_panel=_SEARCH,
             metavar="SWEEP",
-            help="Begin with its trials; may be repeated.",
+            help="Start from the trials of this sweep; may be repeated.",
         ),
     ] = None,
     branch: Annotated[
@@ -228,7 +233,7 @@ def tune(
         typer.Option(
             rich_help_panel=_SEARCH,
             metavar="NEW",
-            help="Begin another sweep, NEW, with the trials of this one.",
+            help="Start another sweep, NEW, from the trials of this one.",
         ),
     ] = None,
     track: Annotated[
@@ -246,7 +251,7 @@ def tune(
         typer.Option(
             rich_help_panel=_RESULT,
             min=1,
-            help="Keep the best trials' weights only.",
+            help="Keep the weights of this many best trials only.",
             show_default="all",
         ),
     ] = None,
@@ -255,7 +260,7 @@ def tune(
         typer.Option(
             "--require-same-code",
             rich_help_panel=_RESULT,
-            help="Refuse to go on with other code than the trials before.",
+            help="Refuse to continue with code other than that of earlier trials.",
         ),
     ] = False,
     fold: FoldOption = None,
@@ -267,7 +272,7 @@ def tune(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Search the best model of each task (Ray Tune, Optuna); given again, it continues."""
+    """Search for the best model of each task (Ray Tune, Optuna). Run again, it continues."""
     from raffect.affwild2.tasks import parse_task
     from raffect.cli.progress import SweepTable
     from raffect.context import Context
@@ -283,9 +288,9 @@ def tune(
     of_one = {"--space": space, "--warm-start": warm_start, "--branch": branch}
     if len(tasks) > 1 and (wrong := [option for option, value in of_one.items() if value]):
         raise SettingsError(
-            f"{listed(wrong)} with several tasks: each has a space and sweeps of its own.",
+            f"{listed(wrong)} with several tasks: each task has its own space and sweeps.",
             "one task, or none of these options",
-            "Give a command for each task.",
+            "Run one command per task.",
         )
     given = {"optimiser.epochs": max_epochs, "postprocess": postprocess}
     options = {key: value for key, value in given.items() if value is not None}
@@ -371,13 +376,13 @@ def show_end(
     features: Sequence[str] = (DEFAULT_FEATURES,),
     again: Again = Again(),
 ) -> None:
-    """Print what a sweep has found and spent, and what to do next: a job's log ends with it."""
+    """Print what a sweep has found and spent, and what to do next; the end of a job's log, too."""
     from raffect.report.commands import extend_command, short_commands
     from raffect.store import sweep_folder
     from raffect.text import duration
 
     show_leaderboard(screen, view)
-    spent = f"{duration(3600 * view.hours)}, {duration(3600 * view.device_hours)} of devices"
+    spent = f"{duration(3600 * view.hours)}, {duration(3600 * view.device_hours)} of device time"
     ended = f" It ended early: {view.ended}." if view.ended else ""
     screen.styled(f"[dim]Spent: {spent}.{ended}[/]")
     if view.manifest is not None:

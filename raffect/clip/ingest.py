@@ -75,7 +75,7 @@ def choose_frames(labels: dict[str, VideoLabels], frame_stride: int) -> ChosenFr
         raise DataError(
             f"The dataset has no expression label in {' and '.join(missing)}.",
             "valid EXPR labels in both splits: one to learn, the other to select on",
-            "To take the encoder as it is, give the same command with --set epochs=0, then"
+            "To take the encoder as it is, run the same command with --set epochs=0, then"
             " `raffect extract`; or both at once: `raffect extract --model MODEL --pretrained"
             " WEIGHTS`. To tune it, prepare the store again with EXPR annotations.",
         )

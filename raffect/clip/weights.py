@@ -125,7 +125,7 @@ def read_repository(name: str) -> dict[str, Any]:
             f"{name} has no {REPOSITORY_CONFIG} that can be read: {_short(first_line(error))}",
             "a repository that open_clip wrote: reached over the network, in the hub's cache, or "
             "as a folder",
-            "Correct --model; or connect and give the command again.",
+            "Correct --model; or connect and run the command again.",
         ) from error
     except ValueError as error:
         what = f"is no JSON: {first_line(error)}"
@@ -168,7 +168,7 @@ def fetch(config: EncoderConfig, weights: str | Path) -> Path:
             f"The weights {config.pretrained!r} of {config.model} can't be downloaded, "
             f"and are not in the cache: {why}",
             "a network that reaches huggingface.co, weights in its cache, or a local file",
-            "Connect and give the command again; or fetch the file elsewhere: --pretrained FILE"
+            "Connect and run the command again; or fetch the file elsewhere: --pretrained FILE"
             + (" --set encoder.weights_of=" + weights if weights != config.model else "")
             + ".",
         ) from error

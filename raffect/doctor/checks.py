@@ -324,4 +324,4 @@ def check_stranger(access: Access) -> Finding:
         text = "let in without a token: whoever reaches the head node runs code on all nodes"
         return warned("strangers", text, _USE_TOKENS)
     text = f"it could not be told whether they are let in: {access.text}"
-    return warned("strangers", text, "Give the command again.")
+    return warned("strangers", text, "Run the command again.")

@@ -70,7 +70,7 @@ def _describe(standing: Standing) -> dict[str, str]:
     found += [f"{standing.left} to continue"] * bool(standing.left)
     told = {
         "trials": f"{', '.join(found) or 'none'} of {standing.target}",
-        "hours": f"{standing.hours:.2f}, {standing.device_hours:.2f} of devices",
+        "hours": f"{standing.hours:.2f}, {standing.device_hours:.2f} of device time",
     }
     if standing.best is None:
         return told

@@ -92,7 +92,7 @@ class Package:
                 raise RaffectError(
                     f"{path} can't be copied to {folder}, to be shipped: {error.strerror}.",
                     "files that stay while they are sent, and room for them in TMPDIR",
-                    "Give the command again.",
+                    "Run the command again.",
                 ) from None
 
 

@@ -231,7 +231,7 @@ class Lease:
         return ConflictError(
             f"{holder} is at {self._folder.rpartition('/')[0]} already{since}.",
             "one command per sweep at a time",
-            "Let it finish, or stop it; then give this command again: it continues.",
+            "Let it finish, or stop it; then run this command again: it continues.",
         )
 
 

@@ -211,7 +211,7 @@ class Stage:
                 raise ConflictError(
                     f"{self.store.where(self.folder)} was {did} while this command made it.",
                     "one command for a folder at a time",
-                    "Give this command again, or with another --name.",
+                    "Run this command again, or with another --name.",
                 )
         files = [part.entry for part in parts]
         facts = {part.entry.name: part.facts for part in parts if part.facts}

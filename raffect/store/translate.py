@@ -45,7 +45,7 @@ _RIGHTS = {
     "CompleteMultipartUpload": "s3:PutObject",
 }
 _KEYS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if there is one)"
-_AGAIN = "and give the command again: it continues."
+_AGAIN = "and run the command again: it continues."
 _ROOM = "a store with space left"
 
 
@@ -85,7 +85,7 @@ def explain(uri: str, error: BaseException, option: str | None = None) -> StoreE
         return DamagedError(
             f"{error.filename2 or error.filename} is a folder.",
             "the file that raffect wrote, or writes, under this name",
-            "Take the folder away, and give the command again.",
+            "Take the folder away, and run the command again.",
         )
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
         # Of a profile: those of the environment were checked before.
@@ -194,7 +194,7 @@ def _of_answer(place: _Place, answer: _Answer, tried: str) -> StoreError:
             f"The bucket of {place} lies in another region than {now}, or behind another endpoint."
             f"{said}",
             "AWS_DEFAULT_REGION (and AWS_ENDPOINT_URL, if set) as the bucket's",
-            f"Set {there} and give the command again.",
+            f"Set {there} and run the command again.",
         )
     if answer.has("InvalidAccessKeyId|InvalidClientTokenId|SignatureDoesNotMatch"):
         return StoreError(
@@ -253,13 +253,13 @@ def _of_connection(place: _Place, chain: list[BaseException]) -> StoreError:
             if missing
             else f"The credentials for {place} can't be had: {words}",
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine",
-            "Set them in the environment, or sign in (`aws sso login`); give the command again.",
+            "Set them in the environment, or sign in (`aws sso login`); run the command again.",
         )
     if re.search(r"botocore\.(Profile|Config|Invalid|NoRegion|Unknown|Infinite)", kinds):
         return StoreError(
             f"The AWS settings for {place} can't be used: {words}",
             "AWS_PROFILE, AWS_CONFIG_FILE, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL that fit",
-            "Correct them and give the command again.",
+            "Correct them and run the command again.",
         )
     if names & _AWAY:
         proxy = proxy_note(_endpoint()) or (" A proxy was used." if "Proxy" in kinds else "")

@@ -76,7 +76,7 @@ def plan_deletion(store: Store, names: Sequence[str]) -> list[Doomed]:
                 raise ConflictError(
                     f"{holder} is at {sweep}{reads}.",
                     "what no running command needs",
-                    "Let it finish, or stop it; then give this command again.",
+                    "Let it finish, or stop it; then run this command again.",
                 )
         manifest = find_manifest(store, folder)
         size = None if manifest is None else sum(entry.size for entry in manifest.files)

@@ -145,7 +145,7 @@ class StoreJournal(BaseJournalBackend, Replayed):
             f"{self._store.where(self._folder)} can't be written: {_ATTEMPTS} attempts all met "
             "another writer.",
             "one command per sweep at a time",
-            "Stop the other one, and give the command again: it continues.",
+            "Stop the other one, and run the command again: it continues.",
         )
 
     @contextmanager

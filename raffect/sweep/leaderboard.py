@@ -223,7 +223,7 @@ class SweepView:
         """The best score against that of the whole recipe, or why they do not compare."""
         recipe, best = self.recipe, self.best
         if self.kind == "ablation":
-            return "An ablation: its trials are not a search, and the best of them is luck."
+            return "An ablation, not a search: which of its trials is best is chance."
         if recipe is None:
             return ""
         which, full = f"the recipe (trial {recipe.number})", recipe.full_score
@@ -280,7 +280,7 @@ class SweepView:
         others = (evidence.trials[n].versus_best for n in sorted(evidence.trials))
         alike = sum(of is not None and not of.is_clear for of in others)
         more = (
-            f"{alike} of the others can't be told from it"
+            f"{alike} of the others {'is' if alike == 1 else 'are'} not clearly worse"
             if alike
             else "all others are clearly worse"
         )

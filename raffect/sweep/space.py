@@ -255,7 +255,7 @@ def space_failed(reference: str, error: BaseException) -> SettingsError:
     return SettingsError(
         f"The space {reference} fails: {type(error).__name__}: {error}",
         "a module with `def space(trial)` that returns changes by dotted key",
-        "Correct it and give the command again.",
+        "Correct it and run the command again.",
     )
 
 

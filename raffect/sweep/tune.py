@@ -315,7 +315,7 @@ def beginning(store: Store, name: str, target: Target) -> Beginning:
         raise SettingsError(
             f"The sweep {name!r} can't begin with itself.",
             "other sweeps",
-            "Give the same command without --warm-start: it continues.",
+            "Run the same command without --warm-start: it continues.",
         )
     warm = warm_start(store, wanted, target)
     begun = Beginning(results=warm.results, overlaps=warm.overlaps)
@@ -420,7 +420,7 @@ def too_many_failed(
     which = f"{len(reasons)} trials" if succeeded else f"All {len(reasons)} trials"
     which = "1 trial" if len(reasons) == 1 else which
     fewer = f"; fewer than {allowed} failures (--max-failures)" if allowed else ""
-    again = "; or give the command again: it goes on with other trials" if succeeded else ""
+    again = "; or run the command again: it goes on with other trials" if succeeded else ""
     if all(map(is_loss, reasons)):
         return RaffectError(
             f"{which} of the sweep {name!r} failed:\n{summarise(reasons)}",

@@ -312,7 +312,7 @@ def _describe(folder: RawFolder, faults: dict[str, Fault], total: int) -> DataEr
         + "\n".join(lines),
         f"{FILES}, as many in each; a row for each frame up to the video's last crop, and at most"
         f" one beyond the last annotation line; or VIDEO{_FRAMES} with ascending 1-based frames",
-        "Correct or take away these files, then give the command again. Nothing was written.",
+        "Correct or take away these files, then run the command again. Nothing was written.",
     )
 
 
@@ -359,7 +359,7 @@ def _shard(
             raise DataError(
                 f"{printable(of.video)}{_VALUES} was changed while it was imported.",
                 "files that nobody writes to",
-                "Give the command again when they are finished.",
+                "Run the command again when they are finished.",
             )
         rows = slice(start, start + of.rows)
         values[rows], frames[rows] = _arrays(contents)

@@ -73,7 +73,7 @@ def test_no_number_is_cut_and_the_least_important_columns_give_way(
         cells = dict(zip([*ALL, *SETTINGS], whole, strict=True))
         found = [cell.strip() for cell in line if cell.strip()]
         assert found == [cell for name, cell in cells.items() if name not in left]
-    told = "Left out for want of width:"
+    told = "Columns left out at this width:"
     if left:
         assert f"{told} {', '.join(left)}." in " ".join(lines)
     else:
@@ -90,7 +90,7 @@ def test_the_best_score_and_what_is_expected_of_it(
     assert f"{share:.0%} of 1,000 resamples of the 12 validation videos;" in said
     below = sum((row.score or 0) < 0.6 for row in judged.rows)
     assert below
-    assert f"< marks scores below it: {below}." in said
+    assert f"Scores below it ({below}) are marked <." in said
 
 
 def test_the_score_before_post_processing_has_a_column(

@@ -56,7 +56,7 @@ def test_the_table_says_how_far_how_fast_and_how_good() -> None:
     lines = shown(table)
     assert "11/100" in lines[0]
     assert lines[0].endswith("8 min 00 s · 82 trials/h · about 1 h 04 min left")
-    assert lines[1] == "  4 complete, 6 pruned, 1 failed, 2 running · 0.42 device hours"
+    assert lines[1] == "  4 complete, 6 pruned, 1 failed, 2 running · 0.42 h device time"
     assert lines[2] == (
         "  best 0.8074 (trial 7)  TCN depth 2, layers 1, lr 0.000314, valence share 0.5,"
         " mse share 0.25"
@@ -117,5 +117,5 @@ def test_a_log_gets_a_line_for_news_and_few_for_the_rest(
     news = "  11/100  trial 77: nan: The loss., score 0.6123; best 0.8074"
     assert re.fullmatch(r"\d\d:\d\d:\d\d", lines[-3][:8]), "a log says when"
     assert lines[-3][8:].startswith(news)
-    assert lines[-2] == "trial 78: went on with half a batch at a time"
+    assert lines[-2] == "trial 78: continued with half a batch at a time"
     assert "best 0.9000" in lines[-1]

@@ -118,10 +118,10 @@ def test_the_list_for_scripts(filled: Store, capsys: pytest.CaptureFixture[str])
 def test_sweeps_side_by_side(filled: Store, capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, "trials", "a", "b", "a", "--store", filled.uri)
     by_trials, by_cost = said.split("Best score so far")[1:3]
-    assert cells(by_trials, "sweep") == ["sweep", "1", "2", "in the end"]
+    assert cells(by_trials, "sweep") == ["sweep", "1", "2", "final"]
     assert cells(by_trials, "a") == ["a", "0.1000", "0.3000", "0.3000"]
     assert cells(by_trials, "b") == ["b", "0.2500", "–", "0.2500"]
-    assert cells(by_cost, "sweep")[-3:] == ["1 min", "2 min", "in the end"]
+    assert cells(by_cost, "sweep")[-3:] == ["1 min", "2 min", "final"]
     assert cells(by_cost, "a")[-3:] == ["0.1000", "0.3000", "0.3000"]
     spaces = said.split("Spaces")[1]
     assert cells(spaces, "tcn.depth") == ["tcn.depth", "narrowed in b", "0 – 5", "0 – 3"]
@@ -184,5 +184,5 @@ def test_another_host_is_warned_of(store: Store, capsys: pytest.CaptureFixture[s
     words = ["dashboard", "--host", "192.0.2.77", "--port", "0", "--store", store.uri]
     assert run(words) == 2
     said = capsys.readouterr()
-    assert "no login" in said.out
+    assert "Unauthenticated access" in said.out
     assert "Nothing can listen at 192.0.2.77" in said.err

@@ -115,7 +115,7 @@ def test_what_is_wrong_is_shown_and_what_passes_is_counted(capsys: pytest.Captur
     assert out.count("[full]") == 5
     assert out.count("1 of 2 checks pass") == 5
     assert "1 of 1 checks pass" in out
-    assert "6 pass, 5 warn, 0 fail  (--verbose shows what passes)" in out
+    assert "6 pass, 5 warn, 0 fail  (--verbose shows the checks that pass)" in out
     whole = shown(driver + nodes, capsys, verbose=True)
     assert "3.11.7" in whole
     assert whole.count("cores") == 5

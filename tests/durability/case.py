@@ -110,7 +110,7 @@ def _moment(kind: Kind, rng: random.Random) -> Callable[[list[Event]], bool]:
 def finish(
     place: Place, command: Command, exits: list[int | None], most: int = MOST_COMMANDS
 ) -> None:
-    """Give the command again until it ends well; `exits` takes how each ended.
+    """Run the command again until it ends well; `exits` takes how each ended.
 
     Raises:
         RuntimeError: It never does, or ends with more than a message.

@@ -31,7 +31,7 @@ def test_the_jobs_page_is_a_leaderboard() -> None:
     assert told == {
         "best": "0.6123 (trial 17)",
         "trials": "12 complete, 30 pruned, 1 failed, 2 running of 200",
-        "hours": "0.50, 1.25 of devices",
+        "hours": "0.50, 1.25 of device time",
         "best_params": 'optimiser.lr=0.0001, model.tcn.channels=[16, 16], a.b="x, y"',
         "running": "43: 3/30 0.5000, 44: 0/30, 3 more",
         "pace": "480 s, 82.5 trials/h",

@@ -114,7 +114,7 @@ def test_mistakes_are_told_before_anything_is_sent(cluster: LocalCluster):
     before = len(jobs(cluster))
     for command, said in {
         "raffect submit -- tune va --trails 5": "No such option",
-        "raffect submit -- fly": "'fly' is not a command to submit",
+        "raffect submit -- fly": "'fly' is not a command that can be submitted",
         "raffect submit --env AWS_SECRET_ACCESS_KEY=x -- tune va": "looks like a secret",
         "raffect submit --address http://127.0.0.1:1 -- trials": "No job server answers",
         "RAY_AUTH_TOKEN_PATH=/dev/null raffect submit -- trials": "token",

@@ -249,7 +249,7 @@ def test_a_sweep_whose_trials_were_all_lost_goes_on_when_given_again(
 
     with pytest.raises(RaffectError, match=r"1 trial of .*failed:\n  1 x lost-actor") as caught:
         sweep(filled, space, 1, on_update=kill)
-    assert "give the same command again" in caught.value.next_step
+    assert "run the same command again" in caught.value.next_step
     told: list[str] = []
     view = sweep(filled, space, 1, on_note=told.append)
     lost, again = sorted(view.rows, key=lambda row: row.number)
