@@ -163,7 +163,7 @@ def _show_dataset(screen: Screen, store: Store, as_json: bool) -> None:
     if warnings:
         screen.styled(
             f"[yellow]! {warnings} warning{'s' if warnings > 1 else ''}:"
-            " scores may suffer; `raffect prepare --strict` would refuse this dataset.[/]"
+            " scores may suffer; `prepare --strict` would refuse it.[/]"
         )
     screen.path(f"Full list: {store.where(DATASET)}/{MANIFEST}, notes")
 

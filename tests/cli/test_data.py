@@ -136,10 +136,7 @@ def test_check_repeats_what_is_odd(noted_store: Store, capsys: pytest.CaptureFix
     assert "Crops: 3 readable, 1 unreadable" in lines
     assert "! videos that lose a tenth of their crops 3 a[red] (1 of 2)" in lines
     assert "not the name of a crop (00001.jpg) 12,345 root/xxxxxxxxx…xxxxxxxx/9.gif" in lines
-    assert (
-        "! 1 warning: scores may suffer; `raffect prepare --strict` would refuse this dataset."
-        in lines
-    )
+    assert "! 1 warning: scores may suffer; `prepare --strict` would refuse it." in lines
     assert max(len(line) for line in said.splitlines() if "manifest.json" not in line) <= 80
 
 

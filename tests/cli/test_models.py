@@ -60,7 +60,7 @@ def test_two_scores_of_the_same_predictions_are_told(tell: Tell, tmp_path: Path)
     written, silence = scored(out)
     submitted, silence_too = scored(path, "--as-submitted")
     assert silence == silence_too == ""
-    assert f"{raw['clipped']:,} values" in note
+    assert f"clips {raw['clipped']:,} of these values" in note
     assert f"{written['score']:.4f}" in note
     assert submitted["score"] == written["score"] == raw["submitted_score"]
     assert (raw["as_submitted"], submitted["as_submitted"]) == (False, True)

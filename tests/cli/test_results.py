@@ -123,7 +123,7 @@ def test_sweeps_side_by_side(filled: Store, capsys: pytest.CaptureFixture[str]) 
     assert cells(by_trials, "b") == ["b", "0.2500", "–", "0.2500"]
     assert cells(by_cost, "sweep")[-3:] == ["1 min", "2 min", "final"]
     assert cells(by_cost, "a")[-3:] == ["0.1000", "0.3000", "0.3000"]
-    spaces = said.split("Spaces")[1]
+    spaces = said.split("Search spaces")[1]
     assert cells(spaces, "tcn.depth") == ["tcn.depth", "narrowed in b", "0 – 5", "0 – 3"]
     assert "a:1" in spaces
     assert "b:0" in spaces
