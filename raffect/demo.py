@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import yaml
+
 from raffect.affwild2.tasks import Split, Task
 from raffect.config import ExtractConfig, FinetuneConfig, TemporalConfig, recipe
 from raffect.context import Context, OnNote, Progress
@@ -24,6 +26,7 @@ FRAMES = 300
 SEED = 0
 ENCODER = "clip"
 WORKERS = 2
+NEXT_TRIALS = 4
 SHARD_BYTES = 4 * 2**20
 SCALED = (
     "Synthetic faces, not Aff-Wild2, and the recipe's sizes scaled down to what two cores learn"
@@ -59,6 +62,10 @@ SMALL_TEMPORAL: Mapping[str, object] = {
     "optimiser.lr": 3e-4,
     "optimiser.batch_size": 8,
 }
+SETTINGS = """\
+# The sizes of `raffect demo`, the same for each task: two cores train such a model in seconds.
+# Give this file with --config; --set goes on top.
+"""
 # Action units, of which some are rare, take longest.
 SMALL_EPOCHS = {Task.VA: 6, Task.EXPR: 12, Task.AU: 16}
 
@@ -93,7 +100,7 @@ class DemoStage:
 
 
 class Demo:
-    """The demo in a folder: the raw tree in `raw`, the store in `store`, the report beside them.
+    """The demo in a folder: raw tree, store, report and settings of its own.
 
     `trials` counts for each task, `videos` for the synthetic tree.
     """
@@ -105,6 +112,7 @@ class Demo:
         self.raw = folder / "raw"
         self.store = Store(str(folder / "store"))
         self.report = folder / REPORT
+        self.settings = folder / "settings.yaml"
         self.seconds: dict[str, float] = {}
 
     def stages(self) -> list[DemoStage]:
@@ -195,6 +203,8 @@ class Demo:
     def _report(self, tick: Progress, tell: OnNote) -> None:
         from raffect.report.page import write_overview
 
+        text = SETTINGS + yaml.safe_dump(dict(SMALL_TEMPORAL), sort_keys=False)
+        self.settings.write_text(text, encoding="utf-8")
         reachable = {task: self._reachable(task) for task in Task}
         names = [task.value for task in Task]
         write_overview(self.store, names, self.report, reachable, notes=[SCALED])
@@ -235,6 +245,9 @@ class Demo:
         return [
             f"raffect predict sweeps/va --split validation --out va.csv {store}",
             f"raffect evaluate va va.csv --annotations {annotations}",
+            f"raffect tune va --name va-next --trials {NEXT_TRIALS}"
+            f" --max-epochs {SMALL_EPOCHS[Task.VA]}"
+            f" --config {shlex.quote(str(self.settings))} {store}",
             f"raffect demo --keep {shlex.quote(str(self.folder))} --videos {self.videos}"
             f" --trials {2 * self.trials}",
         ]

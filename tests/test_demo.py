@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from raffect.affwild2.tasks import Task
+from raffect.demo import NEXT_TRIALS
 from raffect.store import Store
 from raffect.sweep.leaderboard import load_sweep
 
@@ -144,9 +145,17 @@ def test_given_again_it_says_the_same_at_once(folder: Path):
 def test_its_commands_to_try_next_work(folder: Path):
     shown = run(folder, f"demo {shlex.join(SIZE)}")
     commands = [line.strip() for line in shown.splitlines() if line.startswith("  raffect ")]
-    assert len(commands) >= 3
+    assert len(commands) >= 4
     for command in commands:
         run(folder, command.removeprefix("raffect "))
+    # The same models for as long as the demo's own.
+    sweeps = folder / "raffect-demo" / "store" / "sweeps"
+    own, more = (
+        json.loads((sweeps / name / "plan.json").read_text()) for name in ("va", "va-next")
+    )
+    assert own == more
+    view = load_sweep(Store(str(folder / "raffect-demo" / "store")), "va-next")
+    assert len(view.rows) == NEXT_TRIALS
 
 
 def run(folder: Path, command: str) -> str:

@@ -26,7 +26,7 @@ def demo(
     keep: Annotated[
         Path,
         typer.Option(
-            "--keep", metavar="DIR", help="Folder of its data (DIR/raw) and store (DIR/store)."
+            "--keep", metavar="DIR", help="Folder of its data (raw), store and settings.yaml."
         ),
     ] = Path("raffect-demo"),
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials per task.")] = 12,
