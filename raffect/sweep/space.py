@@ -297,7 +297,16 @@ def _code(tree: ast.Module) -> str:
         if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     tree.body = [node for node in tree.body if not _is_budget(node)]
-    return ast.dump(tree)
+    return _dump(tree)
+
+
+def _dump(tree: ast.Module) -> str:
+    """As Python 3.11 writes it: a sweep goes on under another Python."""
+    for node in ast.walk(tree):
+        # Since 3.12. Where there are some, 3.11 can't read the space.
+        if getattr(node, "type_params", None) == []:
+            del node.type_params  # type: ignore[attr-defined]
+    return ast.dump(tree, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(tree)
 
 
 def _is_budget(node: ast.stmt) -> bool:
