@@ -306,7 +306,9 @@ def _dump(tree: ast.Module) -> str:
         # Since 3.12. Where there are some, 3.11 can't read the space.
         if getattr(node, "type_params", None) == []:
             del node.type_params  # type: ignore[attr-defined]
-    return ast.dump(tree, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(tree)
+    if sys.version_info >= (3, 13):
+        return ast.dump(tree, show_empty=True)
+    return ast.dump(tree)
 
 
 def _is_budget(node: ast.stmt) -> bool:
