@@ -1,8 +1,8 @@
 """raffect from Python and from notebooks: stores, sweeps as tables, models that predict.
 
-Everything here is what the commands do, with the same names and errors. Loading and predicting
-start no Ray; `tune` does, as the command. What `import raffect` offers is imported when it is
-first used.
+Each function does what the command of its name does, with the same defaults and errors. Loading,
+predicting and evaluating do not start Ray; `tune` does. `import raffect` itself is cheap: each
+name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class OpenStore:
-    """A store, and what lies in it.
+    """A store and its contents.
 
     Args:
         uri: A folder or `s3://bucket/prefix`; None: RAFFECT_STORE, else `./raffect-store`.
@@ -49,14 +49,14 @@ class OpenStore:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """Its address: a path, or `s3://bucket/prefix`."""
         return self.store.uri
 
     def __repr__(self) -> str:
         return f"OpenStore({self.uri!r})"
 
     def sweeps(self) -> pd.DataFrame:
-        """A row per sweep, by its name: task, trials, best and expected score, device hours."""
+        """One row per sweep, by name: task, trials, best and expected score, device hours."""
         import pandas as pd
 
         from raffect.sweep.leaderboard import list_sweeps
@@ -68,11 +68,11 @@ class OpenStore:
         return pd.DataFrame(found).set_index("name") if found else pd.DataFrame()
 
     def models(self) -> list[str]:
-        """Names of models that were trained alone, and of ensembles."""
+        """Names of single models (`raffect train`) and ensembles."""
         return sorted(self.store.names("models"))
 
     def features(self) -> list[str]:
-        """Names of sets of features."""
+        """Names of the sets of features."""
         return sorted(self.store.names("features"))
 
 
@@ -82,7 +82,7 @@ class Model:
     Attributes:
         task: va, expr or au.
         columns: Names of its outputs: valence and arousal, or probabilities.
-        feature_dim: Values per frame of the features that it takes.
+        feature_dim: Number of input values per frame.
     """
 
     def __init__(self, store: Store, name: str, ensemble: Ensemble) -> None:
@@ -119,10 +119,10 @@ class Model:
             split: `train` or `validation`, of the store's dataset.
             numbers: `(crops,)` 1-based frames that the rows of `features` are of; by default
                 1, 2, 3, ...
-            raw: Without the post-processing that the model has.
+            raw: Leave out the model's post-processing.
 
         Returns:
-            A row per frame, by its number; of a split by video and number.
+            One row per frame, indexed by frame number; for a split by video and frame number.
 
         Raises:
             SettingsError: Not exactly one of `features`, `frames` and `split`.
@@ -203,7 +203,7 @@ def load_sweep(store: OpenStore | str | Path, name: str) -> SweepView:
     """A sweep's leaderboard, also while it runs; `.to_dataframe()` and `.curves()` are tables.
 
     Raises:
-        NotThereError: The store holds no such sweep.
+        NotThereError: The store has no such sweep.
     """
     from raffect.sweep.leaderboard import load_sweep as load
 
@@ -214,7 +214,7 @@ def load_model(store: OpenStore | str | Path, name: str) -> Model:
     """A model by its name, a sweep's best trial (`va`), or one of its trials (`va:7`).
 
     Raises:
-        NotThereError: The store holds none of this name, or the trial left no model.
+        NotThereError: The store has no model of this name, or the trial saved none.
     """
     from raffect.predict import resolve
     from raffect.temporal.ensemble import load_ensemble
@@ -234,22 +234,22 @@ def tune(
     overwrite: bool = False,
     **search: Any,
 ) -> SweepView:
-    """Search the best model of a task, as `raffect tune`; given again, it continues.
+    """Search for the best model of a task, as `raffect tune` does; called again, it continues.
 
     Args:
         task: va, expr or au.
         features: Name of a set of features in the store, or several.
-        name: Of the sweep; by default the task.
-        settings: Of the base configuration, by dotted key: `{"model.tcn.depth": 2}`.
-        address: Of a Ray cluster; by default RAY_ADDRESS, else this machine.
-        overwrite: Make it anew where it is finished, or has other settings.
-        search: SweepSettings: `trials=20`, `space="my_space.py"`, `sampler="tpe"`,
+        name: Name of the sweep; by default the task.
+        settings: Changes to the base configuration, by dotted key: `{"model.tcn.depth": 2}`.
+        address: Address of a Ray cluster; by default RAY_ADDRESS, else this machine.
+        overwrite: Start over if it is finished or has other settings.
+        search: Options of `raffect tune`: `trials=20`, `space="my_space.py"`, `sampler="tpe"`,
             `concurrent=2`, ...
 
     Raises:
         SettingsError: Everything that is wrong with the settings, at once.
         NotThereError: The store has no such features.
-        ConflictError: A sweep of that name was begun with other settings.
+        ConflictError: A sweep of this name was started with other settings.
     """
     from raffect.config import recipe
     from raffect.context import Context
@@ -289,7 +289,7 @@ def evaluate(
         fold: `i/k`, for models that were trained on this fold.
 
     Raises:
-        DataError: A file is not what it should be, or a valid frame has no prediction.
+        DataError: A file is malformed, or a valid frame has no prediction.
     """
     from raffect.affwild2.annotations import load_annotations
     from raffect.affwild2.evaluation import evaluate as run

@@ -87,7 +87,7 @@ def tune(
         typer.Option(
             rich_help_panel=_BUDGET,
             min=1,
-            help="Number of finished trials to reach.",
+            help="Number of trials to reach, pruned and failed ones included.",
             show_default="the space's",
         ),
     ] = None,

@@ -27,10 +27,10 @@ _PAUSE = 10
 
 @dataclass(frozen=True)
 class TrialEvidence:
-    """How sure a trial's score is, by resamples of the validation videos.
+    """How certain a trial's score is, by resampling the validation videos.
 
     Attributes:
-        interval: Of the score, 95 %.
+        interval: 95 % interval of the score.
         probability_best: Share of the resamples in which it is the best trial.
         versus_recipe: None while the recipe has no score in full; so for the recipe itself.
         versus_best: None for the best trial itself.
@@ -44,14 +44,14 @@ class TrialEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How sure a sweep's scores are.
+    """How certain a sweep's scores are.
 
     Attributes:
         trials: By number, those that kept their sums, at most MOST_JUDGED and the recipe.
         expected: What the best trial is worth on as many new videos, which chose nothing
             (selection.expected_of_best); None where it can't be said.
         videos: Validation videos that are resampled.
-        missing: Why there is none of the best trial; empty if there is.
+        missing: Why there is no evidence for the best trial; empty if there is.
     """
 
     trials: Mapping[int, TrialEvidence] = field(default_factory=dict)

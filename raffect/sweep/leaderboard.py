@@ -90,26 +90,26 @@ class SweepJson(TypedDict):
 
 @dataclass(frozen=True)
 class SweepView:
-    """A sweep as it is now.
+    """A sweep as it is now: its trials, best first, and what their scores mean.
 
     Attributes:
-        store: From which its evidence is read.
+        store: The store that its evidence is read from.
         rows: Trials, best first: those with a final score, then the rest by number.
         config: The base configuration, as JSON.
         counts: Number of trials by state, without those taken over from other sweeps.
-        target: Trials that were asked for, the same.
-        manifest: None as long as trials are missing.
-        objectives: The score comes first.
-        settings: What else the sweep's name is bound to: sampler, pruning, seed, constraints.
-        ranges: The searched ranges by parameter, for people.
-        hours: Of all runs of the command together.
-        device_hours: What its trials' epochs took.
-        changed: When a trial last ended, ISO 8601; None before.
-        ended: Why it ended before all trials were run.
-        space: As it was named; None if it is not known.
-        seen: Validation videos that an encoder was fine-tuned on.
-        linear_floor: What a temporal model has to beat; None as long as it is not known.
-        kind: An ablation's trials are variants of its base; the best of them is luck.
+        target: Number of trials requested, likewise.
+        manifest: None until all trials have ended.
+        objectives: What is optimised; the score comes first.
+        settings: Its other fixed settings: sampler, pruning, seed, constraints.
+        ranges: The searched range of each parameter, as text.
+        hours: Wall-clock hours, over all runs of the command.
+        device_hours: Device time of its trials' epochs.
+        changed: When a trial last ended, ISO 8601; None if none has.
+        ended: Why it ended early, if it did.
+        space: Its search space, as it was given; None if unknown.
+        seen: Validation videos that the encoder was fine-tuned on.
+        linear_floor: Score of ridge regression on the features; None until it is known.
+        kind: A search, or an ablation, whose trials are variants of its base.
     """
 
     name: str
@@ -136,7 +136,7 @@ class SweepView:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """How sure its scores are; the first look reads a small file of each trial."""
+        """How certain its scores are; the first access reads a small file per trial."""
         if self.store is None:
             return Evidence(missing="the trials' sums per video were not read")
         searched = self.kind == "search"
@@ -147,7 +147,7 @@ class SweepView:
         return [self._judged(row) for row in self.rows]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row per trial, by its number, the best first; parameters by their dotted keys."""
+        """One row per trial, best first, indexed by number; parameters by dotted key."""
         import pandas as pd
 
         rows: list[dict[str, object]] = []
@@ -163,7 +163,7 @@ class SweepView:
         return pd.DataFrame(rows).set_index("number") if rows else pd.DataFrame()
 
     def curves(self) -> pd.DataFrame:
-        """A row per epoch of each trial: score, loss and seconds, by trial and epoch."""
+        """One row per epoch: score, loss and seconds, indexed by trial and epoch."""
         import pandas as pd
 
         found = [
@@ -209,7 +209,7 @@ class SweepView:
 
     @cached_property
     def best(self) -> TrialRow | None:
-        """The best trial; None as long as no trial left a model within the limits."""
+        """The best trial; None until a trial has saved a model within the limits."""
         return best_of(self.rows)
 
     @cached_property
@@ -247,7 +247,7 @@ class SweepView:
 
     @cached_property
     def cautions(self) -> list[str]:
-        """What readers of its scores have to know of how they were computed, in sentences."""
+        """What to know about how its scores were computed, in sentences."""
         fold = self.config.get("fold")
         held = [f"Validation is fold {fold}; all other videos are trained on."] if fold else []
         return (
@@ -268,7 +268,7 @@ class SweepView:
 
     @property
     def expectation(self) -> str:
-        """What its best score is worth, in a sentence, or why that is not known."""
+        """What its best score is worth, in a sentence, or why that is unknown."""
         best, evidence = self.best, self.evidence
         if best is None or best.score is None:
             return ""

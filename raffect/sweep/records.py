@@ -156,24 +156,22 @@ class TrialJson(TypedDict):
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial of a sweep, as it is in the study.
-
-    What attributes.py names is not explained again.
+    """One trial of a sweep, as the study records it.
 
     Attributes:
-        score: That of its best epoch on validation so far; None when it failed.
-        seconds: Time of its epochs.
-        params: What the space chose, by dotted key.
-        model: `SWEEP:NUMBER` when it left a model; that of the sweep that trained it.
-        best_epoch: 1-based epoch of the score.
+        score: Best validation score over its epochs so far; None if it failed.
+        seconds: Time that its epochs took.
+        params: Its parameters, by dotted key.
+        model: `SWEEP:NUMBER` if it saved a model, of the sweep that trained it.
+        best_epoch: Epoch of the score, from 1.
         attributes: What else is recorded: host, device, seed, config_hash, latency_ms, ...
-        objectives: Value of each objective of the sweep, once the trial ended well.
-        pareto: No other trial is better in one objective and as good in the others.
-        devices: May be a fraction.
-        violations: By how much it misses each limit; empty when it meets them.
+        objectives: Value of each objective, once the trial has ended without failing.
+        pareto: It is on the Pareto front of several objectives.
+        devices: Number of devices it used; may be a fraction.
+        violations: By how much it exceeds each limit; empty if it meets them.
         finished: When it ended, ISO 8601; None while it runs.
         seeds: Scores of its configuration under other seeds, by seed (`raffect retrain`).
-        tied: Its score is within the spread over seeds of the best trial's.
+        tied: Its score is within one standard deviation (over seeds) of the best.
     """
 
     number: int
