@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from raffect.errors import SettingsError
 from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.data import TaskData
 from raffect.temporal.rows import Features
@@ -64,8 +65,17 @@ class Shares:
 
     @classmethod
     def of(cls, data: TaskData, count: int, reducer: Reducer = LOCAL) -> Shares:
-        """So many shares of a task's videos."""
-        assert count == 1 or reducer.size <= count
+        """So many shares of a task's videos.
+
+        Raises:
+            SettingsError: There are more workers than shares.
+        """
+        if 1 < count < reducer.size:
+            raise SettingsError(
+                f"{reducer.size} workers, and the videos are in {count} shares (optimiser.shards).",
+                f"at most {count} workers",
+                f"Give at most {count}, or another --name for a run in {reducer.size} shares.",
+            )
         train, validation = (share_videos(of, count) for of in (data.train, data.validation))
         return cls(count, train, validation, reducer)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
+from typing import Any
 
 import torch
 
@@ -52,11 +53,13 @@ def _peak(device: torch.device, seconds: float) -> float:
 
 
 def _stepper(
-    scale: Scale, device: torch.device, batch: int, **changes: object
+    scale: Scale, device: torch.device, batch: int, fused: bool = False, **changes: object
 ) -> Callable[[], object]:
     config = scale.config(optimiser__batch_size=batch, **changes)
     trainer = Trainer(config, task_data(scale), device=device)
     trainer._wrapped.train()
+    for group in trainer._optimiser.param_groups if fused else ():
+        group.update(fused=True, foreach=False)
     batches = cycle(range(trainer.steps_per_epoch))
     found: Iterator[list[object]] = iter(())
 
@@ -95,8 +98,9 @@ def steps(device: torch.device, scale: Scale) -> Iterator[Row]:
             yield f"training, batch {batch}, {name}", text
 
 
-OTHERWISE: dict[str, dict[str, object]] = {
+OTHERWISE: dict[str, dict[str, Any]] = {
     "on host": {"run__features": "host"},
+    "fused AdamW": {"fused": True},
     "compiled": {"run__compile": True},
 }
 _TRIAL = """

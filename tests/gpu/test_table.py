@@ -23,7 +23,7 @@ def test_the_table_is_whole_and_fits_the_screen() -> None:
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(" right " in line for line in lines) == len(numbers.CHECKS)
-    assert len(re.findall(r"steps/s|crops/s", done.stdout)) == 9
+    assert len(re.findall(r"steps/s|crops/s", done.stdout)) == 11
     assert lines[-1] == "All numbers right"
 
 

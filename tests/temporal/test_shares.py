@@ -155,6 +155,11 @@ def test_what_can_not_be_shared_is_refused_before_anything_is_written(
     assert small_store.files("models") == []
 
 
+def test_more_workers_than_shares_are_the_users_mistake(task_data):
+    with pytest.raises(SettingsError, match=r"(?s)3 workers.* in 2 shares.*at most 2"):
+        Shares.of(task_data(Task.VA), 2, Worker(0, 3))
+
+
 def test_a_run_in_shares_is_recorded_and_goes_on_as_it_began(small_store):
     config = small_config(Task.VA, optimiser__shards=3, optimiser__epochs=1)
     manifest = train(small_store, config, "clip", "m")

@@ -1,6 +1,7 @@
 """Workers that hold their share of the videos each train and validate as one process does."""
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from raffect.temporal.training import Trainer
 from raffect.training.checkpoints import CheckpointFolder
 from raffect.training.ray_workers import train_on_workers
 from raffect.training.reduce import LOCAL, GroupReducer
+from tests.durability import processes
 from tests.temporal.builders import NO_DROPOUT, fill, make_video, small_config
 
 WORKERS, SHARES = 2, 3
@@ -157,12 +159,21 @@ def test_the_features_that_a_worker_holds_fall_as_one_by_their_number(store, ray
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_the_same_seed_and_workers_give_the_same_model_in_shares(small_store, ray_local):
-    config = small_config(Task.EXPR, optimiser__epochs=2)
-    shared, said = Sharding(wanted=True), []
+def test_the_same_seed_and_workers_give_the_same_model_also_after_a_worker_is_lost(
+    small_store, ray_local
+):
+    config = small_config(Task.EXPR, optimiser__epochs=3)
+    shared, said, killed = Sharding(wanted=True), [], []
     context = Context(on_note=said.append)
-    for name in ("one", "two"):
-        train(small_store, config, "clip", name, 2, context=context, sharding=shared)
+
+    def kill(result, total):
+        if not killed:
+            killed.extend(processes.titled(processes.descendants(os.getpid()), b"ray::RayTrain"))
+            processes.kill(killed[-1:])
+
+    train(small_store, config, "clip", "one", 2, context=context, sharding=shared)
+    train(small_store, config, "clip", "two", 2, kill, context, sharding=shared)
+    assert killed
     files = [small_store.read_bytes(f"models/{n}/model.safetensors") for n in ("one", "two")]
     assert files[0] == files[1]
     bundle = load_bundle(small_store, "models/one")
