@@ -75,13 +75,22 @@ def choose_shards(
                 f"at most {videos} workers with --shard-features",
                 "Give fewer workers, or --no-shard-features.",
             )
-        if workers > shards:
-            raise SettingsError(
-                f"{workers} workers, and the videos are in {shards} shares ({SHARDS}).",
-                f"at most {shards} workers",
-                f"Give at most {shards}, or another --name for a run in {workers} shares.",
-            )
+        check_workers(workers, shards)
     return config
+
+
+def check_workers(workers: int, shards: int) -> None:
+    """Refuse more workers than there are shares, if there are several: some would have none.
+
+    Raises:
+        SettingsError: There are more.
+    """
+    if 1 < shards < workers:
+        raise SettingsError(
+            f"{workers} workers, and the videos are in {shards} shares ({SHARDS}).",
+            f"at most {shards} workers",
+            f"Give at most {shards}, or another --name for a run in {workers} shares.",
+        )
 
 
 def _found(

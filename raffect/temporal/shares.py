@@ -19,11 +19,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from raffect.errors import SettingsError
 from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.data import TaskData
 from raffect.temporal.rows import Features
 from raffect.temporal.segments import Segments
+from raffect.temporal.sharding import check_workers
 from raffect.temporal.timelines import NO_ROW, Timelines
 from raffect.training.reduce import LOCAL, Reducer
 
@@ -70,12 +70,7 @@ class Shares:
         Raises:
             SettingsError: There are more workers than shares.
         """
-        if 1 < count < reducer.size:
-            raise SettingsError(
-                f"{reducer.size} workers, and the videos are in {count} shares (optimiser.shards).",
-                f"at most {count} workers",
-                f"Give at most {count}, or another --name for a run in {reducer.size} shares.",
-            )
+        check_workers(reducer.size, count)
         train, validation = (share_videos(of, count) for of in (data.train, data.validation))
         return cls(count, train, validation, reducer)
 
