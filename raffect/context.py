@@ -9,6 +9,8 @@ STORE_VARIABLE = "RAFFECT_STORE"
 DEFAULT_FEATURES = "clip"
 SHARD_ABOVE = 0.5
 """Share of a node's object store from which on features are sharded over workers."""
+TRIAL_BYTES = 400_000_000
+"""What a trial's process holds for itself, with torch and Ray; it shares features with others."""
 DEFAULT_STORE = "./raffect-store"
 """The store of commands that name none, where STORE_VARIABLE does not name one either."""
 Progress = Callable[[int, int], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from raffect.context import TRIAL_BYTES
 from raffect.doctor.facts import (
     Access,
     Disk,
@@ -155,6 +156,32 @@ def check_object_store(
     if features.size > 0.8 * capacity:
         return warned(name, f"{text}: little is left for anything else", step)
     return passed(name, text)
+
+
+def memory_of_sweep(features: int, trials: int) -> int:
+    """Bytes that a machine needs: the features once, and a process of each trial at a time."""
+    return features + trials * TRIAL_BYTES
+
+
+def check_memory(machine: Machine, features: Features | None, running: bool) -> Finding:
+    """Compare free memory with what a sweep takes that has a trial on each core.
+
+    Where Ray is `running`, the features may be there already.
+    """
+    size = _AFFWILD2 if features is None else features.size
+    trials = max(1, int(machine.usable))
+    needed = memory_of_sweep(size, trials)
+    whose = "all Aff-Wild2" if features is None else repr(features.name)
+    text = (
+        f"{size_text(machine.memory)} free; {trials} trials at a time on {whose} take"
+        f" {size_text(needed)}: {size_text(size)} of features once,"
+        f" {size_text(TRIAL_BYTES)} a trial"
+    )
+    if needed <= machine.memory or running or features is None:
+        return passed("memory", text)
+    fit = (machine.memory - size) // TRIAL_BYTES
+    step = f"Give tune --concurrent {fit}." if fit > 0 else "Use a machine with more memory."
+    return warned("memory", text, step)
 
 
 def check_shared_memory(shared: int, capacity: int) -> Finding:

@@ -177,6 +177,7 @@ def _check_memory(
     return [
         checks.check_object_store(capacity, features, machine.disks[0].free, running),
         checks.check_shared_memory(machine.shared, capacity),
+        checks.check_memory(machine, features, running),
     ]
 
 

@@ -16,7 +16,7 @@ import ray
 
 from raffect import engine, interrupts
 from raffect.config import Device
-from raffect.context import OnNote
+from raffect.context import TRIAL_BYTES, OnNote
 from raffect.errors import SettingsError
 from raffect.sweep.ledger import MAX_LOSSES, Ledger
 from raffect.sweep.processes import lean
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from raffect.sweep.trial import TrialHome
     from raffect.sweep.watch import Clocks
 
-_PROCESS_BYTES = 0.4e9
-"""What a trial's process holds for itself once it has imported torch and Ray; measured."""
 _ASK_EVERY_S = 2.0
 """Least seconds between two looks at what the cluster holds."""
 
@@ -110,10 +108,10 @@ def _within_memory(concurrent: int, is_wanted: bool) -> int:
     """
     held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     free = held.get("memory", math.inf)
-    most = max(1, math.floor(free / _PROCESS_BYTES)) if math.isfinite(free) else concurrent
+    most = max(1, math.floor(free / TRIAL_BYTES)) if math.isfinite(free) else concurrent
     if concurrent > most and is_wanted:
         raise SettingsError(
-            f"{concurrent} trials at a time take {size_text(concurrent * _PROCESS_BYTES)} of"
+            f"{concurrent} trials at a time take {size_text(concurrent * TRIAL_BYTES)} of"
             f" memory or more; this machine has {size_text(free)} free.",
             f"at most {most} at a time",
             "Lower --concurrent, or give a cluster's --address.",

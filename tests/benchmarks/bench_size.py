@@ -39,6 +39,7 @@ from raffect.affwild2.tasks import Split, Task
 from raffect.clip.encoder import FrameEncoder, build_encoder
 from raffect.clip.encoding import encode_crops
 from raffect.config import ExtractConfig, FinetuneConfig, recipe
+from raffect.doctor.checks import memory_of_sweep
 from raffect.settings import override
 from raffect.store import DATASET, Files, Stage, Store, features_folder
 from raffect.store import features as feature_files
@@ -252,6 +253,11 @@ def main() -> None:
             f" {found['epoch']:9.1f} {share:10.0%} {found['train_mb']:9.0f}",
             flush=True,
         )
+    needed = [memory_of_sweep(CROPS * DIM * 2, trials) / 1e9 for trials in CORES]
+    print(
+        f"a sweep on features of {CROPS:,} crops, with a trial per core, by the doctor: ", end=""
+    )
+    print(", ".join(f"{gb:.1f} GB on {n} cores" for gb, n in zip(needed, CORES, strict=True)))
 
 
 if __name__ == "__main__":

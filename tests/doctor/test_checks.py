@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from raffect.context import TRIAL_BYTES
 from raffect.doctor.checks import (
     check_access,
     check_any_gpu,
@@ -14,6 +17,7 @@ from raffect.doctor.checks import (
     check_cores,
     check_disk,
     check_gpus,
+    check_memory,
     check_object_store,
     check_open_files,
     check_server_clock,
@@ -196,6 +200,31 @@ def test_the_object_store(
         finding = check_object_store(int(capacity * GIB), wanted, int(disk * GIB), running)
         assert said(finding)[0] == state
         assert text in finding.found
+
+
+@pytest.mark.parametrize(
+    ("free", "running", "expected"),
+    [
+        (8, False, ("pass", "")),
+        (3.5, False, ("warn", "Give tune --concurrent 4.")),
+        (3.5, True, ("pass", "")),
+        (1.9, False, ("warn", "Use a machine with more memory.")),
+    ],
+)
+def test_memory_of_a_sweep(free: float, running: bool, expected: tuple[str, str]):
+    machine = replace(MACHINE, memory=int(free * GIB), usable=8.0)
+    finding = check_memory(machine, Features("clip", 2 * GIB), running)
+    assert (str(finding.state), finding.next_step) == expected
+    assert "8 trials at a time on 'clip' take 5.0 GiB: 2.0 GiB of features once" in finding.found
+
+
+def test_a_trial_s_process_holds_what_the_doctor_says():
+    code = (
+        "import ray, raffect.sweep.trial, raffect.temporal.training;"
+        "from tests.benchmarks.measuring import unique_mb; print(unique_mb())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.6 < float(done.stdout) * 1e6 / TRIAL_BYTES < 1.2
 
 
 @pytest.mark.parametrize(("shared", "state"), [(4, "pass"), (3.9, "warn")])

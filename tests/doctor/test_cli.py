@@ -33,7 +33,7 @@ def test_a_script_reads_findings_of_one_form(tmp_path: Path, capsys: pytest.Capt
     assert {one["place"] for one in found} == {"this machine"}
     checks = {one["check"]: one["state"] for one in found}
     assert {"python", "packages", "token", "cores", "temp disk", "store disk", "object store",
-            "/dev/shm", "store write", "store conditional"} <= set(checks)  # fmt: skip
+            "/dev/shm", "memory", "store write", "store conditional"} <= set(checks)  # fmt: skip
     assert checks["store write"] == "pass"
     assert code == (2 if "fail" in checks.values() else 0)
     assert "planted" not in out + err
