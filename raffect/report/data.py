@@ -75,6 +75,10 @@ class Slice:
     axis: Axis
     trials: tuple[TrialRow, ...]
 
+    def title(self, names: Mapping[str, str]) -> str:
+        """What its axis is called, by the parameters' short names."""
+        return names[self.name] + (" (log scale)" if self.axis == "log" else "")
+
     @property
     def values(self) -> list[Any]:
         """The parameter's value in each trial."""
@@ -287,7 +291,7 @@ class ReportData:
 
     @property
     def gained(self) -> float | None:
-        """Share of the way from the baseline (0) to the best reachable score (1)."""
+        """Share of the gap from the baseline (0) to the best reachable score (1) so far closed."""
         best = self.best
         if best is None or best.score is None or self.baseline is None or self.reachable is None:
             return None

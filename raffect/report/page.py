@@ -175,7 +175,17 @@ def _environment() -> Environment:
         signed=lambda gap: "–" if gap is None else f"{gap:+.4f}",
     )
     macros = environment.get_template("macros.html").module
-    names = ("legend", "bullet", "figure", "trial_table", "csv", "plot", "small")
+    names = (
+        "legend",
+        "bullet",
+        "figure",
+        "trial_table",
+        "printed_table",
+        "fold",
+        "csv",
+        "plot",
+        "small",
+    )
     environment.globals.update({name: getattr(macros, name) for name in names})
     return environment
 

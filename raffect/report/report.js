@@ -2,7 +2,11 @@
 (function () {
   const root = document.documentElement;
   const options = { displayModeBar: false, responsive: true };
-  const shown = (element) => !element.closest("[hidden]");
+  const narrow = window.matchMedia("(max-width: 640px)");
+  // On paper a figure is drawn flatter and larger than its place, and then shrunk with its texts.
+  const SMALLER = 0.6;
+  const FLATTER = 0.82;
+  const shown = (plot) => plot.getClientRects().length > 0;
   const parsed = {};
 
   function json(id) {
@@ -56,13 +60,22 @@
   function draw(plot) {
     const figure = resolved(plot);
     const width = Math.floor(plot.getBoundingClientRect().width);
-    if (width > 0) figure.layout.width = width;
+    const share = root.classList.contains("printing") ? SMALLER : 1;
+    if (width > 0) figure.layout.width = Math.floor(width / share);
+    if (share < 1) figure.layout.height *= FLATTER;
+    plot.style.minHeight = `${Math.ceil(figure.layout.height * share)}px`;
+    plot.style.height = share < 1 ? plot.style.minHeight : "";
     Plotly.react(plot, figure.data, figure.layout, options);
+    plot.firstElementChild.style.transformOrigin = "0 0";
+    plot.firstElementChild.style.transform = share < 1 ? `scale(${share})` : "";
     plot.dataset.width = width;
   }
 
   function drawAll() {
-    document.querySelectorAll(".plot").forEach((plot) => { if (shown(plot)) draw(plot); });
+    document.querySelectorAll(".plot").forEach((plot) => {
+      // The others are drawn when they are shown.
+      if (shown(plot)) draw(plot); else delete plot.dataset.width;
+    });
   }
 
   function field(cell) {
@@ -95,7 +108,8 @@
   function choose() {
     const links = [...document.querySelectorAll(".tabs a")];
     if (!links.length) return;
-    const wanted = links.find((link) => link.hash === location.hash) || links[0];
+    const sweep = target()?.closest(".sweep");
+    const wanted = links.find((link) => sweep && link.hash === `#${sweep.id}`) || links[0];
     links.forEach((link) => {
       const chosen = link === wanted;
       document.getElementById(link.hash.slice(1)).hidden = !chosen;
@@ -104,25 +118,47 @@
     drawAll();
   }
 
+  function target() {
+    return document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  }
+
+  // On a narrow screen all but the leaderboard is folded; what is asked for is unfolded.
+  function fold() {
+    document.querySelectorAll(".fold").forEach((part) => {
+      part.open = !narrow.matches || "kept" in part.dataset;
+    });
+    unfold();
+  }
+
+  function unfold() {
+    const part = target()?.closest(".fold");
+    if (!part || part.open) return;
+    part.open = true;
+    part.scrollIntoView();
+  }
+
   function redrawChanged() {
     document.querySelectorAll(".plot").forEach((plot) => {
       const width = Math.floor(plot.getBoundingClientRect().width);
-      if (shown(plot) && width > 0 && String(width) !== plot.dataset.width) draw(plot);
+      if (width > 0 && String(width) !== plot.dataset.width) draw(plot);
     });
   }
 
   // Paper is light, as wide as a page, and shows every tab.
   let before = [];
+  let folded = [];
   function print() {
     before = [...document.querySelectorAll(".sweep[hidden]")];
     before.forEach((section) => { section.hidden = false; });
-    document.querySelectorAll("details").forEach((details) => { details.open = true; });
+    folded = [...document.querySelectorAll("details:not(.rest, [open])")];
+    folded.forEach((details) => { details.open = true; });
     root.dataset.theme = "light";
     root.classList.add("printing");
     drawAll();
   }
   function printed() {
     before.forEach((section) => { section.hidden = true; });
+    folded.forEach((details) => { details.open = false; });
     delete root.dataset.theme;
     root.classList.remove("printing");
     drawAll();
@@ -144,11 +180,14 @@
       clearTimeout(waiting);
       waiting = setTimeout(() => { if (!root.classList.contains("printing")) redrawChanged(); }, 120);
     });
-    window.addEventListener("hashchange", choose);
+    window.addEventListener("hashchange", () => { choose(); unfold(); });
+    narrow.addEventListener("change", fold);
+    document.addEventListener("toggle", redrawChanged, true);
     window.addEventListener("beforeprint", print);
     window.addEventListener("afterprint", printed);
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
     if (document.querySelector(".tabs")) choose(); else drawAll();
+    fold();
     root.dataset.drawn = "true";
   }
 

@@ -20,6 +20,8 @@ from raffect.text import duration, score_text, short_names
 TOP = 10
 MOST_ROWS = 200
 """Trials in the page's tables; more are slow to lay out."""
+PRINTED = 20
+"""Trials in the printed tables, half of them in each."""
 _DIFFERS = 5e-4
 """Of scores; more than another device's rounding brings about."""
 
@@ -44,8 +46,8 @@ WORDS = {
         baseline="always the mean of the training labels",
         confusion_title="True and predicted values",
         confusion_caption="Each column shows where the frames of one true value were predicted; "
-        "the darker, or in dark mode the lighter, the more of them. Right predictions lie on the "
-        "dotted line.",
+        "the darker, or in dark mode the lighter, the more of them; half and more have the "
+        "strongest colour. Right predictions lie on the dotted line.",
         video_score="mean CCC",
         video_figure="True values in the colour of the text, predicted ones in orange.",
     ),
@@ -93,6 +95,13 @@ class SweepSections:
         return WORDS[self.data.task]
 
     @property
+    def folds(self) -> list[tuple[str, str]]:
+        """Name and title of the parts that the jump menu leads to."""
+        own = ("ablation-part", "Ablation") if self.data.ablation else ("parameters", "Parameters")
+        parts = [("trials", "Leaderboard"), ("progress", "Progress"), own]
+        return [*parts, ("model", "Best model"), ("origin", "Failures, lineage and use")]
+
+    @property
     def tables(self) -> dict[str, dict[str, list[Cell]]]:
         """The numbers behind the figures, as the page's script reads them."""
         return {name: table.by_column() for name, table in self.drawing.tables.items()}
@@ -124,7 +133,7 @@ class SweepSections:
 
     @property
     def gained(self) -> str:
-        """Share of the way from the baseline to the best reachable score."""
+        """How much of the gap between the baseline and the best reachable score is closed."""
         return "–" if self.data.gained is None else f"{self.data.gained:.0%}"
 
     @property
@@ -168,6 +177,19 @@ class SweepSections:
         return self.data.view.rows[TOP:MOST_ROWS]
 
     @property
+    def printed(self) -> list[list[TrialRow]]:
+        """The trials of each printed table, where they are columns."""
+        rows, size = self.data.view.rows[:PRINTED], PRINTED // 2
+        # No table of one or two columns.
+        size += 2 if len(rows) <= size + 2 else 0
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What the axes of the parameters that varied are called."""
+        return {found.name: found.title(self.names) for found in self.data.slices}
+
+    @property
     def hidden(self) -> int:
         """Number of trials that no table shows."""
         return max(0, len(self.data.trials) - MOST_ROWS)
@@ -199,7 +221,7 @@ class SweepSections:
         if self.data.validation is None:
             return ""
         low, high = self.data.validation.interval
-        return f"95 % interval {score_text(low)} to {score_text(high)}"
+        return f"{score_text(low)} to {score_text(high)}"
 
     @property
     def interval_note(self) -> str:
@@ -320,7 +342,7 @@ def cost_sentences(cost: Cost) -> list[str]:
     if cost.epochs:
         pace = duration(cost.seconds / cost.epochs)
         sentences.append(
-            f"{cost.epochs:,} epochs took {duration(cost.device_seconds)} of devices, "
+            f"{cost.epochs:,} epochs took {duration(cost.device_seconds)} of device time, "
             f"{pace} per epoch."
         )
     if cost.hours > 0:
@@ -330,7 +352,7 @@ def cost_sentences(cost: Cost) -> list[str]:
         sentences.append(
             f"Pruning spared {cost.saved_epochs:,} epochs ({share:.0%} of what full budgets of "
             f"{cost.budget} epochs would have been), about "
-            f"{duration(cost.saved_device_seconds)} of devices."
+            f"{duration(cost.saved_device_seconds)} of device time."
         )
     if cost.taken_over:
         taken = f"{cost.taken_over} results were taken over from other sweeps"

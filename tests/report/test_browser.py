@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -68,6 +69,10 @@ COVERED = """plots => plots.filter(plot => plot.offsetParent).flatMap(plot =>
     }))"""
 
 
+CUT = ".paper td, .paper th, .tile-value, figure, .card table"
+IS_CUT = "one => one.offsetParent && (one.getBoundingClientRect().right > 701)"
+
+
 @dataclass
 class Opened:
     """A page in the browser, and what went wrong in it."""
@@ -75,7 +80,16 @@ class Opened:
     page: Any
     problems: list[str] = field(default_factory=list)
 
+    def unfold(self) -> None:
+        """Open what a narrow screen folds, and wait until its figures are drawn."""
+        self.page.eval_on_selector_all(".fold", "all => all.forEach(one => { one.open = true })")
+        self.page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every("
+            "plot => !plot.offsetParent || plot.querySelector('svg.main-svg'))"
+        )
+
     def plots(self) -> list[dict[str, Any]]:
+        self.unfold()
         return self.page.eval_on_selector_all(".plot", PLOTS)
 
 
@@ -142,6 +156,62 @@ def test_every_tab_of_several_sweeps_is_drawn(visit: Any, files: dict[str, Path]
         assert {plot["section"] for plot in plots} == DRAWN
         assert all(plot["drawn"] and plot["marks"] for plot in plots)
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_narrow_page_is_folded_and_its_menu_leads_to_every_part(
+    visit: Any, files: dict[str, Path]
+):
+    page = visit(files[OVERVIEW], "dark", NARROW).page
+    page.click(".tabs a >> nth=1")
+    sweep = page.locator(".sweep:not([hidden])")
+    is_open = "all => all.filter(one => one.offsetParent).map(one => one.open)"
+    assert page.eval_on_selector_all(".fold", is_open) == [True, False, False, False, False]
+    for link in sweep.locator(".jump a").all():
+        link.click()
+        part = sweep.locator(link.get_attribute("href"))
+        part.locator(":scope > :not(summary)").first.wait_for(state="visible")
+        page.wait_for_function(
+            "part => part.getBoundingClientRect().top < innerHeight", arg=part.element_handle()
+        )
+    assert page.eval_on_selector_all(".fold", is_open) == [True] * 5
+    assert sweep.get_attribute("id") == "sweep-2-expr", "the menu leaves the tab as it is"
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+@pytest.mark.parametrize(
+    "name", ["va", *(pytest.param(name, marks=pytest.mark.long) for name in ("expr", "au"))]
+)
+def test_a_sweep_is_printed_whole_on_five_pages(
+    visit: Any, files: dict[str, Path], swept: Store, name: str
+):
+    page = visit(files[name], "dark", NARROW).page
+    assert 3 <= len(re.findall(rb"/Type /Page\b", page.pdf(format="A4"))) <= 5
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 1000})
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    data = collect(swept, name)
+    found = page.eval_on_selector_all(
+        "table.paper thead th.num", "all => all.map(one => +one.innerText)"
+    )
+    assert found == [row.number for row in data.view.rows]
+    shown = page.inner_text("table.paper")
+    assert all(name.rpartition(".")[2] in shown for name in data.searched)
+    assert page.eval_on_selector_all(CUT, f"all => all.filter({IS_CUT}).length") == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator("table.paper").is_hidden()
+
+
+def test_cells_without_a_trial_are_drawn_and_distances_are_true(visit: Any, tmp_path: Path):
+    rows = [
+        row(n, scores=[0.5 + n / 10], params={"model.tcn.depth": x, "model.transformer.layers": y})
+        for n, (x, y) in enumerate([(1, 0), (3, 4), (1, 4)])
+    ]
+    out = tmp_path / "grid.html"
+    out.write_text(sweep_page(assemble(view(rows), "store"), datetime.now(UTC)), encoding="utf-8")
+    grid = visit(out).page.locator("[data-section=grid]")
+    assert grid.locator(".shapelayer path").count() == 3 * 5 - 3
+    assert grid.locator(".ytick text").all_text_contents() == ["0", "1", "2", "3", "4"]
 
 
 def test_the_theme_of_the_moment_is_followed(visit: Any, files: dict[str, Path]):

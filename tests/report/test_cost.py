@@ -36,7 +36,7 @@ def test_each_state_and_what_pruning_spared():
 
 def test_it_is_told_in_sentences():
     told = " ".join(cost_sentences(cost_of(ROWS, 10, hours=0.01)))
-    for words in ("21 epochs", "40 s of devices", "2.0 s per epoch", "took 36 s",
+    for words in ("21 epochs", "40 s of device time", "2.0 s per epoch", "took 36 s",
                   "spared 13 epochs (38% of", "1 results were taken over"):  # fmt: skip
         assert words in told, words
     assert cost_sentences(cost_of([], 10, 0.0)) == []

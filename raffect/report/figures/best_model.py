@@ -12,6 +12,7 @@ from raffect.report.figures.style import (
     bar_layout,
     bars,
     colour,
+    colour_bar,
     heat_map,
     layout,
     safe,
@@ -27,6 +28,8 @@ _OUTCOMES = (
 )
 _TRUE_SHARE = 0.3
 """Share of a band's height that the strip of the true labels takes."""
+_MOST_SHARE = 0.5
+"""Share of a true value's frames that has the strongest colour, as all greater ones have."""
 _SHARE_HOVER = "%{customdata:,} frames, %{z:.1%} of the true ones<extra></extra>"
 
 
@@ -37,7 +40,7 @@ def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
         bars(
             [safe(part.name) for part in rows],
             [part.score for part in rows],
-            [f"{part.score:.3f}" for part in rows],
+            [],
             colour("blue"),
             name="best trial",
             hovertemplate="%{y}: %{x:.4f}<extra>best trial</extra>",
@@ -58,10 +61,22 @@ def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
             "hovertemplate": f"%{{y}}: %{{x:.4f}}<extra>{name}</extra>",
         }
         traces += [mark] if known else []
+    # In a column beside the axis, where no mark covers them.
+    texts: Props = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [1.02] * len(rows),
+        "y": [safe(part.name) for part in rows],
+        "text": [f"{part.score:.3f}" for part in rows],
+        "textposition": "middle right",
+        "textfont": INK,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
     low = min([0.0, *(part.score for part in rows)])
-    xaxis = {"range": [low * 1.15, 1.0], "nticks": 6}
+    xaxis = {"range": [low * 1.15, 1.14], "tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1]}
     shape = bar_layout(len(rows), "score", xaxis, legend=True, showlegend=len(traces) > 1)
-    return {"data": traces, "layout": shape}
+    return {"data": [*traces, texts], "layout": shape}
 
 
 def confusion(task: Task, table: Table) -> Figure:
@@ -85,6 +100,8 @@ def _expressions(table: Table) -> Figure:
         y=names,
         z=shares,
         customdata=square("frames"),
+        showscale=True,
+        colorbar=colour_bar("share of the true frames", 0, 1, form=".0%"),
         text=[[_percent(cell) for cell in row] for row in shares],
         texttemplate="%{text}",
         textfont={**INK, "size": 11},
@@ -137,14 +154,16 @@ def _valence_arousal(table: Table) -> Figure:
     """Where the frames of each true value went; on the diagonal they are right."""
     traces: list[Props] = []
     axes: Props = {}
-    square: Props = {"range": [-1, 1], "tickvals": [-1, -0.5, 0, 0.5, 1], "showgrid": False}
+    square: Props = {"range": [-1, 1], "tickvals": [-1, 0, 1], "showgrid": False}
     # The second one shares its y axis with the first, and has no labels of its own.
     unlabelled: Props = {"showticklabels": False, "title": {"text": ""}}
     sides: list[tuple[str, list[float], Props]]
     sides = [("", [0, 0.47], {}), ("2", [0.53, 1], unlabelled)]
     for name, (suffix, domain, more) in zip(SPECS[Task.VA].columns, sides, strict=True):
         own = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-        traces += [{**_density(table, name), **own}, {**_diagonal(), **own}]
+        # One key for both.
+        shown = {"showscale": suffix != ""}
+        traces += [{**_density(table, name), **own, **shown}, {**_diagonal(), **own}]
         axes[f"xaxis{suffix}"] = axis(f"true {name}", **square, domain=domain, anchor=f"y{suffix}")
         axes[f"yaxis{suffix}"] = axis("predicted", **square, anchor=f"x{suffix}") | more
     return {"data": traces, "layout": {**layout(330), **axes}}
@@ -175,7 +194,8 @@ def _density(table: Table, part: str) -> Props:
         y=BIN_MIDDLES,
         z=square(shares),
         customdata=square(frames),
-        zmax=0.5,
+        zmax=_MOST_SHARE,
+        colorbar=colour_bar("share of the true frames", 0, _MOST_SHARE, ">", ".0%"),
         hovertemplate=f"true %{{x}}, predicted %{{y}}<br>{_SHARE_HOVER}",
     )
 
@@ -239,6 +259,8 @@ def _bands(task: Task, curves: Table, rows: list[int]) -> Figure:
         "band",
         **from_table(curves, {"x": "frame", "z": names}, stretches),
         y=list(range(len(names))),
+        showscale=True,
+        colorbar=colour_bar("probability", 0, 1, form=".1f"),
         hovertemplate="frame %{x:,}, %{y}: %{z:.2f}<extra>probability</extra>",
     )
     # Rows of unequal height: a strip and a gap take turns, so that the bands show in the gaps.

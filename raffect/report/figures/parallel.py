@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raffect.report.data import ReportData, Slice, scored
-from raffect.report.figures.style import INK, Figure, Props, colour, layout, safe
+from raffect.report.figures.style import INK, LEGEND, Figure, Props, colour, layout, safe
 from raffect.sweep.records import TrialRow
 from raffect.text import short_value
 
@@ -20,8 +20,8 @@ NOT_USED = -0.16
 """Place of a parameter that a trial does not have, on an axis from 0 to 1."""
 _MOST_AXES = 12
 _FEWEST = 2
-_SHADE_ENDS = (0.5, 0.75, 0.9, 0.97, 1.0)
-"""Share of the trials, from the worst on, at which each shade ends."""
+_SHADES = {"lower half": 0.5, "top 50 %": 0.75, "top 25 %": 0.9, "top 10 %": 0.97, "top 3 %": 1.0}
+"""Each shade's trials, and the share of all trials, from the worst on, at which it ends."""
 _CROWD = 60
 """Lines of one shade that can still be told apart; more are drawn more transparent."""
 
@@ -39,13 +39,13 @@ def parallel(data: ReportData, names: dict[str, str]) -> Figure | None:
         return None
     places = {axis.name: _places(axis, trials) for axis in axes}
     traces = [
-        _lines(group, axes, places, f"scale-{shade}", 1.25)
-        for shade, group in enumerate(_shades(trials))
+        _lines(group, axes, places, f"scale-{shade}", 1.25, name)
+        for shade, (name, group) in enumerate(zip(_SHADES, _shades(trials), strict=True))
         if group
     ]
     best = data.best
     if best is not None:
-        traces.append(_lines([best], axes, places, "best", 3))
+        traces.append(_lines([best], axes, places, "best", 3, f"best: trial {best.number}"))
     shape = _layout(axes, names, places, trials)
     return {"data": traces, "layout": {**shape, "annotations": _ticks(axes, places, trials)}}
 
@@ -72,12 +72,17 @@ def _shades(trials: Sequence[TrialRow]) -> list[Sequence[TrialRow]]:
     Groups by rank, and fewer trials the better they are: a few good lines can be followed with
     the eye, and a few bad scores don't take all colours.
     """
-    ends = [round(share * len(trials)) for share in _SHADE_ENDS]
+    ends = [round(share * len(trials)) for share in _SHADES.values()]
     return [trials[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _lines(
-    trials: Sequence[TrialRow], axes: Sequence[Slice], places: Places, shade: str, width: float
+    trials: Sequence[TrialRow],
+    axes: Sequence[Slice],
+    places: Places,
+    shade: str,
+    width: float,
+    name: str,
 ) -> Props:
     """Many trials as one line with gaps."""
     x: list[float | None] = []
@@ -89,6 +94,7 @@ def _lines(
     return {
         "type": "scatter",
         "mode": "lines",
+        "name": name,
         "x": x,
         "y": [*range(len(axes)), None] * len(trials),
         "customdata": hover,
@@ -144,8 +150,9 @@ def _layout(
         }
         for row in range(len(axes))
     ]
-    return layout(
-        76 + 44 * len(axes),
+    shape = layout(
+        110 + 44 * len(axes),
+        showlegend=True,
         shapes=rails,
         hovermode="closest",
         xaxis={
@@ -158,9 +165,11 @@ def _layout(
         yaxis={
             "range": [len(axes) - 0.7, -0.75],
             "tickvals": list(range(len(axes))),
-            "ticktext": [safe(names[axis.name]) for axis in axes],
+            "ticktext": [safe(axis.title(names)) for axis in axes],
             "tickfont": INK,
             "showgrid": False,
             "showline": False,
         },
     )
+    # Below: "not used" stands above.
+    return {**shape, "legend": {**LEGEND, "y": -0.02, "yanchor": "top"}}

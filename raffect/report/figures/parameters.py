@@ -85,15 +85,22 @@ def importance_bars(importance: Importance, names: dict[str, str]) -> Figure:
 
 def depth_map(grid: Grid) -> Figure:
     """The best score of each TCN depth and number of Transformer layers."""
-    cells = [score for row in grid.scores for score in row if score is not None]
-    low, high = min(cells), max(cells)
+    tried = {
+        (x, y): (score, grid.counts[row][column])
+        for row, y in enumerate(grid.y_values)
+        for column, x in enumerate(grid.x_values)
+        if (score := grid.scores[row][column]) is not None
+    }
+    low, high, clips = _colour_range([score for score, _ in tried.values()])
+    xs, ys = _every(grid.x_values), _every(grid.y_values)
+    cells = [[tried.get((x, y)) for x in xs] for y in ys]
     trace = heat_map(
         "heat",
-        x=[str(value) for value in grid.x_values],
-        y=[str(value) for value in grid.y_values],
-        z=[list(row) for row in grid.scores],
-        customdata=[list(row) for row in grid.counts],
-        text=[["" if score is None else f"{score:.3f}" for score in row] for row in grid.scores],
+        x=xs,
+        y=ys,
+        z=[[cell and cell[0] for cell in row] for row in cells],
+        customdata=[[cell and cell[1] for cell in row] for row in cells],
+        text=[[f"{cell[0]:.3f}" if cell else "" for cell in row] for row in cells],
         texttemplate="%{text}",
         textfont={**INK, "size": 12},
         xgap=3,
@@ -101,20 +108,49 @@ def depth_map(grid: Grid) -> Figure:
         zmin=low,
         zmax=high if high > low else low + 1e-9,
         showscale=True,
-        colorbar=colour_bar("best score", tickformat=".3f" if high - low < 0.05 else ".2f"),
+        colorbar=colour_bar("best score", low, high, clips),
         hovertemplate=(
             "TCN depth %{x}, %{y} Transformer layers<br>best score %{z:.4f}"
             "<br>trials: %{customdata}<extra></extra>"
         ),
     )
+    untried = [
+        {
+            "type": "rect", "x0": x - 0.45, "x1": x + 0.45, "y0": y - 0.45, "y1": y + 0.45,
+            "line": {"color": colour("faint"), "width": 1, "dash": "dot"}, "layer": "below",
+        }
+        for x in xs for y in ys if (x, y) not in tried
+    ]  # fmt: skip
     shape = layout(
-        max(260, 110 + 44 * len(grid.y_values)),
+        max(260, 110 + min(44 * len(ys), 420)),
         "TCN depth, residual blocks",
         "Transformer layers",
-        xaxis={"type": "category"},
-        yaxis={"type": "category", "showgrid": False},
+        xaxis=_cell_axis(xs),
+        yaxis=_cell_axis(ys),
+        shapes=untried,
     )
     return {"data": [trace], "layout": shape}
+
+
+def _every(values: Sequence[int]) -> list[int]:
+    """All whole numbers from the least to the greatest, so that distances on an axis are true."""
+    return list(range(min(values), max(values) + 1))
+
+
+def _cell_axis(values: Sequence[int]) -> Props:
+    step = math.ceil(len(values) / 12)
+    ends = [values[0] - 0.5, values[-1] + 0.5]
+    return {"range": ends, "tickvals": values[::step], "showgrid": False}
+
+
+def _colour_range(scores: Sequence[float]) -> tuple[float, float, str]:
+    """Ends of a colour scale, and what it clips (see colour_bar).
+
+    It starts at the lower quartile: a few bad trials would take all colours.
+    """
+    ranked = sorted(scores)
+    low = ranked[len(ranked) // 4]
+    return low, ranked[-1], "<" if low > ranked[0] else ""
 
 
 def slice_plot(data: ReportData, found: Slice, table: Table, height: int) -> Figure:
@@ -181,16 +217,15 @@ def pair_plot(data: ReportData, a: Slice, b: Slice, table: Table, names: dict[st
     """The table `trials` by two parameters, a on the x axis and b on y, coloured by score."""
     both = set(a.numbers) & set(b.numbers)
     rows = [i for i, trial in enumerate(data.trials) if trial.number in both]
-    scores = sorted(score for trial, score in scored(data.trials) if trial.number in both)
+    low, high, clips = _colour_range([s for t, s in scored(data.trials) if t.number in both])
     place = {"x": f"{PREFIX}{a.name}", "y": f"{PREFIX}{b.name}"}
     columns = {**place, "marker.color": "score", "customdata": ["trial", "score"]}
     look = {
         "size": 9,
         "colorscale": colour_scale("scale"),
-        # From the lower quartile on: a few bad trials would take all colours.
-        "cmin": scores[len(scores) // 4],
-        "cmax": scores[-1],
-        "colorbar": colour_bar("score"),
+        "cmin": low,
+        "cmax": high,
+        "colorbar": colour_bar("score", low, high, clips),
     }
     told = (
         "<b>trial %{customdata[0]}</b><br>%{x:.4~g}, %{y:.4~g}"
@@ -202,7 +237,7 @@ def pair_plot(data: ReportData, a: Slice, b: Slice, table: Table, names: dict[st
         ring = {"symbol": "circle-open", "size": 14, "color": colour("best")}
         ring["line"] = {"width": 2.5}
         traces.append(scatter("markers", table, place, best, marker=ring, hoverinfo="skip"))
-    titles = safe(names[a.name]), safe(names[b.name])
+    titles = safe(a.title(names)), safe(b.title(names))
     shape = layout(PAIR_HEIGHT, *titles, xaxis=_value_axis(a), yaxis=_value_axis(b))
     return {"data": traces, "layout": shape}
 

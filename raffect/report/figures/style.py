@@ -90,14 +90,14 @@ STATE_COLOURS = {
 _STATE_SYMBOLS = {
     "COMPLETE": "circle",
     "PRUNED": "circle-open",
-    "FAIL": "x-thin-open",
+    "FAIL": "line-ns-open",
     "RUNNING": "triangle-up",
     "WAITING": "square-open",
 }
 _HALO = {"width": 2, "color": colour("halo")}
 BEST_MARKER: Props = {"size": 11, "color": colour("best"), "line": _HALO}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_LEGEND: Props = {
+LEGEND: Props = {
     "orientation": "h",
     "x": 0,
     "xanchor": "left",
@@ -178,7 +178,7 @@ def layout(
         "yaxis": axis(y_title, **(yaxis or {})),
         "showlegend": legend,
         "dragmode": False,
-        **({"legend": _LEGEND} if legend else {}),
+        **({"legend": LEGEND} if legend else {}),
         **more,
     }
 
@@ -235,12 +235,25 @@ def heat_map(scale: str, **more: object) -> Props:
     }
 
 
-def colour_bar(title: str, **more: object) -> Props:
-    """What the colours of a scale stand for, at the right of the plot."""
+def colour_bar(
+    title: str, low: float, high: float, clips: str = "", form: str = "", **more: object
+) -> Props:
+    """What the colours from `low` to `high` stand for, at the right of the plot.
+
+    `clips` has a `<` where lower values have the colour of `low`, and a `>` where higher ones have
+    that of `high`: the numbers at these ends say so. `form` is of the numbers.
+    """
+    ticks = [low + (high - low) * i / 4 for i in range(5)] if high > low else [low]
+    form = form or (".3f" if high - low < 0.05 else ".2f")
+    texts = [f"{tick:{form}}" for tick in ticks]
+    texts[0] = f"≤ {texts[0]}" if "<" in clips else texts[0]
+    texts[-1] = f"≥ {texts[-1]}" if ">" in clips else texts[-1]
     return {
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": texts,
         "thickness": 10,
         "outlinewidth": 0,
-        "nticks": 5,
         "title": {"text": title, "side": "right", "font": {"size": 12}},
         **more,
     }

@@ -71,7 +71,7 @@ def device_time(data: ReportData, table: Table) -> Figure:
             told += f"<extra>{STATE_NAMES[state]}</extra>"
             traces.append(_markers(table, columns, own, state, 6, hovertemplate=told))
     last = max((one.device_seconds for one in data.by_end), default=0.0)
-    title = "time of devices until the trial ended"
+    title = "device time until the trial ended"
     shape = layout(_HEIGHT, title, "score", xaxis=time_axis(last), legend=True)
     return {"data": traces, "layout": shape}
 
@@ -179,7 +179,7 @@ def time_axis(last: float, most: int = 6) -> Props:
 
 
 def cost_bars(cost: Cost) -> Figure:
-    """Time of devices by how the trials ended."""
+    """Device time by how the trials ended."""
     rows = list(reversed(cost.states))
     longest = max(own.device_seconds for own in rows)
     trace = bars(
@@ -190,4 +190,4 @@ def cost_bars(cost: Cost) -> Figure:
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
     xaxis = {**time_axis(longest, 3), "range": [0, 1.4 * longest]}
-    return {"data": [trace], "layout": bar_layout(len(rows), "time of devices", xaxis)}
+    return {"data": [trace], "layout": bar_layout(len(rows), "device time", xaxis)}

@@ -23,7 +23,7 @@ def lines(rows) -> dict[int, dict[str, float]]:
     data = assemble(view(rows), "store")
     figure = parallel(data, short_names(data.searched))
     assert figure is not None
-    names = figure["layout"]["yaxis"]["ticktext"]
+    names = [name.removesuffix(" (log scale)") for name in figure["layout"]["yaxis"]["ticktext"]]
     found: dict[int, dict[str, float]] = {}
     for trace in figure["data"]:
         for x, y, told in zip(trace["x"], trace["y"], trace["customdata"], strict=True):
