@@ -74,7 +74,7 @@ def part_bars(parts: tuple[ScorePart, ...]) -> Figure:
         "showlegend": False,
     }
     low = min([0.0, *(part.score for part in rows)])
-    xaxis = {"range": [low * 1.15, 1.14], "tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1]}
+    xaxis: Props = {"range": [low * 1.15, 1.14], "tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1]}
     shape = bar_layout(len(rows), "score", xaxis, legend=True, showlegend=len(traces) > 1)
     return {"data": [*traces, texts], "layout": shape}
 
