@@ -280,7 +280,7 @@ class SweepView:
         others = (evidence.trials[n].versus_best for n in sorted(evidence.trials))
         alike = sum(of is not None and not of.is_clear for of in others)
         more = (
-            f"{alike} of the others {'is' if alike == 1 else 'are'} not clearly worse"
+            f"{alike} other {'trial is' if alike == 1 else 'trials are'} not clearly worse"
             if alike
             else "all others are clearly worse"
         )

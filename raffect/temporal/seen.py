@@ -54,7 +54,7 @@ def describe_seen(seen: Seen, fold: str | None) -> list[str]:
     """What users should know of it, and how to train without."""
     return [
         f"{count} of {videos} validation videos were used to fine-tune the encoder {name!r}: the"
-        f" score is too high. `raffect finetune --name NEW --fold {fold or 'i/k'}`, `raffect"
-        " extract --encoder NEW`, then train or tune on those features with the same --fold."
+        f" score is optimistic. To avoid it: `raffect finetune --name NEW --fold {fold or 'i/k'}`,"
+        " `raffect extract --encoder NEW`, then train or tune on those features with that --fold."
         for name, (count, videos) in seen.items()
     ]

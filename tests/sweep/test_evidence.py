@@ -103,7 +103,7 @@ def test_rows_and_sweeps_as_json(store: Store) -> None:
     assert first["versus_best"] is None
     assert second["versus_best"] is not None
     assert second["versus_best"]["difference"] == pytest.approx(rows[1].score - rows[0].score)
-    assert "1 of the others is not clearly worse" in made.expectation
+    assert "1 other trial is not clearly worse" in made.expectation
     assert made.to_json()["expected"] == made.evidence.expected
 
 
