@@ -17,7 +17,7 @@ from raffect.engine import Share
 from raffect.store import Store
 from raffect.temporal.data import load_task_data
 from raffect.temporal.inference import load_bundle, predict_split
-from raffect.temporal.sharding import Sharding
+from raffect.temporal.sharding import Sharding, choose_shards
 from raffect.temporal.shared import shared_reader
 from raffect.temporal.train import train
 from raffect.temporal.training import Trainer
@@ -203,7 +203,6 @@ def test_features_that_are_too_large_for_the_object_store_are_shared_out_and_it_
     # It goes on as it began, whatever would be found now, and by one process, too.
     manifest = train(small_store, config, "clip", "m")
     assert manifest.config["optimiser"]["shards"] == 2
-    whole = train(small_store, config, "clip", "whole", 2, sharding=Sharding(wanted=True))
-    assert manifest.counts["epochs"] == whole.counts["epochs"] == 4
-    plain = train(small_store, config, "clip", "plain", 2, context=context)
-    assert "shards" not in plain.config["optimiser"]
+    # Half of an object store is more than enough for so few features.
+    plain = choose_shards(small_store, config, "clip", 2, Sharding(), None, context)
+    assert plain.optimiser.shards == 1
