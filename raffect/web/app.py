@@ -28,12 +28,12 @@ from raffect.report.figures.style import DARK, LIGHT, declarations
 from raffect.report.page import make_environment, sweep_page
 from raffect.store import Store
 from raffect.web.live import LiveSweep, LiveSweeps, digest
-from raffect.web.view import STATUS_TEXT, SweepPage
+from raffect.web.view import STATUS_TEXT, TOP, SweepPage
 
 _HERE = Path(__file__).parent
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 # The report is one file with all that it needs in it, and allows itself no more than this.
 _REPORT_POLICY = (
@@ -47,6 +47,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_MOST_SWEEPS = 100
+"""Sweeps that the index shows until all are asked for."""
+_MOST_COMPARED = 8
 _MOST_REPORTS = 4
 """Reports that are kept, of two megabytes each."""
 _AGAIN = {"Retry-After": "2"}
@@ -69,6 +72,7 @@ def make_app(
             Route("/", pages.sweeps, methods=["GET"]),
             Route("/sweeps/{name}", pages.sweep, methods=["GET"]),
             Route("/sweeps/{name}/report", pages.report, methods=["GET"]),
+            Route("/compare", pages.compare, methods=["GET"]),
             Route("/api/sweeps", pages.sweeps_api, methods=["GET"]),
             Route("/api/sweeps/{name}", pages.sweep_api, methods=["GET"]),
             Route("/board.css", pages.style, methods=["GET"]),
@@ -89,16 +93,27 @@ class _Pages:
 
     def sweeps(self, request: Request) -> Response:
         found = self._sweeps.all()
-        tag = digest("".join(f"{live.name} {live.version} " for live in found))
-        sweeps = [(live, self._page(live)) for live in found]
-        values = {"title": "Sweeps", "sweeps": sweeps, "store": self._store}
+        rows = _rows(request, _MOST_SWEEPS)
+        tag = digest(f"{rows} " + "".join(f"{live.name} {live.version} " for live in found))
+        sweeps = [(live, self._page(live)) for live in found[:rows]]
+        values = {"title": "Sweeps", "sweeps": sweeps, "number": len(found), "store": self._store}
         return _live(request, tag, "sweeps.html", values)
 
     def sweep(self, request: Request) -> Response:
         live = self._look(request)
-        page = self._page(live)
+        rows = _rows(request, TOP)
+        page = self._page(live, rows)
         values = {"title": live.name, "live": live, "sweep": page, "store": self._store}
-        return _live(request, live.version, "sweep.html", values)
+        return _live(request, f"{live.version}-{rows}", "sweep.html", values)
+
+    def compare(self, request: Request) -> Response:
+        names = list(dict.fromkeys(request.query_params.getlist("sweep")))[:_MOST_COMPARED]
+        found = [self._sweeps.look(name) for name in names]
+        tag = digest("".join(f"{live.name} {live.version} " for live in found))
+        pages = [page for live in found if (page := self._page(live)) is not None]
+        searched = dict.fromkeys(key for page in pages for row in page.top for key in row.params)
+        values = {"title": "Compare", "sweeps": pages, "searched": list(searched)}
+        return _live(request, tag, "compare.html", values)
 
     def report(self, request: Request) -> Response:
         page = self._reports.page(self._look(request))
@@ -130,8 +145,16 @@ class _Pages:
     def _look(self, request: Request) -> LiveSweep:
         return self._sweeps.look(request.path_params["name"])
 
-    def _page(self, live: LiveSweep) -> SweepPage | None:
-        return None if live.view is None else SweepPage(live, live.view, self._store)
+    def _page(self, live: LiveSweep, rows: int | None = TOP) -> SweepPage | None:
+        return None if live.view is None else SweepPage(live, live.view, self._store, rows)
+
+
+def _rows(request: Request, usual: int) -> int | None:
+    """Rows of a page's table that are asked for; None for all."""
+    asked = request.query_params.get("rows", "")
+    if asked == "all":
+        return None
+    return int(asked) if asked.isdecimal() and len(asked) < 6 else usual
 
 
 def _sweep_json(live: LiveSweep) -> dict[str, object]:

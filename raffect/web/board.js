@@ -6,6 +6,7 @@
   const trouble = document.getElementById("trouble");
   if (!live) return;
   const url = new URL(location.pathname, location.origin);
+  new URLSearchParams(location.search).forEach((value, name) => url.searchParams.append(name, value));
   url.searchParams.set("part", "live");
   let tag = null;
   let failures = 0;
@@ -14,7 +15,28 @@
   const parts = (root) => [...root.children].filter((child) => child.dataset.part);
   const known = new Map(parts(live).map((part) => [part.dataset.part, part.outerHTML]));
 
+  // The index can be filtered by words; what is chosen for comparison stays so.
+  const filter = document.getElementById("filter");
+  function narrow() {
+    if (!filter) return;
+    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...live.querySelectorAll("tbody tr")];
+    rows.forEach((row) => {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+    });
+    const none = document.getElementById("none");
+    none.hidden = !rows.length || rows.some((row) => !row.hidden);
+    document.getElementById("chosen").disabled = live.querySelectorAll("input:checked").length < 2;
+  }
+  if (filter) {
+    filter.parentElement.hidden = false;
+    filter.addEventListener("input", narrow);
+    live.addEventListener("change", narrow);
+  }
+
   function put(text) {
+    const chosen = new Set([...live.querySelectorAll("input:checked")].map((box) => box.value));
     const fresh = document.createElement("template");
     fresh.innerHTML = text;
     const found = parts(fresh.content);
@@ -40,6 +62,8 @@
       known.set(name, html);
       before = here;
     });
+    live.querySelectorAll("input").forEach((box) => { box.checked = chosen.has(box.value); });
+    narrow();
     times();
   }
 
@@ -85,6 +109,7 @@
   }
 
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  narrow();
   times();
   setTimeout(keep, EVERY_MS);
 })();

@@ -43,11 +43,15 @@ _INTERVALS = 4
 
 @dataclass(frozen=True)
 class SweepPage:
-    """A sweep that could be read, for the templates; `store` is a URI."""
+    """A sweep that could be read, for the templates.
+
+    `store` is a URI; the leaderboard has so many `rows`, None for all.
+    """
 
     live: LiveSweep
     view: SweepView
     store: str = field(repr=False)
+    rows: int | None = TOP
 
     @property
     def title(self) -> str:
@@ -86,7 +90,12 @@ class SweepPage:
     @property
     def top(self) -> list[TrialRow]:
         """The best trials."""
-        return [row for row in self.view.rows if row.model is not None][:TOP]
+        return [row for row in self.view.rows if row.model is not None][: self.rows]
+
+    @property
+    def ranked(self) -> int:
+        """Number of trials that could be in the leaderboard."""
+        return sum(row.model is not None for row in self.view.rows)
 
     @property
     def running(self) -> list[TrialRow]:

@@ -204,7 +204,7 @@ def test_a_taken_port_is_one_message(shown: Page, swept: Store) -> None:
 @pytest.mark.slow
 def test_who_listens_for_everybody_is_warned_and_it_ends_quietly(swept: Store) -> None:
     with page(swept, "--host", "0.0.0.0") as shown:
-        assert "there is no login" in shown.warned
+        assert "Unauthenticated access" in shown.warned
         assert shown.ask("/api/sweeps", Host="head.example:8266").status == 200
         said, complaints = shown.interrupt()
         assert (shown.process.returncode, said, complaints) == (0, "", "")
@@ -217,7 +217,9 @@ def test_how_sure_the_scores_are_is_shown(store: Store) -> None:
     sweep = SweepPage(live, made, "store")
     text = _render("sweep.html", title="s", live=live, sweep=sweep, store="store", whole=True)
     evidence = made.evidence
-    assert f"<strong>{evidence.expected:.4f}</strong> expected on new videos" in text
+    assert (
+        f'Expected on new videos</span><span class="tile-value">{evidence.expected:.4f}<' in text
+    )
     for number, known in evidence.trials.items():
         low, high = known.interval
         assert f"{low:.3f}–{high:.3f}" in text, number

@@ -85,6 +85,49 @@ def test_a_page_follows_its_sweep_without_being_loaded_again(visit: Any, sweep: 
     assert untouched.evaluate("node => node.isConnected"), "what has not changed is left alone"
 
 
+def test_sweeps_are_filtered_and_compared(visit: Any, sweep: Sweep) -> None:
+    other = Sweep(sweep.store, "wide", trials=2)
+    other.complete(0.3)
+    opened = visit("/", width=390)
+    opened.locator("tr", has_text="wide").wait_for(timeout=30_000)
+    opened.fill("#filter", "wide arousal")
+    rows = opened.locator("tbody tr:visible")
+    assert rows.locator("a").all_inner_texts() == ["wide"]
+    assert "device time" in opened.locator("tbody tr:visible").first.inner_html()
+    opened.fill("#filter", "nothing")
+    assert opened.locator("#none").is_visible()
+    opened.fill("#filter", "")
+    assert opened.locator("#chosen").is_disabled()
+    opened.check("input[value=va]")
+    opened.check("input[value=wide]")
+    before = opened.locator('[data-part="sweeps"]').element_handle()
+    other.complete(0.4321)
+    opened.locator("td.strong", has_text="0.4321").wait_for(timeout=30_000)
+    assert not before.evaluate("node => node.isConnected"), "the list was renewed"
+    opened.click("#chosen")
+    opened.locator("h1", has_text="Compare").wait_for()
+    assert opened.locator("thead a").all_inner_texts() == ["wide", "va"]
+    assert "0.4321" in opened.locator("tbody").inner_text()
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_marks_are_those_of_the_report(visit: Any) -> None:
+    opened = visit("/sweeps/va")
+    assert opened.locator(".trials .key.dot.complete").count() > 5
+    assert opened.locator(".legend .key.dot.pruned").count() == 1
+
+
+def test_the_leaderboard_shows_as_many_rows_as_are_asked_for(visit: Any, sweep: Sweep) -> None:
+    for _ in range(5):
+        sweep.complete(0.1)
+    rows = '[data-part="leaderboard"] tbody tr'
+    opened = visit("/sweeps/va?rows=3")
+    assert opened.locator(rows).count() == 3
+    opened.get_by_text("show all").click()
+    opened.wait_for_url("**rows=all**")
+    opened.locator(rows).nth(15).wait_for(timeout=30_000)
+
+
 def test_the_report_draws_its_figures_here_too(visit: Any) -> None:
     opened = visit("/sweeps/va/report")
     opened.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
