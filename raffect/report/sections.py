@@ -97,9 +97,16 @@ class SweepSections:
     @property
     def folds(self) -> list[tuple[str, str]]:
         """Name and title of the parts that the jump menu leads to."""
-        own = ("ablation-part", "Ablation") if self.data.ablation else ("parameters", "Parameters")
-        parts = [("trials", "Leaderboard"), ("progress", "Progress"), own]
-        return [*parts, ("model", "Best model"), ("origin", "Failures, lineage and use")]
+        parts = {
+            "ablation-part": "Ablation",
+            "trials": "Leaderboard",
+            "progress": "Progress",
+            "parameters": "Parameters",
+            "model": "Best model",
+            "origin": "Failures, lineage and use",
+        }
+        del parts["parameters" if self.data.ablation else "ablation-part"]
+        return list(parts.items())
 
     @property
     def tables(self) -> dict[str, dict[str, list[Cell]]]:
