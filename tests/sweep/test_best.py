@@ -16,6 +16,7 @@ from raffect.cli.progress import SweepTable
 from raffect.cli.screen import Screen
 from raffect.errors import NotThereError
 from raffect.jobs import publish
+from raffect.jobs.card import to_metadata
 from raffect.predict import resolve
 from raffect.report.collect import collect
 from raffect.store import Stage, Store
@@ -90,7 +91,7 @@ class Placed:
         self.gauges: dict[tuple[str, str], float] = {}
 
     def show(self, standing: Any, glance: Any) -> None:
-        self.metadata = publish.describe(standing)
+        self.metadata = to_metadata({}, standing, glance)
         self.gauges = {
             (name, labels.get("rank", "")): value
             for name, labels, value in publish.values_of(standing)
@@ -114,7 +115,7 @@ def test_a_result_taken_over_is_the_best_everywhere(
     view = finish(branched.stage, branched.study, "s")
     monkeypatch.setenv("RAFFECT_JOB", "mine")
     with publish.SweepPublisher(store, "s", "va", places=after.open) as out:
-        out.publish_finished(lambda: None)
+        out.publish_finished(view, lambda: None)
     assert view.best is not None
     assert [row.number for row in view.rows] == [1, 0, 2]
     assert view.rows[0].to_json()["model"] == "old:7"

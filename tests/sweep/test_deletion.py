@@ -113,5 +113,5 @@ def test_nobody_to_ask_is_no_yes(filled: Store, capsys: pytest.CaptureFixture[st
     assert "--yes" in capsys.readouterr().err
     assert filled.exists("models/va/manifest.json")
     assert run(["delete", "models/va", "--yes", "--store", filled.uri]) == 0
-    assert "models/both was made from it, and stays" in capsys.readouterr().out
+    assert "models/both was made from it, and is kept" in capsys.readouterr().out
     assert filled.files("models/va") == []
