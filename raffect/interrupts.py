@@ -6,7 +6,8 @@ that waits in Ray or for a socket hears nothing. So two places hear of each sign
 
 - the handler raises KeyboardInterrupt in the main thread, unless a block is `deferred`;
 - a thread reads the numbers that Python's C code writes to its wake-up pipe, whoever has the
-  handler. It says what happens, and ends the process on the second signal.
+  handler. It says what happens, ends the process on the second signal, and brings the main thread
+  back from a wait that began at the very moment of the first, or whose signal another thread got.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ _SAME_S = 0.3
 """A supervisor and a terminal may both send one; within this time they count as one."""
 _PATIENCE_S = 25.0
 """Kubernetes and Slurm send SIGKILL 30 s after SIGTERM."""
+_WAKE = signal.SIGURG
+"""Ends a wait of the main thread, so that Python runs the handlers; nobody else sends it."""
+_WAKE_EVERY_S = 0.5
+_MOST_WAKES = 20
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -50,6 +55,7 @@ def install() -> None:
         # `nohup` ignores SIGHUP: then the command outlives its terminal.
         if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
+    signal.signal(_WAKE, lambda number, frame: None)
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -172,10 +178,20 @@ def _watch(pipe: int) -> None:
                     _State.first = number
                 # A thread each: what is written to may not be read any more.
                 _start(_say)
+                _start(_wake)
                 if number != signal.SIGINT:
                     _start(_leave, _PATIENCE_S)
             elif now - heard > _SAME_S:
                 _leave()
+
+
+def _wake() -> None:
+    main = threading.main_thread().ident
+    for _ in range(_MOST_WAKES):
+        time.sleep(_WAKE_EVERY_S)
+        if _State.raised or main is None:
+            return
+        signal.pthread_kill(main, _WAKE)
 
 
 def _say() -> None:

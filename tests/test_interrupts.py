@@ -110,6 +110,20 @@ def test_a_closed_terminal_sends_two_that_count_as_one():
     assert (code in (129, 143), out) == (True, "cleaned up\n")
 
 
+def test_a_signal_that_does_not_end_the_main_thread_s_wait_is_answered_all_the_same():
+    """As one does that comes just before the wait begins: here another thread gets it."""
+    work = (
+        "import threading\n"
+        "    other = threading.Thread(target=time.sleep, args=(60,), daemon=True)\n"
+        "    other.start()\n"
+        "    send = lambda: signal.pthread_kill(other.ident, signal.SIGTERM)\n"
+        "    threading.Timer(0.3, send).start()\n"
+        "    print('began', flush=True); time.sleep(60)"
+    )
+    process = Process(work)
+    assert process.end()[:2] == (143, "cleaned up\n")
+
+
 def test_nobody_reads_what_is_said():
     process = Process(IN_PYTHON)
     assert process.process.stderr is not None

@@ -120,7 +120,8 @@ def test_importance_grid_parts_and_cost_are_drawn_as_written(made):
     columns = list(files["grid"].values())
     written = {(x, y): score for x, y, score, _ in zip(*columns, strict=True)}
     assert drawn == written
-    bars, trivial, linear = drawing.figures["parts"]["data"]
+    bars, trivial, linear, texts = drawing.figures["parts"]["data"]
+    assert texts["text"] == [f"{score:.3f}" for score in files["parts"]["score"][::-1]]
     assert bars["x"] == files["parts"]["score"][::-1]
     assert trivial["x"] == files["parts"]["baseline"][::-1]
     assert linear["x"] == files["parts"]["linear_floor"][::-1]

@@ -302,10 +302,10 @@ def test_a_trial_without_memory_goes_on_once_with_half_a_batch(
     assert told(plain).score == first.score
     real = training.backward
 
-    def tight(forward: Any, losses: Any, parts: list[Any]) -> torch.Tensor:
+    def tight(forward: Any, losses: Any, parts: list[Any], *more: Any) -> torch.Tensor:
         if always or len(parts) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(forward, losses, parts)
+        return real(forward, losses, parts, *more)
 
     monkeypatch.setattr(training, "backward", tight)
     second = told(trial)
