@@ -101,7 +101,7 @@ def listed(items: Sequence[str], most: int = 5) -> str:
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
     """`Did you mean a or b? ` for names nearly like this one; empty where there is none."""
-    close = difflib.get_close_matches(name, list(known), most, 0.6)
+    close = difflib.get_close_matches(name, list(known), most, 0.5)
     return f"Did you mean {' or '.join(close)}? " if close else ""
 
 

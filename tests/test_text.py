@@ -8,6 +8,7 @@ import pytest
 
 from raffect.text import (
     count_text,
+    did_you_mean,
     duration,
     first_line,
     listed,
@@ -125,3 +126,16 @@ def test_names_that_no_terminal_can_show_are_escaped(name: str, text: str):
 def test_a_long_name_loses_its_middle(most: int, text: str):
     assert shortened("abcdefghi", most) == text
     assert len(text) <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("vb", ["au", "va", "expr"], "Did you mean va? "),
+        ("va-wid", ["va", "va-wide"], "Did you mean va-wide? "),
+        ("zzz", ["au", "va"], ""),
+        ("va", [], ""),
+    ],
+)
+def test_the_name_that_was_meant(name: str, known: list[str], said: str) -> None:
+    assert did_you_mean(name, known) == said

@@ -27,7 +27,7 @@ from raffect.context import Context, Progress
 from raffect.engine import connect, tell_waiting
 from raffect.errors import DataError, SettingsError, outcome_of, outcomes
 from raffect.store import DATASET, Manifest, Stage, Store
-from raffect.store.stage import StagePart
+from raffect.store.stage import StagePart, begun_with
 
 SHARD_BYTES = 128 * 2**20
 MOST_NOTED = 10_000
@@ -39,7 +39,7 @@ def prepare(
     store: Store,
     images: Sequence[str | Path],
     annotations: str | Path,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int | None = None,
     context: Context = Context(),
     first_frame: int | None = None,
     strict: bool = False,
@@ -54,7 +54,7 @@ def prepare(
     Args:
         images: Roots of crops, `s3://bucket/prefix` or under paths that every worker can read.
         annotations: Root of the challenges' annotation folders.
-        shard_bytes: Target size of a shard's crops.
+        shard_bytes: Target size of a shard's crops; None: as the dataset began, or SHARD_BYTES.
         context: `progress` counts crops.
         first_frame: Number of the first frame in the crops' names, 0 or 1 (see `scan`).
         strict: Finish no dataset with warnings.
@@ -64,6 +64,9 @@ def prepare(
             no crop can be read, or too few with `strict`: the dataset is not finished.
         ConflictError: The store's dataset was made from other files or with other settings.
     """
+    if shard_bytes is None:
+        begun = None if context.overwrite else begun_with(store, DATASET)
+        shard_bytes = int((begun or {}).get("shard_bytes", SHARD_BYTES))
     if shard_bytes < 1:
         raise SettingsError(f"shard_bytes is {shard_bytes}.", "at least 1 byte")
     crops = scan(images, first_frame)

@@ -10,6 +10,7 @@ plan that is discarded                was being deleted: the rest is, and all is
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,7 @@ from raffect.store.manifest import (
 from raffect.store.store import Store
 from raffect.store.verified import FileEntry, Files, is_there, read_sealed, reading, write_sealed
 
+_DIGEST = re.compile('"[0-9a-f]{64}"')
 _TRIED = ".tried"
 """No file of a stage: hidden, and gone at once."""
 _UNFINISHED = frozenset({PARTS, CHECKPOINT, ENGINE, FINETUNE_CHECKPOINTS})
@@ -161,12 +163,15 @@ class Stage:
     def _conflict(self, before: Plan) -> ConflictError:
         branch = "--branch NEW to begin another sweep from it, "
         state = "begun" if self.finished is None else "finished"
+        lines = diff(before.canonical(), self.plan.canonical())
+        # A store has one dataset, without a name.
+        other = "store" if self.plan.kind == "dataset" else "name"
         return ConflictError(
             f"{self.store.where(self.folder)} was {state} with other settings:\n"
-            + "\n".join(diff(before.canonical(), self.plan.canonical())),
-            "the same settings (the command then continues), or another name",
-            f"Give {branch if self.plan.kind == 'sweep' else ''}another --name, or --overwrite to"
-            " make it anew.",
+            + "\n".join(line.replace("  config.", "  ", 1) for line in lines),
+            f"the same settings (the command then continues), or another {other}",
+            f"Give {branch if self.plan.kind == 'sweep' else ''}another --{other}, or --overwrite"
+            " to make it anew.",
         )
 
     def write_part(
@@ -278,5 +283,7 @@ def diff(before: Any, after: Any, key: str = "") -> list[str]:
     if before == after:
         return []
     texts = [json.dumps(value, ensure_ascii=False) for value in (before, after)]
-    old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in texts)
+    # Of digests their beginning tells enough.
+    most = 15 if any(map(_DIGEST.fullmatch, texts)) else 60
+    old, new = (text if len(text) <= most else f"{text[: most - 3]}..." for text in texts)
     return [f"  {key}: {old} -> {new}"]

@@ -155,6 +155,21 @@ def test_another_raw_tree_is_refused_with_what_differs(
     assert manifest.counts["crops"]["readable"] == (15 if change == "crop" else 14)
 
 
+def test_another_dataset_is_refused_in_words_that_help(store: Store, tree: RawTree) -> None:
+    run(store, tree)
+    tree.annotate(Task.VA, Split.VALIDATION, "454", ["0,1"] * 6)
+    with pytest.raises(ConflictError) as caught:
+        # Shards are as large as they were: no option says how large.
+        run(store, tree, shard_bytes=None)
+    told = str(caught.value)
+    assert "shard_bytes" not in told
+    assert "\n  annotations.va.content: " in told
+    assert "or another store" in told
+    assert "--name" not in told
+    assert "Give another --store, or --overwrite" in told
+    assert max(map(len, told.splitlines()[1:-2])) <= 80
+
+
 def test_what_a_worker_meets_arrives_as_a_user_error(
     store: Store, tree: RawTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
