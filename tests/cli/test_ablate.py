@@ -128,7 +128,7 @@ def test_the_table_of_a_store_with_crops(
     assert (sweep["name"], sweep["kind"]) == ("expr-ablation", "ablation")
     assert run(["trials", "expr-ablation", *where]) == 0
     shown = capsys.readouterr().out
-    assert "An ablation: its trials are not a search" in shown
+    assert "An ablation, not a search" in shown
     assert "Mean ± standard deviation over 2 seeds" in shown
     predict = ["predict", "expr-ablation:1", "--split", "validation"]
     assert run([*predict, "--out", str(tmp_path / "p.csv"), *where]) == 0

@@ -178,7 +178,7 @@ def test_down_ends_what_up_started(cluster: LocalCluster):
 
 
 def is_at_trials(job: dict) -> bool:
-    return job["status"] == "RUNNING" and "RUNNING" in job["metadata"].get("trials", "")
+    return job["status"] == "RUNNING" and "running" in job["metadata"].get("trials", "")
 
 
 def wait_for(found, seconds: float = 120):
