@@ -426,7 +426,7 @@ def too_many_failed(
             f"{which} of the sweep {name!r} failed:\n{summarise(reasons)}",
             "processes that run to their end",
             "See why they ended: memory, another user's kill, Ray's logs in /tmp/ray; of those"
-            " that stood still, a GPU, a network's folder, or a short --stuck-minutes. Then give"
+            " that stood still, a GPU, a network's folder, or a short --stuck-minutes. Then run"
             " the same command again: it goes on, and tries lost trials again where all were.",
         )
     return RaffectError(

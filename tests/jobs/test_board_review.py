@@ -245,13 +245,13 @@ def test_a_job_s_log_ends_with_what_to_do_next_and_its_inner_runs_are_tracked(
         {"RAFFECT_STORE": store.uri, "RAFFECT_JOB": "wide", **QUICKER},
     )
     metadata = place.ended("wide", 180)["metadata"]
-    assert metadata["trials"] == "1 COMPLETE of 1"
+    assert metadata["trials"] == "1 complete of 1"
     assert metadata["sweep"] == "wide"
     lines = [line.strip() for line in place.log("wide").splitlines() if line.strip()]
     next_lines = lines[lines.index("Next:") + 1 :]
     verbs = (
-        "trials wide", "report wide", "retrain wide", "ablate va --base wide",
-        "predict sweeps/wide", "tune va --name",
+        "trials wide", "report wide", "submit -- retrain wide", "submit -- ablate va --base wide",
+        "predict sweeps/wide", "submit -- tune va --name",
     )  # fmt: skip
     assert len(next_lines) == len(verbs)
     for verb, line in zip(verbs, next_lines, strict=True):
