@@ -51,7 +51,7 @@ def settings(
         raise SettingsError(
             f"{command} takes no settings by --set or --config.",
             ", ".join([*COMMANDS, *_AS_TRAIN]),
-            f"Give one of them; the options of {command} are in `raffect {command} --help`.",
+            "Give one of them; `raffect --help` lists all commands.",
         )
     found = {name: list_settings(name) for name in wanted}
     if as_json:

@@ -76,6 +76,11 @@ def test_names_are_whole_at_80_columns(
         assert {row.key for row in list_settings(command)} <= firsts
 
 
-def test_a_command_without_settings_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["settings", "predict"]) == 2
-    assert "Allowed: finetune, extract, train, tune, ablate" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["predict", "foo"])
+def test_a_command_without_settings_is_refused(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(["settings", command]) == 2
+    told = capsys.readouterr().err
+    assert "Allowed: finetune, extract, train, tune, ablate" in told
+    assert "`raffect --help`" in told, "advice that works, whatever was typed"
