@@ -137,7 +137,7 @@ class Model:
         ensemble = self._ensemble.raw() if raw else self._ensemble
         if features is not None:
             return self._table(_of_features(ensemble, features, numbers))
-        from raffect.predict import predict_folder
+        from raffect.predict.files import predict_folder
         from raffect.temporal.ensemble import predict_split
 
         if frames is not None:
@@ -216,7 +216,7 @@ def load_model(store: OpenStore | str | Path, name: str) -> Model:
     Raises:
         NotThereError: The store has no model of this name, or the trial saved none.
     """
-    from raffect.predict import resolve
+    from raffect.predict.models import resolve
     from raffect.temporal.ensemble import load_ensemble
 
     opened = _opened(store).store

@@ -47,7 +47,7 @@ def ensemble(
     Fold and post-processing are those of its members.
     """
     from raffect.context import Context
-    from raffect.predict import resolve_members
+    from raffect.predict.models import resolve_members
     from raffect.store import model_folder
     from raffect.temporal.ensembling import make_ensemble, read_metrics, task_of
 

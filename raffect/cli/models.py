@@ -147,7 +147,7 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict every frame of a split, a folder of crops, or the test set, into a CSV file."""
-    from raffect.predict import predict_to_file
+    from raffect.predict.files import predict_to_file
 
     target, screen = begin(store, quiet, as_json)
     with screen.stage(f"Predicting with {model}") as bar:

@@ -25,7 +25,7 @@ from raffect.affwild2.predictions import VideoPredictions
 from raffect.affwild2.sums import score_sums, sums_of_videos
 from raffect.affwild2.tasks import Split, Task
 from raffect.demo import FRAMES, SEED, Demo
-from raffect.predict import predict_folder
+from raffect.predict.files import predict_folder
 from raffect.store import Store
 from raffect.store.raw import RawFolder
 from raffect.sweep.leaderboard import load_sweep

@@ -12,7 +12,7 @@ from raffect.affwild2.tasks import Task
 from raffect.clip.encoder import build_encoder
 from raffect.clip.extract import extract
 from raffect.config import EncoderConfig, ExtractConfig
-from raffect.predict import resolve_members
+from raffect.predict.models import resolve_members
 from raffect.store import Stage, Store, encoder_folder
 from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 from raffect.store.raw import RawFolder

@@ -17,7 +17,7 @@ from raffect.cli.screen import Screen
 from raffect.errors import NotThereError
 from raffect.jobs import publish
 from raffect.jobs.card import to_metadata
-from raffect.predict import resolve
+from raffect.predict.models import resolve
 from raffect.report.collect import collect
 from raffect.store import Stage, Store
 from raffect.sweep.attributes import ORIGIN, RECIPE

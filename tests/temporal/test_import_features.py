@@ -17,7 +17,7 @@ from raffect.check import unfinished
 from raffect.cli.app import run
 from raffect.context import Context
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
-from raffect.predict import predict_to_file
+from raffect.predict.files import predict_to_file
 from raffect.store import Store, read_manifest
 from raffect.store.raw import RawFolder
 from raffect.store.stage import Stage

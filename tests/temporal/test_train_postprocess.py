@@ -15,7 +15,7 @@ from raffect.affwild2.tasks import Split, Task
 from raffect.cli.app import run
 from raffect.config import TemporalConfig, recipe
 from raffect.errors import SettingsError
-from raffect.predict import predict_to_file
+from raffect.predict.files import predict_to_file
 from raffect.settings import override
 from raffect.store.layout import SUMS
 from raffect.sweep.settings import SweepSettings

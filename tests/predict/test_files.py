@@ -17,7 +17,8 @@ from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
 from raffect.config import EncoderConfig, ExtractConfig
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
-from raffect.predict import predict_to_file, resolve, resolve_members
+from raffect.predict.files import predict_to_file
+from raffect.predict.models import resolve, resolve_members
 from raffect.store import Store, encoder_folder, features_folder
 from raffect.store import features as feature_files
 from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest

@@ -1,0 +1,1 @@
+"""Models that leave the store: as a folder, ONNX or TorchScript, and back into a store."""

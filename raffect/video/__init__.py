@@ -1,0 +1,1 @@
+"""Videos as aligned crops: frames decoded, faces found, followed and aligned."""
