@@ -21,8 +21,9 @@ from raffect.cli.ensemble import ensemble
 from raffect.cli.features import import_, list_features
 from raffect.cli.hands import delete, enqueue
 from raffect.cli.jobs import follow, list_jobs, list_unless_told, stop, submit
-from raffect.cli.models import evaluate, predict, submission, train
+from raffect.cli.models import evaluate, submission, train
 from raffect.cli.options import fits_all_options
+from raffect.cli.predict import predict
 from raffect.cli.results import board, dashboard, report, trials
 from raffect.cli.retrain import retrain
 from raffect.cli.settings import settings
