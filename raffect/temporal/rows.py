@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,41 @@ class FeatureRows:
         return build_timelines(videos, self.crops, labels, own=self.own)
 
 
+class RowNumbers:
+    """Numbers the rows of videos in the order in which they come: a frame of several sets once.
+
+    Attributes:
+        crops: Frames and rows until now.
+        used: Rows until now.
+    """
+
+    def __init__(self, videos: Collection[str]) -> None:
+        self._wanted = set(videos)
+        self.crops: Crops = {}
+        self.used = 0
+
+    def add(self, table: pa.Table) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+        """Where rows of these videos are in a table, and the numbers that they get."""
+        if not table.num_rows:
+            return
+        names, codes = codes_of(table["video"])
+        frames = table["frame"].to_numpy().astype(np.int64)
+        for start, stop in runs(codes):
+            name = names[codes[start]]
+            if name not in self._wanted:
+                continue
+            known = self.crops.get(name, (frames[:0], frames[:0]))
+            rows = _find_rows(frames[start:stop], *known)
+            new = rows == NO_ROW
+            rows[new] = np.arange(self.used, self.used + new.sum())
+            self.crops[name] = (
+                np.concatenate([known[0], frames[start:stop][new]]),
+                np.concatenate([known[1], rows[new]]),
+            )
+            self.used += int(new.sum())
+            yield slice(start, stop), rows
+
+
 ReadFeatures = Callable[[Store, FeatureNames, Collection[str]], FeatureRows]
 
 
@@ -72,23 +108,28 @@ def read_features(store: Store, features: FeatureNames, videos: Collection[str])
     dtype = np.result_type(*(dtype_of(manifest.config) for manifest in manifests))
     values: NDArray[np.floating] = np.empty((most, sum(dims)), dtype)
     own = np.zeros((most, len(folders)), dtype=bool)
-    crops: Crops = {}
-    used = 0
+    numbers = RowNumbers(videos)
     for i, (folder, manifest) in enumerate(zip(folders, manifests, strict=True)):
         part = values[:, sum(dims[:i]) : sum(dims[: i + 1])]
         for table in read_tables(manifest.files_in(store, folder)):
-            used = _take_rows(table, set(videos), part, own[:, i], used, crops)
-    values, own = values[:used], own[:used]
+            found = to_array(table)
+            for here, rows in numbers.add(table):
+                # A slice is twice as fast.
+                in_a_row = (np.diff(rows) == 1).all()
+                where = slice(rows[0], rows[0] + len(rows)) if in_a_row else rows
+                part[where] = found[here]
+                own[where, i] = True
+    values, own = values[: numbers.used], own[: numbers.used]
     if len(dims) == 1:
-        return FeatureRows(values, crops, dims, None)
-    _fill_gaps(values, own, dims, crops)
-    return FeatureRows(values, crops, dims, own)
+        return FeatureRows(values, numbers.crops, dims, None)
+    fill_gaps(values, own, dims, numbers.crops)
+    return FeatureRows(values, numbers.crops, dims, own)
 
 
-def _fill_gaps(
-    values: NDArray[np.floating], own: NDArray[np.bool_], dims: Sequence[int], crops: Crops
+def fill_gaps(
+    values: NDArray[Any], own: NDArray[np.bool_], dims: Sequence[int], crops: Crops, blank: int = 0
 ) -> None:
-    """Write the parts of rows that their set does not have."""
+    """Write the parts of rows that their set does not have; `blank` where it has no other one."""
     parts = np.split(values, np.cumsum(dims)[:-1], axis=1)
     for frames, rows in crops.values():
         ordered = rows[np.argsort(frames)]
@@ -97,7 +138,7 @@ def _fill_gaps(
                 used, _ = fill_rows(np.flatnonzero(have) + 1, ordered[have], len(ordered))
                 part[ordered[~have]] = part[used[~have]]
             else:
-                part[ordered] = 0
+                part[ordered] = blank
 
 
 def table_names(files: Files) -> list[str]:
@@ -126,68 +167,6 @@ def keep_videos(table: pa.Table, wanted: Collection[str]) -> pa.Table:
     parts = [table.slice(a, b - a) for a, b in runs(codes) if names[codes[a]] in wanted]
     whole = sum(part.num_rows for part in parts) == table.num_rows
     return table if whole else pa.concat_tables([table.slice(0, 0), *parts]).combine_chunks()
-
-
-def rows_by_video(table: pa.Table, first: int = 0) -> Crops:
-    """Frames and rows of each video of a table whose first row is that of the number."""
-    if not table.num_rows:
-        return {}
-    names, codes = codes_of(table["video"])
-    frames = table["frame"].to_numpy().astype(np.int64)
-    found: Crops = {}
-    for start, stop in runs(codes):
-        join_rows(
-            found,
-            {names[codes[start]]: (frames[start:stop], np.arange(first + start, first + stop))},
-        )
-    return found
-
-
-def join_rows(crops: Crops, more: Crops) -> None:
-    """Add frames and rows to those of the same videos."""
-    for video, pair in more.items():
-        before = crops.get(video)
-        both = (
-            pair if before is None else tuple(map(np.concatenate, zip(before, pair, strict=True)))
-        )
-        crops[video] = (both[0], both[1])
-
-
-def _take_rows(
-    table: pa.Table,
-    wanted: set[str],
-    part: NDArray[np.floating],
-    own: NDArray[np.bool_],
-    used: int,
-    crops: Crops,
-) -> int:
-    """Copy the rows of wanted videos; the new number of used rows.
-
-    They go where other sets have begun their frames' rows, or behind the `used` ones.
-    """
-    if not table.num_rows:
-        return used
-    names, codes = codes_of(table["video"])
-    frames = table["frame"].to_numpy().astype(np.int64)
-    values = to_array(table)
-    for start, stop in runs(codes):
-        name = names[codes[start]]
-        if name not in wanted:
-            continue
-        before = crops.get(name, (frames[:0], frames[:0]))
-        rows = _find_rows(frames[start:stop], *before)
-        new = rows == NO_ROW
-        rows[new] = np.arange(used, used + new.sum())
-        # A slice is twice as fast.
-        where = slice(used, used + stop - start) if new.all() else rows
-        part[where] = values[start:stop]
-        own[where] = True
-        crops[name] = (
-            np.concatenate([before[0], frames[start:stop][new]]),
-            np.concatenate([before[1], rows[new]]),
-        )
-        used += int(new.sum())
-    return used
 
 
 def _find_rows(

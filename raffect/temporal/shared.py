@@ -5,7 +5,8 @@ and put each block where it stays; the caller's memory holds READ_AHEAD files at
 cluster a Ray Data pipeline does it, a task per file on all nodes, and the caller sees only which
 rows are whose: a block that is lost with its node is read again (Ray knows how it was made), and
 the blocks that a trial has mapped are its own node's. What a pipeline costs to start, 3 to 8 s for
-its workers, is as long as the caller's threads take for 1 to 2 GB.
+its workers, is as long as the caller's threads take for 1 to 2 GB. Several sets come in the same
+ways, and are put side by side block for block where they are: the caller numbers their rows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,22 +28,21 @@ from raffect.store import Files, Store, features_folder, read_manifest
 from raffect.store.features import FeatureNames, dtype_of, feature_names, to_array
 from raffect.temporal.blocks import FeatureBlocks
 from raffect.temporal.rows import (
-    Crops,
     FeatureRows,
     ReadFeatures,
-    join_rows,
+    RowNumbers,
+    fill_gaps,
     keep_videos,
-    read_features,
     read_table,
     read_tables,
-    rows_by_video,
     table_names,
 )
+from raffect.temporal.timelines import NO_ROW
 
 PIPELINE_BYTES = 512 * 2**20
 """Features from which on a cluster reads them by Ray Data."""
-BLOCK_BYTES = 256 * 2**20
-"""Of a block that is no file's."""
+JOINED_BYTES = 64 * 2**20
+"""Of a block of several sets side by side: a worker that holds a share of the rows needs few."""
 _INDEX = ["video", "frame"]
 
 
@@ -71,30 +72,50 @@ class SharedBlocks(FeatureBlocks):
         """One of the arrays; the object store holds it while it is used."""
         return _to_array(ray.get(self.refs[number]))
 
+    def narrow(self, rows: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]]:
+        """The blocks of some rows, and the rows' numbers in these alone; NO_ROW stays."""
+        blocks = np.searchsorted(self.bounds, rows, side="right") - 1
+        known = rows != NO_ROW
+        needed, place = np.unique(blocks[known], return_inverse=True)
+        sizes = np.diff(self.bounds)[needed]
+        inside = np.full_like(rows, NO_ROW)
+        inside[known] = (
+            rows[known] - self.bounds[blocks[known]] + (np.cumsum(sizes) - sizes)[place]
+        )
+        return needed.tolist(), inside
+
 
 def shared_reader(address: str | None) -> ReadFeatures:
     """How the features of a run on the connected cluster are read (see the module)."""
     is_local = engine.is_local(address)
 
     def read(store: Store, features: FeatureNames, videos: Collection[str]) -> FeatureRows:
-        names = feature_names(features)
-        if len(names) > 1:
-            # Side by side a row is of several files: joined here, then put.
-            rows = read_features(store, features, videos)
-            assert isinstance(rows.values, np.ndarray)
-            return FeatureRows(_put(rows.values), rows.crops, rows.dims, rows.own)
-        manifest = read_manifest(store, features_folder(names[0]))
-        dim, dtype = int(manifest.counts["dim"]), dtype_of(manifest.config)
-        size = int(manifest.counts["rows"]) * dim * dtype.itemsize
+        folders = [features_folder(name) for name in feature_names(features)]
+        manifests = [read_manifest(store, folder) for folder in folders]
+        dims = tuple(int(of.counts["dim"]) for of in manifests)
+        types = [dtype_of(of.config) for of in manifests]
+        shapes = zip(manifests, dims, types, strict=True)
+        size = sum(int(of.counts["rows"]) * dim * dtype.itemsize for of, dim, dtype in shapes)
         with_tasks = not is_local and size >= PIPELINE_BYTES
-        files = manifest.files_in(store, features_folder(names[0]))
-        refs, parts = (_by_pipeline if with_tasks else _by_threads)(files, set(videos))
-        crops: Crops = {}
-        counts: list[int] = []
-        for part in parts:
-            join_rows(crops, rows_by_video(part, sum(counts)))
-            counts.append(part.num_rows)
-        return FeatureRows(_blocks(refs, counts, dim, dtype), crops, (dim,), None)
+        numbers = RowNumbers(videos)
+        sets: list[SharedBlocks] = []
+        rows: list[NDArray[np.int64]] = []
+        for folder, manifest, dim, dtype in zip(folders, manifests, dims, types, strict=True):
+            files = manifest.files_in(store, folder)
+            refs, parts = (_by_pipeline if with_tasks else _by_threads)(files, set(videos))
+            found = [some for part in parts for _, some in numbers.add(part)]
+            rows.append(np.concatenate([np.empty(0, np.int64), *found]))
+            sets.append(_blocks(refs, [part.num_rows for part in parts], dim, dtype))
+        if len(sets) == 1:
+            return FeatureRows(sets[0], numbers.crops, dims, None)
+        own = np.zeros((numbers.used, len(sets)), dtype=bool)
+        sources = np.full(own.shape, NO_ROW, dtype=np.int64)
+        for i, some in enumerate(rows):
+            own[some, i] = True
+            sources[some, i] = np.arange(len(some))
+        fill_gaps(sources, own, [1] * len(sets), numbers.crops, NO_ROW)
+        values = _side_by_side(sets, sources, with_tasks)
+        return FeatureRows(values, numbers.crops, dims, own)
 
     return read
 
@@ -120,11 +141,59 @@ def _to_array(block: Any) -> NDArray[np.floating]:
     return block if isinstance(block, np.ndarray) else to_array(block)
 
 
-def _put(values: NDArray[np.floating]) -> SharedBlocks:
-    """Blocks of an array: a worker that holds a share of the rows fetches few others."""
-    parts = np.array_split(values, -(-values.nbytes // BLOCK_BYTES) or 1)
-    refs, counts = [ray.put(part) for part in parts], [len(part) for part in parts]
-    return _blocks(refs, counts, values.shape[1], values.dtype)
+def _side_by_side(
+    sets: Sequence[SharedBlocks], sources: NDArray[np.int64], with_tasks: bool
+) -> SharedBlocks:
+    """One set of several, in new blocks: tasks make them where the old ones are, or this process.
+
+    `sources` `(rows, sets)` are the rows that each set shows there; NO_ROW is zeros. A block goes
+    when all new ones that want it are made.
+    """
+    dim, dtype = sum(of.shape[1] for of in sets), np.result_type(*(of.dtype for of in sets))
+    step = max(1, JOINED_BYTES // (dim * dtype.itemsize))
+    cuts = [sources[start : start + step] for start in range(0, len(sources), step)]
+    plans = [[of.narrow(rows) for of, rows in zip(sets, cut.T, strict=True)] for cut in cuts]
+    last = {
+        (i, block): n
+        for n, plan in enumerate(plans)
+        for i, (blocks, _) in enumerate(plan)
+        for block in blocks
+    }
+    remote = ray.remote(_join)
+    made: list[Any] = []
+    for n, plan in enumerate(plans):
+        parts = [
+            (rows, len(blocks), of.shape[1]) for (blocks, rows), of in zip(plan, sets, strict=True)
+        ]
+        wanted = [(i, block) for i, (blocks, _) in enumerate(plan) for block in blocks]
+        refs = [sets[i].refs[block] for i, block in wanted]
+        if with_tasks:
+            made.append(remote.remote(parts, dtype, *refs))
+        else:
+            made.append(ray.put(_join(parts, dtype, *ray.get(refs))))
+        for i, block in wanted:
+            if last[i, block] == n:
+                sets[i].refs[block] = None
+    if made:
+        ray.wait(made, num_returns=len(made), fetch_local=False)
+    return _blocks(made, [len(cut) for cut in cuts], dim, dtype)
+
+
+def _join(
+    parts: Sequence[tuple[NDArray[np.int64], int, int]], dtype: np.dtype[Any], *blocks: Any
+) -> NDArray[np.floating]:
+    """Rows of several sets side by side: of each its rows, and how many blocks and features."""
+    arrays = map(_to_array, blocks)
+    found = np.zeros((len(parts[0][0]), sum(dim for _, _, dim in parts)), dtype)
+    first = 0
+    for rows, count, dim in parts:
+        some = list(islice(arrays, count))
+        if some:
+            part = FeatureBlocks(some, dim, some[0].dtype)[rows]
+            part[rows == NO_ROW] = 0
+            found[:, first : first + dim] = part
+        first += dim
+    return found
 
 
 def _blocks(

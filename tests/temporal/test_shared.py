@@ -8,31 +8,35 @@ import ray
 
 from raffect.affwild2.tasks import Task
 from raffect.errors import DamagedError
-from raffect.store import features_folder
+from raffect.store import DATASET, features_folder, read_manifest
 from raffect.temporal import shared
 from raffect.temporal.data import load_task_data
 from raffect.temporal.rows import read_features
 from raffect.temporal.shared import SharedBlocks, read_once, shared_reader
 from tests.nodes import two_nodes
-from tests.temporal.builders import fill, small_videos
+from tests.temporal.builders import fill, small_videos, write_features
+from tests.temporal.test_sets import with_audio
 
 pytestmark = pytest.mark.ray
 WIDE = 4_000
 """Features that make a block too large to travel with its reference."""
 
 
-def wide_videos():
-    rng = np.random.default_rng(0)
+def wide_videos(seed=0, share=1.0):
+    rng = np.random.default_rng(seed)
     made = []
     for video in small_videos():
         values = rng.normal(size=(len(video.frames), WIDE)).astype(np.float32)
-        made.append(replace(video, features=values))
+        kept = rng.random(len(values)) < share
+        made.append(replace(video, frames=video.frames[kept], features=values[kept]))
     return made
 
 
-def check_same(store, rows, videos):
+def check_same(store, rows, videos, features="clip"):
     """Each frame of each video has the features that one process reads."""
-    expected = read_features(store, "clip", videos)
+    expected = read_features(store, features, videos)
+    assert rows.dims == expected.dims
+    np.testing.assert_equal(rows.own, expected.own)
     assert set(rows.crops) == set(expected.crops)
     assert len(rows.values) == len(expected.values)
     for name, (frames, index) in expected.crops.items():
@@ -54,14 +58,53 @@ def test_what_threads_read_is_shared_without_a_copy(store, ray_local):
     assert addresses[0] == addresses[1]
 
 
-def test_several_sets_are_joined_before_they_are_shared(store, ray_local):
+def fill_three_sets(store):
+    """Sets of other frames, types and sizes, in other files."""
     fill(store, small_videos())
-    fill(store, small_videos(), "more")
-    both = ["clip", "more"]
+    dataset = read_manifest(store, DATASET).digest()
+    write_features(store, wide_videos(1, 0.7)[::-1], "wide", dataset)
+    with_audio(store)
+
+
+@pytest.mark.parametrize("size", [50_000, shared.JOINED_BYTES])
+def test_several_sets_are_joined_in_blocks(store, ray_local, monkeypatch, size):
+    monkeypatch.setattr(shared, "JOINED_BYTES", size)
+    fill_three_sets(store)
+    videos = [video.name for video in small_videos()]
+    for features in (["clip", "wide", "audio"], ["audio", "clip"]):
+        for wanted in (videos, videos[1::2], ["nobody"]):
+            rows = shared_reader(None)(store, features, wanted)
+            check_same(store, rows, wanted, features)
     readers = (None, shared_reader(None))
-    alone, found = (load_task_data(store, both, Task.VA, read=each) for each in readers)
+    alone, found = (load_task_data(store, features, Task.VA, read=each) for each in readers)
     np.testing.assert_array_equal(found.features[np.arange(len(found.features))], alone.features)
     np.testing.assert_array_equal(found.train.row, alone.train.row)
+
+
+def test_tasks_join_what_this_process_does(ray_local, monkeypatch):
+    monkeypatch.setattr(shared, "JOINED_BYTES", 200)
+    rng = np.random.default_rng(0)
+    sources = np.stack([rng.integers(-1, 9, 40), rng.integers(-1, 6, 40)], axis=1)
+    values = rng.normal(size=(9, 3)).astype(np.float16), rng.normal(size=(6, 2))
+    expected = np.concatenate(
+        [
+            np.where(rows[:, None] < 0, 0, whole[rows])
+            for rows, whole in zip(sources.T, values, strict=True)
+        ],
+        axis=1,
+    )
+    for with_tasks in (False, True):
+        sets = []
+        for whole in values:
+            parts = np.split(whole, [2, 5])
+            sizes = [len(part) for part in parts]
+            refs = [ray.put(part) for part in parts]
+            sets.append(shared._blocks(refs, sizes, whole.shape[1], whole.dtype))
+        found = shared._side_by_side(sets, sources, with_tasks)
+        assert len(found.refs) == 8
+        np.testing.assert_array_equal(found[np.arange(40)], expected)
+        # What all new blocks have is not kept twice.
+        assert all(ref is None for each in sets for ref in each.refs)
 
 
 def test_what_is_read_once_for_several_tasks_is_to_each_what_it_would_read(store, ray_local):
@@ -89,18 +132,25 @@ def test_what_is_read_once_for_several_tasks_is_to_each_what_it_would_read(store
 @pytest.mark.long
 def test_a_cluster_reads_again_what_is_lost_with_a_node(store, monkeypatch):
     monkeypatch.setattr(shared, "PIPELINE_BYTES", 0)
+    monkeypatch.setattr(shared, "JOINED_BYTES", 1 << 20)
     fill(store, wide_videos())
+    dataset = read_manifest(store, DATASET).digest()
+    write_features(store, wide_videos(1, 0.7), "more", dataset)
     videos = [video.name for video in small_videos()][1:]
     with two_nodes(monkeypatch) as cluster:
-        rows = shared_reader(cluster.address)(store, "clip", videos)
-        places = ray.experimental.get_object_locations(rows.values.refs)
+        read = shared_reader(cluster.address)
+        found = [(wanted, read(store, wanted, videos)) for wanted in ("clip", ["clip", "more"])]
+        refs = [ref for _, rows in found for ref in rows.values.refs]
+        places = ray.experimental.get_object_locations(refs)
         holders = {node for of in places.values() for node in of["node_ids"]}
-        head = ray.get_runtime_context().get_node_id()
-        assert head not in holders
-        for node in [node for node in cluster.worker_nodes if node.node_id in holders]:
+        assert ray.get_runtime_context().get_node_id() not in holders
+        lost = [node for node in cluster.worker_nodes if node.node_id in holders]
+        assert lost
+        for node in lost:
             cluster.remove_node(node, allow_graceful=False)
             cluster.add_node(num_cpus=1)
-        check_same(store, rows, videos)
+        for wanted, rows in found:
+            check_same(store, rows, videos, wanted)
 
 
 @pytest.mark.parametrize(
