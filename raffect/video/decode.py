@@ -30,6 +30,8 @@ _TEXTS = frozenset({"adf", "bin", "idf", "tty", "xbin"})
 _MOST_PIXELS = 16384 * 8704
 """A frame takes three bytes a pixel, and three more as it is turned; 8k video has 33 million."""
 _MOST_SHAPE = 4
+_MOST_LACKING_S = 0.25
+"""And a hundredth: headers are rounded."""
 _THREADS = 8
 """Each of FFmpeg's threads holds a frame; more than these gain nothing."""
 _URL_TIMEOUT_S = 15.0
@@ -47,9 +49,13 @@ class Video:
         broken: Why not all could be read, once `frames()` has ended; None: all were.
     """
 
-    def __init__(self, name: str, container: InputContainer, stream: VideoStream) -> None:
-        self.name = name
+    def __init__(
+        self, shown: str, path: Path | None, container: InputContainer, stream: VideoStream
+    ) -> None:
+        self.name = PurePosixPath(shown).name
         self.broken: str | None = None
+        self._file = path
+        self._size = path.stat().st_size if path else 0
         self._container = container
         self._stream = stream
         rate = stream.average_rate or stream.guessed_rate
@@ -62,7 +68,8 @@ class Video:
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
-            raise _unusable(name, self.broken or "it has no frames")
+            why = "none of its pictures can be decoded" if self._damaged else self.broken
+            raise _unusable(shown, why or "it has no pictures")
         self.height, self.width = first.pixels.shape[:2]
         self._frames = itertools.chain([first], self._decoded)
         self.expected = self._count()
@@ -90,7 +97,7 @@ class Video:
         numbers = itertools.count(1)
         for frame in self._raw_frames():
             if frame.width * frame.height > _MOST_PIXELS:
-                self.broken = f"its frames have {frame.width}x{frame.height} pixels"
+                self.broken = f"a frame has {frame.width}x{frame.height} pixels"
                 return
             time = self._clock.of(frame)
             yield VideoFrame(next(numbers), time, _upright(frame, self._shape))
@@ -103,37 +110,55 @@ class Video:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                self.broken = _words(error)
+                self.broken = f"after {duration(self._clock.end)}: {_words(error)}"
                 return
             if packet is None:
                 break
+            if packet.has_sidedata("encryption_info"):
+                self.broken = "it is encrypted"
+                return
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        self._damaged.append(self._clock.end)
+                    yield frame
             except av.EOFError:
                 break
-            except (av.FFmpegError, OSError) as error:
+            except av.FFmpegError:
                 # The next ones may be whole, as after a damaged sector or a lost datagram.
-                self._damaged.append(self._clock.last)
-                self._problem = _words(error)
+                self._damaged.append(self._clock.end)
         self.broken = self._what_lacks()
 
     def _what_lacks(self) -> str | None:
+        if self._file and self._file.stat().st_size != self._size:
+            return "the file changed while it was read"
+        end, length = self._clock.end, self._length()
+        # Several containers end without an error where the file is cut off.
+        # Matroska counts from 0, not from the first picture.
+        if length and length - end - self._clock.start > _MOST_LACKING_S + length / 100:
+            return f"it ends after {duration(end)} of the {duration(length)} that its header says"
         if self._damaged:
-            count = len(self._damaged)
-            return (
-                f"{count:,} of its packets could not be decoded, the first at "
-                f"{duration(self._damaged[0])} ({self._problem})"
-            )
+            after = duration(self._damaged[0])
+            return f"it is damaged: pictures lack or are wrong, the first after {after}"
         return None
 
     def _length(self) -> float | None:
-        """Seconds, as the header says."""
+        """Seconds that the pictures last, as the headers say."""
+        if self._container.format.name == "avi" and self._stream.frames and self.rate:
+            # FFmpeg shortens the duration of a file that is cut off.
+            return self._stream.frames / self.rate
+        known = []
         if self._stream.duration and self._stream.time_base:
-            return float(self._stream.duration * self._stream.time_base)
-        return self._container.duration / 1e6 if self._container.duration else None
+            known.append(float(self._stream.duration * self._stream.time_base))
+        elif "DURATION" in self._stream.metadata:
+            known.append(_seconds(self._stream.metadata["DURATION"]))
+        # Sound may go on after the pictures.
+        if self._container.duration and (known or len(self._container.streams) == 1):
+            known.append(self._container.duration / 1e6)
+        return min(known, default=None)
 
     def _count(self) -> int | None:
-        length = self._length()
+        length = self._length() or (self._container.duration or 0) / 1e6
         return self._stream.frames or (round(length * self.rate) if length and self.rate else None)
 
 
@@ -162,12 +187,15 @@ def open_video(
 
     # FFmpeg would write to standard error by itself.
     av.logging.set_level(None)
-    address = str(source)
-    if format is None and "://" not in address:
-        _see_to_file(Path(source))
+    address, shown = str(source), str(source)
+    path = None
+    if "://" in address:
+        shown = _without_secrets(address)
+    elif format is None:
+        path = Path(source)
+        _see_to_file(path)
         # Else `a:b.mp4` were an address, of the scheme `a`.
         address = f"file:{source}"
-    name = _name_of(source)
     limits = (timeout, timeout) if "://" in address else None
     try:
         container = av.open(
@@ -178,9 +206,10 @@ def open_video(
             timeout=limits,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise _unusable(name, _words(error)) from error
+        raise _unusable(shown, _words(error)) from error
     try:
-        return Video(name, container, _video_stream(name, container))
+        stream = _video_stream(shown, container)
+        return Video(shown, path, container, stream)
     except BaseException:
         container.close()
         raise
@@ -200,53 +229,64 @@ def _see_to_file(path: Path) -> None:
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
         raise DataError(f"{path} is {kind}, not a video.", _ALLOWED, "Name a file.")
     if not found.st_size:
-        raise _unusable(path.name, "it is empty")
+        raise _unusable(str(path), "it is empty")
 
 
-def _video_stream(name: str, container: InputContainer) -> VideoStream:
+def _video_stream(shown: str, container: InputContainer) -> VideoStream:
     from av.stream import Disposition
 
     if container.format.name in _TEXTS:
-        raise _unusable(name, "it is a text, not a video")
+        raise _unusable(shown, "it is a text")
+    # A cover of an album is a picture too.
     streams = [
         stream
         for stream in container.streams.video
         if not stream.disposition & Disposition.attached_pic
     ]
     if not streams:
-        what = "only sound" if container.streams.audio else "no pictures"
-        raise _unusable(name, f"it has {what}")
-    stream = container.streams.best("video") or streams[0]
-    found = stream if stream in streams else streams[0]
-    codec = getattr(found, "codec_context", None)
+        sound = "only sound" if container.streams.audio else "no pictures"
+        raise _unusable(shown, f"it has {sound}")
+    best = container.streams.best("video")
+    stream = next((one for one in streams if one is best), streams[0])
+    # PyAV leaves it out where FFmpeg has no decoder.
+    codec = getattr(stream, "codec_context", None)
     if codec is None:
-        raise _unusable(name, "FFmpeg knows no decoder for its pictures")
+        raise _unusable(shown, "FFmpeg has no decoder for its pictures")
     if codec.width * codec.height > _MOST_PIXELS:
-        raise _unusable(name, f"its frames have {codec.width}x{codec.height} pixels")
-    found.thread_type = "AUTO"
+        raise _unusable(shown, f"its frames have {codec.width}x{codec.height} pixels")
+    stream.thread_type = "AUTO"
     codec.thread_count = min(_THREADS, len(os.sched_getaffinity(0)))
-    return found
+    return stream
 
 
 class _Clock:
-    """Seconds since the first frame, strictly growing: recordings may jump in their own clock."""
+    """Seconds since the first frame, strictly growing: recordings may jump in their own clock.
+
+    Attributes:
+        start: The first frame's time by the file's clock, not below 0.
+        end: When the last frame ends.
+    """
 
     def __init__(self, rate: float | None) -> None:
         self._step = 1 / rate if rate else 1 / 25
-        self._start: float | None = None
-        self.last = 0.0
+        self._zero: float | None = None
+        self._last = 0.0
+        self.start = self.end = 0.0
 
     def of(self, frame: av.VideoFrame) -> float:
         shown = frame.time
-        if self._start is None:
-            self._start = shown or 0.0
-            return 0.0
-        time = None if shown is None else shown - self._start
-        if time is None or time <= self.last:
-            time = self.last + self._step
-            if shown is not None:
-                self._start = shown - time
-        self.last = time
+        if self._zero is None:
+            self._zero = shown or 0.0
+            self.start = max(0.0, self._zero)
+            time = 0.0
+        elif shown is None or shown - self._zero <= self._last:
+            time = self._last + self._step
+            self._zero = self._zero if shown is None else shown - time
+        else:
+            time = shown - self._zero
+        base = frame.time_base
+        lasts = float(frame.duration * base) if frame.duration and base else self._step
+        self._last, self.end = time, time + lasts
         return time
 
 
@@ -272,24 +312,33 @@ def _turned(pixels: NDArray[np.uint8], a: int, b: int, c: int, d: int) -> NDArra
     return pixels[::-1] if d < 0 else pixels
 
 
-def _name_of(source: str | Path) -> str:
-    text = str(source)
-    if "://" not in text:
-        return PurePosixPath(text).name
-    parts = urlsplit(text)
-    # The rest may hold a password or a token.
-    return PurePosixPath(parts.path).name or parts.hostname or parts.scheme
+def _without_secrets(address: str) -> str:
+    """An address without its password, and the part that may hold a token."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _seconds(text: str) -> float:
+    """Of Matroska's `01:02:03.5`."""
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return reason_of(error)
+    import av
+
+    if isinstance(error, av.InvalidDataError):
+        return "FFmpeg does not understand it"
+    if isinstance(error, av.EOFError):
+        return "it ends before the first picture"
     return getattr(error, "strerror", None) or str(error)
 
 
-def _unusable(name: str, why: str) -> DataError:
+def _unusable(shown: str, why: str) -> DataError:
     return DataError(
-        f"{name} can't be used as a video: {why}.",
+        f"{shown} can't be used as a video: {why}.",
         _ALLOWED,
-        "See whether a player shows it; `ffmpeg -i` may turn it into an mp4.",
+        "See whether a player shows it; `ffmpeg -i FILE NEW.mp4` mends some.",
     )
