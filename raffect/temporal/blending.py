@@ -86,8 +86,7 @@ def make_blend(timelines: Timelines, config: SegmentConfig, looks_ahead: bool) -
         none = np.empty(0, dtype=np.int64)
         return Blend(segments, first, even, even, np.ones(timelines.frames), none, every)
     stride = config.predict_stride or blend_stride(window, config.stride)
-    rise = np.minimum(1.0, np.arange(1, window + 1) / (1 + min(stride, window - stride)))
-    fall = rise[::-1]
+    outer, inner = fade(window, stride)
     ends = timelines.offsets[:-1] + timelines.seen
     owner = np.repeat(np.arange(len(timelines.videos)), timelines.lengths)
     hold = np.minimum(np.arange(timelines.frames), ends[owner] - 1)
@@ -101,7 +100,14 @@ def make_blend(timelines: Timelines, config: SegmentConfig, looks_ahead: bool) -
     segments = Segments(start, np.minimum(ends[video] - start, window), window)
     open_end = start + window > ends[video] - window
     backward = np.flatnonzero(open_end) if looks_ahead else np.empty(0, dtype=np.int64)
-    return Blend(segments, number == 0, np.minimum(rise, fall), fall, settled, backward, hold)
+    return Blend(segments, number == 0, inner, outer, settled, backward, hold)
+
+
+def fade(window: int, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights `(window,)` of a video's first segment, and of all others."""
+    rise = np.minimum(1.0, np.arange(1, window + 1) / (1 + min(stride, window - stride)))
+    fall = rise[::-1]
+    return fall, np.minimum(rise, fall)
 
 
 def blend_stride(window: int, stride: int) -> int:

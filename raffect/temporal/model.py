@@ -103,9 +103,7 @@ class TemporalModel(nn.Module):
         of segments that are a `stand_in` `(B,)` (batches.py).
         """
         padding = None if real is None else ~real
-        absent = ~present if present.dim() == 3 else (~present)[..., None]
-        absent = absent.expand(*absent.shape[:2], len(self.dims))
-        x = self._embed_missing(self.normalise(x, absent), absent)
+        x = self.embed(x, present)
         x = zero(x, None if padding is None else padding[..., None]).transpose(1, 2)
         x = self.tcn(x, None if padding is None else padding[:, None]).transpose(1, 2)
         # A 1x1 convolution; its weights are stored as those of one.
@@ -127,6 +125,12 @@ class TemporalModel(nn.Module):
             Task(name): (head(x, counts) if isinstance(head, BatchNormHead) else head(x)).float()
             for name, head in self.heads.items()
         }
+
+    def embed(self, x: Tensor, present: Tensor) -> Tensor:
+        """The TCN's input `(B, T, D)`: normalised, and told which frames are not their own."""
+        absent = ~present if present.dim() == 3 else (~present)[..., None]
+        absent = absent.expand(*absent.shape[:2], len(self.dims))
+        return self._embed_missing(self.normalise(x, absent), absent)
 
     def _embed_missing(self, x: Tensor, absent: Tensor) -> Tensor:
         """Add each set's embedding where `absent` `(B, T, S)`.
