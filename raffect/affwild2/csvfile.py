@@ -174,14 +174,27 @@ def written_whole(path: Path) -> Iterator[IO[str]]:
     Raises:
         DataError: It can't be written.
     """
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file moves to `path` only if the block ends without an error.
+
+    Raises:
+        DataError: It can't be written.
+    """
     check_output(path)
     # A device or a pipe takes what is written; a rename would put a file in its place.
     in_place = path.exists() and not path.is_file()
     temporary = path if in_place else path.with_name(f".{path.name[:99]}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
+        yield temporary
         if not in_place:
             temporary.replace(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""predict: a model's values for every frame of a split, of crops or of a test set."""
+"""predict: values for every frame of a split, of crops, of a test set or of videos."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from raffect.cli.options import (
     StoreOption,
     begin,
 )
+from raffect.errors import SettingsError
+
+_VIDEO = "Video"
 
 
 def predict(
-    model: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Argument(
-            metavar="MODEL|SWEEP[:TRIAL]",
+            metavar="MODEL|SWEEP[:TRIAL] ...",
             autocompletion=COMPLETE_MODEL,
-            help="A model, a sweep (its best trial), or a trial.",
+            help="A model, a sweep (its best trial), or a trial; of videos also several.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", help="Where to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="CSV file; of videos .csv or .parquet."),
+    ],
     frames: Annotated[
         str | None,
         typer.Option(
@@ -47,18 +53,104 @@ def predict(
     raw: Annotated[
         bool, typer.Option("--raw", help="Leave out the model's post-processing.")
     ] = False,
+    video: Annotated[
+        str | None,
+        typer.Option(
+            "--video",
+            metavar="FILE|DIR",
+            rich_help_panel=_VIDEO,
+            help="A video, or a folder of them (continued when given again).",
+        ),
+    ] = None,
+    person: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--person",
+            min=0,
+            rich_help_panel=_VIDEO,
+            help="Number of a person, from 0 in the order of their first frames; may be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    aligned: Annotated[
+        bool,
+        typer.Option(
+            "--aligned",
+            rich_help_panel=_VIDEO,
+            help="The frames are crops of one face: look for none.",
+        ),
+    ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            metavar="FILE.onnx",
+            rich_help_panel=_VIDEO,
+            help="Another detector of faces.",
+            show_default="CenterFace",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            rich_help_panel=_VIDEO,
+            help="Draw the curves with thumbnails: .png or .html.",
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            "--overlay",
+            metavar="FILE.mp4",
+            rich_help_panel=_VIDEO,
+            help="Write the video with boxes and values.",
+        ),
+    ] = None,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient",
+            rich_help_panel=_VIDEO,
+            help="Exit with 0 though a video breaks off, or one of a folder can't be used.",
+        ),
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict every frame of a split, a folder of crops, or the test set, into a CSV file."""
+    """Predict every frame of a split, of crops, of the test set or of videos, into a file."""
+    of_video = {
+        "--person": person, "--aligned": aligned, "--detector": detector,
+        "--plot": plot, "--overlay": overlay, "--lenient": lenient,
+    }  # fmt: skip
+    of_dataset = {
+        "--frames": frames, "--split": split, "--example": example, "--first-frame": first_frame,
+    }  # fmt: skip
+    if video is not None:
+        _refuse(of_dataset, "--video is predicted from its own frames")
+    else:
+        _refuse(of_video, "They are of --video")
+    target, screen = begin(store, quiet, as_json)
+    if video is not None:
+        from raffect.cli.videos import VideoOptions, predict_videos
+
+        options = VideoOptions(video, out, plot, overlay, person, aligned, detector, lenient, raw)
+        predict_videos(target, screen, models, options, as_json)
+        return
+    if len(models) > 1:
+        raise SettingsError(
+            f"A predictions file is of one model; got {', '.join(models)}.",
+            "one model; with --video several",
+            "Predict with one after the other, or make one of them with `raffect ensemble`.",
+        )
     from raffect.predict.files import predict_to_file
 
-    target, screen = begin(store, quiet, as_json)
-    with screen.stage(f"Predicting with {model}") as bar:
+    with screen.stage(f"Predicting with {models[0]}") as bar:
         done = predict_to_file(
             target,
-            model,
+            models[0],
             out,
             frames=frames,
             split=split,
@@ -77,3 +169,13 @@ def predict(
     screen.path(f"{out} written.")
     if as_json:
         screen.json({"out": str(out), **asdict(done)})
+
+
+def _refuse(options: dict[str, object], why: str) -> None:
+    given = [name for name, value in options.items() if value not in (None, False, [])]
+    if given:
+        raise SettingsError(
+            f"{', '.join(given)} can't be given here. {why}.",
+            "options of one source",
+            f"Leave out {' and '.join(given)}.",
+        )

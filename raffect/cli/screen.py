@@ -191,8 +191,8 @@ class Stagebar:
         """Seconds since the stage began."""
         return time.monotonic() - self.began
 
-    def tick(self, done: int, total: int) -> None:
-        """Show how much of the stage is done."""
+    def tick(self, done: int, total: int | None) -> None:
+        """Show how much of the stage is done, of how much if that is known."""
         self.progress.update(self._task, completed=done, total=total)
 
     def tell(self, note: str) -> None:

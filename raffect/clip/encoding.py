@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raffect.clip.encoder import FrameEncoder, to_images
-from raffect.clip.images import decode_batch
+from raffect.clip.images import decode_batch, resize_batch
 from raffect.config import ExtractConfig, FeatureRunConfig
 from raffect.store.features import round_features
 from raffect.store.raw import ahead
@@ -32,6 +32,19 @@ def encode_crops(
     with ThreadPoolExecutor(config.decoders) as pool:
         pixels = ahead(pool, decode, batches, config.decoders + 1)
         return encode_pixels(encoder, pixels, config, location)
+
+
+def encode_arrays(
+    encoder: FrameEncoder,
+    crops: Sequence[NDArray[np.uint8]],
+    config: ExtractConfig,
+    location: Callable[[int], str] = "number {}".format,
+) -> NDArray[np.floating]:
+    """Features `(crops, dim)` of one batch of crops' pixels `(height, width, 3)`, of any size.
+
+    See `encode_pixels`.
+    """
+    return encode_pixels(encoder, [resize_batch(crops, encoder.preprocessing)], config, location)
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from raffect.affwild2.pixels import UnreadableImageError, read_image
 
-__all__ = ["Preprocessing", "UnreadableImageError", "decode", "decode_batch"]
+__all__ = ["Preprocessing", "UnreadableImageError", "decode", "decode_batch", "resize_batch"]
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -90,18 +90,28 @@ def _resize(image: Image.Image, wanted: Preprocessing) -> Image.Image:
 
 def decode_batch(jpegs: Sequence[bytes], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Pixels `(images, height, width, 3)` of encoded crops, each as `decode` gives them."""
+    return _fit_batch([read_image(jpeg) for jpeg in jpegs], preprocessing)
+
+
+def resize_batch(
+    pixels: Sequence[NDArray[np.uint8]], preprocessing: Preprocessing
+) -> NDArray[np.uint8]:
+    """Pixels of crops `(height, width, 3)`, resized as `decode_batch` resizes encoded ones."""
+    return _fit_batch([Image.fromarray(each) for each in pixels], preprocessing)
+
+
+def _fit_batch(images: Sequence[Image.Image], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     height, width = preprocessing.height, preprocessing.width
-    pixels = np.empty((len(jpegs), height, width, 3), np.uint8)
+    pixels = np.empty((len(images), height, width, 3), np.uint8)
     is_bicubic = _RESAMPLING[preprocessing.interpolation] == Image.Resampling.BICUBIC
     doubled: dict[int, Image.Image] = {}
-    for i, jpeg in enumerate(jpegs):
-        image = read_image(jpeg)
+    for i, image in enumerate(images):
         is_half = 2 * image.width == 2 * image.height == width == height
         if is_half and is_bicubic and image.width >= 2 * _NEAR:
             doubled[i] = image
         else:
             pixels[i] = _fit(image, preprocessing)
-    if len(doubled) == len(jpegs) > 0:
+    if len(doubled) == len(images) > 0:
         return _double(list(doubled.values()))
     if doubled:
         pixels[list(doubled)] = _double(list(doubled.values()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raffect.affwild2.csvfile import check_output
-from raffect.affwild2.naming import FolderCrops
 from raffect.affwild2.predictions import VideoPredictions, write_predictions
 from raffect.affwild2.submission import example_lengths
 from raffect.affwild2.tasks import Split, parse_split
-from raffect.config import ExtractConfig
 from raffect.context import Progress, ignore
-from raffect.errors import ConflictError, SettingsError
+from raffect.errors import SettingsError
 from raffect.predict.models import resolve
-from raffect.settings import build, override
-from raffect.store import Store, encoder_folder, read_manifest
+from raffect.store import Store
 from raffect.store.raw import RawFolder
-from raffect.temporal.data import FeatureSet, sets_of
 from raffect.temporal.ensemble import Ensemble, load_ensemble, predict_split, predict_videos
-from raffect.temporal.inference import ModelBundle, predict_features, whole_video
+from raffect.temporal.inference import predict_features, whole_video
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,9 @@ def predict_to_file(
     """
     if sum(source is not None for source in (frames, split, example)) != 1:
         raise SettingsError(
-            "predict takes one of --frames, --split and --example.",
-            "--split validation, --frames DIR of crops, or --example FILE of the organisers",
+            "predict takes one of --frames, --split, --example and --video.",
+            "--split validation, --frames DIR of crops, --example FILE of the organisers, or"
+            " --video FILE|DIR",
             "Say what to predict.",
         )
     check_output(out)
@@ -90,13 +85,9 @@ def predict_to_file(
     else:
         predictions = predict_split(store, ensemble, chosen)
     write_predictions(out, task, predictions)
-    fitted = [of.postprocess.final for of in ensemble.members if of.postprocess is not None]
-    done = ""
-    if fitted:
-        alone = len(ensemble.members) == 1
-        done = fitted[0].describe(task) if alone else "each member's own"
-        if frames is None and example is None and chosen is Split.VALIDATION:
-            done = "on each half of the videos what was fitted on the other, as in its score"
+    done = ensemble.describe_postprocess()
+    if done and frames is None and example is None and chosen is Split.VALIDATION:
+        done = "on each half of the videos what was fitted on the other, as in its score"
     return Predicted(sum(len(each.frames) for each in predictions), tuple(skipped), done)
 
 
@@ -118,58 +109,20 @@ def predict_folder(
         SettingsError: The model was trained on features that no encoder makes.
         ConflictError: Another encoder has that name now.
     """
-    from raffect.clip.folder import find_crops
+    from raffect.clip.folder import encode_folder, find_crops
+    from raffect.predict.encoders import find_sets, join_sets, load_set
 
-    sets = [sets_of(member.lineage) for member in ensemble.members]
-    if imported := sorted({each.name for own in sets for each in own if each.encoder is None}):
-        raise SettingsError(
-            f"This model was trained on imported features ({', '.join(imported)}), which can't be"
-            " computed from crops.",
-            "--split, or --example FILE, of videos whose features are in the store",
-            "Predict videos of the dataset, or train a model on extracted features alone: it"
-            " predicts any folder of crops.",
-        )
+    sets = find_sets(store, [ensemble])
     crops = find_crops(folder, first_frame)
-    for member, own in zip(ensemble.members, sets, strict=True):
-        _check_encoders(store, member, own)
     encoded: dict[str, NDArray[np.floating]] = {}
-    for each in itertools.chain(*sets):
-        if each.key not in encoded:
-            # Each encoder reads the same files: what is skipped is told once.
-            told = [] if encoded else skipped
-            frames, encoded[each.key] = _encode(store, each, folder, crops, told, progress)
+    for each in sets:
+        # Each encoder reads the same files: what is skipped is told once.
+        told = [] if encoded else skipped
+        encoder, config = load_set(store, each)
+        frames, encoded[each.key] = encode_folder(encoder, folder, crops, told, config, progress)
     length = int(frames.max())
-    predictions = []
-    for member, own in zip(ensemble.members, sets, strict=True):
-        features = np.concatenate([encoded[each.key] for each in own], axis=1)
-        predictions.append(predict_features(member, features, frames, length))
+    predictions = [
+        predict_features(member, join_sets(member, encoded), frames, length)
+        for member in ensemble.members
+    ]
     return whole_video(folder.name, ensemble.average(predictions))
-
-
-def _check_encoders(store: Store, member: ModelBundle, sets: Sequence[FeatureSet]) -> None:
-    for name in (str(each.encoder) for each in sets):
-        trained_on = member.lineage["sources"].get(encoder_folder(name))
-        if read_manifest(store, encoder_folder(name)).digest() != trained_on:
-            raise ConflictError(
-                f"The encoder {name!r} is not the one whose features this model was trained on.",
-                "the same encoder",
-                "Train a model on features of the encoder as it is now.",
-            )
-
-
-def _encode(
-    store: Store,
-    features: FeatureSet,
-    folder: RawFolder,
-    crops: FolderCrops,
-    skipped: list[str],
-    progress: Progress,
-) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
-    """Frames and features of the crops, as the model's own of that set were made, wherever."""
-    from raffect.clip.encoder import load_encoder
-    from raffect.clip.folder import encode_folder
-    from raffect.clip.layers import use_layer
-
-    config = override(build(ExtractConfig, features.extract), {"run.device": "auto"})
-    encoder = use_layer(load_encoder(store, str(features.encoder)), config.layer)
-    return encode_folder(encoder, folder, crops, skipped, config, progress)

@@ -79,6 +79,14 @@ class Ensemble:
         members = tuple(replace(member, postprocess=None) for member in self.members)
         return replace(self, members=members)
 
+    def describe_postprocess(self) -> str:
+        """What is done with new videos' predictions, in words; empty: nothing."""
+        fitted = [one.postprocess.final for one in self.members if one.postprocess is not None]
+        if not fitted:
+            return ""
+        alone = len(self.members) == 1
+        return fitted[0].describe(self.config.task) if alone else "each member's own"
+
     def average(
         self, predictions: Sequence[NDArray[np.floating]], video: str | None = None
     ) -> NDArray[np.float32]:

@@ -63,8 +63,9 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "dashboard": (["[SWEEP]"], {"--host", "--port"}),
     "board": ([], {"--host", "--port"}),
     "predict": (
-        ["MODEL|SWEEP[:TRIAL]"],
-        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--json"},
+        ["MODEL|SWEEP[:TRIAL] ..."],
+        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video",
+         "--person", "--aligned", "--detector", "--plot", "--overlay", "--lenient", "--json"},
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],
