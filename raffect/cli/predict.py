@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -171,7 +172,7 @@ def predict(
         screen.json({"out": str(out), **asdict(done)})
 
 
-def _refuse(options: dict[str, object], why: str) -> None:
+def _refuse(options: Mapping[str, object], why: str) -> None:
     given = [name for name, value in options.items() if value not in (None, False, [])]
     if given:
         raise SettingsError(

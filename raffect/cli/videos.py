@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +63,11 @@ class VideoOptions:
                 "--video FILE",
                 f"Leave {name} out, or give one of the folder's videos.",
             )
-        outputs = {"--out": (self.out, SUFFIXES), "--plot": (self.plot, PLOT_SUFFIXES)}
-        outputs["--overlay"] = (self.overlay, (".mp4",))
+        outputs: dict[str, tuple[Path | None, Sequence[str]]] = {
+            "--out": (self.out, SUFFIXES),
+            "--plot": (self.plot, PLOT_SUFFIXES),
+            "--overlay": (self.overlay, (".mp4",)),
+        }
         taken = {} if "://" in self.source else {Path(self.source).resolve(): "--video"}
         for option, (path, suffixes) in outputs.items():
             if path is None:

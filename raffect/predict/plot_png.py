@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 _WIDTH = 12.0
+_LEFT = 0.95
+"""Inches of the column at the left: the model's name, and ticks."""
 _SIDE = 2.7
 """Inches of the column at the right: circumplex, names of bands."""
 _HEIGHTS = {Task.VA: 2.5, Task.EXPR: 2.1, Task.AU: 2.7}
@@ -40,12 +42,13 @@ def write_png(path: Path, title: str, persons: Sequence[PersonCurves], note: str
     from matplotlib.figure import Figure
 
     heights = [_PERSON + _STRIP + sum(_HEIGHTS[of.task] for of in one.models) for one in persons]
-    style = {
-        "font.size": 9, "axes.edgecolor": _LINE, "axes.labelcolor": _MUTED,
-        "xtick.color": _MUTED, "ytick.color": _MUTED, "text.color": _INK,
-        "font.family": ["DejaVu Sans"],
-    }  # fmt: skip
-    with rc_context(style):
+    with rc_context(
+        {
+            "font.size": 9, "axes.edgecolor": _LINE, "axes.labelcolor": _MUTED,
+            "xtick.color": _MUTED, "ytick.color": _MUTED, "text.color": _INK,
+            "font.family": ["DejaVu Sans"],
+        }
+    ):  # fmt: skip
         figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), facecolor="white")
         figure.suptitle(printable(title), x=0.012, ha="left", fontsize=12, fontweight="bold",
                         y=1 - 0.1 / figure.get_figheight())  # fmt: skip
@@ -62,7 +65,7 @@ def write_png(path: Path, title: str, persons: Sequence[PersonCurves], note: str
 
 
 def _draw_person(figure: Figure, person: PersonCurves, below: float, total: float) -> None:
-    left, width = 1.62 / _WIDTH, (_WIDTH - 1.62 - _SIDE - 0.1) / _WIDTH
+    left, width = _LEFT / _WIDTH, (_WIDTH - _LEFT - _SIDE - 0.1) / _WIDTH
     bottom = below + 0.42
     for number, of in enumerate(reversed(person.models)):
         height = _HEIGHTS[of.task]
@@ -72,7 +75,7 @@ def _draw_person(figure: Figure, person: PersonCurves, below: float, total: floa
         _DRAW[of.task](figure, axes, side, person, of)
         _over_time(axes, person, named=number == 0)
         axes.set_ylabel(printable(of.name)[-24:], fontweight="bold", color=_INK)
-        axes.yaxis.set_label_coords(-1.42 / (width * _WIDTH), 0.5)
+        axes.yaxis.set_label_coords((0.22 - _LEFT) / (width * _WIDTH), 0.5)
         bottom += height
     strip = figure.add_axes((left, bottom / total, width, _STRIP / total))
     strip.set_xlim(0, SLOTS)
@@ -94,6 +97,7 @@ def _over_time(axes: Axes, person: PersonCurves, named: bool) -> None:
     for start, end in person.gaps:
         axes.axvspan(start, end, color=_GAP, alpha=0.35, linewidth=0)
     axes.tick_params(length=0, labelbottom=named)
+    axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)
     if named:
@@ -109,7 +113,7 @@ Place = tuple[float, float, float, float]
 def _draw_va(
     figure: Figure | SubFigure, axes: Axes, side: Place, person: PersonCurves, of: ModelCurves
 ) -> None:
-    axes.axhline(0, color=_LINE, linewidth=1)
+    axes.grid(axis="y", color=_LINE, linewidth=0.6)
     for at, name in enumerate(of.columns):
         axes.plot(person.times, of.values[:, at], color=COLOURS[name], linewidth=1.4, label=name)
     axes.set_ylim(-1.05, 1.05)
@@ -171,7 +175,7 @@ def _draw_au(
     )
     figure.colorbar(image, cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
     bar.tick_params(length=0, labelsize=7)
-    bar.set_title("probability", fontsize=7, color=_MUTED, pad=3)
+    bar.set_title("probability", fontsize=7, color=_MUTED, pad=8)
 
 
 _DRAW = {Task.VA: _draw_va, Task.EXPR: _draw_expr, Task.AU: _draw_au}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,10 +124,12 @@ class VideoPredictor:
         )
         return PredictedVideo(predict_persons(self.chosen, persons), summary, persons)
 
-    def _crops(self, video: Video) -> Iterator[tuple[VideoFrame, list[Crop]]]:
-        if self.detector is not None:
-            return find_crops(video.frames(), self.detector, People())
-        return _as_crops(video)
+    def _crops(self, video: Video) -> Generator[tuple[VideoFrame, list[Crop]], None, None]:
+        if self.detector is None:
+            yield from _as_crops(video)
+        else:
+            # Closed, it ends its threads, which read from the video.
+            yield from find_crops(video.frames(), self.detector, People())
 
     def _nobody(self, name: str, persons: Persons, broken: str | None) -> DataError:
         after = f", which breaks off ({broken})" if broken else ""

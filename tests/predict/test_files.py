@@ -12,16 +12,15 @@ from raffect.affwild2.labels import load_labels
 from raffect.affwild2.predictions import read_predictions
 from raffect.affwild2.tasks import Task
 from raffect.cli.app import run
-from raffect.clip.encoder import build_encoder, load_encoder
+from raffect.clip.encoder import load_encoder
 from raffect.clip.encoding import encode_crops
 from raffect.clip.layers import use_layer
-from raffect.config import EncoderConfig, ExtractConfig
+from raffect.config import ExtractConfig
 from raffect.errors import ConflictError, DataError, NotThereError, SettingsError
 from raffect.predict.files import predict_to_file
 from raffect.predict.models import resolve, resolve_members
-from raffect.store import Store, encoder_folder, features_folder
-from raffect.store import features as feature_files
-from raffect.store.manifest import FileEntry, make_manifest, read_manifest, write_manifest
+from raffect.store import Store, encoder_folder
+from raffect.store.manifest import make_manifest, read_manifest, write_manifest
 from raffect.sweep.records import model_files
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.tune import tune
@@ -29,6 +28,7 @@ from raffect.temporal.ensembling import make_ensemble
 from raffect.temporal.inference import load_bundle, predict_features
 from raffect.temporal.train import train
 from tests.builders import RawTree, jpeg
+from tests.predict.stores import fill_with_encoder, write_made
 from tests.sweep import tiny
 
 
@@ -148,46 +148,6 @@ def crops(tmp_path: Path) -> Path:
 def with_encoder(store: Store) -> Store:
     """A model on features that a real encoder of the store could have made."""
     return fill_with_encoder(store)
-
-
-def fill_with_encoder(store: Store, dim: int = 64, **settings: str) -> Store:
-    """Fill a store with an encoder, features made by these settings of `extract`, and a model."""
-    from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
-    from tests.clip.clip_data import to_bytes
-
-    tiny.fill(store)
-    encoder = build_encoder(EncoderConfig(model="raffect-tiny", pretrained=None))
-    folder = encoder_folder("clip")
-    store.write_bytes(f"{folder}/{ENCODER_WEIGHTS}", to_bytes(encoder))
-    store.write_json(f"{folder}/{CONFIG}", encoder.describe())
-    entry = FileEntry.of(ENCODER_WEIGHTS, store.read_bytes(f"{folder}/{ENCODER_WEIGHTS}"))
-    manifest = make_manifest("encoder", {}, {}, [entry])
-    write_manifest(store, folder, manifest)
-    write_made(store, "clip", dim, **settings)
-    train(store, tiny.base(optimiser__epochs=1), "clip", "mine")
-    return store
-
-
-def write_made(store: Store, name: str, dim: int, **settings: str) -> None:
-    """Write features of that width as if the encoder had made them by these settings."""
-    folder = encoder_folder("clip")
-    names = [name for name in (f"v{i}" for i in range(6)) for _ in range(60)]
-    frames = np.tile(np.arange(1, 61, dtype=np.int32), 6)
-    values = np.random.default_rng(0).normal(size=(360, dim))
-    data = feature_files.to_parquet(names, frames, values, settings.get("dtype", "float16"))
-    store.write_bytes(f"{features_folder(name)}/00000.parquet", data)
-    dataset = read_manifest(store, "dataset").digest()
-    write_manifest(
-        store,
-        features_folder(name),
-        make_manifest(
-            "features",
-            {"encoder": "clip", **settings},
-            {"dataset": dataset, folder: read_manifest(store, folder).digest()},
-            [FileEntry.of("00000.parquet", data)],
-            {"rows": 360, "dim": dim},
-        ),
-    )
 
 
 def test_a_folder_of_crops_is_predicted_up_to_its_last_crop(
