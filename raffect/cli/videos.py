@@ -204,7 +204,7 @@ def _predict_one(
     _say_absent(screen, summary)
     chosen = predictor.chosen
     if options.plot is not None:
-        from raffect.predict.curves import write_plot
+        from raffect.predict.plot import write_plot
 
         with screen.stage("Drawing the plot"):
             write_plot(options.plot, chosen, predicted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -93,24 +92,6 @@ def left_out(predicted: PredictedVideo) -> str:
     """How many persons are not shown, in words; empty: none."""
     more = len(predicted.summary.persons) - MOST_PERSONS
     return f"{more:,} more persons, seen less, are not shown" if more > 0 else ""
-
-
-def write_plot(path: Path, chosen: Chosen, predicted: PredictedVideo) -> None:
-    """Draw a video's persons as `.png` or `.html`.
-
-    Raises:
-        DataError: The file can't be written.
-    """
-    title, note = predicted.summary.video, left_out(predicted)
-    curves = curves_of(chosen, predicted)
-    if path.suffix.lower() == ".html":
-        from raffect.predict.plot_html import write_html
-
-        write_html(path, title, curves, note)
-    else:
-        from raffect.predict.plot_png import write_png
-
-        write_png(path, title, curves, note)
 
 
 def _of_person(chosen: Chosen, predicted: PredictedVideo, person: Person) -> PersonCurves:
