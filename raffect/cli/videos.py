@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raffect.cli.screen import Screen
 from raffect.errors import DataError, RaffectError, SettingsError
@@ -155,7 +155,7 @@ def _summary(
     faces: dict[str, str | None],
     outputs: dict[str, Path | None],
     told: _Told,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         **{name: str(path) for name, path in outputs.items() if path is not None},
         "rows": told.rows,

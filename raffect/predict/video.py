@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +63,7 @@ class VideoSummary:
         """Rows of its table."""
         return sum(one.last - one.first + 1 for one in self.persons)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON types."""
         return {**asdict(self), "rows": self.rows}
 
