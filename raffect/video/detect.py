@@ -82,7 +82,10 @@ class OnnxDetector:
         faces = []
         for index in _thinned(found.boxes, found.scores):
             marks = None if found.landmarks is None else found.landmarks[index] / scale
-            faces.append(Face(found.boxes[index] / scale, float(found.scores[index]), marks))
+            score = float(found.scores[index])
+            faces.append(
+                Face(found.boxes[index] / scale, score, marks, score >= self._layout.sure)
+            )
         return faces
 
     def _run(self, pixels: NDArray[np.uint8], least: float) -> tuple[Candidates, np.float32]:

@@ -32,11 +32,13 @@ class Face:
         confidence: The detector's, in [0, 1].
         landmarks: Eyes, tip of the nose and corners of the mouth, the left in the picture first,
             `(5, 2)` float32; None: the detector finds none.
+        sure: Clear enough to begin a person; others only continue one.
     """
 
     box: NDArray[np.float32]
     confidence: float
     landmarks: NDArray[np.float32] | None = None
+    sure: bool = True
 
 
 @dataclass(frozen=True)

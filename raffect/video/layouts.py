@@ -37,6 +37,7 @@ class Layout:
         bgr: Blue comes first, as in OpenCV.
         mean: Subtracted from values of 0 to 255, per channel of the input; then over `scale`.
         least: Scores below it are no faces.
+        sure: From this score on a face may begin a person (see tests/benchmarks/bench_faces.py).
         any_size: The network is convolutions only: a size that its file fixes may be changed.
         matches: Whether outputs for a picture of this height and width are of this layout.
         decode: Candidates with at least a score, of the outputs for a picture of this size.
@@ -47,6 +48,7 @@ class Layout:
     mean: tuple[float, float, float]
     scale: float
     least: float
+    sure: float
     any_size: bool
     matches: Callable[[Outputs, int, int], bool]
     decode: Callable[[Outputs, int, int, float], Candidates]
@@ -192,14 +194,13 @@ def _retinaface(outputs: Outputs, height: int, width: int, least: float) -> Cand
     return _joined([(boxes, scores[keep, 1], found)])
 
 
-CENTERFACE = Layout(
-    "CenterFace", False, (0.0, 0.0, 0.0), 1.0, 0.35, True, _is_centerface, _centerface
-)
+_RAW = (0.0, 0.0, 0.0)
 LAYOUTS = (
-    CENTERFACE,
-    Layout("YuNet", True, (0.0, 0.0, 0.0), 1.0, 0.6, False, _is_yunet, _yunet),
-    Layout("SCRFD", False, (127.5, 127.5, 127.5), 128.0, 0.5, False, _is_scrfd, _scrfd),
+    Layout("CenterFace", False, _RAW, 1.0, 0.35, 0.5, True, _is_centerface, _centerface),
+    Layout("YuNet", True, _RAW, 1.0, 0.6, 0.8, False, _is_yunet, _yunet),
+    Layout("SCRFD", False, (127.5, 127.5, 127.5), 128.0, 0.4, 0.5, False, _is_scrfd, _scrfd),
     Layout(
-        "RetinaFace", True, (104.0, 117.0, 123.0), 1.0, 0.5, False, _is_retinaface, _retinaface
+        "RetinaFace", True, (104.0, 117.0, 123.0), 1.0, 0.5, 0.8, False,
+        _is_retinaface, _retinaface,
     ),
-)
+)  # fmt: skip
