@@ -7,6 +7,7 @@ name is imported when it is first used.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,8 +108,12 @@ class Model:
         *,
         frames: str | Path | None = None,
         split: str | None = None,
+        video: str | Path | None = None,
         numbers: ArrayLike | None = None,
         raw: bool = False,
+        aligned: bool = False,
+        detector: str | None = None,
+        persons: Sequence[int] | None = None,
     ) -> pd.DataFrame:
         """Predict every frame of a video, or of a split.
 
@@ -117,24 +122,33 @@ class Model:
                 trained with.
             frames: A folder of crops `00001.jpg`, ... of one video, or `s3://bucket/prefix`.
             split: `train` or `validation`, of the store's dataset.
+            video: A file or a URL; faces are found in it, as `raffect predict --video` does.
             numbers: `(crops,)` 1-based frames that the rows of `features` are of; by default
                 1, 2, 3, ...
             raw: Leave out the model's post-processing.
+            aligned: The frames of `video` are crops of one face as they are.
+            detector: Another detector's ONNX file; None: the one of the extra `video`.
+            persons: Numbers of the persons in `video`; None: all.
 
         Returns:
-            One row per frame, indexed by frame number; for a split by video and frame number.
+            One row per frame, indexed by frame number; for a split by video and frame number; for
+            a video by person and frame number, with time, face, confidence and box beside the
+            values. A video that breaks off has the rows that could be read, and is warned of.
 
         Raises:
-            SettingsError: Not exactly one of `features`, `frames` and `split`.
-            DataError: The features have another width, or are not finite.
+            SettingsError: Not exactly one of `features`, `frames`, `split` and `video`.
+            DataError: The features have another width, or are not finite; the video can't be
+                read, or has no face.
         """
-        if sum(source is not None for source in (features, frames, split)) != 1:
+        if sum(source is not None for source in (features, frames, split, video)) != 1:
             raise SettingsError(
-                "predict takes one of features, frames and split.",
-                "features=ARRAY, frames=FOLDER, or split='validation'",
+                "predict takes one of features, frames, split and video.",
+                "features=ARRAY, frames=FOLDER, split='validation', or video=FILE",
                 "Say what to predict.",
             )
         ensemble = self._ensemble.raw() if raw else self._ensemble
+        if video is not None:
+            return self._of_video(ensemble, video, aligned, detector, persons)
         if features is not None:
             return self._table(_of_features(ensemble, features, numbers))
         from raffect.predict.files import predict_folder
@@ -147,6 +161,24 @@ class Model:
         found = predict_split(self._store, ensemble, parse_split(str(split)))
         tables = {one.video: self._table(one) for one in found}
         return pd.concat(tables, names=["video"])
+
+    def _of_video(
+        self,
+        ensemble: Ensemble,
+        video: str | Path,
+        aligned: bool,
+        detector: str | None,
+        persons: Sequence[int] | None,
+    ) -> pd.DataFrame:
+        from raffect.predict.chosen import Chosen
+        from raffect.predict.video import make_predictor
+
+        chosen = Chosen((self.name,), (ensemble,), (tuple(self.columns),))
+        found = make_predictor(self._store, chosen, aligned, detector, persons).predict(video)
+        if found.summary.broken:
+            warnings.warn(found.summary.breaks_off(), stacklevel=3)
+        table: pd.DataFrame = found.table.to_pandas()
+        return table.set_index(["person", "frame"])
 
     def _table(self, video: VideoPredictions) -> pd.DataFrame:
         import pandas as pd

@@ -50,12 +50,6 @@ class VideoOptions:
         from raffect.affwild2.csvfile import check_output
         from raffect.predict.table import SUFFIXES, check_suffix
 
-        if self.aligned and self.detector is not None:
-            raise SettingsError(
-                "--aligned takes the frames as crops, and --detector looks for faces in them.",
-                "one of them",
-                "Leave one out.",
-            )
         if self.is_folder and (self.plot or self.overlay):
             name = "--plot" if self.plot else "--overlay"
             raise SettingsError(
@@ -97,9 +91,7 @@ class _Told:
     def complaint(self, out: Path) -> DataError | None:
         """What went wrong with some of the videos; None: nothing."""
         broken = [one for one in self.summaries if one.broken]
-        problems = [
-            f"{one.video} breaks off after {one.frames:,} frames: {one.broken}" for one in broken
-        ]
+        problems = [one.breaks_off() for one in broken]
         problems += [f"{name}: {why}" for name, why in self.failed.items()]
         if not problems:
             return None
@@ -169,14 +161,10 @@ def _summary(
 
 def _ready(store: Store, models: list[str], options: VideoOptions) -> VideoPredictor:
     from raffect.predict.chosen import choose
-    from raffect.predict.encoders import Encoders
-    from raffect.predict.video import VideoPredictor, wanted_persons
-    from raffect.video.detect import load_detector
+    from raffect.predict.video import make_predictor
 
-    detector = None if options.aligned else load_detector(options.detector)
     chosen = choose(store, models, options.raw)
-    encoders = Encoders.of(store, chosen.ensembles)
-    return VideoPredictor(chosen, encoders, detector, wanted_persons(options.persons))
+    return make_predictor(store, chosen, options.aligned, options.detector, options.persons)
 
 
 def _say_faces(screen: Screen, predictor: VideoPredictor) -> dict[str, str | None]:

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from raffect.errors import DataError
+from raffect.errors import DataError, SettingsError
 from raffect.predict.chosen import Chosen
 from raffect.predict.encoders import Encoders
 from raffect.predict.persons import Person, Persons, watch
 from raffect.predict.table import predict_persons
+from raffect.store import Store
 from raffect.text import numbers_text
 from raffect.video.crops import find_crops
 from raffect.video.decode import Video, open_video
-from raffect.video.detect import Detector
+from raffect.video.detect import Detector, load_detector
 from raffect.video.faces import Crop, Face, VideoFrame
 from raffect.video.people import People
 
@@ -62,6 +63,10 @@ class VideoSummary:
     def rows(self) -> int:
         """Rows of its table."""
         return sum(one.last - one.first + 1 for one in self.persons)
+
+    def breaks_off(self) -> str:
+        """That it is not whole, and why."""
+        return f"{self.video} breaks off after {self.frames:,} frames: {self.broken}"
 
     def to_json(self) -> dict[str, object]:
         """As JSON types."""
@@ -146,6 +151,36 @@ class VideoPredictor:
         )
 
 
+def make_predictor(
+    store: Store,
+    chosen: Chosen,
+    aligned: bool = False,
+    detector: str | None = None,
+    persons: Collection[int] | None = None,
+) -> VideoPredictor:
+    """What predicts videos as a user wants it.
+
+    Args:
+        aligned: The frames are crops of one face as they are.
+        detector: Another detector's ONNX file; None: the default one.
+        persons: Their numbers; None: all.
+
+    Raises:
+        SettingsError: `aligned` and a detector, or models of features that no encoder makes.
+        ConflictError: An encoder is not the one that the model's features are of.
+        RaffectError: As `load_detector`.
+    """
+    if aligned and detector is not None:
+        raise SettingsError(
+            "--aligned takes the frames as crops, and --detector looks for faces in them.",
+            "one of them",
+            "Leave one out.",
+        )
+    finds = None if aligned else load_detector(detector)
+    wanted = tuple(sorted(set(persons))) if persons else None
+    return VideoPredictor(chosen, Encoders.of(store, chosen.ensembles), finds, wanted)
+
+
 def _as_crops(video: Video) -> Iterator[tuple[VideoFrame, list[Crop]]]:
     """Frames that are crops, of one person."""
     for frame in video.frames():
@@ -164,8 +199,3 @@ def persons_text(summary: VideoSummary, most: int = 6) -> str:
     more = f", and {rest:,} more who were seen less" if rest else ""
     count = len(summary.persons)
     return f"{count} person{'s' * (count != 1)}: {', '.join(told)} frames{more}"
-
-
-def wanted_persons(numbers: Collection[int] | None) -> tuple[int, ...] | None:
-    """Persons that a user chose, each once, in their order."""
-    return tuple(sorted(set(numbers))) if numbers else None
