@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -66,21 +67,27 @@ class Video:
         self._damaged: list[float] = []
         self._clock = _Clock(self.rate)
         self._decoded = self._decode()
-        first = next(self._decoded, None)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._first = first = next(self._decoded, None)
         if first is None:
             why = "none of its pictures can be decoded" if self._damaged else self.broken
             raise _unusable(shown, why or "it has no pictures")
         self.height, self.width = first.pixels.shape[:2]
-        self._frames = itertools.chain([first], self._decoded)
         self.expected = self._count()
 
     def frames(self) -> Iterator[VideoFrame]:
-        """What is left of the frames, as they come; errors after the first end up in `broken`."""
-        return self._frames
+        """What is left of the frames, as they come; errors after the first end up in `broken`.
+
+        Ends after `close()`. Another thread may read them.
+        """
+        return iter(self._next, None)
 
     def close(self) -> None:
-        """Let go of the file or device; no thread may be reading frames."""
-        self._container.close()
+        """Let go of the file or device, once no thread is decoding a frame."""
+        with self._lock:
+            self._closed = True
+            self._container.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +99,12 @@ class Video:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _next(self) -> VideoFrame | None:
+        # Closing what FFmpeg reads from would end the process.
+        with self._lock:
+            first, self._first = self._first, None
+            return None if self._closed else first or next(self._decoded, None)
 
     def _decode(self) -> Iterator[VideoFrame]:
         numbers = itertools.count(1)

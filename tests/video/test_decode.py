@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -283,6 +285,20 @@ def test_a_file_that_grows_while_it_is_read_is_told(tmp_path: Path) -> None:
             file.write(b"\x47" + bytes(187))
         assert len(list(frames)) == 29
         assert video.broken == "the file changed while it was read"
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.01, 0.02, 0.04])
+def test_closing_while_a_thread_reads_ends_its_frames(tmp_path: Path, wait: float) -> None:
+    video = open_video(make_video(tmp_path / "a.mp4", frames=200))
+    numbers: list[int] = []
+    thread = threading.Thread(target=lambda: numbers.extend(f.number for f in video.frames()))
+    thread.start()
+    time.sleep(wait)
+    video.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert list(video.frames()) == []
 
 
 def test_two_readings_are_equal(tmp_path: Path) -> None:
