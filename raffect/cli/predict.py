@@ -67,6 +67,7 @@ def predict(
         list[int] | None,
         typer.Option(
             "--person",
+            metavar="N",
             min=0,
             rich_help_panel=_VIDEO,
             help="Number of a person, from 0 in the order of their first frames; may be repeated.",

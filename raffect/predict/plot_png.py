@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ def write_png(path: Path, title: str, persons: Sequence[PersonCurves], note: str
         {
             "font.size": 9, "axes.edgecolor": _LINE, "axes.labelcolor": _MUTED,
             "xtick.color": _MUTED, "ytick.color": _MUTED, "text.color": _INK,
-            "font.family": ["DejaVu Sans"],
+            "font.family": ["DejaVu Sans"], "text.parse_math": False,
         }
     ):  # fmt: skip
         figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), facecolor="white")
@@ -59,7 +60,9 @@ def write_png(path: Path, title: str, persons: Sequence[PersonCurves], note: str
         for person, height in zip(persons, heights, strict=True):
             below -= height
             _draw_person(figure, person, below, total)
-        with whole_file(path) as file:
+        with whole_file(path) as file, warnings.catch_warnings():
+            # It warns of letters that its font lacks; they become boxes.
+            warnings.simplefilter("ignore")
             # Without Matplotlib's name and version: the same numbers give the same bytes.
             figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
 
