@@ -367,15 +367,20 @@ class StoreJournal(BaseJournalBackend, Replayed):
                 lines = read_on(lines, content)
             segments = [name for name in segments if _start(name) >= _end(compacted)]
         new = sorted(n for n in names if "-" not in n and _start(n) >= len(lines))
+        added: list[str] = []
         for name, content in zip(new, self._read(new), strict=True):
-            if _start(name) < len(lines):
+            known = len(lines) + len(added)
+            if _start(name) < known:
                 # Left by a writer that was killed after it met a compaction.
                 continue
-            if _start(name) > len(lines):
-                raise _MissingError(f"{len(lines):08d}.jsonl", names)
-            lines, segments = [*lines, *content], [*segments, name]
-        self.heard += len(lines) - len(self._lines)
+            if _start(name) > known:
+                raise _MissingError(f"{known:08d}.jsonl", names)
+            added += content
+            segments = [*segments, name]
+        self.heard += len(lines) + len(added) - len(self._lines)
         self._lines, self._segments, self._compacted = lines, segments, compacted
+        # In place: a new list of a long sweep's lines would take 10 ms at each look.
+        self._lines += added
 
     def _read_end(self, compacted: str) -> list[str] | None:
         """All lines, if the end of a compacted segment has those that this process misses."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,10 +25,11 @@ from raffect.sweep.journal import uncollected
 from raffect.sweep.mixture import mixture
 from raffect.sweep.paired import Paired
 from raffect.sweep.plan import plan_of, read_plan
-from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, rank, read_row
+from raffect.sweep.records import TOP, TrialJson, TrialRow, best_of, read_row
 from raffect.sweep.seeds import read_seeds
 from raffect.sweep.settings import Objective
 from raffect.sweep.study import journal_of, open_study
+from raffect.sweep.tally import Tally
 from raffect.temporal.seen import Seen, describe_seen
 
 if TYPE_CHECKING:
@@ -133,6 +133,12 @@ class SweepView:
     seen: Seen = field(default_factory=dict)
     store: Store | None = field(default=None, repr=False, compare=False)
     judged: Judged = field(default_factory=Judged, repr=False, compare=False)
+    known: Tally | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def tally(self) -> Tally:
+        """What its trials come to."""
+        return self.known or Tally.of(self.rows)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -210,12 +216,12 @@ class SweepView:
     @cached_property
     def best(self) -> TrialRow | None:
         """The best trial; None until a trial has saved a model within the limits."""
-        return best_of(self.rows)
+        return best_of(self.rows[:1])
 
     @cached_property
     def recipe(self) -> TrialRow | None:
         """The trial with the base settings; a complete one if there are several."""
-        found = [row for row in self.rows if row.recipe]
+        found = [*self.tally.recipes, *(row for row in self.tally.live if row.recipe)]
         return min(found, key=lambda row: (row.full_score is None, row.number), default=None)
 
     @property
@@ -254,7 +260,7 @@ class SweepView:
             held
             + describe_seen(self.seen, fold)
             + self._describe_postprocess()
-            + mixture(self.rows)
+            + mixture(self.tally.makers)
         )
 
     def _describe_postprocess(self) -> list[str]:
@@ -314,7 +320,8 @@ class SweepReader:
     def _forget(self) -> None:
         self._journal = journal_of(self._store, self._name)
         self._study: Study | None = None
-        self._ended: dict[int, TrialRow] = {}
+        self._tally = Tally()
+        self._beside: object = None
         self._judged = Judged()
 
     @uncollected()
@@ -337,32 +344,36 @@ class SweepReader:
         objectives: tuple[Objective, ...] = tuple(bound.get("objectives", ("score",)))
         front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else set()
         seeds = read_seeds(store, name)
-        rows = [
-            self._row(trial, objectives, seeds.get(trial.number, {}), trial.number in front)
-            for trial in trials
-        ]
-        own = [row for row in rows if row.origin is None]
+        if self._beside != (seeds, front):
+            self._tally, self._beside = Tally(), (seeds, front)
+
+        def row_of(trial: FrozenTrial) -> TrialRow:
+            number = trial.number
+            return read_row(name, trial, objectives, seeds.get(number, {}), number in front)
+
+        tally = self._tally = self._tally.look(trials, row_of)
         return SweepView(
             name=name,
             task=Task(plan["task"]),
-            rows=mark_ties(sorted(rows, key=rank)),
+            rows=mark_ties(tally.rows),
             config=plan["base"],
-            counts=dict(Counter(row.state for row in own)),
-            target=attributes.get(TARGET, len(own)),
+            counts=dict(+tally.counts),
+            target=attributes.get(TARGET, tally.counts.total()),
             baseline=attributes.get(BASELINE, {"score": 0.0, "parts": {}}),
             manifest=manifest,
             objectives=objectives,
             settings=bound,
             ranges=plan.get("space", {}).get("ranges", {}),
             hours=sum(attributes.get(SPENT, {}).values()) / 3600,
-            device_hours=sum(row.device_seconds for row in rows) / 3600,
+            device_hours=tally.nanoseconds / 3.6e12,
             ended=attributes.get(ENDED),
             space=attributes.get(SPACE),
             linear_floor=attributes.get(LINEAR_FLOOR),
             seen=attributes.get(SEEN, {}),
-            changed=max((row.finished for row in rows if row.finished), default=None),
+            changed=tally.changed,
             store=store,
             judged=self._judged,
+            known=tally,
             kind="ablation" if "ablation" in plan else "search",
         )
 
@@ -373,21 +384,6 @@ class SweepReader:
         if self._study is None:
             self._study = open_study(self._store, self._name, self._journal)
         return self._study, self._study.get_trials(deepcopy=False)
-
-    def _row(
-        self,
-        trial: FrozenTrial,
-        objectives: Sequence[Objective],
-        seeds: Mapping[int, float],
-        pareto: bool,
-    ) -> TrialRow:
-        """A trial's row; Optuna changes no trial that has ended."""
-        row = self._ended.get(trial.number)
-        if row is None or row.seeds != seeds or row.pareto != pareto:
-            row = read_row(self._name, trial, objectives, seeds, pareto)
-            if row.finished:
-                self._ended[trial.number] = row
-        return row
 
 
 def load_sweep(store: Store, name: str) -> SweepView:
@@ -405,12 +401,14 @@ def mark_ties(rows: list[TrialRow]) -> list[TrialRow]:
 
     That is the sample standard deviation; without several seeds no trial is marked.
     """
-    best = best_of(rows)
+    best = best_of(rows[:1])
     if best is None or best.score is None or len(best.seeds) < 2:
         return rows
     least = best.score - stdev(best.seeds.values())
     return [
-        replace(row, tied=row.model is not None and row.score is not None and row.score >= least)
+        replace(row, tied=True)
+        if row.model is not None and row.score is not None and row.score >= least
+        else row
         for row in rows
     ]
 

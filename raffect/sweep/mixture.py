@@ -6,7 +6,7 @@ Their scores differ by that alone, so that it is told wherever they are ranked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from raffect.context import OnNote
 from raffect.errors import ConflictError
@@ -15,13 +15,15 @@ from raffect.sweep.records import Maker, TrialRow
 _Fact = Callable[[Maker], str]
 
 
-def mixture(rows: Iterable[TrialRow]) -> list[str]:
-    """What of that differs between the trials with a score, in sentences."""
-    rows = [row for row in rows if row.model is not None]
+def mixture(makers: Mapping[tuple[Maker, ...], int]) -> list[str]:
+    """What of that differs between trials with a score, in sentences; how many were made by what.
+
+    Thousands of them have the same makers.
+    """
     found = []
-    if len(codes := _count(rows, Maker.describe)) > 1:
+    if len(codes := _count(makers, Maker.describe)) > 1:
         found.append(f"Trials of different code: {_listed(codes)}. Scores differ by that, too.")
-    if len(workers := _count(rows, _workers)) > 1:
+    if len(workers := _count(makers, _workers)) > 1:
         found.append(f"Trials by different workers: {_listed(workers)}. Their dropout differs.")
     return found
 
@@ -34,7 +36,8 @@ def tell_others(
     Raises:
         ConflictError: They have other code, and it must be the `same_code`.
     """
-    others = _count(rows, Maker.describe)
+    makers = Counter(row.makers for row in rows)
+    others = _count(makers, Maker.describe)
     others.pop(now.describe(), None)
     if others and same_code:
         raise ConflictError(
@@ -49,7 +52,7 @@ def tell_others(
             f"This sweep has trials of other code: {_listed(others)}. Those to come are of"
             f" {now.describe()}: scores differ by that, too. (--require-same-code refuses it.)"
         )
-    workers = _count(rows, _workers)
+    workers = _count(makers, _workers)
     workers.pop(_workers(now), None)
     if workers:
         on_note(
@@ -62,11 +65,10 @@ def _workers(maker: Maker) -> str:
     return f"{maker.workers} worker{'s' if maker.workers > 1 else ''}"
 
 
-def _count(rows: Iterable[TrialRow], fact: _Fact) -> Counter[str]:
+def _count(trials: Mapping[tuple[Maker, ...], int], fact: _Fact) -> Counter[str]:
     """Trials by a fact of what computed them; a trial may count for several."""
     found: Counter[str] = Counter()
-    # Thousands of trials have the same makers.
-    for makers, count in Counter(row.makers for row in rows).items():
+    for makers, count in trials.items():
         found.update(dict.fromkeys(map(fact, makers), count))
     return found
 

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 from raffect.affwild2.tasks import SPECS
 from raffect.report.collect import failures
 from raffect.report.commands import short_commands
-from raffect.report.data import Failure, best_so_far, scored
+from raffect.report.data import Failure
 from raffect.report.sections import WORDS
 from raffect.sweep.attributes import FINISHED, STATES
 from raffect.sweep.leaderboard import SweepView
 from raffect.sweep.records import TrialRow
+from raffect.sweep.tally import Tally
 from raffect.text import short_names
 from raffect.web.live import LiveSweep
 
@@ -32,8 +34,6 @@ STATUS_TEXT = {
 }
 WIDTH, HEIGHT = 1000, 300
 _MOST_RUNNING = 12
-_PACE = 20
-"""Trials that ended last, from which the rate is taken."""
 _MOST_MARKS = 1500
 """Marks of one state; more would only lie on one another."""
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -87,22 +87,23 @@ class SweepPage:
             start += 100 * count / whole
         return segments
 
-    @property
+    @cached_property
     def top(self) -> list[TrialRow]:
         """The best trials."""
-        return [row for row in self.view.rows if row.model is not None][: self.rows]
+        ranked = (row for row in self.view.rows if row.model is not None)
+        return list(islice(ranked, self.rows))
 
     @property
     def ranked(self) -> int:
         """Number of trials that could be in the leaderboard."""
-        return sum(row.model is not None for row in self.view.rows)
+        return self.view.tally.makers.total()
 
     @property
     def running(self) -> list[TrialRow]:
         """Trials that run, the furthest first."""
         if self.live.status != "running":
             return []
-        rows = [row for row in self.view.rows if row.state == "RUNNING"]
+        rows = [row for row in self.view.tally.live if row.state == "RUNNING"]
         return sorted(rows, key=lambda row: (-row.epochs, row.number))[:_MOST_RUNNING]
 
     @cached_property
@@ -114,22 +115,17 @@ class SweepPage:
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
         """Failed and refused trials by reason."""
-        return failures(self.trials)
-
-    @cached_property
-    def trials(self) -> list[TrialRow]:
-        """The trials by number."""
-        return sorted(self.view.rows, key=lambda row: row.number)
+        return failures(self.view.tally.failed)
 
     @property
     def chart(self) -> Chart | None:
         """The curve of the scores."""
-        return chart_of(self.trials)
+        return chart_of(self.view.tally)
 
     @property
     def rate(self) -> float | None:
         """Trials that ended per hour of late; None where there are too few, or none comes."""
-        return rate_of(self.view.rows) if self.live.status == "running" else None
+        return rate_of(self.view.tally.ends) if self.live.status == "running" else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -143,10 +139,9 @@ class SweepPage:
         return short_commands(self.view, self.store)
 
 
-def rate_of(rows: Sequence[TrialRow]) -> float | None:
-    """Trials that ended per hour, from the last of them."""
-    own = (row.finished for row in rows if row.finished and not row.origin)
-    ends = sorted(map(datetime.fromisoformat, own))[-_PACE:]
+def rate_of(ended: Sequence[str]) -> float | None:
+    """Trials per hour, from when the last of them ended."""
+    ends = list(map(datetime.fromisoformat, ended))
     seconds = (ends[-1] - ends[0]).total_seconds() if ends else 0.0
     return 3600 * (len(ends) - 1) / seconds if seconds > 0 else None
 
@@ -166,13 +161,12 @@ class Chart:
     last: int
 
 
-def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
-    """The curve of these trials, which are sorted by number; None before there is a score."""
-    points = scored(trials)
-    if not points:
+def chart_of(tally: Tally) -> Chart | None:
+    """The curve of these trials; None before there is a score."""
+    if not tally.points:
         return None
-    low, high, step = scale([score for _, score in points])
-    last = trials[-1].number
+    low, high, step = scale(tally.lowest, tally.highest)
+    last = tally.last
 
     def across(number: int) -> str:
         return f"{WIDTH * (number + 0.5) / (last + 1):.1f}"
@@ -180,19 +174,17 @@ def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
     def down(score: float) -> str:
         return f"{HEIGHT * (high - score) / (high - low):.1f}"
 
-    marks: dict[str, str] = {}
-    for state in dict.fromkeys(trial.state for trial, _ in points):
-        shown = thinned([of for of in points if of[0].state == state])
-        marks[state] = "".join(f"M{across(t.number)} {down(score)}h0" for t, score in shown)
-    if failed := thinned([trial for trial in trials if trial.state == "FAIL"]):
-        marks["FAIL"] = "".join(f"M{across(trial.number)} {HEIGHT}v-9" for trial in failed)
+    marks = {
+        state: "".join(f"M{across(number)} {down(score)}h0" for number, score in thinned(of))
+        for state, of in sorted(tally.points.items())
+    }
+    if failed := thinned([row for row in tally.failed if row.state == "FAIL"]):
+        marks["FAIL"] = "".join(f"M{across(row.number)} {HEIGHT}v-9" for row in failed)
     # Stairs: level until a trial is better.
-    stairs, level = "", None
-    for number, best in best_so_far(trials).items():
-        if best != level:
-            level = best
-            x, y = across(number), down(best)
-            stairs += f"H{x}V{y}" if stairs else f"M{x} {y}"
+    stairs = ""
+    for number, score in tally.stairs:
+        x, y = across(number), down(score)
+        stairs += f"H{x}V{y}" if stairs else f"M{x} {y}"
     count = round((high - low) / step)
     digits = next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
     return Chart(
@@ -205,9 +197,8 @@ def chart_of(trials: Sequence[TrialRow]) -> Chart | None:
     )
 
 
-def scale(values: Sequence[float]) -> tuple[float, float, float]:
-    """Ends of an axis and the step of its grid: round numbers around these values."""
-    low, high = min(values), max(values)
+def scale(low: float, high: float) -> tuple[float, float, float]:
+    """Ends of an axis and the step of its grid: round numbers around these two."""
     rough = (high - low or 0.1) / _INTERVALS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in _ROUND_STEPS if power * factor >= rough * (1 - 1e-9))

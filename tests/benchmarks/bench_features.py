@@ -1,12 +1,12 @@
 """GB/s of features: out of Parquet, and from S3 to where all processes of a node see them.
 
-    python -m tests.benchmarks.bench_features [--rows 1_500_000]
+    python -m tests.benchmarks.bench_features [--rows 1_500_000] [--sets 2]
 
 First one thread's decoding: raffect's layout and the list column of Arrow. Then the features of a
 task from a server in another process, which shares the cores, to Ray's object store, each way in a
 process of its own: as raffect 0.9 did (file after file into an array, which is then put), as it
 does on one machine, and by the Ray Data pipeline of a cluster (its workers' start included).
-`heap` is the most that the driver held for itself, in MB.
+`heap` is the most that the driver held for itself, in MB. Of several `--sets` each has these rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raffect import engine
-from raffect.store import DATASET, Files, Stage, Store
+from raffect.store import DATASET, Files, Stage, Store, features_folder
 from raffect.store.features import to_array, to_parquet
 from raffect.temporal import rows, shared
 from raffect.testing.s3 import environment, start_s3_server
@@ -60,9 +60,13 @@ def read_list_column(data: bytes) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, DIM)
 
 
-def fill(store: Store, files: int) -> None:
+def names_of(sets: int) -> list[str]:
+    return [f"set{number}" for number in range(sets)]
+
+
+def fill(store: Store, name: str, files: int) -> None:
     """Features of ten videos a file, as long as Aff-Wild2's."""
-    stage = Stage(store, "features/clip", "features", {}, {DATASET: "d"})
+    stage = Stage(store, features_folder(name), "features", {}, {DATASET: "d"})
     values = np.random.default_rng(0).normal(size=(FILE_ROWS, DIM)).astype(np.float16)
     frames = np.tile(np.arange(1, FILE_ROWS // 10 + 1, dtype=np.int32), 10)
     parts = []
@@ -87,8 +91,8 @@ def heap_mb() -> float:
     return int(line.split()[0]) / 1e3
 
 
-def measure(way: str, uri: str, files: int) -> None:
-    """Print what one way of reading takes, as JSON; `files` as many as there are."""
+def measure(way: str, uri: str, files: int, sets: int) -> None:
+    """Print what one way of reading takes, as JSON; `files` as many as each set has."""
     import ray
 
     engine.connect(None)
@@ -109,9 +113,9 @@ def measure(way: str, uri: str, files: int) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     with patches[way]:
         if way == "file after file":
-            kept = ray.put(rows.read_features(store, "clip", videos).values)
+            kept = ray.put(rows.read_features(store, names_of(sets), videos).values)
         else:
-            kept = shared.shared_reader("auto")(store, "clip", videos)
+            kept = shared.shared_reader("auto")(store, names_of(sets), videos)
     found = {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
     ended.set()
     watcher.join()
@@ -119,18 +123,20 @@ def measure(way: str, uri: str, files: int) -> None:
     print(json.dumps({**found, "heap": max(0.0, most[0] - before)}))
 
 
-def from_s3(files: int) -> None:
+def from_s3(files: int, sets: int) -> None:
     server = start_s3_server()
     try:
         with environment(server.environment()):
             uri = f"s3://{server.new_bucket()}/store"
-            fill(Store(uri), files)
-            size = files * FILE_ROWS * DIM * 2 / 1e9
-            print(f"{files * FILE_ROWS:,} features, {size:.2f} GB in {files} files, from S3")
+            for name in names_of(sets):
+                fill(Store(uri), name, files)
+            size = sets * files * FILE_ROWS * DIM * 2 / 1e9
+            print(f"{files * FILE_ROWS:,} rows, {sets} x {files} files, {size:.2f} GB, from S3")
             print("way                wall s    GB/s  driver's CPU s    heap   ratio (wall)")
             first = None
             for way in ("file after file", "threads", "Ray Data"):
-                command = [sys.executable, "-m", __spec__.name, "--way", way, uri, str(files)]
+                options = ["--way", way, uri, str(files), str(sets)]
+                command = [sys.executable, "-m", __spec__.name, *options]
                 quick = {**os.environ, "RAY_worker_niceness": "0"}
                 done = subprocess.run(command, env=quick, capture_output=True, text=True)
                 assert not done.returncode, done.stderr
@@ -148,16 +154,17 @@ def from_s3(files: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=375_000, help="features in the bucket")
-    parser.add_argument("--way", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--sets", type=int, default=1, help="of features, side by side")
+    parser.add_argument("--way", nargs=4, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.way:
-        way, uri, files = chosen.way
-        measure(way, uri, int(files))
-    elif chosen.rows * DIM * 2 < shared.PIPELINE_BYTES:
+        way, uri, files, sets = chosen.way
+        measure(way, uri, int(files), int(sets))
+    elif chosen.sets * chosen.rows * DIM * 2 < shared.PIPELINE_BYTES:
         parser.error("the pipeline reads larger sets only: --rows 375_000 or more")
     else:
         decode()
-        from_s3(chosen.rows // FILE_ROWS)
+        from_s3(chosen.rows // FILE_ROWS, chosen.sets)
 
 
 def decode() -> None:

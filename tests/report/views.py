@@ -21,7 +21,7 @@ from raffect.report.validation import validation_of
 from raffect.store import Manifest
 from raffect.store.manifest import make_manifest
 from raffect.sweep.leaderboard import SweepView
-from raffect.sweep.records import TrialRow
+from raffect.sweep.records import TrialRow, rank
 from raffect.temporal.epochs import EpochResult
 
 FINISHED = make_manifest("sweep", {}, {"dataset": "d" * 64, "features/clip": "f" * 64}, [])
@@ -82,15 +82,10 @@ def view(
     **more: Any,
 ) -> SweepView:
     """A leaderboard of these trials, in its order."""
-    ranked = [r for r in rows if r.model is not None and r.score is not None]
-    rest = [r for r in rows if r not in ranked]
     return SweepView(
         name=name,
         task=task,
-        rows=[
-            *sorted(ranked, key=lambda r: (-(r.score or 0.0), r.number)),
-            *sorted(rest, key=lambda r: r.number),
-        ],
+        rows=sorted(rows, key=rank),
         config=recipe_of(task),
         counts=dict(Counter(r.state for r in rows)),
         target=len(rows) if target is None else target,
