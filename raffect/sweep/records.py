@@ -288,8 +288,8 @@ def read_row(
     """A trial of the study as a row."""
     state = cast(State, trial.state.name)
     attributes = dict(trial.user_attrs)
-    stored = [attributes.pop(key) for key in sorted(attributes) if key.startswith(EPOCH)]
-    curve = Curve(stored)
+    epochs = sorted([key for key in attributes if key.startswith(EPOCH)])
+    curve = Curve([attributes.pop(key) for key in epochs])
     origin = attributes.pop(ORIGIN, None)
     best = curve.best
     has_score = state in SCORED and best is not None

@@ -67,10 +67,13 @@ class Curve(Sequence[EpochResult]):
     @property
     def seconds(self) -> float:
         """Of all of them."""
-        return sum(float(epoch.get("seconds", 0.0)) for epoch in self._stored)
+        return sum([float(epoch.get("seconds", 0.0)) for epoch in self._stored])
 
     @property
     def best(self) -> tuple[int, float] | None:
         """Number and score of the best one; of equals the first, as training has it."""
-        epochs = ((int(epoch["epoch"]), float(epoch["score"])) for epoch in self._stored)
-        return max(epochs, key=lambda of: of[1], default=None)
+        scores = [float(epoch["score"]) for epoch in self._stored]
+        if not scores:
+            return None
+        best = max(scores)
+        return int(self._stored[scores.index(best)]["epoch"]), best
