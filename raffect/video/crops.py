@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -23,7 +23,7 @@ _AHEAD = 2
 
 def find_crops(
     frames: Iterable[VideoFrame], detector: Detector, people: People
-) -> Iterator[tuple[VideoFrame, list[Crop]]]:
+) -> Generator[tuple[VideoFrame, list[Crop]], None, None]:
     """Each frame with the crops of the people seen in it, in the frames' order.
 
     A thread decodes and one finds faces, both of them ahead of the caller; FFmpeg and ONNX Runtime

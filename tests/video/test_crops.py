@@ -96,7 +96,7 @@ def test_few_frames_are_in_memory() -> None:
         next(crops)
     time.sleep(0.1)
     assert frames.given <= 10 + 6
-    crops.close()  # type: ignore[attr-defined]
+    crops.close()
 
 
 def test_an_error_comes_after_the_frames_before_it() -> None:
@@ -111,7 +111,7 @@ def test_closing_ends_the_threads_at_once() -> None:
     detector = Slow(0.05)
     crops = find_crops(Frames(1000), detector, People())
     next(crops)
-    crops.close()  # type: ignore[attr-defined]
+    crops.close()
     assert threading.active_count() == before
     found = detector.found
     time.sleep(0.2)

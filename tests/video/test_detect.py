@@ -146,6 +146,12 @@ def _classifier() -> bytes:
     return Network((1, 3, 32, 32)).output("logits", 32, [0] * 8, values=8).save()
 
 
+def _of_another_size() -> bytes:
+    """Its input says any size, and its inside wants another."""
+    network = Network(("n", 3, "h", "w")).output("a", 8, [0], values=7)
+    return network.output("b", 8, [0] * 7, values=11).save()
+
+
 def _of_one_channel() -> bytes:
     return Network((1, 1, 32, 32)).save()
 
@@ -156,6 +162,7 @@ def _of_one_channel() -> bytes:
         (b"", "can't load it"),
         (b"no network" * 100, "can't load it"),
         (_classifier(), r"its outputs are logits \[1, 1, 8\]"),
+        (_of_another_size(), "can't run on a picture"),
         (_of_one_channel(), "its inputs are|can't load it"),
     ],
 )
@@ -174,3 +181,13 @@ def test_other_networks_are_refused_in_one_message(
 def test_a_detector_that_can_not_be_read_is_a_data_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="face detector"):
         load_detector(str(tmp_path / name))
+
+
+def test_what_is_not_a_number_is_no_face(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    network = Network()
+    for stride in (8, 16, 32):
+        network.output(f"s{stride}", stride, [1], values=1)
+        network.output(f"b{stride}", stride, [np.nan, 1, 1, 1], values=4)
+    path.write_bytes(network.save())
+    assert load_detector(str(path)).find(np.zeros((64, 64, 3), np.uint8)) == []
