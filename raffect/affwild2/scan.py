@@ -23,6 +23,7 @@ from raffect.affwild2.naming import (
 )
 from raffect.affwild2.tasks import name_fault
 from raffect.errors import DataError
+from raffect.store.manifest import Manifest
 from raffect.store.raw import READERS, Entry, EntryKind, RawFile, RawFolder, ahead
 from raffect.text import printable
 
@@ -90,6 +91,11 @@ class Scan:
             total.update(video.frames.astype("<i4").tobytes())
             total.update(video.sizes.astype("<i8").tobytes())
         return total.hexdigest()
+
+
+def says_synthetic(dataset: Manifest) -> bool:
+    """Whether a prepared dataset's manifest says that it is synthetic."""
+    return any(bool(place.get("synthetic")) for place in (dataset.notes, dataset.counts))
 
 
 def is_synthetic(typed: str | Path, option: str = "--images") -> bool:

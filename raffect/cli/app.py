@@ -18,6 +18,7 @@ from raffect.cli.demo import demo
 from raffect.cli.doctor import doctor
 from raffect.cli.encoders import extract, finetune
 from raffect.cli.ensemble import ensemble
+from raffect.cli.export import export, import_model
 from raffect.cli.features import import_, list_features
 from raffect.cli.hands import delete, enqueue
 from raffect.cli.jobs import follow, list_jobs, list_unless_told, stop, submit
@@ -43,7 +44,16 @@ PANELS = {
     "Start here": (demo,),
     "Data": (synth, prepare, check, delete),
     "Encoder": (finetune, extract),
-    "Models": (train, ensemble, predict, evaluate, submission, settings),
+    "Models": (
+        train,
+        ensemble,
+        predict,
+        evaluate,
+        submission,
+        export,
+        import_model,
+        settings,
+    ),
     "Sweeps": (tune, ablate, retrain, enqueue, trials, report, dashboard, board),
     "Clusters": (submit, doctor),
 }
@@ -51,7 +61,10 @@ for panel, commands in PANELS.items():
     for command in commands:
         # What follows `submit --` is another command's.
         context = {"ignore_unknown_options": True} if command is submit else None
-        app.command(rich_help_panel=panel, context_settings=context)(fits_all_options(command))
+        name = "import" if command is import_model else None
+        app.command(name, rich_help_panel=panel, context_settings=context)(
+            fits_all_options(command)
+        )
 jobs_app = typer.Typer(help="List, follow or stop raffect's jobs on a cluster.")
 jobs_app.callback(invoke_without_command=True)(fits_all_options(list_unless_told))
 jobs_app.command("list")(fits_all_options(list_jobs))

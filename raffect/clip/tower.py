@@ -106,8 +106,12 @@ def create_tower(
     architecture: Mapping[str, Any],
     facts: Facts | None = None,
     weights: Checkpoint | None = None,
+    device: str = "cpu",
 ) -> Tower:
-    """A tower by open_clip's configuration of it; `facts` are the architecture's own if None."""
+    """A tower by open_clip's configuration of it; `facts` are the architecture's own if None.
+
+    On the device `meta` it has shapes and no values.
+    """
     # A text tower of Hugging Face's would have to be fetched, and no image needs it.
     foreign = "hf_model_name" in architecture["text_cfg"]
     built = {**architecture, **_NO_TEXT} if foreign else architecture
@@ -117,6 +121,7 @@ def create_tower(
         Path(folder, REPOSITORY_CONFIG).write_text(json.dumps({"model_cfg": built}))
         clip = open_clip.create_model(
             f"{LOCAL_DIR_PREFIX}{folder}",
+            device=device,
             force_image_size=None if is_timm else config.image_size,
             # Weights of a tower alone, e.g. timm's own, are never fetched behind the user's back.
             pretrained_image=False,
@@ -130,6 +135,23 @@ def create_tower(
     facts = facts or facts_of(architecture, {})
     dim, pixels = int(architecture["embed_dim"]), facts.preprocessing(clip.visual.image_size)
     return Tower(clip.visual, dim, pixels, clip, architecture, has_text)
+
+
+def plain_architecture(
+    architecture: Mapping[str, Any], image_size: int | None
+) -> Mapping[str, Any]:
+    """Arguments of open_clip.CLIP for the tower of an architecture, with next to no text tower."""
+    vision = {**architecture["vision_cfg"]}
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    elif image_size is not None:
+        vision["image_size"] = image_size
+    return {
+        "embed_dim": architecture["embed_dim"],
+        "vision_cfg": vision,
+        "text_cfg": _NO_TEXT["text_cfg"],
+        "quick_gelu": bool(architecture.get("quick_gelu", False)),
+    }
 
 
 def find_architecture(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

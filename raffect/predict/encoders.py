@@ -13,10 +13,10 @@ from raffect.clip.encoder import FrameEncoder, load_encoder
 from raffect.clip.encoding import encode_arrays
 from raffect.clip.layers import use_layer
 from raffect.config import ExtractConfig
-from raffect.errors import ConflictError, SettingsError
+from raffect.errors import SettingsError
 from raffect.settings import build, override
-from raffect.store import Store, encoder_folder, read_manifest
-from raffect.temporal.data import FeatureSet, sets_of
+from raffect.store import Store
+from raffect.temporal.data import FeatureSet, check_encoder, sets_of
 from raffect.temporal.ensemble import Ensemble
 from raffect.temporal.inference import ModelBundle
 from raffect.training.device import choose_device
@@ -40,7 +40,8 @@ def find_sets(store: Store, ensembles: Sequence[Ensemble]) -> list[FeatureSet]:
             " predicts any crops and videos.",
         )
     for member in members:
-        _check_encoders(store, member)
+        for own in sets_of(member.lineage):
+            check_encoder(store, member.lineage, str(own.encoder))
     return list(found.values())
 
 
@@ -91,14 +92,3 @@ class Encoders:
             key: encode_arrays(encoder, crops, config, location)
             for key, (encoder, config) in self.sets.items()
         }
-
-
-def _check_encoders(store: Store, member: ModelBundle) -> None:
-    for name in (str(each.encoder) for each in sets_of(member.lineage)):
-        trained_on = member.lineage["sources"].get(encoder_folder(name))
-        if read_manifest(store, encoder_folder(name)).digest() != trained_on:
-            raise ConflictError(
-                f"The encoder {name!r} is not the one whose features this model was trained on.",
-                "the same encoder",
-                "Train a model on features of the encoder as it is now.",
-            )

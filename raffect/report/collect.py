@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from raffect.affwild2.scan import says_synthetic
 from raffect.affwild2.tasks import SPECS
 from raffect.context import DEFAULT_FEATURES
 from raffect.errors import NotThereError
@@ -261,8 +262,7 @@ def _lineage(store: Store, sources: Mapping[str, str]) -> tuple[Ancestor, ...]:
 def _is_synthetic(store: Store) -> bool:
     """Whether the store's dataset says that it is synthetic."""
     manifest = _manifest(store, DATASET)
-    places = (manifest.notes, manifest.counts) if manifest else ()
-    return any(place.get("synthetic") for place in places)
+    return manifest is not None and says_synthetic(manifest)
 
 
 def _manifest(store: Store, folder: str) -> Manifest | None:

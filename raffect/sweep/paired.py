@@ -71,7 +71,7 @@ def read_sums(store: Store, row: TrialRow) -> Sums | None:
     return read_all_sums(store, [row]).get(row.number, (None, None))[1]
 
 
-def sums_of(store: Store, folder: str, epoch: int) -> Sums | None:
+def sums_of(store: Store, folder: str | Files, epoch: int) -> Sums | None:
     """The sums of an epoch of a model; None where they were not kept."""
     found = _read(files_of(store, folder), epoch)
     return None if found is None else found[1]

@@ -35,7 +35,7 @@ from raffect.temporal.timelines import Timelines
 
 _SMALLEST_OVERLAP = 1 / 4
 """Of the window; models with a larger stride are predicted at a smaller one."""
-_SETTLING = 1.25
+SETTLING = 1.25
 """Power of the share of looking ahead: 1.2 to 1.4 gave the demo's models the smallest changes."""
 
 
@@ -92,7 +92,7 @@ def make_blend(timelines: Timelines, config: SegmentConfig, looks_ahead: bool) -
     hold = np.minimum(np.arange(timelines.frames), ends[owner] - 1)
     # Frames that have come since, over the window.
     age = (ends[owner] - 1 - hold) / window
-    settled = np.minimum(1.0, age) ** _SETTLING if looks_ahead else np.ones(timelines.frames)
+    settled = np.minimum(1.0, age) ** SETTLING if looks_ahead else np.ones(timelines.frames)
     counts = -(-timelines.seen // stride)
     video = np.repeat(np.arange(len(counts)), counts)
     number = np.arange(len(video)) - np.repeat(np.cumsum(counts) - counts, counts)

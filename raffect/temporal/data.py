@@ -16,7 +16,7 @@ from raffect.affwild2.scores import Score
 from raffect.affwild2.tasks import SPLIT_FOLDERS, Split, Task
 from raffect.errors import ConflictError, NotThereError
 from raffect.settings import hash_json
-from raffect.store import DATASET, Manifest, Store, features_folder, read_manifest
+from raffect.store import DATASET, Manifest, Store, encoder_folder, features_folder, read_manifest
 from raffect.store.features import FeatureNames, feature_names, plain_names
 from raffect.temporal.rows import Features, ReadFeatures, read_features
 from raffect.temporal.timelines import Timelines, trainable
@@ -224,6 +224,22 @@ def check_lineage(store: Store, lineage: Lineage) -> None:
                 f"features with the digest {trained_on[:12]}",
                 "Train a model on the features as they are now, or make the former ones again.",
             )
+
+
+def check_encoder(store: Store, lineage: Lineage, name: str) -> None:
+    """Refuse an encoder that was made again since a model was trained on its features.
+
+    Raises:
+        NotThereError: There is no such encoder.
+        ConflictError: Another encoder has that name now.
+    """
+    folder = encoder_folder(name)
+    if read_manifest(store, folder).digest() != lineage["sources"].get(folder):
+        raise ConflictError(
+            f"The encoder {name!r} is not the one whose features this model was trained on.",
+            "the same encoder",
+            "Train a model on features of the encoder as it is now.",
+        )
 
 
 def _videos_of(

@@ -91,16 +91,16 @@ class TemporalModel(nn.Module):
         x: Tensor,
         present: Tensor,
         real: Tensor | None = None,
-        back_only: bool = False,
+        back_only: bool | Tensor = False,
         stand_in: Tensor | None = None,
     ) -> dict[Task, Tensor]:
         """Outputs before `activate`, in float32; arbitrary but finite where padded.
 
         `x` is `(B, T, D)`, `present` (frames with a crop of their own) and `real` (not padding;
         None: all) `(B, T)` bool; the outputs of each task are `(B, T, O)`. `present` may be
-        `(B, T, S)`: which sets of features have a row of their own. Told to look back only, the
-        Transformer shows each frame no later one. Batch norm takes no statistics of padding, nor
-        of segments that are a `stand_in` `(B,)` (batches.py).
+        `(B, T, S)`: which sets of features have a row of their own. Told to look back only (a
+        graph by a `()` tensor), the Transformer shows each frame no later one. Batch norm takes no
+        statistics of padding, nor of segments that are a `stand_in` `(B,)` (batches.py).
         """
         padding = None if real is None else ~real
         x = self.embed(x, present)
@@ -111,10 +111,13 @@ class TemporalModel(nn.Module):
         if self.transformer is not None:
             if self.positions:
                 x = x + sinusoids(x.shape[1], x.shape[2], x.device)
-            if back_only:
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+            if isinstance(back_only, Tensor):
+                # Not to be compared with a causal mask, as None would have it.
+                x = self.transformer(x, later & back_only, padding, is_causal=False)
+            elif back_only:
                 # Padding is at the end, so that no real frame sees it.
-                later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
-                x = self.transformer(x, mask=later.triu(1))
+                x = self.transformer(x, mask=later)
             else:
                 x = self.transformer(x, src_key_padding_mask=padding)
         counts = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)

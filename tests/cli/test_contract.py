@@ -72,6 +72,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
         {"--annotations", "--split", "--fold", "--as-submitted", "--as-paper", "--json"},
     ),
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
+    "export": (["MODEL|SWEEP[:TRIAL]"], {"--format", "--out", "--overwrite", "--json"}),
+    "import": (["DIR"], {"--name", "--encoder-name", "--overwrite", "--json"}),
     "settings": (["[COMMAND]"], {"--markdown", "--json"}),
     "doctor": ([], {"--features", "--verbose", "--json"}),
     "submit": (["-- COMMAND"], {"--wait", "--env", "--json"}),
