@@ -32,9 +32,9 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option("--out", metavar="FILE", help="CSV file; of videos .csv or .parquet."),
-    ],
+    ] = None,
     frames: Annotated[
         str | None,
         typer.Option(
@@ -110,6 +110,15 @@ def predict(
             help="Write the video with boxes and values.",
         ),
     ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            "--camera",
+            metavar="NUMBER|URL|FILE",
+            rich_help_panel=_VIDEO,
+            help="Show values while a camera, a stream or a file runs, until Ctrl-C.",
+        ),
+    ] = None,
     lenient: Annotated[
         bool,
         typer.Option(
@@ -123,18 +132,36 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict every frame of a split, of crops, of the test set or of videos, into a file."""
-    of_video = {
+    of_video: dict[str, object] = {
         "--person": person, "--aligned": aligned, "--detector": detector,
         "--plot": plot, "--overlay": overlay, "--lenient": lenient,
     }  # fmt: skip
-    of_dataset = {
+    of_dataset: dict[str, object] = {
         "--frames": frames, "--split": split, "--example": example, "--first-frame": first_frame,
     }  # fmt: skip
-    if video is not None:
+    if camera is not None:
+        only: dict[str, object] = {
+            "--video": video,
+            "--plot": plot,
+            "--overlay": overlay,
+            "--lenient": lenient,
+        }
+        _refuse({**of_dataset, **only}, "--camera is watched as it goes")
+    elif video is not None:
         _refuse(of_dataset, "--video is predicted from its own frames")
     else:
-        _refuse(of_video, "They are of --video")
+        _refuse(of_video, "They are of --video and --camera")
     target, screen = begin(store, quiet, as_json)
+    if camera is not None:
+        from raffect.cli.camera import CameraOptions, watch_camera
+
+        watched = CameraOptions(camera, out, person, aligned, detector, raw)
+        watch_camera(target, screen, models, watched, as_json)
+        return
+    if out is None:
+        raise SettingsError(
+            "predict needs --out.", "--out FILE; with --camera it may be left out", "Give --out."
+        )
     if video is not None:
         from raffect.cli.videos import VideoOptions, predict_videos
 

@@ -81,11 +81,14 @@ class Screen:
         state = "was finished before: nothing to do" if before else "is ready"
         self.path(f"{where} {state}.")
 
-    def json(self, value: Any) -> None:
-        """Print JSON on standard output, also when quiet."""
+    def json(self, value: Any, is_line: bool = False) -> None:
+        """Print JSON on standard output, also when quiet; as one line of several at once."""
         # Other encodings would lose characters.
         is_utf8 = (sys.stdout.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=not is_utf8) + "\n")
+        indent = None if is_line else 1
+        sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not is_utf8) + "\n")
+        if is_line:
+            sys.stdout.flush()
 
     def table(
         self,

@@ -10,7 +10,7 @@ confidence and box are empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,13 +119,23 @@ def write_tables(out: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> in
                 rows += len(table)
         return rows
     with written_whole(out) as file:
-        file.write(",".join(map(_quoted, schema.names)) + "\n")
+        file.write(csv_header(schema))
         for table in tables:
             rows += len(table)
             for batch in table.to_batches(_ROWS):
-                columns = map(_texts, schema, batch.columns)
-                file.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
+                file.writelines(csv_lines(batch))
     return rows
+
+
+def csv_header(schema: pa.Schema) -> str:
+    """The first line of such a table."""
+    return ",".join(map(_quoted, schema.names)) + "\n"
+
+
+def csv_lines(batch: pa.RecordBatch) -> Iterator[str]:
+    """Its rows as lines."""
+    columns = map(_texts, batch.schema, batch.columns)
+    return (f"{','.join(row)}\n" for row in zip(*columns, strict=True))
 
 
 def _texts(field: pa.Field, column: pa.Array) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ class VideoPredictor:
 
     def _crops(self, video: Video) -> Generator[tuple[VideoFrame, list[Crop]], None, None]:
         if self.detector is None:
-            yield from _as_crops(video)
+            yield from as_crops(video.frames())
         else:
             # Closed, it ends its threads, which read from the video.
             yield from find_crops(video.frames(), self.detector, People())
@@ -181,9 +181,9 @@ def make_predictor(
     return VideoPredictor(chosen, Encoders.of(store, chosen.ensembles), finds, wanted)
 
 
-def _as_crops(video: Video) -> Iterator[tuple[VideoFrame, list[Crop]]]:
+def as_crops(frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, list[Crop]]]:
     """Frames that are crops, of one person."""
-    for frame in video.frames():
+    for frame in frames:
         height, width = frame.pixels.shape[:2]
         # Nobody has looked for it: there is no confidence.
         face = Face(np.array([0, 0, width, height], np.float32), float("nan"))

@@ -25,7 +25,8 @@ outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +130,12 @@ class Stream:
                 frames without a crop, and 0.423 without them. After a whole window of them all
                 persons are forgotten.
         """
+        with _one_thread():
+            return self._step(features, skipped)
+
+    def _step(
+        self, features: Mapping[int, NDArray[np.floating]], skipped: int
+    ) -> dict[int, NDArray[np.float32]]:
         if skipped >= self.window:
             self.forget(self.persons)
         for _ in range(skipped if self._persons else 0):
@@ -319,6 +326,18 @@ class _Layer:
     def keep(self, lanes: list[int]) -> None:
         """These lanes alone."""
         self.keys, self.values = self.keys[lanes], self.values[lanes]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Operations on a few rows are too small for several threads: where others compute, too,
+    their waiting for each other takes ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _grown(state: Tensor, lanes: int) -> Tensor:

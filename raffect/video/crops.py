@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -52,15 +52,22 @@ def find_crops(
 
     with _one_thread() as decoding, _one_thread() as finding:
         for frame, faces, aligned in ahead(finding, find, decoded(decoding), _AHEAD):
-            persons = people.assign(faces, frame.time)
-            crops = [
-                Crop(person, face, pixels)
-                for person, face, pixels in zip(persons, faces, aligned, strict=True)
-                if person != NOBODY
-            ]
-            yield frame, sorted(crops, key=lambda crop: crop.person)
+            yield frame, name_crops(frame, faces, aligned, people)
     if failures:
         raise failures[0]
+
+
+def name_crops(
+    frame: VideoFrame, faces: Sequence[Face], aligned: Sequence[NDArray[np.uint8]], people: People
+) -> list[Crop]:
+    """The crops of the next frame's faces, in the order of their people."""
+    persons = people.assign(faces, frame.time)
+    crops = [
+        Crop(person, face, pixels)
+        for person, face, pixels in zip(persons, faces, aligned, strict=True)
+        if person != NOBODY
+    ]
+    return sorted(crops, key=lambda crop: crop.person)
 
 
 @contextmanager

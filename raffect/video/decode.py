@@ -181,6 +181,7 @@ def open_video(
     format: str | None = None,
     options: Mapping[str, str] | None = None,
     timeout: float = _URL_TIMEOUT_S,
+    prompt: bool = False,
 ) -> Video:
     """A video whose first frame could be read.
 
@@ -190,6 +191,8 @@ def open_video(
             `v4l2` for a camera's device.
         options: FFmpeg's, of the format.
         timeout: Seconds that a URL's server may take to answer.
+        prompt: Hand on each frame as soon as it is there: threads that decode several frames at
+            once hold them back.
 
     Raises:
         DataError: It can't be read, or has no frame.
@@ -222,6 +225,8 @@ def open_video(
         raise _unusable(shown, _words(error)) from error
     try:
         stream = _video_stream(shown, container)
+        if prompt:
+            stream.thread_type = "SLICE"
         return Video(shown, path, container, stream)
     except BaseException:
         container.close()
