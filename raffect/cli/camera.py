@@ -231,7 +231,8 @@ class _View:
             gone = " (not seen)" if one.face is None else ""
             told.append(f"person {one.person}{gone}: {', '.join(words)}")
         people = "; ".join(told) or "nobody is seen"
-        return f"{arrival.frame.time:.1f} s  {people}  [{self._pace_text(pace)}]"
+        how = f"  [{self._pace_text(pace)}]" if pace.frames else ""
+        return f"{arrival.frame.time:.1f} s  {people}{how}"
 
     def _pace_text(self, pace: Pace) -> str:
         delay = pace.delay(recent=True)
