@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -241,7 +241,7 @@ class _View:
             f" {delay.p95:.0f}), {self._camera.dropped:,} dropped"
         )
 
-    def _as_line(self, arrival: Arrival, persons: list[LivePerson]) -> dict[str, Any]:
+    def _as_line(self, arrival: Arrival, persons: list[LivePerson]) -> dict[str, object]:
         return {
             "frame": arrival.frame.number,
             "time": round(arrival.frame.time, 6),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -135,10 +135,10 @@ class LivePredictor:
             if len(values) == len(self._streams)
         ]
 
-    def to_json(self, one: LivePerson) -> dict[str, Any]:
+    def to_json(self, one: LivePerson) -> dict[str, object]:
         """A person's values by column, and where the face is, as JSON types."""
         face = one.face
-        found: dict[str, Any] = {"person": one.person, "face": face is not None}
+        found: dict[str, object] = {"person": one.person, "face": face is not None}
         if face is not None:
             confidence = face.confidence
             found["confidence"] = round(confidence, 4) if np.isfinite(confidence) else None

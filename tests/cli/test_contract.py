@@ -64,7 +64,7 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "board": ([], {"--host", "--port"}),
     "predict": (
         ["MODEL|SWEEP[:TRIAL] ..."],
-        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video",
+        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video", "--camera",
          "--person", "--aligned", "--detector", "--plot", "--overlay", "--lenient", "--json"},
     ),
     "evaluate": (
