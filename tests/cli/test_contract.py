@@ -64,8 +64,9 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "board": ([], {"--host", "--port"}),
     "predict": (
         ["MODEL|SWEEP[:TRIAL] ..."],
-        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video", "--camera",
-         "--person", "--aligned", "--detector", "--plot", "--overlay", "--lenient", "--json"},
+        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video",
+         "--person", "--aligned", "--detector", "--plot", "--overlay", "--camera", "--lenient",
+         "--json"},
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],

@@ -14,26 +14,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PIECES = 50
+CHUNKED = ("Transfer-Encoding", "chunked")
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         data, seconds = Path(sys.argv[1]).read_bytes(), float(sys.argv[2])
+        dies = self.path.startswith("/dies")
         self.send_response(200)
-        if self.path.startswith("/dies"):
-            self.send_header("Content-Length", str(len(data)))
-        else:
-            # Else FFmpeg takes the end of a stream without a length for a failure.
-            self.send_header("Connection", "close")
+        # Without a length only chunks tell FFmpeg an end from a failure.
+        self.send_header(*(("Content-Length", str(len(data))) if dies else CHUNKED))
         self.end_headers()
         size = -(-len(data) // PIECES)
         count = PIECES if self.path.startswith("/whole") else PIECES // 2
-        for piece in range(count):
-            self.wfile.write(data[piece * size : (piece + 1) * size])
-            self.wfile.flush()
+        for at in range(0, count * size, size):
+            piece = data[at : at + size]
+            self.wfile.write(piece if dies else b"%x\r\n%s\r\n" % (len(piece), piece))
             time.sleep(seconds / PIECES)
         if self.path.startswith("/stalls"):
             time.sleep(60)
+        if not dies:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = True
 
     def log_message(self, *words: object) -> None:
         pass
