@@ -351,12 +351,14 @@ def _words(error: Exception) -> str:
         return "FFmpeg does not understand it"
     if isinstance(error, av.EOFError):
         return "it ends before the first picture"
+    if isinstance(error, av.ExitError):
+        return "its server does not answer"
     return getattr(error, "strerror", None) or str(error)
 
 
 def _unusable(shown: str, why: str) -> DataError:
-    return DataError(
-        f"{shown} can't be used as a video: {why}.",
-        _ALLOWED,
-        "See whether a player shows it; `ffmpeg -i FILE NEW.mp4` mends some.",
-    )
+    if "://" in shown:
+        advice = "See whether a player shows the address, from this machine."
+    else:
+        advice = "See whether a player shows it; `ffmpeg -i FILE NEW.mp4` mends some."
+    return DataError(f"{shown} can't be used as a video: {why}.", _ALLOWED, advice)

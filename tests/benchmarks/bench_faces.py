@@ -6,7 +6,8 @@ The pictures: scikit-image's astronaut; from DIR `t1.jpg` of the package insight
 pictures of face_recognition's source package (`pip download --no-deps` has both), where they are;
 100 faces of Labeled Faces in the Wild, 25 pixels wide, enlarged to 50 and put on grey. False
 alarms are counted in pictures without a face of scikit-image and scikit-learn and beside faces.
-A face counts as found where a box lies within a third of its side. "jitter" is how far landmarks
+A face counts as found where a box lies within a third of its side; of false alarms those count
+that would begin a person. "jitter" is how far landmarks
 move, relative to the distance of the eyes, where only brightness, size or sharpness change. Times
 are the processor's, of one core if started by `taskset -c 0`.
 """
@@ -190,7 +191,7 @@ def matched(picture: Picture, faces: list[Face]) -> tuple[dict[int, Face], int]:
         ]
         if near:
             found.setdefault(near[0], face)
-        elif not any(math.dist(middle, row[:2]) < row[2] for row in picture.ignored):
+        elif face.sure and not any(math.dist(middle, row[:2]) < row[2] for row in picture.ignored):
             false += 1
     return found, false
 
@@ -285,7 +286,7 @@ def examine(name: str, find: Find, folder: Path | None, detail: bool) -> str:
     beside = sum(false for one in found_in.values() for _, false in one.values())
     many, none = small_faces()
     lfw = sum(len(matched(one, find(one.pixels))[0]) for one in many)
-    empty = sum(len(find(pixels)) for pixels in (*empty_pictures(), *none))
+    empty = sum(face.sure for pixels in (*empty_pictures(), *none) for face in find(pixels))
     moved = [
         value
         for condition in STILL
@@ -293,7 +294,9 @@ def examine(name: str, find: Find, folder: Path | None, detail: bool) -> str:
         for value in jitter(found_in["as it is"][key][0], found_in[condition][key][0])
     ]
     marks = f"{100 * np.mean(moved):.1f} %" if moved else "none"
-    found = f"{sum(hits.values())}/{total * len(CONDITIONS)}"
+    sure = sum(face.sure for one in found_in.values() for found, _ in one.values()
+               for face in found.values())  # fmt: skip
+    found = f"{sum(hits.values())}/{total * len(CONDITIONS)} | {sure}"
     return (
         f"| {name} | {found} | {lfw}/100 | {beside} | {empty} "
         f"| {1000 * seconds(find):.0f} | {marks} |"
@@ -301,8 +304,8 @@ def examine(name: str, find: Find, folder: Path | None, detail: bool) -> str:
 
 
 HEAD = (
-    "| detector | found | LFW | false beside | false in empty | ms | jitter |\n"
-    "|---|---|---|---|---|---|---|"
+    "| detector | found | of them sure | LFW | false beside | false in empty | ms | jitter |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -324,3 +326,49 @@ def test_a_frame_of_8k_takes_the_memory_of_few(tmp_path: Path) -> None:
     with open_video(path) as video:
         assert (video.width, video.height) == (7680, 4320)
         assert sum(frame.pixels.shape == (4320, 7680, 3) for frame in video.frames()) == 4
+
+
+def test_a_source_of_another_format_is_opened_by_its_name() -> None:
+    source = "testsrc=size=160x120:rate=10:duration=1"
+    with open_video(source, format="lavfi", options={"probesize": "100000"}) as video:
+        assert (video.width, video.height, video.rate) == (160, 120, 10)
+        assert [frame.time for frame in video.frames()] == pytest.approx(np.arange(10) / 10)
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    """Sends a file, or its first part and then nothing more."""
+
+    data, part = b"", 1.0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.data)))
+        self.end_headers()
+        self.wfile.write(self.data[: int(len(self.data) * self.part)])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("part", "frames"), [(1.0, 60), (0.6, None)])
+def test_a_url_is_read_as_a_file_is(tmp_path: Path, part: float, frames: int | None) -> None:
+    data = make_video(tmp_path / "a.mkv", frames=60).read_bytes()
+    handler = type("Handler", (_Server,), {"data": data, "part": part})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://user:hush@127.0.0.1:{server.server_port}/cams/a.mkv?token=hush"
+        with open_video(url) as video:
+            assert video.name == "a.mkv"
+            found = list(video.frames())
+        server.shutdown()
+    assert len(found) == frames if frames else 0 < len(found) < 60
+    assert (video.broken is None) == (frames == 60)
+    assert "hush" not in str(video.broken)
+
+
+def test_a_server_that_is_silent_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(DataError, match="does not answer"):
+            open_video(f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4", timeout=0.5)
+        assert time.monotonic() - began < 10
