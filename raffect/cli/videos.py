@@ -92,7 +92,7 @@ class _Told:
         """What went wrong with some of the videos; None: nothing."""
         broken = [one for one in self.summaries if one.broken]
         problems = [one.breaks_off() for one in broken]
-        problems += [f"{name}: {why}" for name, why in self.failed.items()]
+        problems += [_with_name(name, why) for name, why in self.failed.items()]
         if not problems:
             return None
         if len(problems) == 1:
@@ -101,7 +101,8 @@ class _Told:
             more = len(problems) - _MOST_TOLD
             shown = [f"  {problem}" for problem in problems[:_MOST_TOLD]]
             shown += [f"  ... and {more:,} more"] if more > 0 else []
-            got = "\n".join([f"{len(problems)} of the videos are not whole:", *shown])
+            every = len(self.summaries) + len(self.failed)
+            got = "\n".join([f"{len(problems):,} of {every:,} videos are not whole:", *shown])
         rows = f"{out} has the {self.rows:,} rows that there are."
         return DataError(
             got, "videos that can be read to their end", f"{rows} --lenient takes that as done."
@@ -230,7 +231,7 @@ def _predict_folder(
             _say_absent(screen, predicted.summary)
         except DataError as error:
             told.failed[printable(video.name)] = error.got
-            screen.say(f"✗ {printable(video.name)}: {error.got}")
+            screen.say(f"✗ {_with_name(printable(video.name), error.got)}")
         except OSError as error:
             told.failed[printable(video.name)] = error.strerror or str(error)
     told.summaries = [summary for summary in found.values() if summary is not None]
@@ -272,6 +273,11 @@ def _reading(
         rate = f", {summary.frames / max(bar.seconds, 1e-9):,.0f}/s"
         bar.tell(f"{summary.frames:,} frames{people}{rate}")
         yield predicted
+
+
+def _with_name(video: str, why: str) -> str:
+    """What is wrong with a video, which may name it."""
+    return why if video in why else f"{video}: {why}"
 
 
 def _say_absent(screen: Screen, summary: VideoSummary) -> None:

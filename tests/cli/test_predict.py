@@ -139,7 +139,7 @@ def test_one_broken_video_of_many_is_told_and_the_others_go_on(tell: Tell, tmp_p
     for _ in range(2):
         code, _, told = tell(*words)
         assert code == 2
-        assert told.startswith("Error: 2 of the videos are not whole:")
+        assert told.startswith("Error: 2 of 3 videos are not whole:")
         assert "a.mp4" in told
         assert "c.mkv breaks off after" in told
         assert set(pd.read_csv(out)["video"]) == {"b.mkv", "c.mkv"}
