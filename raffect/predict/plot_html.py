@@ -173,7 +173,10 @@ def _draw_va(
                 "hovertemplate": f"%{{x:.2f}} s: {name} %{{y:.3f}}<extra></extra>",
             }
         )  # fmt: skip
-        drawing.say(name, top + 10, 0.008 + 0.08 * at, font={"color": COLOURS[name]})
+        drawing.say(
+            name, top + 10, 0.008 + 0.08 * at, font={"color": COLOURS[name]},
+            bgcolor="rgba(255,255,255,0.8)",
+        )  # fmt: skip
     bare: Props = {"range": [-1.1, 1.1], "showticklabels": False}
     circle = drawing.add_axes(
         top + 14, height - 30, (_RIGHT + 0.04, 1),

@@ -121,7 +121,7 @@ def _draw_va(
         axes.plot(person.times, of.values[:, at], color=COLOURS[name], linewidth=1.4, label=name)
     axes.set_ylim(-1.05, 1.05)
     axes.set_yticks([-1, -0.5, 0, 0.5, 1])
-    axes.legend(loc="upper left", ncols=2, frameon=False, fontsize=8, borderaxespad=0.1)
+    axes.legend(loc="upper left", ncols=2, fontsize=8, borderaxespad=0.1, edgecolor="none")
     left, bottom, width, height = side
     circle = figure.add_axes(
         (left + 0.1 * width, bottom + 0.09 * height, 0.9 * width, 0.82 * height)
