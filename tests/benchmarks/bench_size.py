@@ -16,12 +16,12 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from raffect.affwild2.shards import plan_shards, read_shard, write_shard
 from raffect.affwild2.tasks import Split, Task
 from raffect.clip.encoder import FrameEncoder, build_encoder
 from raffect.clip.encoding import encode_crops
+from raffect.clip.extract import extract
 from raffect.config import ExtractConfig, FinetuneConfig, recipe
 from raffect.doctor.checks import memory_of_sweep
 from raffect.settings import override
@@ -47,10 +48,11 @@ from raffect.store.manifest import FileEntry, make_manifest, write_manifest
 from raffect.temporal.data import load_task_data
 from raffect.temporal.resident import ResidentData
 from raffect.temporal.training import Trainer
-from raffect.testing.s3 import environment, start_s3_server
+from raffect.testing.s3 import S3Server, environment, start_s3_server
 from tests.benchmarks import finetuning
-from tests.benchmarks.measuring import resident_mb
-from tests.durability.proxy import wire_to
+from tests.benchmarks.measuring import peak_mb, reset_peak, resident_mb
+from tests.clip.clip_data import make_dataset, write_encoder
+from tests.durability.proxy import Wire, wire_to
 
 PER_VIDEO = 2_000
 SHARD = 16 * 2**20
@@ -63,11 +65,6 @@ BARE = {
     "optimiser.epochs": 1,
     "run.device": "cpu",
 }
-
-
-def peak_mb() -> float:
-    """Most memory that this process ever had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def spent(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -100,6 +97,7 @@ def crops_through(root: str, uri: str) -> dict[str, float]:
     scanned, found = spent(lambda: scan([root], 1))
     shards = plan_shards(found.videos, SHARD)
     stage, before = Stage(store, DATASET, "dataset", {}, {}), resident_mb()
+    reset_peak()
     wrote, parts = spent(lambda: [write_shard(stage, shard) for shard in shards])
     grown = peak_mb() - before
     entries = {part.entry.name: part.entry for part in parts}
@@ -115,6 +113,7 @@ def crops_through(root: str, uri: str) -> dict[str, float]:
     encoder = build_encoder(tiny.encoder, tiny.head, 0, guess=False).eval()
     encode_crops(encoder, jpegs[:100], ExtractConfig())
     held = resident_mb()
+    reset_peak()
     figures["extract"], _ = spent(lambda: _extract(encoder, files))
     grown_by = peak_mb() - held
     return {
@@ -170,14 +169,19 @@ def frames_through(uri: str) -> dict[str, float]:
     """Figures of a store of features."""
     torch.set_num_threads(1)
     before = resident_mb()
+    reset_peak()
     loaded, data = spent(lambda: load_task_data(Store(uri), "clip", Task.VA))
-    after, held = peak_mb(), resident_mb()
+    after = peak_mb()
+    pa.default_memory_pool().release_unused()
+    held = resident_mb()
+    reset_peak()
     resident = ResidentData(data, torch.device("cpu"))
     trainer = Trainer(override(recipe(Task.VA), BARE), resident)
     epoch, _ = spent(trainer.run_epoch)
     validated, _ = spent(trainer.validate)
     size = data.features.nbytes / 1e6
     peaks = {"load_mb": after - before, "train_mb": peak_mb() - held, "mb": size}
+    peaks["held_mb"] = held - before
     return {"load": loaded, "epoch": epoch, "validate": validated, **peaks}
 
 
@@ -191,13 +195,36 @@ def measured(*arguments: str) -> dict[str, float]:
 
 def requests_per_shard(root: str, shards: float) -> float:
     """On S3, of writing and of reading back."""
+    with counted() as (server, wire):
+        with wire.counting() as seen:
+            measured(root, f"s3://{server.new_bucket()}/size")
+        return len(seen) / shards
+
+
+def requests_of_extract() -> tuple[float, float]:
+    """Those of `extract` on S3, a shard and besides, from datasets of 2 and of 10 shards."""
+    found = []
+    with counted() as (server, wire):
+        for shards in (2, 10):
+            store = Store(f"s3://{server.new_bucket()}/size")
+            make_dataset(store, shards=shards)
+            write_encoder(store)
+            with wire.counting() as seen:
+                extract(Store(store.uri), "clip", "clip", ExtractConfig(batch_size=32))
+            found.append(len(seen))
+    each = (found[1] - found[0]) / 8
+    return each, found[0] - 2 * each
+
+
+@contextmanager
+def counted() -> Iterator[tuple[S3Server, Wire]]:
+    """A local S3 server, and the proxy in front of it by which it is reached."""
     server = start_s3_server()
     try:
-        with wire_to(server.endpoint) as wire, wire.counting() as seen:
+        with wire_to(server.endpoint) as wire:
             there = {**server.environment(), "AWS_ENDPOINT_URL": wire.endpoint}
             with environment(there):
-                measured(root, f"s3://{server.new_bucket()}/size")
-        return len(seen) / shards
+                yield server, wire
     finally:
         server.stop()
 
@@ -231,6 +258,8 @@ def main() -> None:
             )
             if crops <= 8_000:
                 print(f"        {requests_per_shard(root, found['shards']):.1f} requests a shard")
+                each, rest = requests_of_extract()
+                print(f"        extract: {each:.1f} requests a shard, {rest:.0f} besides")
     for name, of in (("prepare", ("scan", "prepare")), ("extract", ("check", "extract"))):
         cpu = CROPS / crops * sum(found[step] for step in of)
         print(f"{name} of {CROPS:,} crops, {cpu / 3600:.2f} CPU hours: ", end="")
@@ -242,17 +271,23 @@ def main() -> None:
     print(f"an epoch of {crops:,} crops at {finetuning.SIZE} pixels: wall s, crops per CPU s")
     for way, figures in finetuning.compare(jpegs, crops):
         print(f"{way:21} {figures['wall']:8.1f} {crops / figures['cpu']:8,.0f}", flush=True)
-    print(" frames  features MB  load s (MB)   epoch s  validation  train MB")
+    sizes = []
+    print("   frames features MB  load s  held MB  peak MB  epoch s validation train MB")
     for frames in [20_000] if chosen.quick else [50_000, 200_000, *[FRAMES] * chosen.full]:
         with tempfile.TemporaryDirectory() as folder:
             make_frames(Store(folder), frames)
             found = measured(folder)
         share = found["validate"] / found["epoch"]
         print(
-            f"{frames:9,d} {found['mb']:9.0f} {found['load']:7.2f} ({found['load_mb']:5.0f})"
-            f" {found['epoch']:9.1f} {share:10.0%} {found['train_mb']:9.0f}",
+            f"{frames:9,d} {found['mb']:11.0f} {found['load']:7.2f} {found['held_mb']:8.0f}"
+            f" {found['load_mb']:8.0f} {found['epoch']:8.1f} {share:10.0%}"
+            f" {found['train_mb']:8.0f}",
             flush=True,
         )
+        sizes.append((frames, found["held_mb"]))
+    if len(sizes) > 1:
+        (few, less), (many, more) = sizes[0], sizes[-1]
+        print(f"a frame: {1e6 * (more - less) / (many - few):,.0f} bytes, {2 * DIM:,} of features")
     needed = [memory_of_sweep(CROPS * DIM * 2, trials) / 1e9 for trials in CORES]
     print(
         f"a sweep on features of {CROPS:,} crops, with a trial per core, by the doctor: ", end=""

@@ -35,6 +35,17 @@ def unique_mb(pid: int | str = "self") -> float:
     return found["Private_Clean"] + found["Private_Dirty"]
 
 
+def reset_peak() -> None:
+    """Let `peak_mb` forget what was before."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb() -> float:
+    """Most memory that this process had since `reset_peak`."""
+    line = Path("/proc/self/status").read_text().partition("VmHWM:")[2]
+    return int(line.split()[0]) * 1024 / 1e6
+
+
 def mapped_mb(pid: int, name: str) -> float:
     """Memory of a process in mappings of files whose path contains a name."""
     total, counts = 0.0, False

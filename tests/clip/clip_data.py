@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,11 @@ from PIL import Image
 
 from raffect.affwild2.labels import VideoLabels, labels_file, to_parquet
 from raffect.affwild2.tasks import Split, Task
-from raffect.clip.encoder import FrameEncoder
+from raffect.clip.encoder import FrameEncoder, build_encoder
 from raffect.config import FinetuneConfig
 from raffect.settings import override
-from raffect.store import DATASET, Stage, Store
+from raffect.store import DATASET, Stage, Store, encoder_folder
+from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
 from raffect.training.checkpoints import tensor_bytes
 
 TINY = {
@@ -73,6 +75,18 @@ def make_dataset(store: Store, train: int = 8, validation: int = 3, shards: int 
         own = labels if task is Task.EXPR else {}
         parts.append(stage.write_part(labels_file(task), to_parquet(task, own)))
     stage.finish(parts, {"crops": {"readable": len(rows), "unreadable": []}})
+
+
+def write_encoder(store: Store, encoder: FrameEncoder | None = None) -> FrameEncoder:
+    """Write an encoder, by default a tiny one, as `clip`."""
+    made = encoder or build_encoder(tiny_config().encoder).eval()
+    stage = Stage(store, encoder_folder("clip"), "encoder", {}, {})
+    parts = [
+        stage.write_part(ENCODER_WEIGHTS, to_bytes(made)),
+        stage.write_part(CONFIG, json.dumps(made.describe()).encode()),
+    ]
+    stage.finish(parts)
+    return made
 
 
 def shard_bytes(rows: list[tuple[str, int, bytes]]) -> bytes:

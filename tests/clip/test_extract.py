@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,10 +20,10 @@ from raffect.errors import ConflictError, DataError, NotThereError, SettingsErro
 from raffect.settings import override
 from raffect.store import Stage, Store, encoder_folder, read_manifest
 from raffect.store.features import to_array
-from raffect.store.layout import CONFIG, ENCODER_WEIGHTS
+from raffect.store.layout import ENCODER_WEIGHTS
 from raffect.store.manifest import files_of
 from raffect.temporal.data import load_task_data
-from tests.clip.clip_data import tiny_config, to_bytes
+from tests.clip.clip_data import tiny_config, write_encoder
 
 pytestmark = pytest.mark.ray
 CONFIG_SMALL = ExtractConfig(batch_size=32)
@@ -32,18 +31,7 @@ CONFIG_SMALL = ExtractConfig(batch_size=32)
 
 @pytest.fixture
 def encoder(dataset: Store) -> FrameEncoder:
-    encoder = build_encoder(tiny_config().encoder).eval()
-    write_encoder(dataset, encoder)
-    return encoder
-
-
-def write_encoder(dataset: Store, encoder: FrameEncoder) -> None:
-    stage = Stage(dataset, encoder_folder("clip"), "encoder", {}, {})
-    parts = [
-        stage.write_part(ENCODER_WEIGHTS, to_bytes(encoder)),
-        stage.write_part(CONFIG, json.dumps(encoder.describe()).encode()),
-    ]
-    stage.finish(parts)
+    return write_encoder(dataset)
 
 
 def read(store: Store, key: str):
