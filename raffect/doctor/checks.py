@@ -159,8 +159,12 @@ def check_object_store(
 
 
 def memory_of_sweep(features: int, trials: int) -> int:
-    """Bytes that a machine needs: the features once, and a process of each trial at a time."""
-    return features + trials * TRIAL_BYTES
+    """Bytes that a machine needs: the features once, and a process of each trial at a time.
+
+    The command and Ray's own processes take as much as another trial. Labels and timelines are
+    18 bytes a frame, 1 % of its features.
+    """
+    return features + (trials + 1) * TRIAL_BYTES
 
 
 def check_memory(machine: Machine, features: Features | None, running: bool) -> Finding:
@@ -175,11 +179,11 @@ def check_memory(machine: Machine, features: Features | None, running: bool) -> 
     text = (
         f"{size_text(machine.memory)} free; {trials} trials at a time on {whose} take"
         f" {size_text(needed)}: {size_text(size)} of features once,"
-        f" {size_text(TRIAL_BYTES)} a trial"
+        f" {size_text(TRIAL_BYTES)} a trial, and as much for Ray and the command"
     )
     if needed <= machine.memory or running or features is None:
         return passed("memory", text)
-    fit = (machine.memory - size) // TRIAL_BYTES
+    fit = (machine.memory - memory_of_sweep(size, 0)) // TRIAL_BYTES
     step = f"Give tune --concurrent {fit}." if fit > 0 else "Use a machine with more memory."
     return warned("memory", text, step)
 

@@ -206,7 +206,7 @@ def test_the_object_store(
     ("free", "running", "expected"),
     [
         (8, False, ("pass", "")),
-        (3.5, False, ("warn", "Give tune --concurrent 4.")),
+        (3.5, False, ("warn", "Give tune --concurrent 3.")),
         (3.5, True, ("pass", "")),
         (1.9, False, ("warn", "Use a machine with more memory.")),
     ],
@@ -215,7 +215,7 @@ def test_memory_of_a_sweep(free: float, running: bool, expected: tuple[str, str]
     machine = replace(MACHINE, memory=int(free * GIB), usable=8.0)
     finding = check_memory(machine, Features("clip", 2 * GIB), running)
     assert (str(finding.state), finding.next_step) == expected
-    assert "8 trials at a time on 'clip' take 5.0 GiB: 2.0 GiB of features once" in finding.found
+    assert "8 trials at a time on 'clip' take 5.4 GiB: 2.0 GiB of features once" in finding.found
 
 
 def test_a_trial_s_process_holds_what_the_doctor_says():
