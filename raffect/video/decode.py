@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping
@@ -107,13 +108,20 @@ class Video:
             return None if self._closed else first or next(self._decoded, None)
 
     def _decode(self) -> Iterator[VideoFrame]:
+        import av
+
         numbers = itertools.count(1)
         for frame in self._raw_frames():
             if frame.width * frame.height > _MOST_PIXELS:
                 self.broken = f"a frame has {frame.width}x{frame.height} pixels"
                 return
             time = self._clock.of(frame)
-            yield VideoFrame(next(numbers), time, _upright(frame, self._shape))
+            try:
+                pixels = _upright(frame, self._shape)
+            except (av.FFmpegError, OSError):
+                self._damaged.append(time)
+                continue
+            yield VideoFrame(next(numbers), time, pixels)
 
     def _raw_frames(self) -> Iterator[av.VideoFrame]:
         import av
@@ -164,7 +172,7 @@ class Video:
         if self._stream.duration and self._stream.time_base:
             known.append(float(self._stream.duration * self._stream.time_base))
         elif "DURATION" in self._stream.metadata:
-            known.append(_seconds(self._stream.metadata["DURATION"]))
+            known += _seconds(self._stream.metadata["DURATION"])
         # Sound may go on after the pictures.
         if self._container.duration and (known or len(self._container.streams) == 1):
             known.append(self._container.duration / 1e6)
@@ -310,8 +318,15 @@ class _Clock:
 
 def _upright(frame: av.VideoFrame, shape: float) -> NDArray[np.uint8]:
     """RGB, with square pixels, turned as the file says that players have to."""
+    import av
+
     width = max(1, round(frame.width * shape))
-    pixels = np.asarray(frame.reformat(width=width, format="rgb24").to_ndarray(), np.uint8)
+    try:
+        converted = frame.reformat(width=width, format="rgb24")
+    except av.FFmpegError:
+        # Its matrix of colours is none that FFmpeg knows: that of HD is the most usual.
+        converted = frame.reformat(width=width, format="rgb24", src_colorspace="itu709")
+    pixels = np.asarray(converted.to_ndarray(), np.uint8)
     # PyAV's stubs have another type for it.
     matrix = cast("Mapping[str, bytes]", frame.side_data).get("DISPLAYMATRIX")
     if matrix is not None:
@@ -336,12 +351,10 @@ def _without_secrets(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _seconds(text: str) -> float:
-    """Of Matroska's `01:02:03.5`."""
-    total = 0.0
-    for part in text.split(":"):
-        total = total * 60 + float(part)
-    return total
+def _seconds(text: str) -> list[float]:
+    """Of Matroska's `01:02:03.5`; none if it is something else."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text, re.ASCII)
+    return [int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])] if found else []
 
 
 def _words(error: Exception) -> str:

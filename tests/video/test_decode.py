@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -372,3 +374,42 @@ def test_a_server_that_is_silent_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="does not answer"):
             open_video(f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4", timeout=0.5)
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        ("mp4", "libx264"), ("mkv", "ffv1"), ("webm", "libvpx-vp9"), ("avi", "mpeg4"),
+        ("mov", "prores_ks"), ("ts", "libx264"),
+    ],
+)  # fmt: skip
+def test_spoiled_files_are_errors_or_frames(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Bytes of the header or of anywhere are replaced; all that comes of it is told in words."""
+    pixels = "yuv422p10" if codec == "prores_ks" else "yuv420p"
+    path = tmp_path / f"a.{suffix}"
+    data = make_video(path, frames=12, size=(96, 64), codec=codec, pixels=pixels).read_bytes()
+    rng = np.random.default_rng(47)
+    for number in range(40):
+        spoiled = bytearray(data)
+        for _ in range(rng.integers(1, 6)):
+            start = int(rng.integers(min(len(data), 1500) if number % 2 else len(data)))
+            spoiled[start : start + 8] = rng.bytes(8)
+        path.write_bytes(spoiled)
+        try:
+            with open_video(path) as video:
+                times = [frame.time for frame in video.frames()]
+        except DataError:
+            continue
+        assert all(before < after for before, after in itertools.pairwise(times))
+
+
+def test_colours_of_an_unknown_kind_are_shown(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mov", frames=2, codec="prores_ks", pixels="yuv422p10")
+    data = bytearray(path.read_bytes())
+    # In each frame's own header: after its name, its length 8, its size and three fields.
+    for found in re.finditer(b"icpf", bytes(data)):
+        data[found.end() + 16] = 29
+    path.write_bytes(data)
+    frames, broken = read(path)
+    assert broken is None
+    assert np.abs(frames[0].pixels - next(pictures([still(100, 60)], 1)).astype(float)).mean() < 12
