@@ -18,7 +18,7 @@ from raffect.cli.demo import demo
 from raffect.cli.doctor import doctor
 from raffect.cli.encoders import extract, finetune
 from raffect.cli.ensemble import ensemble
-from raffect.cli.export import export, import_model
+from raffect.cli.export import export, import_model, pull, push
 from raffect.cli.features import import_, list_features
 from raffect.cli.hands import delete, enqueue
 from raffect.cli.jobs import follow, list_jobs, list_unless_told, stop, submit
@@ -44,16 +44,8 @@ PANELS = {
     "Start here": (demo,),
     "Data": (synth, prepare, check, delete),
     "Encoder": (finetune, extract),
-    "Models": (
-        train,
-        ensemble,
-        predict,
-        evaluate,
-        submission,
-        export,
-        import_model,
-        settings,
-    ),
+    "Models": (train, ensemble, predict, evaluate, submission, settings),
+    "Models elsewhere": (export, import_model, push, pull),
     "Sweeps": (tune, ablate, retrain, enqueue, trials, report, dashboard, board),
     "Clusters": (submit, doctor),
 }

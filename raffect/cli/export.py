@@ -1,4 +1,4 @@
-"""export, import: models as folders that run anywhere, and back into a store."""
+"""export, import, push, pull: models as folders that run anywhere, and back into a store."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from raffect.cli.options import (
     StoreOption,
     begin,
 )
+from raffect.cli.screen import Screen
 
 ReplaceOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a folder that an export wrote.")
+]
+
+MLflowOption = Annotated[
+    str | None,
+    typer.Option("--mlflow", metavar="URI", help="An MLflow server's registry, not the hub."),
 ]
 
 
@@ -113,3 +119,88 @@ def import_model(
     told = f"--store {shlex.quote(target.uri)}"
     source = "--frames CROPS" if found.encoders else "--split validation"
     screen.path(f"Next: raffect predict models/{name} {source} --out OUT.csv {told}")
+
+
+def push(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|MODEL",
+            autocompletion=COMPLETE_MODEL,
+            help="An exported folder; or a model or SWEEP[:TRIAL] to export and push.",
+        ),
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="OWNER/NAME on the hub, or a name in MLflow.")
+    ],
+    mlflow: MLflowOption = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public; else it is private.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Put an exported model on Hugging Face's hub (or HF_ENDPOINT), or into MLflow's registry."""
+    from tempfile import TemporaryDirectory
+
+    from raffect.export.layout import FORMATS, MANIFEST, read_export
+    from raffect.export.registry import push_to_hub, push_to_mlflow
+    from raffect.predict.models import resolve
+
+    with TemporaryDirectory() as scratch:
+        folder = Path(source)
+        if (folder / MANIFEST).is_file():
+            screen = Screen(quiet, as_json)
+            read_export(folder)
+        else:
+            target, screen = begin(store, quiet, as_json)
+            files, folder = resolve(target, source), Path(scratch) / "model"
+            with screen.stage(f"Exporting {source}") as bar:
+                from raffect.export.write import export as run
+
+                run(target, files, source, FORMATS[:1], folder, progress=bar.tick)
+        with screen.stage(f"Pushing {source}"):
+            if mlflow is None:
+                where = push_to_hub(folder, name, public)
+            else:
+                where = push_to_mlflow(folder, name, mlflow)
+    if as_json:
+        screen.json({"where": where})
+        return
+    screen.path(f"{where} holds it.")
+    told = "" if mlflow is None else f" --mlflow {shlex.quote(mlflow)}"
+    screen.path(f"Next: raffect pull {shlex.quote(name)} --out DIR{told}")
+
+
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="OWNER/NAME on the hub, or NAME[/VERSION] in MLflow."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")],
+    mlflow: MLflowOption = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, branch or tag on the hub.", show_default="main")
+    ] = None,
+    overwrite: ReplaceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Get a model that `push` put somewhere, as an exported folder; every file is verified."""
+    from raffect.export.layout import check_target
+    from raffect.export.registry import pull_from_hub, pull_from_mlflow
+
+    check_target(out, overwrite)
+    screen = Screen(quiet, as_json)
+    with screen.stage(f"Pulling {name}"):
+        if mlflow is None:
+            found = pull_from_hub(name, out, revision, overwrite)
+        else:
+            found = pull_from_mlflow(name, mlflow, out, overwrite)
+    if as_json:
+        screen.json({"out": str(out), **found.manifest.canonical()})
+        return
+    model = found.model
+    screen.path(f"{out} written: {model.name}, a model of {model.task.value.upper()}.")
+    screen.path(f"Next: raffect import {shlex.quote(str(out))} --name NAME")

@@ -7,7 +7,10 @@ weights are in safetensors (`folder`), or in graphs (`onnx`, `torchscript`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -196,13 +199,42 @@ def check_target(out: Path, overwrite: bool) -> None:
         )
 
 
+@contextmanager
+def whole_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `out` to write into, which takes its place when all is written."""
+    check_target(out, overwrite)
+    out = out.absolute()
+    beside = out.with_name(f".{out.name}.{secrets.token_hex(16)}")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        old = out.with_name(f"{beside.name}.old")
+        if out.exists():
+            out.rename(old)
+        beside.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"{out} can't be written: {error.strerror or error}.",
+            "a folder on a disk with room, in which you may write",
+            "Give another --out.",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> ExportManifest:
+    """What an exported folder says that it holds; a DataError if it is none."""
+    return _parse(folder, MANIFEST, ExportManifest)
+
+
 def read_export(folder: Path) -> Exported:
     """An exported folder, each of whose files is verified.
 
     Raises:
         DataError: It is none, a file is missing or is not as it was written, or they do not agree.
     """
-    manifest = _parse(folder, MANIFEST, ExportManifest)
+    manifest = read_manifest(folder)
     faults = []
     for entry in manifest.files:
         path = folder / entry.name

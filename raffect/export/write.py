@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +19,6 @@ from raffect.clip.tower import plain_architecture
 from raffect.clip.weights import is_repository
 from raffect.config import EncoderConfig, ExtractConfig, FeatureType, TemporalConfig
 from raffect.context import Progress, ignore
-from raffect.errors import DataError
 from raffect.export.card import describe_card
 from raffect.export.formats import to_bytes
 from raffect.export.graphs import EncoderGraph, TemporalGraph
@@ -45,7 +41,7 @@ from raffect.export.layout import (
     Pixels,
     Prediction,
     check_formats,
-    check_target,
+    whole_folder,
 )
 from raffect.settings import build
 from raffect.store import FileEntry, Files, Store, encoder_folder, files_of
@@ -93,7 +89,6 @@ def export(
         DataError: The folder can't be written.
     """
     wanted = check_formats(formats)
-    check_target(out, overwrite)
     ensemble = load_ensemble(store, files, "cpu")
     parts = _Parts(store, files, name, ensemble)
     with whole_folder(out, overwrite) as folder:
@@ -124,30 +119,6 @@ def export(
         manifest = ExportManifest(formats=wanted, files=tuple(entries))
         (folder / MANIFEST).write_bytes(json_bytes(manifest.canonical()))
     return manifest
-
-
-@contextmanager
-def whole_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `out` to write into, which takes its place when all is written."""
-    check_target(out, overwrite)
-    out = out.absolute()
-    beside = out.with_name(f".{out.name}.{secrets.token_hex(16)}")
-    try:
-        beside.mkdir(parents=True)
-        yield beside
-        old = out.with_name(f"{beside.name}.old")
-        if out.exists():
-            out.rename(old)
-        beside.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"{out} can't be written: {error.strerror or error}.",
-            "a folder on a disk with room, in which you may write",
-            "Give another --out.",
-        ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 class _Parts:

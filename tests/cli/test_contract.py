@@ -75,6 +75,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "submission": (["TASK", "PREDICTIONS"], {"--example", "--out"}),
     "export": (["MODEL|SWEEP[:TRIAL]"], {"--format", "--out", "--overwrite", "--json"}),
     "import": (["DIR"], {"--name", "--encoder-name", "--overwrite", "--json"}),
+    "push": (["DIR|MODEL", "NAME"], {"--mlflow", "--public", "--json"}),
+    "pull": (["NAME"], {"--out", "--mlflow", "--revision", "--overwrite", "--json"}),
     "settings": (["[COMMAND]"], {"--markdown", "--json"}),
     "doctor": ([], {"--features", "--verbose", "--json"}),
     "submit": (["-- COMMAND"], {"--wait", "--env", "--json"}),
