@@ -189,8 +189,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         DataError: It can't be written.
     """
     check_output(path)
-    # A device or a pipe takes what is written; a rename would put a file in its place.
-    in_place = path.exists() and not path.is_file()
+    in_place = is_device(path)
     temporary = path if in_place else path.with_name(f".{path.name[:99]}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +202,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         if not in_place:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path takes what is written as a device or a pipe does.
+
+    A rename would put a file in its place; also of /dev/stdout, which may lead to a file.
+    """
+    return path.exists() and (not path.is_file() or Path("/dev") in path.absolute().parents)
 
 
 def _unwritable(path: Path, why: str) -> DataError:

@@ -47,7 +47,7 @@ class VideoOptions:
             SettingsError: Options that contradict each other, or an ending of no format.
             DataError: An output can't be written.
         """
-        from raffect.affwild2.csvfile import check_output
+        from raffect.affwild2.csvfile import check_output, is_device
         from raffect.predict.table import SUFFIXES, check_suffix
 
         if self.is_folder and (self.plot or self.overlay):
@@ -66,8 +66,8 @@ class VideoOptions:
         for option, (path, suffixes) in outputs.items():
             if path is None:
                 continue
-            # What is no file, as /dev/stdout, has no ending to go by.
-            if not path.exists() or path.is_file():
+            # /dev/stdout has no ending to go by.
+            if not is_device(path):
                 check_suffix(path, option, suffixes)
             check_output(path)
             if other := taken.get(path.resolve()):
@@ -210,12 +210,11 @@ def _predict_folder(
     from raffect.predict.parts import Parts, find_videos
     from raffect.predict.table import schema_of
 
-    videos, told.others = find_videos(Path(options.source))
-    if told.others:
-        screen.say(
-            f"Skipped, as no videos by their ending: {listed([*map(printable, told.others)])}"
-        )
     parts = Parts.of(options.out, predictor)
+    videos, others = find_videos(Path(options.source), options.out, parts.folder)
+    told.others = [*map(printable, others)]
+    if others:
+        screen.say(f"Skipped, as no videos by their ending: {listed(told.others)}")
     found = {video: parts.finished(video) for video in videos}
     if before := sum(summary is not None for summary in found.values()):
         screen.say(f"{before:,} of {len(videos):,} videos were finished before.")

@@ -7,7 +7,9 @@ given again takes it up, and makes anew what has changed.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from raffect.inputs import reason_of
 from raffect.predict.table import with_video, write_tables
 from raffect.predict.video import PersonSeen, PredictedVideo, VideoPredictor, VideoSummary
 from raffect.settings import hash_json
+from raffect.text import printable
 
 _ENDINGS = (
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg"
@@ -31,8 +34,10 @@ VIDEO_SUFFIXES = frozenset(_ENDINGS.split())
 _META = b"raffect"
 
 
-def find_videos(folder: Path) -> tuple[list[Path], list[str]]:
+def find_videos(folder: Path, *own: Path) -> tuple[list[Path], list[str]]:
     """The videos directly in a folder, by name, and the names of what is none by its ending.
+
+    What is our `own` there is neither.
 
     Raises:
         DataError: It can't be listed, or has no video.
@@ -44,7 +49,10 @@ def find_videos(folder: Path) -> tuple[list[Path], list[str]]:
             f"{folder} can't be read: {reason_of(error)}.", "a folder of videos", "Look at it."
         ) from None
     # Hidden ones are the file system's own, such as macOS's `._a.mp4`.
-    shown = [path for path in entries if not path.name.startswith(".")]
+    ours = {path.absolute() for path in own}
+    shown = [
+        path for path in entries if not path.name.startswith(".") and path.absolute() not in ours
+    ]
     videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path)]
     others = [path.name for path in shown if path not in videos]
     if not videos:
@@ -87,7 +95,7 @@ class Parts:
     def key(self, video: Path) -> str:
         """Of a video's table; another one where the video has changed."""
         found = video.stat()
-        return hash_json([self.made_by, video.name, found.st_size, found.st_mtime_ns])
+        return hash_json([self.made_by, _digest(video.name), found.st_size, found.st_mtime_ns])
 
     def finished(self, video: Path) -> VideoSummary | None:
         """What an earlier command found in a video, if its table is here and still right."""
@@ -129,4 +137,9 @@ class Parts:
 
     def _path(self, video: Path) -> Path:
         # A name as long as a file system takes could not be made longer.
-        return self.folder / f"{video.stem[:60]}-{hash_json(video.name)[:12]}.parquet"
+        return self.folder / f"{printable(video.stem)[:40]}-{_digest(video.name)[:12]}.parquet"
+
+
+def _digest(name: str) -> str:
+    """Of a file's name, which may not be UTF-8."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()

@@ -16,7 +16,7 @@ from raffect.predict.encoders import Encoders
 from raffect.predict.persons import Person, Persons, watch
 from raffect.predict.table import predict_persons
 from raffect.store import Store
-from raffect.text import numbers_text
+from raffect.text import numbers_text, printable
 from raffect.video.crops import find_crops
 from raffect.video.decode import Video, open_video
 from raffect.video.detect import Detector, load_detector
@@ -114,7 +114,7 @@ class VideoPredictor:
             with closing(self._crops(video)) as crops:
                 for persons in watch(crops, self.encoders, self.wanted, thumbnails):
                     progress(len(persons.times), video.expected)
-            name, broken = video.name, video.broken
+            name, broken = printable(video.name), video.broken
         progress(len(persons.times), len(persons.times))
         if not persons.found:
             raise self._nobody(name, persons, broken)

@@ -128,6 +128,23 @@ def test_a_folder_goes_on_where_it_was_and_gives_the_same_bytes(
     assert "finished before" not in tell("mine", *words[1:])[1]
 
 
+def test_names_that_are_no_text_are_written_as_text(tell: Tell, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    names = [b"bad\xff.mkv", rb"bad\xff.mkv", b"new\nline.mkv", "🎬".encode() * 60 + b".mkv"]
+    for shift, name in enumerate(names):
+        whole = crops(tmp_path / "x.mkv", 3 + shift, shift)
+        whole.rename(folder / os.fsdecode(name))
+    out = folder / "t.csv"
+    words = ("va", "--video", folder, "--aligned", "--out", out)
+    for before in (0, 4):
+        code, printed, told = tell(*words)
+        assert (code, told) == (0, "")
+        assert (f"{before} of 4 videos were" in printed) == (before == 4)
+        assert "Skipped" not in printed
+        assert sorted(pd.read_csv(out)["video"].value_counts()) == [5, 6, 7]
+
+
 def test_one_broken_video_of_many_is_told_and_the_others_go_on(tell: Tell, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
