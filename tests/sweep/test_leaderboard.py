@@ -10,10 +10,12 @@ from raffect.check import find_faults
 from raffect.context import Context
 from raffect.errors import DamagedError, NotThereError
 from raffect.store import Stage, Store
+from raffect.sweep import leaderboard
 from raffect.sweep.beginning import Beginning
-from raffect.sweep.leaderboard import list_sweeps, load_sweep
+from raffect.sweep.leaderboard import SweepReader, list_sweeps, load_sweep
 from raffect.sweep.points import derive_recipe
-from raffect.sweep.records import TrialFacts
+from raffect.sweep.records import TrialFacts, TrialRow, read_row
+from raffect.sweep.seeds import write_seed
 from raffect.sweep.settings import SweepSettings
 from raffect.sweep.space import Space
 from raffect.sweep.study import SweepStudy
@@ -168,3 +170,37 @@ def test_a_recipe_that_was_pruned_counts_once_it_was_trained_again_in_full() -> 
         again = replace(recipe, seeds=seeds, attributes={"recipe": True, "seed": 0})
         view = views.view([again, views.row(1, scores=[0.7])])
         assert view.against_recipe.startswith(expected)
+
+
+def test_who_looks_again_reads_only_what_has_not_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, study = begin(store, "s", 40)
+    for number in range(30):
+        study.next()
+        study.complete(number, epochs(number * 7 % 10 / 10))
+    for _ in range(3):
+        study.next()
+    reader, read = SweepReader(store, "s"), []
+
+    def counted(*call: Any) -> TrialRow:
+        read.append(call[1].number)
+        return read_row(*call)
+
+    monkeypatch.setattr(leaderboard, "read_row", counted)
+    before = reader.read()
+    assert len(read) == 33
+    study.complete(31, epochs(0.95))
+    study.next()
+    study.look()
+    read.clear()
+    now = reader.read()
+    assert read == [30, 31, 32, 33]
+    assert (now.best and now.best.number, before.best and before.best.number) == (31, 7)
+    assert now.rows == load_sweep(store, "s").rows
+    assert now.to_json() == load_sweep(store, "s").to_json()
+    for seed, score in enumerate((0.7, 0.9), start=1):
+        write_seed(store, "s", 31, seed, score)
+    now = reader.read()
+    assert now.rows == load_sweep(store, "s").rows
+    assert [row.number for row in now.rows if row.tied] == [31, 7, 17, 27]
