@@ -45,8 +45,11 @@ class _Track:
     def distance(self, middle: NDArray[np.float64], side: float, time: float) -> float:
         """From where the face is expected, in its sides; `_FAR` where it can't be the same."""
         unseen = time - self.time
-        expected = self.middle + self.speed * min(unseen, _GLIDE_S)
-        far = math.dist(expected, middle) / math.sqrt(self.side * side)
+        places = [self.middle + self.speed * min(unseen, _GLIDE_S)]
+        if unseen > _GLIDE_S:
+            # Who has left the frame comes back at its border.
+            places.append(self.middle)
+        far = min(math.dist(place, middle) for place in places) / math.sqrt(self.side * side)
         grown = abs(math.log(side / self.side))
         reach = min(_REACH + _FASTER * unseen, _MOST_REACH)
         return far + grown if far <= reach and grown <= math.log(_GROWTH) else _FAR

@@ -115,3 +115,10 @@ def test_without_times_frames_are_a_25th_of_a_second() -> None:
     for _ in range(26):
         people.assign([])
     assert people.assign([at(100)]) == [1]
+
+
+def test_who_leaves_the_frame_comes_back_at_its_border() -> None:
+    leaving = [[at(100 - 10 * n)] for n in range(10)]
+    coming = [[at(10 + 10 * n)] for n in range(10)]
+    seen = follow([*leaving, *[[]] * 35, *coming])
+    assert [one for one in seen if one] == [[0]] * 20
