@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What each verb needs. A marker is written last: an interrupted installation is done again.
 EXTRAS_demo :=
-EXTRAS_install := [cluster,dashboard,local]
+EXTRAS_install := [cluster,dashboard,local,onnx,video]
 EXTRAS_docs := [docs]
 EXTRAS_test := [test,lint]
 DEMO := $(VENV)/.ready-demo
