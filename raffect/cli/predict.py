@@ -24,13 +24,23 @@ _VIDEO = "Video"
 
 def predict(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL|SWEEP[:TRIAL] ...",
+            metavar="[MODEL|SWEEP[:TRIAL] ...]",
             autocompletion=COMPLETE_MODEL,
             help="A model, a sweep (its best trial), or a trial; of videos also several.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            autocompletion=COMPLETE_MODEL,
+            help="The same as an option; may be repeated.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="CSV file; of videos .csv or .parquet."),
@@ -132,6 +142,13 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict every frame of a split, of crops, of the test set or of videos, into a file."""
+    names = [*(models or []), *(more or [])]
+    if not names:
+        raise SettingsError(
+            "predict needs a model.",
+            "the name of a model or of a sweep (its best trial), or SWEEP:TRIAL",
+            "Name one: `raffect trials` lists the sweeps.",
+        )
     of_video: dict[str, object] = {
         "--person": person, "--aligned": aligned, "--detector": detector,
         "--plot": plot, "--overlay": overlay, "--lenient": lenient,
@@ -156,7 +173,7 @@ def predict(
         from raffect.cli.camera import CameraOptions, watch_camera
 
         watched = CameraOptions(camera, out, person, aligned, detector, raw)
-        watch_camera(target, screen, models, watched, as_json)
+        watch_camera(target, screen, names, watched, as_json)
         return
     if out is None:
         raise SettingsError(
@@ -166,20 +183,20 @@ def predict(
         from raffect.cli.videos import VideoOptions, predict_videos
 
         options = VideoOptions(video, out, plot, overlay, person, aligned, detector, lenient, raw)
-        predict_videos(target, screen, models, options, as_json)
+        predict_videos(target, screen, names, options, as_json)
         return
-    if len(models) > 1:
+    if len(names) > 1:
         raise SettingsError(
-            f"A predictions file is of one model; got {', '.join(models)}.",
-            "one model; with --video several",
+            f"A predictions file is of one model; got {', '.join(names)}.",
+            "one model; with --video and --camera several",
             "Predict with one after the other, or make one of them with `raffect ensemble`.",
         )
     from raffect.predict.files import predict_to_file
 
-    with screen.stage(f"Predicting with {models[0]}") as bar:
+    with screen.stage(f"Predicting with {names[0]}") as bar:
         done = predict_to_file(
             target,
-            models[0],
+            names[0],
             out,
             frames=frames,
             split=split,

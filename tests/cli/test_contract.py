@@ -63,8 +63,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "dashboard": (["[SWEEP]"], {"--host", "--port"}),
     "board": ([], {"--host", "--port"}),
     "predict": (
-        ["MODEL|SWEEP[:TRIAL] ..."],
-        {"--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video",
+        ["[MODEL|SWEEP[:TRIAL] ...]"],
+        {"--model", "--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video",
          "--person", "--aligned", "--detector", "--plot", "--overlay", "--camera", "--lenient",
          "--json"},
     ),

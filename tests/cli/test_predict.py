@@ -68,8 +68,11 @@ def test_one_table_plot_and_overlay_come_of_one_video(tell: Tell, tmp_path: Path
     assert pd.read_csv(out).shape == (30, 5 + 2 + 8 + 12 + 4)
     assert plot.read_bytes()[:4] == b"\x89PNG"
     assert overlay.stat().st_size > 1000
+    table = out.read_bytes()
+    words = ("--model", "va", "--model", "expr", "--model", "au", *words[3:])
     code, printed, told = tell(*words, "--quiet")
     assert (code, printed, told) == (0, "", "")
+    assert out.read_bytes() == table
 
 
 def test_python_gives_the_table_of_the_command(tell: Tell, models: Store, tmp_path: Path) -> None:
