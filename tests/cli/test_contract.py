@@ -64,9 +64,9 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "board": ([], {"--host", "--port"}),
     "predict": (
         ["[MODEL|SWEEP[:TRIAL] ...]"],
-        {"--model", "--split", "--frames", "--first-frame", "--example", "--raw", "--out", "--video",
-         "--person", "--aligned", "--detector", "--plot", "--overlay", "--camera", "--lenient",
-         "--json"},
+        {"--model", "--split", "--frames", "--first-frame", "--example", "--raw", "--out",
+         "--video", "--person", "--aligned", "--detector", "--plot", "--overlay", "--camera",
+         "--lenient", "--json"},
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],
