@@ -28,6 +28,7 @@ from raffect.synthetic.tree import write_synthetic
 from raffect.testing.s3 import S3Server
 from raffect.testing.s3 import environment as changed_environment
 from tests.e2e_settings import SMALL_FINETUNE, SMALL_TEMPORAL
+from tests.video.videos import make_video
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -111,9 +112,10 @@ def environment(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands are typed; it has the spaces, as a clone has."""
+    """Where the commands are typed; it has the spaces, as a clone has, and a video."""
     place = tmp_path_factory.mktemp("typed")
     shutil.copytree(ROOT / "tune_spaces", place / "tune_spaces")
+    make_video(place / "clip.mp4", frames=30)
     return place
 
 
