@@ -11,11 +11,16 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.onnx import OnnxExporterError
 
+from raffect.errors import DataError
 from raffect.export.layout import Format
+from raffect.text import first_line, size_text
 
 OPSET = 20
 """Of ONNX: what torch's exporter writes; ONNX Runtime 1.17 and later read it."""
+_MOST_BYTES = (1 << 31) - (1 << 24)
+"""Of weights: protobuf holds 2 GiB with all that is around them."""
 Axes = Sequence[dict[int, str]]
 """By input, the axes that may have any length, and their names."""
 
@@ -23,14 +28,29 @@ Axes = Sequence[dict[int, str]]
 def to_bytes(
     graph: nn.Module, inputs: dict[str, Tensor], axes: Axes, output: str, kind: Format
 ) -> bytes:
-    """A file of a graph with these inputs; the examples' lengths do not matter."""
-    with _exporting():
-        if kind == "onnx":
-            return _onnx(graph, inputs, axes, output)
-        return _torchscript(graph, inputs)
+    """A file of a graph with these inputs; the examples' lengths do not matter.
+
+    Raises:
+        DataError: Torch can't export it, or the format can't hold it.
+    """
+    try:
+        with _exporting():
+            if kind == "onnx":
+                return _onnx(graph, inputs, axes, output)
+            return _torchscript(graph, inputs)
+    except (OnnxExporterError, RuntimeError, ValueError) as error:
+        # Towers are others' code.
+        raise DataError(
+            f"{type(graph).__name__} can't be written as {kind}: {first_line(error)}.",
+            "a model that torch can export, and of less than 2 GiB in onnx",
+            "Give --format folder, which holds every model, or the other format.",
+        ) from error
 
 
 def _onnx(graph: nn.Module, inputs: dict[str, Tensor], axes: Axes, output: str) -> bytes:
+    size = sum(each.numel() * each.element_size() for each in graph.state_dict().values())
+    if size > _MOST_BYTES:
+        raise ValueError(f"its weights are {size_text(size)}")
     program = torch.onnx.export(
         graph,
         tuple(inputs.values()),

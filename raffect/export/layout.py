@@ -23,6 +23,7 @@ from raffect.clip.images import ResizeMode
 from raffect.config import EncoderConfig, FeatureType, Layer, TemporalConfig
 from raffect.errors import ConflictError, DataError, SettingsError
 from raffect.inputs import read_input, reason_of
+from raffect.requirements import require
 from raffect.settings import Config, Count
 from raffect.store import FileEntry
 from raffect.temporal.postprocess import Postprocess
@@ -170,7 +171,11 @@ class Exported:
 
 
 def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
-    """The formats that a user named, each once; SettingsError if one is unknown."""
+    """The formats that a user named, each once; SettingsError if one is unknown.
+
+    Raises:
+        NotThereError: What writes one is not installed.
+    """
     unknown = [each for each in formats if each not in FORMATS]
     if unknown or not formats:
         raise SettingsError(
@@ -178,6 +183,9 @@ def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
             ", ".join(FORMATS),
             "Give one with --format, which may be repeated.",
         )
+    if "onnx" in formats:
+        for module in ("onnx", "onnxscript"):
+            require("onnx", module, "--format onnx")
     return tuple(each for each in FORMATS if each in formats)
 
 

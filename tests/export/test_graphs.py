@@ -14,7 +14,8 @@ import torch
 from raffect.clip.encoder import build_encoder, to_images
 from raffect.clip.layers import use_layer
 from raffect.config import EncoderConfig, TemporalConfig
-from raffect.export.formats import OPSET
+from raffect.errors import DataError
+from raffect.export.formats import OPSET, to_bytes
 from raffect.export.graphs import EncoderGraph, TemporalGraph
 from raffect.export.write import encoder_bytes, temporal_bytes
 from raffect.temporal.model import TemporalModel, activate
@@ -147,3 +148,10 @@ def test_features_are_rounded_as_they_are_kept():
     assert half.dtype == single.dtype == torch.float32
     assert torch.equal(half, single.half().float())
     assert not torch.equal(half, single)
+
+
+def test_what_a_format_can_not_hold_is_said_at_once():
+    large = torch.nn.Linear(30_000, 30_000, device="meta")
+    with pytest.raises(DataError, match="3.4 GiB") as told:
+        to_bytes(large, {"x": torch.zeros(2, 30_000)}, [{0: "batch"}], "y", "onnx")
+    assert "--format folder" in str(told.value)

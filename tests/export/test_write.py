@@ -93,12 +93,12 @@ def test_every_format_of_an_ensemble_of_several_sets_gives_its_numbers(
     members = [(name, f"models/{name}") for name in ("mine", "both")]
     make_ensemble(filled, "pair", members, "mean")
     crops = draw_crops(tmp_path / "someone", [2, *range(6, 50)], size=64)
-    folder = make(filled, "pair", tmp_path / "made", "onnx", "torchscript")
+    folder = make(filled, "pair", tmp_path / "made", *FORMATS)
     predict_to_file(filled, "pair", tmp_path / "ours.csv", frames=crops)
     expected = read_predictions(tmp_path / "ours.csv", Task.VA)["someone"].values
-    for words in ((), ("torchscript",)):
-        out = tmp_path / f"theirs{len(words)}.csv"
-        found = run_alone(folder / "run_graphs.py", crops, out, *words)
+    for program in ("run.py", "run_graphs.py", "run_graphs.py torchscript"):
+        name, *words = program.split()
+        found = run_alone(folder / name, crops, tmp_path / "theirs.csv", *words)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

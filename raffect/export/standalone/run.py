@@ -11,6 +11,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import VisionTransformer
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -27,7 +28,14 @@ def encode(config: Any, of: Any, files: list[Path]) -> Array:
     visual = open_clip.CLIP(**encoder["open_clip"]).visual.eval()
     state = load_file(HERE / encoder["weights"])
     visual.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("visual.")})
-    if of["layer"] == "penultimate":
+    if of["layer"] == "penultimate" and hasattr(visual, "attnpool"):
+        width = visual.attnpool.c_proj.in_features
+        visual.attnpool.c_proj = torch.nn.Linear(width, width)
+        torch.nn.init.eye_(visual.attnpool.c_proj.weight)
+        torch.nn.init.zeros_(visual.attnpool.c_proj.bias)
+    elif of["layer"] == "penultimate":
+        if not isinstance(visual, VisionTransformer):
+            raise SystemExit("The penultimate layer of this tower is in the format onnx alone.")
         visual.proj = None
     pixels = json.loads((HERE / "preprocessing.json").read_text())[of["encoder"]]
     transform = image_transform_v2(PreprocessCfg(**pixels), is_train=False)
