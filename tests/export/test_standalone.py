@@ -55,7 +55,7 @@ def test_each_kind_of_model_predicts_the_same(kind: str):
         np.testing.assert_allclose(found, expected, atol=CLOSE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_whatever_the_segments_and_gaps_are(data: st.DataObject):
     window = data.draw(st.integers(4, 30))
