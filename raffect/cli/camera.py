@@ -172,7 +172,7 @@ class _View:
         text = (
             f"{pace.frames:,} frames in {duration(pace.seconds)}"
             f" ({pace.frames / max(pace.seconds, 1e-9):.1f}/s), delay {delay.median:.0f} ms"
-            f" (95 % within {delay.p95:.0f} ms), {dropped:,} frames dropped"
+            f" (95 % within {delay.p95:.0f}), {dropped:,} frames dropped"
         )
         if self._as_json:
             self._screen.note(text)
@@ -184,11 +184,17 @@ class _View:
         if self._now is None:
             return Text("Waiting for the first frame ...", style="dim")
         arrival, persons, pace = self._now
-        parts: list[RenderableType] = []
+        # Above the persons, of whom a low terminal shows the first ones alone.
+        told = f"{arrival.frame.time:.0f} s  {self._pace_text(pace)}"
+        parts: list[RenderableType] = [Text(told, style="dim")]
+        widest = max(len(name) for columns in self._predictor.chosen.columns for name in columns)
         for one in persons[:_MOST_PERSONS]:
             seen = "not seen" if one.face is None else f"face {one.face.confidence:.2f}"
             parts.append(Text.assemble((f"person {one.person}", "bold"), (f"  {seen}", "dim")))
             table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+            table.add_column()
+            table.add_column(min_width=widest)
+            table.add_column(min_width=len("+0.00"))
             for cells in self._lines(one):
                 table.add_row("", *cells)
             parts.append(table)
@@ -196,7 +202,6 @@ class _View:
             parts.append(Text("nobody is seen", style="dim"))
         elif len(persons) > _MOST_PERSONS:
             parts.append(Text(f"and {len(persons) - _MOST_PERSONS} more persons", style="dim"))
-        parts.append(Text(self._pace_text(pace) + f"  {arrival.frame.time:.0f} s", style="dim"))
         return Group(*parts)
 
     def _lines(self, one: LivePerson) -> Iterator[tuple[RenderableType, ...]]:
