@@ -105,7 +105,7 @@ def test_a_model_predicts_features(trained: Store) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({}, SettingsError, "one of features, frames and split"),
+        ({}, SettingsError, "one of features, frames, split and video"),
         ({"features": np.zeros((2, 8)), "split": "train"}, SettingsError, "one of"),
         ({"features": np.zeros((2, 9))}, DataError, r"\(crops, 8\)"),
         ({"features": np.zeros((0, 8))}, DataError, "shape"),

@@ -22,12 +22,11 @@ from raffect.temporal.inference import ModelBundle
 from raffect.training.device import choose_device
 
 
-def find_sets(store: Store, ensembles: Sequence[Ensemble]) -> list[FeatureSet]:
+def find_sets(ensembles: Sequence[Ensemble]) -> list[FeatureSet]:
     """The sets of features that some models read, each once; all can be computed from crops.
 
     Raises:
         SettingsError: A model was trained on features that no encoder makes.
-        ConflictError: Another encoder has that name now.
     """
     members = list(itertools.chain.from_iterable(each.members for each in ensembles))
     found = {own.key: own for member in members for own in sets_of(member.lineage)}
@@ -39,14 +38,26 @@ def find_sets(store: Store, ensembles: Sequence[Ensemble]) -> list[FeatureSet]:
             "Predict videos of the dataset, or train a model on extracted features alone: it"
             " predicts any crops and videos.",
         )
-    for member in members:
-        for own in sets_of(member.lineage):
-            check_encoder(store, member.lineage, str(own.encoder))
     return list(found.values())
 
 
-def load_set(store: Store, features: FeatureSet) -> tuple[FrameEncoder, ExtractConfig]:
-    """The encoder of a set and the settings that make its features, on this machine's device."""
+def load_sets(
+    store: Store, ensembles: Sequence[Ensemble]
+) -> dict[str, tuple[FrameEncoder, ExtractConfig]]:
+    """By key the encoders of the models' sets, on this machine's device, and their settings.
+
+    Raises:
+        SettingsError: A model was trained on features that no encoder makes.
+        ConflictError: Another encoder has that name now.
+    """
+    sets = find_sets(ensembles)
+    for member in itertools.chain.from_iterable(each.members for each in ensembles):
+        for own in sets_of(member.lineage):
+            check_encoder(store, member.lineage, str(own.encoder))
+    return {each.key: _load(store, each) for each in sets}
+
+
+def _load(store: Store, features: FeatureSet) -> tuple[FrameEncoder, ExtractConfig]:
     config = override(build(ExtractConfig, features.extract), {"run.device": "auto"})
     encoder = use_layer(load_encoder(store, str(features.encoder)), config.layer)
     return encoder.to(choose_device(config.run.device)).eval(), config
@@ -68,8 +79,8 @@ class Encoders:
 
     @classmethod
     def of(cls, store: Store, ensembles: Sequence[Ensemble]) -> Encoders:
-        """Those of some models; raises as `find_sets`."""
-        return cls({each.key: load_set(store, each) for each in find_sets(store, ensembles)})
+        """Those of some models; raises as `load_sets`."""
+        return cls(load_sets(store, ensembles))
 
     @property
     def batch_size(self) -> int:

@@ -110,16 +110,15 @@ def predict_folder(
         ConflictError: Another encoder has that name now.
     """
     from raffect.clip.folder import encode_folder, find_crops
-    from raffect.predict.encoders import find_sets, join_sets, load_set
+    from raffect.predict.encoders import find_sets, join_sets, load_sets
 
-    sets = find_sets(store, [ensemble])
+    find_sets([ensemble])
     crops = find_crops(folder, first_frame)
     encoded: dict[str, NDArray[np.floating]] = {}
-    for each in sets:
+    for key, (encoder, config) in load_sets(store, [ensemble]).items():
         # Each encoder reads the same files: what is skipped is told once.
         told = [] if encoded else skipped
-        encoder, config = load_set(store, each)
-        frames, encoded[each.key] = encode_folder(encoder, folder, crops, told, config, progress)
+        frames, encoded[key] = encode_folder(encoder, folder, crops, told, config, progress)
     length = int(frames.max())
     predictions = [
         predict_features(member, join_sets(member, encoded), frames, length)
