@@ -61,7 +61,7 @@ def name_crops(
     frame: VideoFrame, faces: Sequence[Face], aligned: Sequence[NDArray[np.uint8]], people: People
 ) -> list[Crop]:
     """The crops of the next frame's faces, in the order of their people."""
-    persons = people.assign(faces, frame.time)
+    persons = people.assign(faces, frame.time, aligned)
     crops = [
         Crop(person, face, pixels)
         for person, face, pixels in zip(persons, faces, aligned, strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from raffect.video.faces import Face
 from raffect.video.people import NOBODY, People
@@ -122,3 +123,30 @@ def test_who_leaves_the_frame_comes_back_at_its_border() -> None:
     coming = [[at(10 + 10 * n)] for n in range(10)]
     seen = follow([*leaving, *[[]] * 35, *coming])
     assert [one for one in seen if one] == [[0]] * 20
+
+
+def look(seed: int, light: float = 1.0) -> NDArray[np.uint8]:
+    """A crop of large patches, which other seeds have elsewhere."""
+    patches = np.random.default_rng(seed).uniform(30, 220, (8, 8, 3))
+    return (np.kron(patches, np.ones((14, 14, 1))) * light).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "seed", "number"),
+    [(2, 0, 0), (2, 1, 1), (0.2, 1, 0)],
+    ids=["alike", "another", "no pause"],
+)
+def test_after_a_pause_looks_decide_too(gap_s: float, seed: int, number: int) -> None:
+    people = People()
+    for n in range(10):
+        assert people.assign([at(200)], n * FRAME, [look(0)]) == [0]
+    # Under other light.
+    assert people.assign([at(210)], 9 * FRAME + gap_s, [look(seed, 0.4)]) == [number]
+
+
+def test_one_crop_under_a_hand_does_not_change_what_is_known_of_a_face() -> None:
+    people = People()
+    for n in range(10):
+        people.assign([at(200)], n * FRAME, [look(0)])
+    people.assign([at(200)], 10 * FRAME, [look(1)])
+    assert people.assign([at(200)], 60 * FRAME, [look(0)]) == [0]
