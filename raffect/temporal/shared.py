@@ -6,12 +6,13 @@ cluster a Ray Data pipeline does it, a task per file on all nodes, and the calle
 rows are whose: a block that is lost with its node is read again (Ray knows how it was made), and
 the blocks that a trial has mapped are its own node's. What a pipeline costs to start, 3 to 8 s for
 its workers, is as long as the caller's threads take for 1 to 2 GB. Several sets come in the same
-ways, and are put side by side block for block where they are: the caller numbers their rows.
+ways, and are put side by side block for block where they are: the caller numbers their rows. Its
+own threads' blocks go as soon as they are part of others, so that it never holds all twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -102,7 +103,12 @@ def shared_reader(address: str | None) -> ReadFeatures:
         rows: list[NDArray[np.int64]] = []
         for folder, manifest, dim, dtype in zip(folders, manifests, dims, types, strict=True):
             files = manifest.files_in(store, folder)
-            refs, parts = (_by_pipeline if with_tasks else _by_threads)(files, set(videos))
+            if with_tasks:
+                refs, parts = _by_pipeline(files, set(videos))
+            else:
+                # What this process puts side by side itself is put where it stays after that.
+                keep = ray.put if len(folders) == 1 else np.asarray
+                refs, parts = _by_threads(files, set(videos), keep)
             found = [some for part in parts for _, some in numbers.add(part)]
             rows.append(np.concatenate([np.empty(0, np.int64), *found]))
             sets.append(_blocks(refs, [part.num_rows for part in parts], dim, dtype))
@@ -170,10 +176,14 @@ def _side_by_side(
         if with_tasks:
             made.append(remote.remote(parts, dtype, *refs))
         else:
-            made.append(ray.put(_join(parts, dtype, *ray.get(refs))))
+            made.append(ray.put(_join(parts, dtype, *refs)))
+        del refs
         for i, block in wanted:
             if last[i, block] == n:
                 sets[i].refs[block] = None
+        if not with_tasks:
+            # Arrow would keep it.
+            pa.default_memory_pool().release_unused()
     if made:
         ray.wait(made, num_returns=len(made), fetch_local=False)
     return _blocks(made, [len(cut) for cut in cuts], dim, dtype)
@@ -187,11 +197,14 @@ def _join(
     found = np.zeros((len(parts[0][0]), sum(dim for _, _, dim in parts)), dtype)
     first = 0
     for rows, count, dim in parts:
-        some = list(islice(arrays, count))
-        if some:
-            part = FeatureBlocks(some, dim, some[0].dtype)[rows]
-            part[rows == NO_ROW] = 0
-            found[:, first : first + dim] = part
+        some, part = list(islice(arrays, count)), found[:, first : first + dim]
+        known = np.flatnonzero(rows != NO_ROW)
+        for here, block, inside in FeatureBlocks(some, dim, dtype).find(rows[known]):
+            # Slices are twice as fast, and need no room of their own.
+            start, stop = inside[0], inside[0] + len(inside)
+            in_a_row = (np.diff(inside) == 1).all()
+            where = here if len(known) == len(rows) else known[here]
+            part[where] = some[block][start:stop] if in_a_row else some[block][inside]
         first += dim
     return found
 
@@ -203,19 +216,21 @@ def _blocks(
     return SharedBlocks(refs, bounds, dim, dtype)
 
 
-def _by_threads(files: Files, videos: Collection[str]) -> tuple[list[Any], list[pa.Table]]:
-    """References to the blocks, and the video and frame of each block's rows."""
+def _by_threads(
+    files: Files, videos: Collection[str], keep: Callable[[NDArray[np.floating]], Any]
+) -> tuple[list[Any], list[pa.Table]]:
+    """The blocks as they are kept, and the video and frame of each block's rows."""
     refs, parts = [], []
     for table in read_tables(files):
         kept = keep_videos(table, videos)
         if kept.num_rows:
-            refs.append(ray.put(to_array(kept)))
+            refs.append(keep(to_array(kept)))
             parts.append(_index(kept))
     return refs, parts
 
 
 def _by_pipeline(files: Files, videos: Collection[str]) -> tuple[list[Any], list[pa.Table]]:
-    """As `_by_threads`."""
+    """References to the blocks, and the video and frame of each block's rows."""
     import ray.data
 
     names = table_names(files)

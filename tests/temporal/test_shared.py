@@ -98,7 +98,7 @@ def test_tasks_join_what_this_process_does(ray_local, monkeypatch):
         for whole in values:
             parts = np.split(whole, [2, 5])
             sizes = [len(part) for part in parts]
-            refs = [ray.put(part) for part in parts]
+            refs = [ray.put(part) for part in parts] if with_tasks else parts
             sets.append(shared._blocks(refs, sizes, whole.shape[1], whole.dtype))
         found = shared._side_by_side(sets, sources, with_tasks)
         assert len(found.refs) == 8
