@@ -112,6 +112,8 @@ def shared_reader(address: str | None) -> ReadFeatures:
             found = [some for part in parts for _, some in numbers.add(part)]
             rows.append(np.concatenate([np.empty(0, np.int64), *found]))
             sets.append(_blocks(refs, [part.num_rows for part in parts], dim, dtype))
+            # Or the blocks of the last set would stay until all are joined.
+            del refs
         if len(sets) == 1:
             return FeatureRows(sets[0], numbers.crops, dims, None)
         own = np.zeros((numbers.used, len(sets)), dtype=bool)
