@@ -153,7 +153,8 @@ def _how(model: ExportedModel, formats: Sequence[Format]) -> str:
     )
     told = (
         "Every way gives the numbers of `raffect predict --frames CROPS` to 1e-4, for crops that"
-        " are square or as wide and high as preprocessing.json says."
+        " are square or as wide and high as preprocessing.json says. (Where features are rounded"
+        " to float16, a difference in their last bit may round the other way.)"
         if exact
         else "Its features were computed in half precision: expect differences to `raffect"
         " predict` of about 1e-3."

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -31,6 +32,9 @@ from raffect.errors import ConflictError, DataError, NotThereError, RaffectError
 from raffect.export.layout import MANIFEST, Exported, read_export, read_manifest, whole_folder
 from raffect.requirements import require
 from raffect.text import first_line
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 _LOGIN = re.compile(r"//[^/\s@]*@")
 _EXPERIMENT = "raffect"
@@ -98,11 +102,9 @@ def push_to_mlflow(folder: Path, name: str, uri: str) -> str:
         NotThereError: MLflow is not installed, or its server can't be reached.
     """
     found = read_export(folder)
-    with _mlflow(uri):
+    with _mlflow(uri) as client:
         from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         known = client.get_experiment_by_name(_EXPERIMENT)
         experiment = known.experiment_id if known else client.create_experiment(_EXPERIMENT)
         try:
@@ -134,10 +136,7 @@ def pull_from_mlflow(name: str, uri: str, out: Path, overwrite: bool = False) ->
         NotThereError: There is no such model, or MLflow or its server can't be reached.
     """
     with whole_folder(out, overwrite) as folder:
-        with _mlflow(uri):
-            from mlflow.tracking import MlflowClient
-
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with _mlflow(uri) as client:
             model, _, number = name.partition("/")
             versions = client.search_model_versions(f"name = '{model}'")
             chosen = [of for of in versions if number in ("", str(of.version))]
@@ -227,13 +226,14 @@ def _away(where: str, why: BaseException | str) -> NotThereError:
 
 
 @contextmanager
-def _mlflow(uri: str) -> Iterator[None]:
+def _mlflow(uri: str) -> Iterator[MlflowClient]:
     require("mlflow", "mlflow", "--mlflow")
-    # It logs each table that it makes in a new database.
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
 
+    # It logs each table that it makes in a new database; its import sets the level.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        yield
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
         raise _away(f"MLflow at {_LOGIN.sub('//', uri)}", error.message) from None
