@@ -21,6 +21,8 @@ _DEVICE = "/dev/video{}"
 _STALL_S = 10.0
 _LATE_S = 1.0
 """A source that is later than this has stood still: its clock goes on from there."""
+_URL_OPTIONS = {"analyzeduration": "1000000"}
+"""Microseconds of a stream that FFmpeg looks at first: by itself it waits for 5 s of it."""
 _ASK_EVERY_S = 0.2
 _CLOSE_S = 2.0
 _ALLOWED = "the number or the device of a camera (0, /dev/video0), a URL, or a video's file"
@@ -153,7 +155,8 @@ def open_camera(source: str) -> Camera:
         _see_to_device(Path(device))
         return Camera(_open_device(device, "v4l2", {}), False)
     is_url = "://" in source
-    video = open_video(source, prompt=is_url, timeout=_STALL_S)
+    options = _URL_OPTIONS if is_url else None
+    video = open_video(source, options=options, prompt=is_url, timeout=_STALL_S)
     return Camera(video, not is_url or video.expected is not None)
 
 
