@@ -20,7 +20,7 @@ from pathlib import Path
 from raffect.video.align import align
 from raffect.video.crops import find_crops
 from raffect.video.decode import open_video
-from raffect.video.detect import Detector, load_detector
+from raffect.video.detect import DEFAULT_SIZE, Detector, load_detector
 from raffect.video.people import People
 from tests.benchmarks.measuring import resident_mb
 from tests.video.videos import crossing, make_video, pictures, write_video
@@ -54,10 +54,9 @@ def list_lengths(crops: Iterator[object]) -> int:
 
 
 def memory(folder: Path, frames: int, detector: Detector) -> str:
-    seconds = 30
-    actor = crossing((0, 100, 300), (900, 200, 400), 25 * seconds)
-    images = list(pictures([actor], 25 * seconds, SIZES[1]))[::10]
+    images = list(pictures([crossing((0, 100, 300), (900, 200, 400), 50)], 50, SIZES[1]))
     path = write_video(folder / "long.mp4", (images[n % len(images)] for n in range(frames)))
+    images.clear()
     first = peak = 0.0
     began = time.perf_counter()
     with open_video(path) as video:
@@ -78,8 +77,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--long", type=int, default=0)
     parser.add_argument("--detector")
+    parser.add_argument("--size", type=int, default=DEFAULT_SIZE)
     given = parser.parse_args()
-    detector = load_detector(given.detector)
+    detector = load_detector(given.detector, given.size)
     print("| video | decode | find | align | all |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for width, height in SIZES:
