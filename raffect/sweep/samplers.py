@@ -164,8 +164,7 @@ class ThinningSampler(BaseSampler):
         if len(ended) <= self._most:
             return study
         kept = thin(ended, study.directions, self._most)
-        # A trial's number is its place; asking for it takes longer than all else here.
-        shown = [t for n, t in enumerate(trials) if n in kept or t.state not in _TOLD]
+        shown = [t for t in trials if t.state not in _TOLD or t.number in kept]
         view: Any = _View(self._storage, shown)
         return load_study(
             study_name=study.study_name, storage=view, sampler=self, pruner=study.pruner
@@ -197,8 +196,7 @@ class _View:
 
     def __init__(self, storage: Any, shown: Sequence[FrozenTrial]) -> None:
         self._storage = storage
-        self._shown = list(shown)
-        self._live = [at for at, trial in enumerate(shown) if not trial.state.is_finished()]
+        self._shown = shown
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -207,9 +205,9 @@ class _View:
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """These trials as they are now; those that had ended have not changed since."""
-        found = list(self._shown)
-        for at in self._live:
-            found[at] = self._storage.get_trial(found[at]._trial_id)
-        if states is not None:
-            found = [trial for trial in found if trial.state in states]
+        now = (
+            trial if trial.state.is_finished() else self._storage.get_trial(trial._trial_id)
+            for trial in self._shown
+        )
+        found = [trial for trial in now if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
