@@ -1,6 +1,6 @@
 """Faces that detectors find in real pictures, made harder, and what else they take for faces.
 
-    .venv/bin/python tests/benchmarks/bench_faces.py [--pictures DIR] [--detector FILE.onnx ...]
+    python -m tests.benchmarks.bench_faces [--pictures DIR] [--detector FILE.onnx ...]
 
 The pictures: scikit-image's astronaut; from DIR `t1.jpg` of the package insightface and the test
 pictures of face_recognition's source package (`pip download --no-deps` has both), where they are;
