@@ -164,6 +164,6 @@ def _refused(error: RaffectError) -> int:
 def _interrupted() -> int:
     interrupts.let_say()
     with suppress(OSError):
-        sys.stderr.write("\nInterrupted. Run the same command again: it continues.\n")
+        sys.stderr.write("\nInterrupted. Run the same command again: it continues after what is finished.\n")
         sys.stderr.flush()
     return interrupts.exit_code()
