@@ -164,6 +164,8 @@ def _refused(error: RaffectError) -> int:
 def _interrupted() -> int:
     interrupts.let_say()
     with suppress(OSError):
-        sys.stderr.write("\nInterrupted. Run the same command again: it continues after what is finished.\n")
+        # A single video, and what has no result yet, begins anew.
+        told = "Run the same command again: it continues after what is finished."
+        sys.stderr.write(f"\nInterrupted. {told}\n")
         sys.stderr.flush()
     return interrupts.exit_code()
