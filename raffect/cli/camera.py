@@ -81,7 +81,7 @@ def watch_camera(
             screen.path(f"{options.out} written.")
         if camera.broken:
             raise DataError(
-                f"{printable(camera.name)} breaks off: {camera.broken}.",
+                f"{printable(camera.name)} breaks off ({camera.broken}).",
                 "a camera or stream that goes on",
                 "See whether a player shows it, and start again.",
             )

@@ -11,8 +11,9 @@ Exact but for rounding (4e-7 on the demo's models): predictions as the model mak
 of a model without a Transformer with all its post-processing. Approximate:
 
 - Smoothing. It takes earlier frames as they were told, and `predict_features` in part as they are
-  with what came after them. With filters of the grid that validation chooses from, values of the demo's models
-  differ by 0.0001 to 0.009 on average (CCC 0.993 to 1; 0.984 for EXPR's median of 101 frames).
+  with what came after them. With filters of the grid that validation chooses from, values of the
+  demo's models differ by 0.0001 to 0.009 on average (CCC 0.993 to 1; 0.984 for EXPR's median of
+  101 frames).
 - Models of before raffect 0.3 (`blend = mean`) get this blend, too, and where more than MOST_LANES
   segments overlap their stride is larger.
 
