@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -67,9 +67,8 @@ class Video:
         self._shape = shape if 1 / _MOST_SHAPE < shape < _MOST_SHAPE else 1.0
         self._damaged: list[float] = []
         self._clock = _Clock(self.rate)
-        self._decoded = self._decode()
+        self._decoded: Generator[VideoFrame, None, None] | None = self._decode()
         self._lock = threading.Lock()
-        self._closed = False
         self._first = first = next(self._decoded, None)
         if first is None:
             why = "none of its pictures can be decoded" if self._damaged else self.broken
@@ -87,7 +86,10 @@ class Video:
     def close(self) -> None:
         """Let go of the file or device, once no thread is decoding a frame."""
         with self._lock:
-            self._closed = True
+            if self._decoded:
+                # It holds this object and the decoder's pictures: a circle that is found late.
+                self._decoded.close()
+            self._decoded = self._first = None
             self._container.close()
 
     def __enter__(self) -> Self:
@@ -105,9 +107,9 @@ class Video:
         # Closing what FFmpeg reads from would end the process.
         with self._lock:
             first, self._first = self._first, None
-            return None if self._closed else first or next(self._decoded, None)
+            return first or next(self._decoded, None) if self._decoded else None
 
-    def _decode(self) -> Iterator[VideoFrame]:
+    def _decode(self) -> Generator[VideoFrame, None, None]:
         import av
 
         numbers = itertools.count(1)
