@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from raffect.store.raw import RawFolder
     from raffect.sweep.leaderboard import SweepView
     from raffect.temporal.ensemble import Ensemble
+    from raffect.video.faces import FaceOptions
 
 
 class OpenStore:
@@ -113,6 +114,7 @@ class Model:
         raw: bool = False,
         aligned: bool = False,
         detector: str | None = None,
+        detect_at: int | None = None,
         persons: Sequence[int] | None = None,
     ) -> pd.DataFrame:
         """Predict every frame of a video, or of a split.
@@ -128,6 +130,8 @@ class Model:
             raw: Leave out the model's post-processing.
             aligned: The frames of `video` are crops of one face as they are.
             detector: Another detector's ONNX file; None: the one of the extra `video`.
+            detect_at: Pixels of the longer side to which larger frames are shrunk to look for
+                faces; None: 640.
             persons: Numbers of the persons in `video`; None: all.
 
         Returns:
@@ -148,7 +152,10 @@ class Model:
             )
         ensemble = self._ensemble.raw() if raw else self._ensemble
         if video is not None:
-            return self._of_video(ensemble, video, aligned, detector, persons)
+            from raffect.video.faces import FaceOptions
+
+            faces = FaceOptions(persons, aligned, detector, detect_at)
+            return self._of_video(ensemble, video, faces)
         if features is not None:
             return self._table(_of_features(ensemble, features, numbers))
         from raffect.predict.files import predict_folder
@@ -162,19 +169,12 @@ class Model:
         tables = {one.video: self._table(one) for one in found}
         return pd.concat(tables, names=["video"])
 
-    def _of_video(
-        self,
-        ensemble: Ensemble,
-        video: str | Path,
-        aligned: bool,
-        detector: str | None,
-        persons: Sequence[int] | None,
-    ) -> pd.DataFrame:
+    def _of_video(self, ensemble: Ensemble, video: str | Path, faces: FaceOptions) -> pd.DataFrame:
         from raffect.predict.chosen import Chosen
         from raffect.predict.video import make_predictor
 
         chosen = Chosen((self.name,), (ensemble,), (tuple(self.columns),))
-        found = make_predictor(self._store, chosen, aligned, detector, persons).predict(video)
+        found = make_predictor(self._store, chosen, faces).predict(video)
         if found.summary.broken:
             warnings.warn(found.summary.breaks_off(), stacklevel=3)
         table: pd.DataFrame = found.table.to_pandas()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from raffect.predict.live import LivePerson, LivePredictor, LiveTable, Pace
     from raffect.store import Store
     from raffect.video.camera import Arrival, Camera
+    from raffect.video.faces import FaceOptions
 
 _HALF_BAR = 12
 _MOST_PERSONS = 4
@@ -37,10 +38,8 @@ class CameraOptions:
     """What a user wants of a camera."""
 
     source: str
+    faces: FaceOptions
     out: Path | None = None
-    persons: list[int] | None = None
-    aligned: bool = False
-    detector: str | None = None
     raw: bool = False
 
 
@@ -60,16 +59,14 @@ def watch_camera(
     from raffect.predict.video import make_predictor
     from raffect.video.camera import open_camera
 
+    options.faces.check()
     if options.out is not None:
         check_suffix(options.out, "--out", (".csv",))
         check_output(options.out)
     with open_camera(options.source) as camera:
         with screen.stage("Loading the models"):
             chosen = choose(store, models, options.raw)
-            ready = make_predictor(
-                store, chosen, options.aligned, options.detector, options.persons
-            )
-            predictor = LivePredictor(ready)
+            predictor = LivePredictor(make_predictor(store, chosen, options.faces))
             predictor.warm_up()
         view = _View(screen, predictor, camera, as_json)
         view.begin()

@@ -102,6 +102,18 @@ def predict(
             show_default="CenterFace",
         ),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--detect-at",
+            min=64,
+            metavar="PIXELS",
+            rich_help_panel=_VIDEO,
+            help="Shrink frames to this longer side to look for faces: 384 takes a third of the"
+            " time of 640, and misses small ones.",
+            show_default="640",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -150,7 +162,7 @@ def predict(
             "Name one: `raffect trials` lists the sweeps.",
         )
     of_video: dict[str, object] = {
-        "--person": person, "--aligned": aligned, "--detector": detector,
+        "--person": person, "--aligned": aligned, "--detector": detector, "--detect-at": size,
         "--plot": plot, "--overlay": overlay, "--lenient": lenient,
     }  # fmt: skip
     of_dataset: dict[str, object] = {
@@ -171,8 +183,10 @@ def predict(
     target, screen = begin(store, quiet, as_json)
     if camera is not None:
         from raffect.cli.camera import CameraOptions, watch_camera
+        from raffect.video.faces import FaceOptions
 
-        watched = CameraOptions(camera, out, person, aligned, detector, raw)
+        faces = FaceOptions(person, aligned, detector, size)
+        watched = CameraOptions(camera, faces, out, raw)
         watch_camera(target, screen, names, watched, as_json)
         return
     if out is None:
@@ -181,8 +195,10 @@ def predict(
         )
     if video is not None:
         from raffect.cli.videos import VideoOptions, predict_videos
+        from raffect.video.faces import FaceOptions
 
-        options = VideoOptions(video, out, plot, overlay, person, aligned, detector, lenient, raw)
+        faces = FaceOptions(person, aligned, detector, size)
+        options = VideoOptions(video, out, faces, plot, overlay, lenient, raw)
         predict_videos(target, screen, names, options, as_json)
         return
     if len(names) > 1:

@@ -15,6 +15,7 @@ from raffect.text import listed, numbers_text, printable
 if TYPE_CHECKING:
     from raffect.predict.video import PredictedVideo, VideoPredictor, VideoSummary
     from raffect.store import Store
+    from raffect.video.faces import FaceOptions
 
 PLOT_SUFFIXES = (".png", ".html")
 _MOST_ABSENT = 3
@@ -27,11 +28,9 @@ class VideoOptions:
 
     source: str
     out: Path
+    faces: FaceOptions
     plot: Path | None = None
     overlay: Path | None = None
-    persons: list[int] | None = None
-    aligned: bool = False
-    detector: str | None = None
     lenient: bool = False
     raw: bool = False
 
@@ -50,6 +49,7 @@ class VideoOptions:
         from raffect.affwild2.csvfile import check_output, is_device
         from raffect.predict.table import SUFFIXES, check_suffix
 
+        self.faces.check()
         if self.is_folder and (self.plot or self.overlay):
             name = "--plot" if self.plot else "--overlay"
             raise SettingsError(
@@ -165,7 +165,7 @@ def _ready(store: Store, models: list[str], options: VideoOptions) -> VideoPredi
     from raffect.predict.video import make_predictor
 
     chosen = choose(store, models, options.raw)
-    return make_predictor(store, chosen, options.aligned, options.detector, options.persons)
+    return make_predictor(store, chosen, options.faces)
 
 
 def _say_faces(screen: Screen, predictor: VideoPredictor) -> dict[str, str | None]:

@@ -87,7 +87,7 @@ class Parts:
     def of(cls, out: Path, predictor: VideoPredictor) -> Parts:
         """Those beside an output."""
         detector = predictor.detector
-        found = "aligned" if detector is None else [detector.name, detector.digest]
+        found = "aligned" if detector is None else [detector.name, detector.digest, detector.size]
         wanted = predictor.wanted
         made_by = hash_json([__version__, predictor.chosen.digest(), found, wanted])
         return cls(out.with_name(f"{out.name}.parts"), made_by)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from raffect.errors import DataError, SettingsError
+from raffect.errors import DataError
 from raffect.predict.chosen import Chosen
 from raffect.predict.encoders import Encoders
 from raffect.predict.persons import Person, Persons, watch
@@ -19,8 +19,8 @@ from raffect.store import Store
 from raffect.text import numbers_text, printable
 from raffect.video.crops import find_crops
 from raffect.video.decode import Video, open_video
-from raffect.video.detect import Detector, load_detector
-from raffect.video.faces import Crop, Face, VideoFrame
+from raffect.video.detect import DEFAULT_SIZE, Detector, load_detector
+from raffect.video.faces import Crop, Face, FaceOptions, VideoFrame
 from raffect.video.people import People
 
 OnFrame = Callable[[int, int | None], None]
@@ -154,30 +154,18 @@ class VideoPredictor:
 def make_predictor(
     store: Store,
     chosen: Chosen,
-    aligned: bool = False,
-    detector: str | None = None,
-    persons: Collection[int] | None = None,
+    faces: FaceOptions = FaceOptions(),
 ) -> VideoPredictor:
     """What predicts videos as a user wants it.
-
-    Args:
-        aligned: The frames are crops of one face as they are.
-        detector: Another detector's ONNX file; None: the default one.
-        persons: Their numbers; None: all.
 
     Raises:
         SettingsError: `aligned` and a detector, or models of features that no encoder makes.
         ConflictError: An encoder is not the one that the model's features are of.
         RaffectError: As `load_detector`.
     """
-    if aligned and detector is not None:
-        raise SettingsError(
-            "--aligned takes the frames as crops, and --detector looks for faces in them.",
-            "one of them",
-            "Leave one out.",
-        )
-    finds = None if aligned else load_detector(detector)
-    wanted = tuple(sorted(set(persons))) if persons else None
+    faces.check()
+    finds = None if faces.aligned else load_detector(faces.detector, faces.size or DEFAULT_SIZE)
+    wanted = tuple(sorted(set(faces.persons))) if faces.persons else None
     return VideoPredictor(chosen, Encoders.of(store, chosen.ensembles), finds, wanted)
 
 

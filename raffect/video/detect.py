@@ -42,10 +42,12 @@ class Detector(Protocol):
         name: For people and records.
         digest: SHA-256 of its weights, in hexadecimal.
         warning: What its users should know of it; None: nothing.
+        size: Pixels of the longer side to which it shrinks larger frames.
     """
 
     name: str
     digest: str
+    size: int
     warning: str | None
 
     def find(self, pixels: NDArray[np.uint8]) -> list[Face]:

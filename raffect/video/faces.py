@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from raffect.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,35 @@ class Crop:
     person: int
     face: Face
     pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """Which faces of a video a user wants, and how they are found.
+
+    Attributes:
+        persons: Their numbers; None: all.
+        aligned: The frames are crops of one face as they are.
+        detector: Another detector's ONNX file; None: the default one.
+        size: Pixels of the longer side to which larger frames are shrunk to look for faces;
+            None: the default (detect.py).
+    """
+
+    persons: Collection[int] | None = None
+    aligned: bool = False
+    detector: str | None = None
+    size: int | None = None
+
+    def check(self) -> None:
+        """Refuse to look for faces in crops.
+
+        Raises:
+            SettingsError: `aligned`, and how to find faces.
+        """
+        given = {"--detector": self.detector, "--detect-at": self.size}
+        if self.aligned and (options := [name for name in given if given[name] is not None]):
+            raise SettingsError(
+                f"--aligned takes the frames as crops, and {options[0]} looks for faces in them.",
+                "one of them",
+                "Leave one out.",
+            )

@@ -65,8 +65,8 @@ CONTRACT: dict[str, tuple[list[str], set[str]]] = {
     "predict": (
         ["[MODEL|SWEEP[:TRIAL] ...]"],
         {"--model", "--split", "--frames", "--first-frame", "--example", "--raw", "--out",
-         "--video", "--person", "--aligned", "--detector", "--plot", "--overlay", "--camera",
-         "--lenient", "--json"},
+         "--video", "--person", "--aligned", "--detector", "--detect-at", "--plot",
+         "--overlay", "--camera", "--lenient", "--json"},
     ),
     "evaluate": (
         ["TASK", "PREDICTIONS"],

@@ -209,6 +209,10 @@ def test_a_video_that_breaks_off_has_the_rows_that_could_be_read(
             ["va", "--out", "t.csv", "--video", "clip.mkv", "--aligned", "--detector", "d.onnx"],
             "--aligned takes the frames as crops",
         ),
+        (
+            ["va", "--out", "t.csv", "--video", "clip.mkv", "--aligned", "--detect-at", "96"],
+            "and --detect-at looks for faces",
+        ),
         (["va", "--out", "t.csv", "--video", "none.mp4"], "none.mp4"),
         (["va", "--out", "t.csv", "--video", "empty", "--aligned"], "empty holds no video"),
         (["va", "--out", "t.csv", "--video", "notes.txt", "--aligned"], "notes.txt can't be used"),

@@ -16,7 +16,7 @@ from raffect.predict.video import VideoPredictor, make_predictor
 from raffect.store import Store
 from raffect.video.camera import Arrival
 from raffect.video.decode import open_video
-from raffect.video.faces import VideoFrame
+from raffect.video.faces import FaceOptions, VideoFrame
 from tests.predict.stores import TASKS
 from tests.video.videos import crossing, pictures, still, write_video
 
@@ -78,7 +78,9 @@ def test_who_is_away_for_seconds_is_forgotten(predictor: VideoPredictor):
 
 
 def test_frames_that_are_crops_need_no_detector(with_tasks: Store):
-    live = LivePredictor(make_predictor(with_tasks, choose(with_tasks, ["va"]), aligned=True))
+    live = LivePredictor(
+        make_predictor(with_tasks, choose(with_tasks, ["va"]), FaceOptions(aligned=True))
+    )
     live.warm_up()
     (picture,) = pictures([still(0, 0, 112)], 1, (112, 112))
     (one,) = live.predict(VideoFrame(1, 0.0, picture))
