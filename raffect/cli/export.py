@@ -85,7 +85,9 @@ def import_model(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder that `raffect export` wrote.")
     ],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model.", show_default="as it was called")
+    ] = None,
     encoder_name: Annotated[
         str | None, typer.Option(help="Name of its encoder.", show_default="as it was called")
     ] = None,
@@ -100,9 +102,12 @@ def import_model(
     from raffect.store import encoder_folder, model_folder
     from raffect.store.layout import check_name
 
-    for called in (name, encoder_name or name):
-        check_name(called)
-    read_export(folder)
+    for called in (name, encoder_name):
+        if called is not None:
+            check_name(called)
+    found_name = read_export(folder).model.name
+    # A trial is called SWEEP:7, a model may be called models/NAME.
+    name = name or check_name(found_name.rpartition("/")[2].replace(":", "-"))
     target, screen = begin(store, quiet, as_json, may_be_new=True)
     with screen.stage(f"Importing {name}") as bar:
         from raffect.export.load import import_model as run

@@ -256,3 +256,6 @@ def test_the_commands_lead_to_one_another(
     assert (tmp_path / "x.csv").exists()
     assert run(["import", out, "--name", "a/b", "--store", where]) == 2
     assert "can't be a name" in capsys.readouterr().err
+    other = str(tmp_path / "other")
+    assert run(["import", out, "--store", other]) == 0
+    assert list(Store(other).names("models")) == ["mine"]
