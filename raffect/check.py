@@ -53,7 +53,7 @@ def find_faults(store: Store, progress: Progress = ignore) -> list[Fault]:
     What an unfinished stage has made is verified by its command, when it is given again;
     `progress` counts folders.
     """
-    folders = [f"{g}/{name}" for g in GROUPS if g != DATASET for name in store.names(g)]
+    folders = _folders(store)
     found = list(_in_dataset(store))
     for done, folder in enumerate(folders):
         progress(done, len(folders))
@@ -65,8 +65,16 @@ def find_faults(store: Store, progress: Progress = ignore) -> list[Fault]:
 
 def unfinished(store: Store) -> list[str]:
     """The folders that a command has begun, and that have no manifest."""
-    folders = [f"{g}/{name}" for g in GROUPS if g != DATASET for name in store.names(g)]
-    return [f for f in folders if store.names(f) and not store.exists(f"{f}/{MANIFEST}")]
+    return [f for f in _folders(store) if store.names(f) and not store.exists(f"{f}/{MANIFEST}")]
+
+
+def finished(store: Store) -> list[str]:
+    """The folders with a manifest, the dataset's apart."""
+    return [f for f in _folders(store) if store.exists(f"{f}/{MANIFEST}")]
+
+
+def _folders(store: Store) -> list[str]:
+    return [f"{g}/{name}" for g in GROUPS if g != DATASET for name in store.names(g)]
 
 
 def repair(store: Store, faults: list[Fault]) -> list[Fault]:

@@ -101,9 +101,10 @@ def check(
 
     After --repair, the command that made a damaged folder makes just what is missing.
     """
-    from raffect.check import clear_leftovers, find_faults, refuse, remedy, unfinished
+    from raffect.check import clear_leftovers, find_faults, finished, refuse, remedy, unfinished
     from raffect.check import repair as take_away
     from raffect.store import DATASET
+    from raffect.store.manifest import has_manifest
 
     target, screen = begin(store, quiet, as_json)
     with screen.stage("Verifying the store") as bar:
@@ -122,6 +123,12 @@ def check(
     refuse(target, faults)
     if begun := unfinished(target):
         screen.note(f"unfinished or without a manifest: {', '.join(begun)}.")
+    if not has_manifest(target, DATASET) and (others := finished(target)):
+        # Such as a store that models were imported into.
+        screen.say(f"There is no dataset. As they were written: {', '.join(others)}.")
+        if as_json:
+            screen.json({"folders": others})
+        return
     _show_dataset(screen, target, as_json)
 
 

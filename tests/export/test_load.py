@@ -259,3 +259,6 @@ def test_the_commands_lead_to_one_another(
     other = str(tmp_path / "other")
     assert run(["import", out, "--store", other]) == 0
     assert list(Store(other).names("models")) == ["mine"]
+    capsys.readouterr()
+    assert run(["check", "--store", other, "--json"]) == 0
+    assert "models/mine" in json.loads(capsys.readouterr().out)["folders"]
