@@ -84,6 +84,7 @@ def test_an_encoder_that_an_actor_cant_load_is_one_message(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.long
 def test_an_interrupted_extraction_makes_only_what_is_missing(
     ray_local: None, dataset: Store, encoder: FrameEncoder
 ):

@@ -27,7 +27,8 @@ class InterruptionError(Exception):
     pass
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_it_learns_and_goes_on_after_an_interruption(
     ray_local: None, dataset: Store, workers: int
 ):

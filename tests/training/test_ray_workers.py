@@ -24,6 +24,7 @@ class InterruptedHereError(Exception):
     """Stands for a kill between two epochs."""
 
 
+@pytest.mark.long
 def test_two_workers_continue_a_run_of_one_to_the_same_model(small_store, ray_local):
     config = small_config(Task.VA, **NO_DROPOUT)
     alone = train(small_store, config, "clip", "alone")
