@@ -162,8 +162,8 @@ def predict(
             "Name one: `raffect trials` lists the sweeps.",
         )
     of_video: dict[str, object] = {
-        "--person": person, "--aligned": aligned, "--detector": detector, "--detect-at": size,
-        "--plot": plot, "--overlay": overlay, "--lenient": lenient,
+        "--person": person or None, "--aligned": aligned, "--detector": detector,
+        "--detect-at": size, "--plot": plot, "--overlay": overlay, "--lenient": lenient,
     }  # fmt: skip
     of_dataset: dict[str, object] = {
         "--frames": frames, "--split": split, "--example": example, "--first-frame": first_frame,
@@ -180,12 +180,13 @@ def predict(
         _refuse(of_dataset, "--video is predicted from its own frames")
     else:
         _refuse(of_video, "They are of --video and --camera")
+    from raffect.video.faces import FaceOptions
+
+    faces = FaceOptions(person or None, aligned, detector, size)
     target, screen = begin(store, quiet, as_json)
     if camera is not None:
         from raffect.cli.camera import CameraOptions, watch_camera
-        from raffect.video.faces import FaceOptions
 
-        faces = FaceOptions(person, aligned, detector, size)
         watched = CameraOptions(camera, faces, out, raw)
         watch_camera(target, screen, names, watched, as_json)
         return
@@ -195,9 +196,7 @@ def predict(
         )
     if video is not None:
         from raffect.cli.videos import VideoOptions, predict_videos
-        from raffect.video.faces import FaceOptions
 
-        faces = FaceOptions(person, aligned, detector, size)
         options = VideoOptions(video, out, faces, plot, overlay, lenient, raw)
         predict_videos(target, screen, names, options, as_json)
         return
@@ -234,7 +233,8 @@ def predict(
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
-    given = [name for name, value in options.items() if value not in (None, False, [])]
+    # Not `in`: frame 0 equals False.
+    given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
         raise SettingsError(
             f"{', '.join(given)} can't be given here. {why}.",

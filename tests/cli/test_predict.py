@@ -213,6 +213,10 @@ def test_a_video_that_breaks_off_has_the_rows_that_could_be_read(
             ["va", "--out", "t.csv", "--video", "clip.mkv", "--aligned", "--detect-at", "96"],
             "and --detect-at looks for faces",
         ),
+        (
+            ["va", "--out", "t.csv", "--video", "clip.mkv", "--first-frame", "0"],
+            "--first-frame can't be given here",
+        ),
         (["va", "--out", "t.csv", "--video", "none.mp4"], "none.mp4"),
         (["va", "--out", "t.csv", "--video", "empty", "--aligned"], "empty holds no video"),
         (["va", "--out", "t.csv", "--video", "notes.txt", "--aligned"], "notes.txt can't be used"),
