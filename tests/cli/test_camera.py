@@ -17,7 +17,6 @@ import pytest
 from rich.console import Console
 
 from raffect.affwild2.tasks import Task
-from raffect.cli.app import run
 from raffect.cli.camera import _View, signed_bar
 from raffect.cli.screen import Screen
 from raffect.predict.chosen import choose
@@ -26,25 +25,10 @@ from raffect.predict.video import make_predictor
 from raffect.store import Store
 from raffect.video.camera import Arrival, open_camera
 from raffect.video.faces import Face, VideoFrame
-from tests.predict.stores import TASKS, fill_with_tasks
+from tests.predict.stores import TASKS
 from tests.video.videos import crossing, make_video, pictures, write_video
 
 Tell = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return fill_with_tasks(Store(str(tmp_path_factory.mktemp("models") / "store")))
-
-
-@pytest.fixture
-def tell(models: Store, capsys: pytest.CaptureFixture[str]) -> Tell:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(["predict", *map(str, arguments), "--store", models.uri])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def crops(path: Path, frames: int) -> Path:

@@ -16,28 +16,11 @@ import pandas as pd
 import pytest
 
 import raffect
-from raffect.cli.app import run
 from raffect.store import Store
-from tests.predict.stores import fill_with_tasks
 from tests.video.videos import crossing, make_video, pictures, write_video
 
 Tell = Callable[..., tuple[int, str, str]]
 CROP = (112, 112)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return fill_with_tasks(Store(str(tmp_path_factory.mktemp("models") / "store")))
-
-
-@pytest.fixture
-def tell(models: Store, capsys: pytest.CaptureFixture[str]) -> Tell:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(["predict", *map(str, arguments), "--store", models.uri])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def crops(path: Path, frames: int = 12, shift: int = 0) -> Path:
